@@ -1,0 +1,21 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real human ratings: `data` under $ZREWARD_SHARED, by default `shared` beside the repository."""
+    folder = Path(os.environ.get("ZREWARD_SHARED", REPOSITORY.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(
+            f"real ratings are not here: {folder} is no folder; set ZREWARD_SHARED to the folder that holds data/"
+        )
+    return folder

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from zreward.distribution import ScoreDistribution, ScoreScale
+from zreward.errors import InputError
+
+THREE = torch.tensor([1.0, 2.0, 3.0])
+
+
+def dist(*rows: list[float]) -> ScoreDistribution:
+    """One dimension, bins 1, 2, 3."""
+    return ScoreDistribution(torch.tensor(rows).unsqueeze(1), THREE, ("a",))
+
+
+def test_default_scale_has_nine_half_point_bins():
+    scale = ScoreScale()
+    assert scale.bins.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0]
+    assert len(scale) == 9 and scale.range == 4.0 and scale.bins.dtype == torch.float32
+    assert ScoreScale.from_dict(json.loads(json.dumps(scale.to_dict()))) == scale
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"min": 5, "max": 1}, {"step": 0}, {"step": 0.7}, {"max": math.inf}, {"min": "1"}, {"step": True}]
+)
+def test_bad_scales_are_refused(kwargs):
+    with pytest.raises(InputError, match="score scale"):
+        ScoreScale(**kwargs)
+
+
+def test_unknown_scale_key_is_refused():
+    with pytest.raises(InputError, match="keys min, max, step"):
+        ScoreScale.from_dict({"minimum": 1})
+
+
+@pytest.mark.parametrize("score", [7, 0.99, math.nan, math.inf, "3", None, True])
+def test_validate_refuses(score):
+    with pytest.raises(InputError, match="realism"):
+        ScoreScale().validate(score, "realism")
+
+
+def test_validate_accepts_numbers_on_and_between_bins():
+    assert ScoreScale().validate(np.float32(1.25)) == 1.25
+    assert ScoreScale().validate(np.int64(5)) == 5.0
+    assert ScoreScale().validate(5 + 1e-9) == 5.0  # noise of an affine map, not a score off the scale
+
+
+@pytest.mark.parametrize("k", range(9))
+def test_soft_target_is_exactly_one_hot_on_a_bin(k):
+    assert ScoreScale().soft_target(1 + k / 2).tolist() == [float(i == k) for i in range(9)]
+
+
+def test_soft_target_on_a_bin_of_an_inexact_step():
+    # 0.1 + 0.2 is not 0.3 in floating point, yet it is the bin.
+    assert ScoreScale(0, 1, 0.1).soft_target(0.1 + 0.2).tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_soft_target_between_bins_keeps_the_expectation():
+    scale = ScoreScale()
+    # 3.2 is 0.2 / 0.5 = 0.4 of the way from 3.0 to 3.5.
+    assert scale.soft_target(3.2)[4:6].tolist() == pytest.approx([0.6, 0.4], abs=1e-6)
+    for score in np.linspace(1, 5, 83):
+        assert float(scale.soft_target(float(score)) @ scale.bins) == pytest.approx(score, abs=1e-5)
+
+
+def test_histogram_is_the_raters_share_per_bin():
+    # Three raters: 4, 4, 3 -> 2/3 on bin 4.0 (index 6), 1/3 on bin 3.0 (index 4).
+    target = ScoreScale().histogram([4, 4, 3])
+    assert target[6].item() == pytest.approx(2 / 3) and target[4].item() == pytest.approx(1 / 3)
+    assert target.sum().item() == pytest.approx(1)
+
+
+def test_histogram_smoothing_by_hand_and_at_the_edge():
+    # Bins 1, 2, 3 and sigma 1: the row of score 1 is (1, e^-1/2, e^-2) / (1 + e^-1/2 + e^-2).
+    row = np.exp([0, -0.5, -2.0])
+    assert ScoreScale(1, 3, 1).histogram([1], smoothing=1.0).tolist() == pytest.approx(row / row.sum(), abs=1e-6)
+    assert ScoreScale(1, 3, 1).histogram([1], smoothing=1e-3).tolist() == pytest.approx([1, 0, 0])
+
+
+def test_histogram_refuses_nothing_and_bad_smoothing():
+    with pytest.raises(InputError, match="at least one rating"):
+        ScoreScale().histogram([])
+    with pytest.raises(InputError, match="smoothing"):
+        ScoreScale().histogram([3], smoothing=-1)
+
+
+def test_moments_by_hand():
+    d = dist([0.25, 0.5, 0.25], [0.0, 0.0, 1.0], [0.5, 0.0, 0.5])
+    assert d.mean[:, 0].tolist() == [2.0, 3.0, 2.0]
+    # Variances: .25 + .25 = .5; 0; .5 + .5 = 1.
+    assert d.std[:, 0].tolist() == pytest.approx([math.sqrt(0.5), 0.0, 1.0])
+    # Entropies: 2 * .25 ln 4 + .5 ln 2 = 1.5 ln 2; 0; ln 2.
+    assert d.entropy[:, 0].tolist() == pytest.approx([1.5 * math.log(2), 0.0, math.log(2)])
+    assert torch.isfinite(d.log_probs).all()
+
+
+def test_quantile_is_the_smallest_bin_reaching_q():
+    d = dist([0.25, 0.25, 0.5])
+    assert [d.quantile(q).item() for q in (0.0, 0.2, 0.25, 0.5, 0.51, 1.0)] == [1, 1, 1, 2, 3, 3]
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        d.quantile(50)
+
+
+def test_prefers_by_hand_and_by_loop():
+    # P(>) = .5 * 1 (3 beats 2) + .5 * 0 (2 ties 2); ties .5 -> .5 + .25 = .75
+    assert dist([0, 0.5, 0.5]).prefers(dist([0.0, 1.0, 0.0])).item() == pytest.approx(0.75)
+    torch.manual_seed(0)
+    a, b = (ScoreDistribution.from_logits(torch.randn(4, 2, 5), torch.arange(5.0), ("x", "y")) for _ in range(2))
+    for n in range(4):
+        for k in range(2):
+            p, q = a.probs[n, k], b.probs[n, k]
+            loop = sum(p[i] * q[j] * (1.0 if i > j else 0.5 if i == j else 0.0) for i in range(5) for j in range(5))
+            assert a.prefers(b)[n, k].item() == pytest.approx(float(loop), abs=1e-6)
+    assert torch.allclose(a.prefers(b) + b.prefers(a), torch.ones(4, 2))
+    assert a.prefers(b[0]).shape == (4, 2)
+    with pytest.raises(ValueError, match="4 items against 2"):
+        a.prefers(b[:2])
+
+
+def test_from_logits_is_float32_and_keeps_gradients():
+    logits = torch.tensor([[[0.0, math.log(2), 0.0]]], dtype=torch.bfloat16, requires_grad=True)
+    d = ScoreDistribution.from_logits(logits, THREE, ["a"])
+    assert d.probs.dtype == torch.float32
+    assert d.probs[0, 0].tolist() == pytest.approx([0.25, 0.5, 0.25], abs=1e-2)
+    d.mean.sum().backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert not d.detach().probs.requires_grad
+
+
+def test_gradients_match_finite_differences():
+    logits = torch.randn(2, 1, 3, dtype=torch.float64, requires_grad=True)
+
+    def read(x):
+        d = ScoreDistribution.from_logits(x, THREE, ("a",))
+        return d.mean, d.std, d.entropy, d.prefers(d[:1])
+
+    assert torch.autograd.gradcheck(read, (logits,))
+
+
+def test_one_hot_has_finite_gradients():
+    probs = torch.tensor([[[1.0, 0.0, 0.0]]], requires_grad=True)
+    d = ScoreDistribution(probs, THREE, ("a",))
+    (d.std + d.entropy + d.mean).sum().backward()
+    assert torch.isfinite(probs.grad).all()
+
+
+def test_indexing_cat_select_and_dicts():
+    d = ScoreDistribution.from_logits(torch.randn(5, 2, 3), THREE, ("a", "b"))
+    assert (
+        len(d) == 5
+        and len(d[1]) == 1
+        and len(d[-2:]) == 2
+        and len(d[[0, 3]]) == 2
+        and len(d[np.int64(4)]) == 1
+        and len(list(d)) == 5
+    )
+    assert torch.equal(ScoreDistribution.cat([d[:2], d[2], d[3:]]).probs, d.probs)
+    assert torch.equal(d.select(["b"]).probs[:, 0], d.probs[:, 1])
+    row = json.loads(json.dumps(d.to_dicts()))[4]["b"]
+    assert row["mean"] == pytest.approx(d.mean[4, 1].item()) and len(row["probs"]) == 3
+    assert d.to("cpu").dimensions == ("a", "b")
+    with pytest.raises(IndexError):
+        d[5]
+    with pytest.raises(ValueError, match="expected a list of names"):
+        d.select(["c"])
+    with pytest.raises(ValueError, match="different dimensions"):
+        ScoreDistribution.cat([d, d.select(["a"])])
+    with pytest.raises(ValueError, match="different bins"):
+        d.prefers(ScoreDistribution(d.probs, THREE + 1, ("a", "b")))
+    with pytest.raises(ValueError, match="no score distributions"):
+        ScoreDistribution.cat([])
+
+
+def test_shapes_and_probabilities_are_checked():
+    good = torch.tensor([[[0.2, 0.3, 0.5]]])
+    with pytest.raises(ValueError, match=r"expected probs \[N, D, S\]"):
+        ScoreDistribution(good[0], THREE, ("a",))
+    with pytest.raises(ValueError, match=r"expected probs \[N, D, S\]"):
+        ScoreDistribution(good, THREE[:2], ("a",))
+    with pytest.raises(ValueError, match="repeated"):
+        ScoreDistribution(good.repeat(1, 2, 1), THREE, ("a", "a"))
+    with pytest.raises(ValueError, match="bins must rise"):
+        ScoreDistribution(good, THREE.flip(0), ("a",))
+    for bad in (torch.tensor([[[math.nan, 0.5, 0.5]]]), good * 2, torch.tensor([[[-0.5, 0.5, 1.0]]])):
+        with pytest.raises(ValueError, match="item 0, dimension 'a'"):
+            ScoreDistribution(bad, THREE, ("a",))
+    with pytest.raises(ValueError, match="sum to 1"):
+        ScoreDistribution.from_logits(torch.full((1, 1, 3), math.nan), THREE, ("a",))

@@ -1,0 +1,223 @@
+"""The command line: one thin command per arrow. Bad input ends with one clear message and exit code 2, without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zreward.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: import, check.")
+world_app = typer.Typer(no_args_is_help=True, help="The built-in world: make its data, pretrain its base models.")
+app.add_typer(data_app, name="data")
+app.add_typer(world_app, name="world")
+
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, separated by commas; default all.")]
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    prompt: Annotated[str, typer.Option("--prompt", help="The text that the images were made from.")],
+    dimensions: Dimensions = None,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    json_file: Json = None,
+) -> None:
+    """Score images for a prompt: mean, spread and distribution per dimension."""
+    from zreward.scoring import print_scores, score_rows
+
+    for image in images:
+        if not image.is_file():
+            raise InputError(f"{image}: no such image file")
+    loaded = _load(model)
+    rows = score_rows(loaded, [str(image) for image in images], prompt, _names(dimensions), batch_size)
+    scale = loaded.rubric.scale
+    print_scores(rows, scale)
+    if json_file:
+        _write(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    data: Annotated[Path, typer.Option("--data", help="Rated records, JSONL or Parquet.")],
+    split: Annotated[str | None, typer.Option(help="Only records of this split.")] = None,
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="Reason before scoring (teacher form).")] = False,
+    traces: Annotated[int, typer.Option(help="Traces per item whose distributions are averaged.")] = 1,
+    dimensions: Dimensions = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    seed: Seed = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Run a model over rated records and print PLCC, SRCC, HPA, margin HPA, ties and calibration per dimension."""
+    from zreward.data import load_records
+    from zreward.evaluation import evaluate as run_evaluation
+    from zreward.evaluation import print_table, save_json
+
+    loaded = _load(model)
+    records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
+    rows = run_evaluation(
+        loaded, records, _names(dimensions), reasoning=reasoning, traces=traces, batch_size=batch_size, seed=seed
+    )
+    print_table(rows, f"{model} on {data}")
+    if json_file:
+        save_json(rows, json_file)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe YAML.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.steps=10.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="One step with tiny random weights of the architecture.")
+    ] = False,
+) -> None:
+    """Train by a recipe: SFT, RISD, GRPO or GDSO."""
+    from zreward.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        from zreward.training.dry_run import dry_run as run_dry
+
+        typer.echo(run_dry(loaded))
+        return
+    from zreward.training.run import train as run_train
+
+    typer.echo(f"final model: {run_train(loaded, resume)}")
+
+
+@app.command()
+def label(
+    teacher: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    data: Annotated[Path, typer.Option("--data", help="Records to label; ratings in them are not read.")],
+    out: Out,
+    split: Annotated[str | None, typer.Option(help="Only records of this split.")] = None,
+    traces: Annotated[int, typer.Option(help="Traces per item whose distributions are averaged.")] = 1,
+    dimensions: Dimensions = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Let the teacher answer without reasoning.")] = False,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature of the traces.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    shard_size: Annotated[int, typer.Option(help="Records per Parquet file.")] = 256,
+    seed: Seed = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a folder that holds some shards (also the default).")
+    ] = False,
+) -> None:
+    """Write a teacher's distributions over a pool into Parquet shards; run it again to finish what was cut off."""
+    from zreward.data import load_records
+    from zreward.training.targets import LabelOptions
+    from zreward.training.targets import label as run_label
+
+    loaded = _load(teacher)
+    records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
+    options = LabelOptions(traces, _names(dimensions), temperature, not direct, seed, shard_size, batch_size)
+    typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
+
+
+@app.command()
+def demo(
+    out: Out = Path("runs/demo"),
+    seed: Seed = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished steps of an earlier run in the folder.")
+    ] = False,
+) -> None:
+    """The main job on the built-in world: data, teacher (GDSO), student (RISD), evaluation, report."""
+    from zreward.demo import run_demo
+
+    run_demo(out, seed, resume)
+
+
+@data_app.command("import")
+def import_data(
+    kind: Annotated[str, typer.Argument(help="The data set's layout: agiqa3k.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    out: Annotated[Path, typer.Argument(help="Folder or file for the records.")],
+    seed: Seed = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
+    ] = False,
+) -> None:
+    """Turn a published data set into records; images stay where they are."""
+    from zreward.data import import_agiqa3k
+
+    if kind != "agiqa3k":
+        raise InputError(f"data set layout {kind!r} is unknown; expected agiqa3k")
+    typer.echo(f"records: {import_agiqa3k(root, out, seed=seed, skip_bad=skip_bad)}")
+
+
+@world_app.command("data")
+def world_data(out: Out, seed: Seed = 0) -> None:
+    """Make the world's train, dev, pool and test records."""
+    from zreward.world.dataset import make_world
+
+    for name, path in make_world(out, seed).items():
+        typer.echo(f"{name}: {path}")
+
+
+@world_app.command("pretrain")
+def world_pretrain(
+    size: Annotated[str, typer.Argument(help="large or small.")],
+    out: Out,
+    seed: Seed = 0,
+) -> None:
+    """Make a base model again from random weights (large: about 15 minutes on two cores, small: about 12)."""
+    from zreward.world.base_models import SIZES
+    from zreward.world.pretrain import CONFIGS, pretrain
+
+    if size not in SIZES:
+        raise InputError(f"size {size!r} is unknown; expected one of {list(SIZES)}")
+    pretrain(CONFIGS[size].with_seed(seed), out)
+
+
+def _load(name: str):
+    from zreward.models.reward_model import RewardModel
+
+    if name in ("world:large", "world:small"):
+        from zreward.world.base_models import load_base
+
+        return load_base(name.removeprefix("world:"))
+    return RewardModel.from_pretrained(name)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
+
+
+def _write(path: Path, value: Any) -> None:
+    from zreward.files import write_text
+
+    write_text(path, json.dumps(value, indent=2))
+
+
+def main() -> None:
+    """Entry point: InputError becomes its message and exit code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except InputError as error:
+        print(f"zreward: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Rated images: strict records, pairs, splits, importers."""
+
+from zreward.data.importers.agiqa3k import import_agiqa3k
+from zreward.data.pairs import Pair, mine_pairs
+from zreward.data.reading import load_records
+from zreward.data.record import Record
+from zreward.data.splits import check_disjoint, split_by_prompt
+from zreward.data.writing import save_records
+
+__all__ = [
+    "Pair",
+    "Record",
+    "check_disjoint",
+    "import_agiqa3k",
+    "load_records",
+    "mine_pairs",
+    "save_records",
+    "split_by_prompt",
+]

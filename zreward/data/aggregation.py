@@ -1,0 +1,83 @@
+"""From ratings to one score and to a target distribution.
+
+One score: the trimmed mean (method.md, section 5), `zreward.metrics.trimmed_mean`. Distribution: the raters' histogram,
+`ScoreScale.histogram`; or, when only a mean and a spread were published, `synthetic_target` below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from zreward.distribution import ScoreScale
+from zreward.errors import InputError
+from zreward.metrics import trimmed_mean
+
+Scores = float | Sequence[float] | Mapping[str, float | None]
+
+
+def rating_list(scores: Scores | None) -> list[float]:
+    """All ratings of one dimension: one number, one per rater, or {rater: number or null}; nulls are left out."""
+    if scores is None:
+        return []
+    if isinstance(scores, Mapping):
+        return [float(score) for score in scores.values() if score is not None]
+    if isinstance(scores, Sequence):
+        return [float(score) for score in scores]
+    return [float(scores)]
+
+
+def aggregate(ratings: Sequence[float]) -> float | None:
+    """Trimmed mean of the ratings (without one highest and one lowest from three on); None when there are none."""
+    return trimmed_mean(ratings) if ratings else None
+
+
+def target_distribution(
+    ratings: Sequence[float], scale: ScoreScale, smoothing: float = 0.0, std: float = 0.0
+) -> Tensor | None:
+    """[S] training target, or None without ratings.
+
+    The histogram of the ratings, with optional ordinal smoothing (score units). A `std` above 0 beside a single
+    rating makes it SYNTHETIC: see `synthetic_target`; smoothing then widens it, the variances add.
+    """
+    if not ratings:
+        return None
+    if std > 0:
+        if len(ratings) != 1:
+            raise ValueError(f"a spread of {std:g} beside {len(ratings)} ratings; expected one aggregate score")
+        return synthetic_target(ratings[0], math.hypot(std, smoothing), scale)
+    return scale.histogram(ratings, smoothing)
+
+
+def synthetic_target(score: float, std: float, scale: ScoreScale) -> Tensor:
+    """[S]: a SYNTHETIC distribution for an aggregate that came as mean and standard deviation, both in score units.
+
+    A Gaussian of that width, sampled at the bins and renormalised: p_k ~ exp(-(b_k - m)^2 / 2 std^2). Its centre m is
+    found such that the expectation is exactly `score`: cutting a plain Gaussian off at the ends of the scale would move
+    the mean inwards by up to `std`. So near the ends the spread is narrower than `std`, and as `std` goes to 0 the
+    result becomes `ScoreScale.soft_target`. No rater gave these bins: say so wherever the distribution is shown. Ours.
+    """
+    score = scale.validate(score)
+    if not math.isfinite(std) or std < 0:
+        raise InputError(f"std is {std!r}, expected a standard deviation of 0 or more in score units")
+    end = 1e-6 * scale.step
+    if std < 1e-3 * scale.step or score < scale.min + end or score > scale.max - end:
+        return scale.soft_target(score)
+    bins = scale.bins.double()
+
+    def gaussian(centre: float) -> Tensor:
+        return torch.softmax(-0.5 * ((bins - centre) / std).square(), dim=-1)
+
+    # Beyond this reach neighbouring bins differ by more than e^50, so the mean is at an end of the scale.
+    reach = scale.range + 50 * std * std / scale.step
+    low, high = scale.min - reach, scale.max + reach
+    for _ in range(100):
+        middle = (low + high) / 2
+        if float(gaussian(middle) @ bins) < score:
+            low = middle
+        else:
+            high = middle
+    return gaussian((low + high) / 2).float()

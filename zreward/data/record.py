@@ -1,0 +1,188 @@
+"""One rated (or unrated) image: prompt, picture, ratings per dimension."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from zreward.data.aggregation import aggregate, rating_list, target_distribution
+from zreward.data.images import ImageSource, check_path, open_image
+from zreward.distribution import ScoreScale
+from zreward.errors import InputError
+from zreward.rubric import Rubric
+
+
+@dataclass(frozen=True)
+class Record:
+    """Checked when made: InputError says which field is wrong. `validate` checks it against a rubric."""
+
+    prompt: str
+    image: ImageSource
+    """A path, encoded bytes (PNG, JPEG, ...) or a PIL image."""
+    scores: dict[str, float | list[float] | dict[str, float | None]] = field(default_factory=dict)
+    """Per dimension one number, one per rater, or {rater: number or null}. Empty: unlabelled."""
+    group: str | None = None
+    """Pairs are mined within a group; without one, within the prompt."""
+    split: str | None = None
+    rubric_version: str | None = None
+    tags: tuple[str, ...] = ()
+    id: str | None = None
+    stds: dict[str, float] = field(default_factory=dict)
+    """Per dimension whose single score is an aggregate: its published spread, score units. Makes `target` SYNTHETIC."""
+
+    def __post_init__(self) -> None:
+        _text(self.prompt, "prompt")
+        for name in ("group", "split", "rubric_version", "id"):
+            if getattr(self, name) is not None:
+                _text(getattr(self, name), name)
+        image = self.image
+        if isinstance(image, (bytearray, memoryview)):
+            image = bytes(image)
+        elif isinstance(image, (str, os.PathLike)):
+            image = _text(os.fspath(image), "image")
+        elif not isinstance(image, (bytes, Image.Image)):
+            raise InputError(f"image is {_show(image)}, expected a path, encoded bytes or a PIL image")
+        if isinstance(self.tags, str) or not isinstance(self.tags, Iterable):
+            raise InputError(f"tags is {_show(self.tags)}, expected a list of text")
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "tags", tuple(_text(tag, "tag") for tag in self.tags))
+        object.__setattr__(self, "scores", _scores(self.scores))
+        object.__setattr__(self, "stds", _stds(self.stds, self.scores))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], folder: str | os.PathLike[str] = "") -> Record:
+        """Strict: an unknown key is refused with the nearest known one. Null means absent. Paths start at `folder`."""
+        for key in data:
+            check_key(key)
+        for key in ("prompt", "image"):
+            if data.get(key) is None:
+                raise InputError(f"missing {key!r}")
+        values = {key: value for key, value in data.items() if value is not None}
+        if isinstance(values["image"], str):
+            check_url = values["image"]
+            if not check_url.strip():
+                raise InputError("image is empty text, expected a path")
+            if "://" not in check_url and not check_url.lower().startswith("data:"):
+                values["image"] = os.path.join(folder, check_url)
+        return cls(**values)
+
+    def validate(self, rubric: Rubric) -> None:
+        """InputError for a dimension the rubric lacks or a score off its scale."""
+        for name, scores in self.scores.items():
+            rubric.dimension(name)
+            for rating in rating_list(scores):
+                rubric.scale.validate(rating, f"score of {name!r}")
+
+    def check_image(self, decode: bool = True) -> None:
+        """InputError for a missing or, with `decode`, an unreadable or truncated image."""
+        if decode:
+            self.open_image()
+        elif isinstance(self.image, str):
+            check_path(self.image)
+
+    def ratings(self, dimension: str) -> list[float]:
+        """All ratings that are not null, [] when the dimension was not rated."""
+        return rating_list(self.scores.get(dimension))
+
+    def score(self, dimension: str) -> float | None:
+        """Trimmed mean of the ratings, None when the dimension was not rated."""
+        return aggregate(self.ratings(dimension))
+
+    def target(self, dimension: str, scale: ScoreScale, smoothing: float = 0.0) -> Tensor | None:
+        """[S]: the raters' histogram, `smoothing` in score units; None when not rated.
+
+        With a `stds` entry it is a SYNTHETIC distribution made from mean and spread (`synthetic_target`).
+        """
+        return target_distribution(self.ratings(dimension), scale, smoothing, self.stds.get(dimension, 0.0))
+
+    @property
+    def group_key(self) -> str:
+        return self.prompt if self.group is None else self.group
+
+    def open_image(self) -> Image.Image:
+        """The decoded RGB image; InputError names the path and the reason."""
+        return open_image(self.image)
+
+
+KEYS = tuple(f.name for f in fields(Record))
+
+
+def check_key(key: Any) -> None:
+    """InputError for a key that no record has, naming the nearest that it may stand for."""
+    if key in KEYS:
+        return
+    nearest = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise InputError(f"unknown key {key!r}; {hint}Known: {', '.join(KEYS)}")
+
+
+def _scores(scores: Any) -> dict[str, float | list[float] | dict[str, float | None]]:
+    if not isinstance(scores, Mapping):
+        raise InputError(f"scores is {_show(scores)}, expected {{dimension: score}}")
+    result: dict[str, float | list[float] | dict[str, float | None]] = {}
+    for name, value in scores.items():
+        what = f"score of {_text(name, 'dimension')!r}"
+        if value is None:
+            continue
+        if isinstance(value, Mapping):
+            result[name] = {
+                _text(rater, f"{what}: rater"): None if rating is None else _number(rating, f"{what} by {rater!r}")
+                for rater, rating in value.items()
+            }
+        elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            result[name] = [_number(rating, what) for rating in value]
+        else:
+            result[name] = _number(value, what)
+        if result[name] in ([], {}):
+            raise InputError(f"{what} is empty; leave the dimension out when nobody rated it")
+    return result
+
+
+def _stds(stds: Any, scores: Mapping[str, Any]) -> dict[str, float]:
+    if not isinstance(stds, Mapping):
+        raise InputError(f"stds is {_show(stds)}, expected {{dimension: standard deviation}}")
+    result = {}
+    for name, value in stds.items():
+        if value is None:
+            continue
+        what = f"std of {_text(name, 'dimension')!r}"
+        result[name] = _number(value, what)
+        if result[name] < 0:
+            raise InputError(f"{what} is {value!r}, expected 0 or more, in score units")
+        count = len(rating_list(scores.get(name)))
+        if count != 1:
+            raise InputError(f"{what} beside {count} ratings; a spread belongs to exactly one aggregate score")
+    return result
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            if math.isfinite(value):
+                return float(value)
+        except OverflowError:
+            pass
+    raise InputError(f"{what} is {_show(value)}, expected a finite number")
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{what} is {_show(value)}, expected text that is not empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} {ascii(value)[:80]} holds half a surrogate pair, expected valid Unicode") from None
+    return value
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

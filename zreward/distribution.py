@@ -1,0 +1,249 @@
+"""Score scales, and probability distributions over the scores of a rubric.
+
+The reward is a distribution over rubric scores, not a number; everything downstream (expected score, spread, preference)
+is read from it. Shapes: N items, D dimensions, S bins.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zreward.errors import InputError
+
+_ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin
+_SUM_TOLERANCE = 1e-3  # rows of probabilities may miss one by this much (half-precision inputs)
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """Equally spaced scores from `min` to `max`; the paper's nine half-point bins are the default (method.md, section 1)."""
+
+    min: float = 1.0
+    max: float = 5.0
+    step: float = 0.5
+
+    def __post_init__(self) -> None:
+        for key in ("min", "max", "step"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise InputError(f"score scale: {key} is {value!r}, expected a finite number")
+            object.__setattr__(self, key, float(value))
+        if self.max <= self.min or self.step <= 0:
+            raise InputError(f"score scale: expected min < max and step > 0, got {self.to_dict()}")
+        steps = self.range / self.step
+        if abs(steps - round(steps)) > _ON_BIN:
+            raise InputError(f"score scale: {self.step} does not divide {self.min}..{self.max} into equal steps")
+
+    def __len__(self) -> int:
+        return round(self.range / self.step) + 1
+
+    @property
+    def range(self) -> float:
+        """R = max - min, in score units: the normaliser of Eq. 7, 10 and 11."""
+        return self.max - self.min
+
+    @property
+    def bins(self) -> Tensor:
+        """[S] float32: the score of every bin, rising."""
+        return torch.linspace(self.min, self.max, len(self), dtype=torch.float64).float()
+
+    def validate(self, score: float, what: str = "score") -> float:
+        """`score` as a float; InputError when it is no finite number between min and max (between bins is fine)."""
+        is_number = isinstance(score, Real) and not isinstance(score, bool)
+        if not is_number or not math.isfinite(score):
+            raise InputError(f"{what} is {score!r}, expected a finite number from {self.min:g} to {self.max:g}")
+        if not self.min - _ON_BIN <= score <= self.max + _ON_BIN:
+            raise InputError(
+                f"{what} {score:g} is off the scale {self.min:g} to {self.max:g}; map it to the scale first"
+            )
+        return min(max(float(score), self.min), self.max)
+
+    def soft_target(self, score: float) -> Tensor:
+        """[S]: one-hot on a bin, else linear on the two neighbours, so that the expectation is the score (ours)."""
+        position = (self.validate(score) - self.min) / self.step
+        nearest = round(position)
+        target = torch.zeros(len(self))
+        if abs(position - nearest) <= _ON_BIN:
+            target[nearest] = 1.0
+            return target
+        low = math.floor(position)
+        target[low + 1] = position - low
+        target[low] = 1.0 - target[low + 1]
+        return target
+
+    def histogram(self, scores: Iterable[float], smoothing: float = 0.0) -> Tensor:
+        """[S]: mean of the raters' soft targets.
+
+        `smoothing` is the standard deviation, in score units, of a Gaussian that spreads each bin over its neighbours;
+        every row of the kernel is renormalised, so no mass leaves at the ends of the scale.
+        """
+        targets = [self.soft_target(score) for score in scores]
+        if not targets:
+            raise InputError("histogram of no scores: expected at least one rating")
+        if not math.isfinite(smoothing) or smoothing < 0:
+            raise InputError(f"smoothing is {smoothing!r}, expected a standard deviation of 0 or more in score units")
+        target = torch.stack(targets).mean(0)
+        if smoothing == 0:
+            return target
+        distance = (self.bins[:, None] - self.bins[None, :]) / smoothing
+        return target @ torch.softmax(-0.5 * distance.square(), dim=-1)
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ScoreScale:
+        if not isinstance(data, Mapping) or set(data) - {"min", "max", "step"}:
+            raise InputError(f"score scale: expected a mapping with the keys min, max, step, got {data!r}")
+        return cls(**data)
+
+
+@dataclass(eq=False)
+class ScoreDistribution:
+    """Probabilities over score bins, one distribution per item and dimension.
+
+    probs [N, D, S] sum to one over S; bins [S] are the scores; `dimensions` are the D names. Differentiable throughout,
+    except `quantile`.
+    """
+
+    probs: Tensor
+    bins: Tensor
+    dimensions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self.dimensions = tuple(self.dimensions)
+        if self.probs.dtype not in (torch.float32, torch.float64):
+            self.probs = self.probs.float()
+        self.bins = self.bins.detach().to(self.probs)
+        expected = (len(self.dimensions), len(self.bins)) if self.bins.ndim == 1 else None
+        if self.probs.ndim != 3 or expected is None or tuple(self.probs.shape[1:]) != expected:
+            raise ValueError(
+                f"score distribution: probs are {list(self.probs.shape)}, bins {list(self.bins.shape)}, dimensions "
+                f"{self.dimensions}; expected probs [N, D, S], bins [S] and D names"
+            )
+        if len(set(self.dimensions)) != len(self.dimensions):
+            raise ValueError(f"score distribution: repeated names in the dimensions {self.dimensions}")
+        if not bool((self.bins.diff() > 0).all()):
+            raise ValueError(f"score distribution: bins must rise, got {self.bins.tolist()}")
+        probs = self.probs.detach()
+        bad = ~torch.isfinite(probs).all(-1) | (probs < 0).any(-1) | ((probs.sum(-1) - 1).abs() > _SUM_TOLERANCE)
+        if bool(bad.any()):
+            item, dim = bad.nonzero()[0].tolist()
+            raise ValueError(
+                f"score distribution: item {item}, dimension {self.dimensions[dim]!r} has probabilities "
+                f"{probs[item, dim].tolist()}; expected finite, non-negative numbers that sum to 1"
+            )
+
+    @classmethod
+    def from_logits(cls, logits: Tensor, bins: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
+        """Softmax over the S label logits only, [N, D, S], in float32 (float64 stays): Eq. 1 and 6 before the mean."""
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return cls(torch.softmax(logits, dim=-1), bins, tuple(dimensions))
+
+    @classmethod
+    def cat(cls, distributions: Sequence[ScoreDistribution]) -> ScoreDistribution:
+        """Along N; bins and dimensions must be the same in all."""
+        if not distributions:
+            raise ValueError("cat of no score distributions: expected at least one")
+        for other in distributions[1:]:
+            distributions[0]._check_same_space(other)
+        return cls(torch.cat([d.probs for d in distributions]), distributions[0].bins, distributions[0].dimensions)
+
+    @property
+    def mean(self) -> Tensor:
+        """[N, D]: mu, the expected score (Eq. 2, 6, 16)."""
+        return (self.probs * self.bins).sum(-1)
+
+    @property
+    def std(self) -> Tensor:
+        """[N, D], score units. The gradient at a one-hot distribution is zero instead of infinite."""
+        variance = (self.probs * (self.bins - self.mean.unsqueeze(-1)).square()).sum(-1)
+        positive = variance > 0
+        return torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
+
+    @property
+    def log_probs(self) -> Tensor:
+        """[N, D, S], finite: a probability of zero counts as the smallest normal number."""
+        return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
+
+    @property
+    def entropy(self) -> Tensor:
+        """[N, D], nats."""
+        return -(self.probs * self.log_probs).sum(-1)
+
+    def quantile(self, q: float) -> Tensor:
+        """[N, D]: the smallest bin whose cumulative probability reaches q (within 1e-6)."""
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"quantile {q!r}: expected a number from 0 to 1")
+        cdf = self.probs.detach().double().cumsum(-1)
+        index = (cdf / cdf[..., -1:] < q - 1e-6).sum(-1)
+        return self.bins[index]
+
+    def prefers(self, other: ScoreDistribution) -> Tensor:
+        """[N, D]: P(self > other) + 1/2 P(tie) for independent draws; one of the two may hold a single item."""
+        self._check_same_space(other)
+        if len(self) != len(other) and 1 not in (len(self), len(other)):
+            raise ValueError(f"prefers: {len(self)} items against {len(other)}; expected as many, or one on a side")
+        other_probs = other.probs.to(self.probs)
+        mid_cdf = other_probs.cumsum(-1) - 0.5 * other_probs
+        return (self.probs * mid_cdf).sum(-1)
+
+    def __len__(self) -> int:
+        return self.probs.shape[0]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> ScoreDistribution:
+        """Items by number (N becomes 1), slice or index list."""
+        rows: slice | Tensor | list[int]
+        if isinstance(index, (slice, Tensor)):
+            rows = index
+        elif isinstance(index, Iterable):
+            rows = list(index)
+        else:
+            rows = [operator.index(index)]
+            if not -len(self) <= rows[0] < len(self):
+                raise IndexError(f"item {index} of {len(self)}")
+        return self._map(lambda probs: probs[rows])
+
+    def select(self, dimensions: Sequence[str]) -> ScoreDistribution:
+        """The named dimensions, in the order given."""
+        unknown = [name for name in dimensions if name not in self.dimensions]
+        if unknown or isinstance(dimensions, str):
+            raise ValueError(f"dimensions {dimensions!r}: expected a list of names from {self.dimensions}")
+        index = [self.dimensions.index(name) for name in dimensions]
+        return ScoreDistribution(self.probs[:, index], self.bins, tuple(dimensions))
+
+    def to(self, device: torch.device | str) -> ScoreDistribution:
+        return self._map(lambda probs: probs.to(device))
+
+    def detach(self) -> ScoreDistribution:
+        return self._map(Tensor.detach)
+
+    def to_dicts(self) -> list[dict[str, dict[str, Any]]]:
+        """One {dimension: {"mean", "std", "probs"}} of plain numbers per item, for JSON."""
+        mean, std, probs = (x.detach().tolist() for x in (self.mean, self.std, self.probs))
+        return [
+            {
+                name: {"mean": mean[n][d], "std": std[n][d], "probs": probs[n][d]}
+                for d, name in enumerate(self.dimensions)
+            }
+            for n in range(len(self))
+        ]
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> ScoreDistribution:
+        return ScoreDistribution(function(self.probs), self.bins, self.dimensions)
+
+    def _check_same_space(self, other: ScoreDistribution) -> None:
+        if self.dimensions != other.dimensions:
+            raise ValueError(
+                f"different dimensions: {self.dimensions} and {other.dimensions}; select() the common ones"
+            )
+        if self.bins.tolist() != other.bins.to(self.bins).tolist():
+            raise ValueError(f"different bins: {self.bins.tolist()} and {other.bins.tolist()}")

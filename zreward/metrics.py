@@ -1,0 +1,245 @@
+"""Agreement of predicted scores with people: correlation, preference accuracy, calibration, blind-comparison verdicts.
+
+Pure functions of 1-D arrays, tensors or lists (distributions: [N, S]); plain numbers come back. Empty input, NaN and
+unequal lengths are a ValueError. What is undefined (correlation with a constant, accuracy over no pairs) is NaN, with a
+RuntimeWarning. Score gaps are compared with a tolerance of 1e-6, so that a gap of exactly 0.5 is not above 0.5.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+GAP_TOLERANCE = 1e-6  # score units; smaller differences are ties
+_CONSTANT = 1e-12  # relative spread below which a sample counts as constant
+
+Array = NDArray[np.float64]
+
+
+def plcc(pred: Any, target: Any) -> float:
+    """Pearson's linear correlation of two samples of length N."""
+    x, y = _vectors(pred=pred, target=target)
+    return _correlation(x, y, "plcc")
+
+
+def srcc(pred: Any, target: Any) -> float:
+    """Spearman's rank correlation of two samples of length N; tied values share their mean rank."""
+    x, y = _vectors(pred=pred, target=target)
+    return _correlation(x, y, "srcc", rank=True)
+
+
+class PairCounts(NamedTuple):
+    """Counts over the compared pairs: ordered as people do, tied by the prediction, and all."""
+
+    correct: int
+    tied: int
+    pairs: int
+
+
+def pair_counts(pred: Any, target: Any, group: Any, margin: float = 0.0) -> PairCounts:
+    """Counts behind `hpa` and `tie_rate`; add them up to pool several tests.
+
+    Compared are all pairs inside one group whose target gap is above `margin`. `group` is any 1-D collection of hashable
+    keys: prompts, numbers, or (prompt, dimension) tuples.
+    """
+    x, y = _vectors(pred=pred, target=target)
+    codes = _group_codes(group, len(x))
+    if not np.isfinite(margin) or margin < 0:
+        raise ValueError(f"margin is {margin!r}, expected a finite gap of 0 or more in score units")
+    correct = tied = pairs = 0
+    for i, j in _same_group_pairs(codes):
+        gap = y[i] - y[j]
+        compared = np.abs(gap) > margin + GAP_TOLERANCE
+        difference = (x[i] - x[j])[compared]
+        ties = np.abs(difference) <= GAP_TOLERANCE
+        pairs += difference.size
+        tied += int(ties.sum())
+        correct += int(((difference > 0) == (gap[compared] > 0))[~ties].sum())
+    return PairCounts(correct, tied, pairs)
+
+
+def hpa(pred: Any, target: Any, group: Any, margin: float = 0.0) -> float:
+    """Human preference accuracy: share of same-group pairs with different targets that `pred` orders the same way.
+
+    Strict: a predicted tie is wrong. `margin` keeps only pairs whose target gap is above it (0.5 for margin HPA).
+    """
+    counts = pair_counts(pred, target, group, margin)
+    return _share(counts.correct, counts.pairs, "hpa")
+
+
+def tie_rate(pred: Any, target: Any, group: Any) -> float:
+    """Share of the pairs that `hpa` counts which the prediction ties."""
+    counts = pair_counts(pred, target, group)
+    return _share(counts.tied, counts.pairs, "tie_rate")
+
+
+def trimmed_mean(scores: Any) -> float:
+    """Mean of one item's ratings without one highest and one lowest, when there are at least three."""
+    (x,) = _vectors(scores=scores)
+    return float(np.sort(x)[1:-1].mean() if len(x) >= 3 else x.mean())
+
+
+def gsb(good: Any, same: Any, bad: Any) -> float:
+    """(G - B) / (G + S + B), from counts, or from arrays of counts that are summed; in [-1, 1]."""
+    g, s, b = _vectors(
+        good=np.atleast_1d(_numpy(good)), same=np.atleast_1d(_numpy(same)), bad=np.atleast_1d(_numpy(bad))
+    )
+    total = g.sum() + s.sum() + b.sum()
+    if min(g.min(), s.min(), b.min()) < 0 or total == 0:
+        raise ValueError(f"gsb: good {good!r}, same {same!r}, bad {bad!r}; expected counts of 0 or more, not all 0")
+    return float((g.sum() - b.sum()) / total)
+
+
+def gsb_interval(
+    outcomes: Iterable[str], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `gsb` over items, from each item's verdict: "good", "same" or "bad"."""
+    counts = Counter(outcomes)
+    names = ("good", "same", "bad")
+    if set(counts) - set(names) or not counts:
+        raise ValueError(f"gsb_interval: outcomes {sorted(map(str, counts))}, expected some of {names}, at least one")
+    if not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(f"gsb_interval: confidence {confidence}, resamples {resamples}; expected 0..1 and 1 or more")
+    n = counts.total()
+    # Drawing n items with replacement is one multinomial draw of the three counts.
+    draws = np.random.default_rng(seed).multinomial(n, [counts[name] / n for name in names], size=resamples)
+    low, high = np.quantile((draws[:, 0] - draws[:, 2]) / n, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def nll(probs: Any, counts: Any) -> float:
+    """Mean negative log-likelihood of a rating, nats: -sum(counts log probs) / sum(counts), [N, S] x2.
+
+    The mean is over ratings, so an item with more raters weighs more. Infinite when a rating was given no probability.
+    """
+    p, c = _distributions(probs, counts)
+    with np.errstate(divide="ignore"):
+        log_p = np.log(p)
+    return float(-np.multiply(c, log_p, where=c > 0, out=np.zeros_like(p)).sum() / c.sum())
+
+
+def crps(probs: Any, counts: Any, bins: Any) -> float:
+    """Continuous ranked probability score, score units: mean over items of the mean over that item's ratings y of
+
+    integral (F(x) - 1[y <= x])^2 dx,   F the predicted step function over `bins` [S].   probs and counts are [N, S].
+
+    For a prediction without spread it is the absolute error.
+    """
+    p, c = _distributions(probs, counts)
+    (b,) = _vectors(bins=bins)
+    if len(b) != p.shape[1] or (np.diff(b) <= 0).any():
+        raise ValueError(f"crps: bins {b.tolist()} for {p.shape[1]} probabilities; expected one rising score for each")
+    cdf_NS = p.cumsum(1)[:, :-1]  # F is constant between neighbouring bins
+    reached_SS = np.tri(len(b))[:-1].T  # [y, x]: 1 when y <= x
+    width = np.diff(b)
+    score_NS = np.stack([((cdf_NS - reached) ** 2) @ width for reached in reached_SS], axis=1)
+    return float(((c * score_NS).sum(1) / c.sum(1)).mean())
+
+
+def expected_calibration_error(pred: Any, target: Any, n_bins: int = 10) -> float:
+    """Calibration of expected scores, score units: sum_b (n_b / N) |mean pred_b - mean target_b|.
+
+    Bins are `n_bins` equal widths from the smallest to the largest prediction; empty ones do not count.
+    """
+    x, y = _vectors(pred=pred, target=target)
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}, expected 1 or more")
+    spread = np.ptp(x)
+    index = (
+        np.zeros(len(x), int) if spread == 0 else np.minimum(((x - x.min()) / spread * n_bins).astype(int), n_bins - 1)
+    )
+    return float(np.abs(np.bincount(index, x - y, minlength=n_bins)).sum() / len(x))
+
+
+def _correlation(x: Array, y: Array, name: str, rank: bool = False) -> float:
+    if any(np.ptp(v) <= _CONSTANT * np.abs(v).max() for v in (x, y)):
+        warnings.warn(
+            f"{name}: one input is constant, the correlation is undefined (NaN)", RuntimeWarning, stacklevel=3
+        )
+        return float("nan")
+    if rank:
+        x, y = rankdata(x), rankdata(y)
+    x, y = x - x.mean(), y - y.mean()
+    return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1, 1))
+
+
+def _share(part: int, whole: int, name: str) -> float:
+    if whole == 0:
+        warnings.warn(f"{name}: no pair inside a group has a large enough gap (NaN)", RuntimeWarning, stacklevel=3)
+        return float("nan")
+    return part / whole
+
+
+def _same_group_pairs(codes: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Every unordered pair inside a group once, as index arrays; the work is that of the pairs, not N^2."""
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes)
+    end = np.repeat(np.cumsum(sizes), sizes)  # per sorted position: where its group ends
+    first = np.arange(len(codes))
+    for offset in range(1, int(sizes.max())):
+        first = first[first + offset < end[first]]
+        yield order[first], order[first + offset]
+
+
+def _group_codes(group: Any, n: int) -> NDArray[np.intp]:
+    keys: Sequence[Hashable] = group.tolist() if isinstance(group, (np.ndarray, torch.Tensor)) else list(group)
+    if len(keys) != n:
+        raise ValueError(f"group has {len(keys)} keys for {n} scores, expected one for each")
+    seen: dict[Hashable, int] = {}
+    codes = np.empty(n, np.intp)
+    for position, key in enumerate(keys):
+        if key is None or (isinstance(key, float) and math.isnan(key)):
+            raise ValueError(f"group key {position} is {key!r}, expected a prompt, a number or a tuple")
+        try:
+            codes[position] = seen.setdefault(key, len(seen))
+        except TypeError:
+            raise ValueError(f"group key {position} is {key!r}; use a hashable key such as a tuple") from None
+    return codes
+
+
+def _numpy(x: Any) -> Array:
+    if isinstance(x, torch.Tensor):
+        return x.detach().double().cpu().numpy()
+    try:
+        return np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"expected numbers in a list, array or tensor of even shape, got {x!r:.200}") from None
+
+
+def _vectors(**named: Any) -> list[Array]:
+    """1-D float arrays of one length; everything else is a ValueError that names the argument."""
+    arrays = {name: _numpy(x) for name, x in named.items()}
+    for name, x in arrays.items():
+        if x.ndim != 1 or x.size == 0:
+            raise ValueError(f"{name} has shape {list(x.shape)}, expected 1-D and not empty")
+        if not np.isfinite(x).all():
+            where = int(np.flatnonzero(~np.isfinite(x))[0])
+            raise ValueError(
+                f"{name}[{where}] is {x[where]}, expected finite numbers; leave such items out and count them"
+            )
+    if len({len(x) for x in arrays.values()}) > 1:
+        raise ValueError(f"unequal lengths: { {name: len(x) for name, x in arrays.items()} }")
+    return list(arrays.values())
+
+
+def _distributions(probs: Any, counts: Any) -> tuple[Array, Array]:
+    """Predicted probabilities and rater counts, [N, S] both; counts may be weights, no item may be without any."""
+    p, c = _numpy(probs), _numpy(counts)
+    if p.ndim != 2 or p.shape != c.shape or p.size == 0:
+        raise ValueError(f"probs {list(p.shape)} and counts {list(c.shape)}: expected [N, S] for both, not empty")
+    if not (np.isfinite(p).all() and np.isfinite(c).all()) or min(p.min(), c.min()) < 0:
+        raise ValueError("probs and counts must be finite and not negative; leave out items without a prediction")
+    if np.abs(p.sum(1) - 1).max() > 1e-3:
+        row = int(np.abs(p.sum(1) - 1).argmax())
+        raise ValueError(f"probs of item {row} sum to {p[row].sum():g}, expected 1 (softmax over the bins)")
+    if (c.sum(1) == 0).any():
+        raise ValueError(f"item {int((c.sum(1) == 0).argmax())} has no ratings; leave such items out")
+    return p, c

@@ -1,0 +1,127 @@
+"""The trainable module: an image-text-to-text model that answers with label logits and the log-probabilities of its trace.
+
+Shapes: N rows (one row = one image, prompt and dimension), T tokens, P distinct images, S score bins, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+_HEAD_CHUNK = 4096  # tokens of a trace whose V logits are held at a time
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """Rows ready for the model. Rows share images: `row_image[n]` is the index of row n's image."""
+
+    input_ids: Tensor  # (N, T)
+    attention_mask: Tensor  # (N, T), ones where real
+    patches: Tensor  # (sum of patches, C), images one after another
+    grid: Tensor  # (P, 3): frames, patch rows, patch columns
+    row_image: Tensor  # (N,)
+    trace_mask: Tensor | None = None  # (N, T), ones on sampled trace tokens
+
+    def to(self, device: torch.device) -> ModelInput:
+        moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
+        return replace(self, **moved)
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+
+@dataclass(frozen=True)
+class BackboneOutput:
+    score_logits: Tensor  # (N, S): restricted to the label tokens, at each row's last real token
+    trace_log_probs: Tensor | None = None  # (N, T): log-probability of every trace token, zero elsewhere
+
+
+class Backbone(nn.Module):
+    """A Hugging Face model (possibly with an adapter) that returns what rewards need and never (T, V) logits."""
+
+    def __init__(self, model: nn.Module, label_ids: Tensor, trace_ban: Tensor, image_token_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self.image_token_id = image_token_id
+        self.register_buffer("label_ids", label_ids, persistent=False)
+        self.register_buffer("trace_ban", trace_ban, persistent=False)
+
+        # What transformers' Trainer asks of a model (FSDP wrapping, gradient checkpointing) is the inner model's.
+        self._no_split_modules = getattr(self.base, "_no_split_modules", None)
+
+    def gradient_checkpointing_enable(self, **options) -> None:
+        self.base.gradient_checkpointing_enable(**options)
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.base.gradient_checkpointing_disable()
+
+    @property
+    def base(self) -> nn.Module:
+        """The Hugging Face model itself, without a PEFT wrapper (adapter layers stay in place)."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    def forward(self, inputs: ModelInput, temperature: float = 1.0) -> BackboneOutput:
+        """One pass: label logits (N, S) at the score position and, where `trace_mask` is given, the trace's log-probabilities.
+
+        The log-probabilities are those of the distribution that sampling used: divided by `temperature`, control and
+        vision tokens excluded.
+        """
+        hidden_NTH = self.hidden_states(inputs)
+        last_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
+        score_logits = self._label_logits(hidden_NTH[torch.arange(len(inputs), device=last_N.device), last_N])
+        if inputs.trace_mask is None:
+            return BackboneOutput(score_logits)
+        mask_NT = inputs.trace_mask.bool()
+        before_M = hidden_NTH[:, :-1][mask_NT[:, 1:]]  # the state that predicts each trace token
+        tokens_M = inputs.input_ids[mask_NT]
+        log_probs_M = self._token_log_probs(before_M, tokens_M, temperature)
+        log_probs_NT = log_probs_M.new_zeros(mask_NT.shape).masked_scatter(mask_NT, log_probs_M)
+        return BackboneOutput(score_logits, log_probs_NT)
+
+    def hidden_states(self, inputs: ModelInput) -> Tensor:
+        """(N, T, H), after the final norm. Every distinct image goes through the vision tower once."""
+        core = self.base.model
+        features = core.get_image_features(inputs.patches.to(self.base.dtype), inputs.grid, return_dict=True)
+        rows = inputs.row_image.tolist()
+        features.pooler_output = tuple(features.pooler_output[i] for i in rows)
+        if getattr(features, "deepstack_features", None) is not None:
+            features.deepstack_features = [tuple(level[i] for i in rows) for level in features.deepstack_features]
+        return core(
+            input_ids=inputs.input_ids,
+            attention_mask=inputs.attention_mask,
+            mm_token_type_ids=(inputs.input_ids == self.image_token_id).int(),
+            image_grid_thw=inputs.grid[inputs.row_image],
+            mm_encoder_outputs={"image": features},
+            use_cache=False,
+        ).last_hidden_state
+
+    def _label_logits(self, hidden_NH: Tensor) -> Tensor:
+        head = self.base.get_output_embeddings()
+        weight = getattr(head, "weight", None)
+        if (
+            type(head) is nn.Linear
+            and type(weight) is nn.Parameter
+            and not weight.is_meta
+            and weight.is_floating_point()
+        ):
+            bias = None if head.bias is None else head.bias[self.label_ids]
+            return F.linear(hidden_NH, weight[self.label_ids], bias).float()
+        # Sharded, quantised or adapted head: let it run, but for N positions only.
+        return head(hidden_NH)[:, self.label_ids].float()
+
+    def _token_log_probs(self, hidden_MH: Tensor, tokens_M: Tensor, temperature: float) -> Tensor:
+        head = self.base.get_output_embeddings()
+
+        def chunk_log_probs(hidden: Tensor, tokens: Tensor) -> Tensor:
+            logits = head(hidden).float() / temperature
+            logits = logits.index_fill(-1, self.trace_ban, float("-inf"))
+            return -F.cross_entropy(logits, tokens, reduction="none")
+
+        if len(tokens_M) <= _HEAD_CHUNK:
+            return chunk_log_probs(hidden_MH, tokens_M)
+        parts = zip(hidden_MH.split(_HEAD_CHUNK), tokens_M.split(_HEAD_CHUNK), strict=True)
+        return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])

@@ -1,0 +1,247 @@
+"""Checkpoints: an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`; safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zreward.errors import InputError
+from zreward.models.pixels import ResolutionPolicy
+from zreward.models.reward_model import RewardModel, _layout
+from zreward.prompting import PromptForms
+from zreward.rubric import Rubric
+
+SCHEMA_VERSION = 1
+META_FILE = "zreward.json"
+
+
+def load(
+    path: str | Path,
+    rubric: Rubric | None = None,
+    forms: PromptForms | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    quantization: str | None = None,
+    resolution: ResolutionPolicy | None = None,
+    max_trace_tokens: int | None = None,
+    trainable_adapter: bool = False,
+) -> RewardModel:
+    """Load a checkpoint folder, adapter folder, `zreward.json`-less model folder, or hub name.
+
+    Args:
+        rubric: for a model without `zreward.json` (default: the default rubric); for a checkpoint it must be the same rubric.
+        forms: prompt forms, for a model without `zreward.json`.
+        device: default CUDA when there is one, else the CPU.
+        dtype: "float32", "bfloat16" or "float16"; default what the checkpoint recorded, else bfloat16 on GPUs, float32 on CPUs.
+        quantization: "4bit" or "8bit" (bitsandbytes; GPUs only).
+        resolution: overrides the recorded policy.
+
+    Raises InputError: missing folder, another rubric, newer schema, labels that are not one token, unsupported model.
+    """
+    folder = Path(path)
+    meta = _read_meta(folder)
+    if meta and rubric and rubric.fingerprint() != Rubric.from_dict(meta["rubric"]).fingerprint():
+        mine = Rubric.from_dict(meta["rubric"])
+        raise InputError(
+            f"{path}: the checkpoint was trained with rubric {mine.name!r} version {mine.version} "
+            f"({mine.fingerprint()}), but {rubric.name!r} version {rubric.version} ({rubric.fingerprint()}) was asked for; "
+            "use the checkpoint's own rubric, or train a model with the new one"
+        )
+    if meta:
+        rubric, forms = Rubric.from_dict(meta["rubric"]), PromptForms.from_dict(meta["forms"])
+        resolution = resolution or ResolutionPolicy(**meta["resolution"])
+        max_trace_tokens = max_trace_tokens or meta["max_trace_tokens"]
+        dtype = dtype or meta.get("dtype")
+        quantization = quantization or meta.get("quantization")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model, tokenizer = _load_parts(path, folder, device, _dtype(dtype, device), quantization, trainable_adapter)
+    reward_model = RewardModel(
+        model,
+        tokenizer,
+        rubric or Rubric.default(),
+        forms,
+        resolution,
+        _recorded_layout(path, folder, model),
+        max_trace_tokens or 512,
+    )
+    return reward_model.eval()
+
+
+def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    """Write the checkpoint under a temporary name beside `path`, then put it in place of the one that stands there.
+
+    `state_dict` (the Hugging Face model's names) replaces the module's own, where an engine gathered shards.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; a checkpoint is a folder, choose another name")
+    if path.is_dir() and any(path.iterdir()) and not _is_checkpoint(path):
+        raise InputError(f"{path} is a folder that holds no checkpoint; choose another name, or empty it")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        reward_model.backbone.model.save_pretrained(temporary, state_dict=state_dict)
+        reward_model.tokenizer.save_pretrained(temporary)
+        _save_preprocessor(reward_model, temporary)
+        (temporary / META_FILE).write_text(json.dumps(metadata(reward_model), indent=2))
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            os.replace(path, old / "was")
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+        os.chmod(path, 0o755)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_weights(reward_model: RewardModel, folder: Path) -> None:
+    """Put a checkpoint's weights (all of them, or the adapter's) into a model of the same shape, for resuming."""
+    from safetensors.torch import load_file
+
+    model = reward_model.backbone.model
+    if hasattr(model, "peft_config"):
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        return
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        weights |= load_file(file)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    # Tied weights are stored once: they are "missing" under their second name.
+    really_missing = set(missing) - set(getattr(model, "all_tied_weights_keys", None) or {})
+    if really_missing or unexpected:
+        raise InputError(
+            f"{folder}: weights do not fit the model: missing {sorted(really_missing)[:3]}, unexpected {unexpected[:3]}"
+        )
+
+
+def metadata(reward_model: RewardModel) -> dict[str, Any]:
+    """What `zreward.json` holds."""
+    from zreward import __version__
+
+    dtype = next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "zreward_version": __version__,
+        "rubric": reward_model.rubric.to_dict(),
+        "forms": reward_model.forms.to_dict(),
+        "resolution": asdict(reward_model.resolution),
+        "max_trace_tokens": reward_model.max_trace_tokens,
+        "dtype": str(dtype).removeprefix("torch."),
+        "quantization": getattr(reward_model, "quantization", None),
+    }
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return any((path / name).exists() for name in (META_FILE, "config.json", "adapter_config.json"))
+
+
+def _read_meta(folder: Path) -> dict[str, Any] | None:
+    file = folder / META_FILE
+    if not file.exists():
+        return None
+    try:
+        meta = json.loads(file.read_text())
+        version = int(meta["schema_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is not a valid zreward.json ({error}); the checkpoint is damaged, write it again"
+        ) from None
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{file} has schema version {version}; this zreward reads up to {SCHEMA_VERSION}. Install a newer zreward"
+        )
+    return meta
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in known:
+        raise InputError(f"dtype {dtype!r} is unknown; expected one of {sorted(known)}")
+    return known[dtype]
+
+
+def _load_parts(path, folder: Path, device, dtype, quantization, trainable_adapter):
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+    if not folder.exists() and (str(path).startswith((".", "/", "~")) or str(path).count("/") != 1):
+        raise InputError(f"{path}: no such checkpoint folder")
+    if folder.exists() and not _is_checkpoint(folder):
+        raise InputError(f"{path} holds neither config.json nor adapter_config.json: not a checkpoint folder")
+    adapter = folder / "adapter_config.json"
+    source = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(path)
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    if quantization:
+        options["quantization_config"] = _quantization(quantization, device)
+        options["device_map"] = {"": device}
+    try:
+        AutoConfig.from_pretrained(source)
+        model = AutoModelForImageTextToText.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(str(path) if folder.exists() else source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{source}: cannot be loaded as an image-text-to-text model: {reason}") from error
+    if adapter.exists():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder, is_trainable=trainable_adapter)
+    return (model if quantization else model.to(device)), tokenizer
+
+
+def _quantization(name: str, device: torch.device):
+    from transformers import BitsAndBytesConfig
+
+    if name not in ("4bit", "8bit"):
+        raise InputError(f"quantization {name!r} is unknown; expected '4bit' or '8bit'")
+    if device.type != "cuda":
+        raise InputError(f"quantization {name!r} needs a CUDA device, the device is {device}; leave it out")
+    return BitsAndBytesConfig(load_in_4bit=name == "4bit", load_in_8bit=name == "8bit")
+
+
+def _recorded_layout(path, folder: Path, model):
+    """Mean and standard deviation come from the checkpoint's preprocessor_config.json, everything else from the model."""
+    layout = _layout((model.get_base_model() if hasattr(model, "peft_config") else model).config)
+    file = folder / "preprocessor_config.json"
+    if not folder.exists():
+        from transformers.utils import cached_file
+
+        cached = cached_file(str(path), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+        file = Path(cached) if cached else file
+    if file.exists():
+        stored = json.loads(file.read_text())
+        layout = replace(
+            layout,
+            mean=tuple(stored.get("image_mean", layout.mean)),
+            std=tuple(stored.get("image_std", layout.std)),
+        )
+    return layout
+
+
+def _save_preprocessor(reward_model: RewardModel, folder: Path) -> None:
+    """An image-processor file, so that plain transformers and vLLM prepare images for this checkpoint."""
+    layout = reward_model.layout
+    budget = reward_model.resolution.pixel_budget or 12845056
+    config = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": layout.patch,
+        "merge_size": layout.merge,
+        "temporal_patch_size": layout.frames,
+        "image_mean": list(layout.mean),
+        "image_std": list(layout.std),
+        "size": {"shortest_edge": layout.multiple**2, "longest_edge": budget},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(config, indent=2))

@@ -1,0 +1,296 @@
+"""`RewardModel`: images and prompts in, score distributions out. The class users hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zreward.data.images import open_image
+from zreward.distribution import ScoreDistribution
+from zreward.errors import InputError
+from zreward.models.backbone import Backbone, ModelInput
+from zreward.models.pixels import PatchLayout, ResolutionPolicy, check_pixels, resize, to_pixels
+from zreward.models.rollout import Trace, sample_traces
+from zreward.models.tokens import ConversationEncoder, expand_image, pad
+from zreward.prompting import PromptForms
+from zreward.rubric import Dimension, Rubric
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to score: which image (an index), for which prompt, on which dimension; with a trace or directly."""
+
+    image: int
+    prompt: str
+    dimension: str
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A teacher's verdict on one image: per dimension the sampled traces and the distribution averaged over them."""
+
+    distribution: ScoreDistribution  # (1, D, S)
+    traces: dict[str, list[str]]
+    trace_distribution: Tensor  # (traces, D, S), one distribution per trace
+    tokens: Tensor  # (traces, D): sampled tokens, the stop marker included
+    truncated: Tensor  # (traces, D) bool: the budget ran out before the stop marker
+
+
+class RewardModel(nn.Module):
+    """A vision-language model with a rubric: scores images as distributions over the rubric's score bins.
+
+    `score` is for files and PIL images; calling the model on a float tensor is differentiable to the pixels; `judge`
+    reasons first. All three share one preprocessing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        rubric: Rubric,
+        forms: PromptForms | None = None,
+        resolution: ResolutionPolicy | None = None,
+        layout: PatchLayout | None = None,
+        max_trace_tokens: int = 512,
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.rubric = tokenizer, rubric
+        self.forms = forms or PromptForms()
+        self.resolution = resolution or ResolutionPolicy()
+        config = (model.get_base_model() if hasattr(model, "peft_config") else model).config
+        self.layout = layout or _layout(config)
+        self.max_trace_tokens = max_trace_tokens
+        self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, config.image_token_id)
+        self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, config.image_token_id)
+        self.backbone.to(next(model.parameters()).device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.label_ids.device
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **options: Any) -> RewardModel:
+        """Load a checkpoint folder, adapter folder or hub name; see `zreward.models.checkpoint.load` for the options."""
+        from zreward.models.checkpoint import load
+
+        return load(path, **options)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`; replaces a folder as a whole."""
+        from zreward.models.checkpoint import save
+
+        save(self, path)
+
+    @torch.no_grad()
+    def score(
+        self,
+        images: Sequence[Any],
+        prompts: Sequence[str] | str,
+        dimensions: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> ScoreDistribution:
+        """Distributions for N images (paths, bytes, PIL images, arrays or tensors) -> probs (N, D, S), on the CPU.
+
+        `prompts` is one text per image, or one for all. Scores are on the rubric's scale and do not depend on
+        `batch_size` (default 32 images), order or padding.
+        """
+        prompts = _match(prompts, images)
+        names = self.check_dimensions(dimensions)
+        if not images:
+            raise InputError("no images were given; score needs at least one")
+        parts = []
+        with _eval_mode(self):
+            for start in range(0, len(images), batch_size or 32):
+                stop = start + (batch_size or 32)
+                pixels = [self.open(image) for image in images[start:stop]]
+                parts.append(self._distribution(pixels, prompts[start:stop], names).detach().to("cpu"))
+        return ScoreDistribution.cat(parts)
+
+    def forward(
+        self, pixels: Tensor, prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
+    ) -> ScoreDistribution:
+        """Float pixels (N, 3, H, W) in [0, 1] -> probs (N, D, S) on the model's device, differentiable to the pixels."""
+        if not isinstance(pixels, Tensor) or pixels.ndim != 4:
+            shape = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
+            raise InputError(f"pixels: got {shape}, expected a float tensor (N, 3, H, W) in [0, 1]")
+        check_pixels(pixels)
+        images = [self.fit(image) for image in pixels]
+        return self._distribution(images, _match(prompts, images), self.check_dimensions(dimensions))
+
+    @torch.no_grad()
+    def judge(
+        self,
+        images: Sequence[Any],
+        prompts: Sequence[str] | str,
+        traces: int = 1,
+        dimensions: Sequence[str] | None = None,
+        temperature: float = 1.0,
+        batch_size: int | None = None,
+    ) -> list[Judgement]:
+        """Reason, then score: `traces` sampled traces per image and dimension, their distributions averaged (Eq. 1).
+
+        `batch_size` counts images (default 8). Sampling uses torch's global random state: seed it to repeat a call.
+        """
+        prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
+        if traces < 1:
+            raise InputError(f"traces is {traces}; expected at least 1")
+        size, judgements = batch_size or 8, []
+        with _eval_mode(self):
+            for start in range(0, len(images), size):
+                chunk = [self.open(image) for image in images[start : start + size]]
+                rows = [
+                    Row(i, prompts[start + i], name) for i in range(len(chunk)) for _ in range(traces) for name in names
+                ]
+                sampled = self.reason(chunk, rows, temperature)
+                answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled, strict=True)]
+                output = self.backbone(self.collate(chunk, answered).to(self.device))
+                probs = output.score_logits.softmax(-1).cpu().view(len(chunk), traces, len(names), -1)
+                for i in range(len(chunk)):
+                    mine = sampled[i * traces * len(names) : (i + 1) * traces * len(names)]
+                    judgements.append(self._judgement(probs[i], mine, names))
+        return judgements
+
+    def _judgement(self, probs_KDS: Tensor, traces: list[Trace], names: tuple[str, ...]) -> Judgement:
+        shape = probs_KDS.shape[:2]
+        return Judgement(
+            ScoreDistribution(probs_KDS.mean(0, keepdim=True), self.rubric.scale.bins, names),
+            {name: [self.trace_text(trace) for trace in traces[d :: len(names)]] for d, name in enumerate(names)},
+            probs_KDS,
+            torch.tensor([len(trace) for trace in traces]).view(shape),
+            torch.tensor([trace.truncated for trace in traces]).view(shape),
+        )
+
+    def trace_text(self, trace: Trace) -> str:
+        """The words of a trace, without the stop marker."""
+        stop = self.encoder.stop_ids
+        ids = trace.ids if trace.truncated else trace.ids[: -len(stop)]
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    # What trainers build on: opening images, rows to tensors, sampling.
+
+    def check_dimensions(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
+        """The names asked for (default: all of the rubric's), each known; InputError otherwise."""
+        if dimensions is None:
+            return self.rubric.dimension_names
+        if isinstance(dimensions, str) or not dimensions:
+            raise InputError(
+                f"dimensions is {dimensions!r}; expected a list of names from {self.rubric.dimension_names}"
+            )
+        return tuple(self.rubric.dimension(name).name for name in dimensions)
+
+    def open(self, image: Any) -> Tensor:
+        """A path, bytes, PIL image, array or tensor -> float pixels (3, H, W) at the size the model sees."""
+        if isinstance(image, str | Path | bytes):
+            image = open_image(image)
+        return self.fit(to_pixels(image))
+
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Resize (3, H, W) by the resolution policy."""
+        height, width = pixels.shape[-2:]
+        return resize(pixels, self.resolution.target((height, width), self.layout.multiple))
+
+    def collate(self, images: Sequence[Tensor], rows: Sequence[Row]) -> ModelInput:
+        """Rows over opened images -> right-padded tensors, not yet on the model's device.
+
+        A row with a trace gets it, its stop marker and the answer prefix.
+        """
+        sequences, trace_spans = [], []
+        grids = [(1, im.shape[1] // self.layout.patch, im.shape[2] // self.layout.patch) for im in images]
+        for row in rows:
+            ids = self._prompt_ids(row, grids[row.image], reasoning=row.trace is not None)
+            start = len(ids)
+            if row.trace is not None:
+                ids += list(row.trace.ids) + (self.encoder.stop_ids if row.trace.truncated else [])
+                ids += self.encoder.prefix_ids
+            sequences.append(ids)
+            trace_spans.append((start, start + (len(row.trace) if row.trace else 0)))
+        ids_NT, mask_NT = pad(sequences, self._pad_id())
+        trace_NT = None
+        if any(row.trace is not None for row in rows):
+            trace_NT = torch.zeros_like(mask_NT)
+            for n, (start, stop) in enumerate(trace_spans):
+                trace_NT[n, start:stop] = 1
+        patches = torch.cat([self.layout.patchify(image)[0] for image in images])
+        index = torch.tensor([row.image for row in rows])
+        return ModelInput(ids_NT, mask_NT, patches, torch.tensor(grids), index, trace_NT)
+
+    def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
+        """Sample one trace for every row (any trace it has is ignored)."""
+        parts = [self.layout.patchify(image) for image in images]
+        sequences = [self._prompt_ids(row, parts[row.image][1], reasoning=True) for row in rows]
+        ids_NT, mask_NT = pad(sequences, self._pad_id(), left=True)
+        inputs = {
+            "input_ids": ids_NT,
+            "attention_mask": mask_NT,
+            "mm_token_type_ids": (ids_NT == self.encoder.image_token_id).int(),
+            "pixel_values": torch.cat([parts[row.image][0] for row in rows]),
+            "image_grid_thw": torch.tensor([parts[row.image][1] for row in rows]),
+        }
+        return sample_traces(
+            self.backbone.model,
+            {key: value.to(self.device) for key, value in inputs.items()},
+            self.encoder.stop_ids,
+            self.backbone.trace_ban,
+            self._pad_id(),
+            self.max_trace_tokens,
+            temperature,
+        )
+
+    def distribution(self, logits_ND_S: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
+        """Label logits (N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""
+        logits = logits_ND_S.view(-1, len(dimensions), len(self.rubric.scale))
+        return ScoreDistribution.from_logits(logits, self.rubric.scale.bins.to(logits.device), tuple(dimensions))
+
+    def _distribution(self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...]) -> ScoreDistribution:
+        rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
+        return self.distribution(self.backbone(self.collate(images, rows).to(self.device)).score_logits, names)
+
+    def _prompt_ids(self, row: Row, grid: tuple[int, int, int], reasoning: bool) -> list[int]:
+        dimension: Dimension = self.rubric.dimension(row.dimension)
+        ids = self.encoder.encode(row.prompt, dimension, reasoning)
+        return expand_image(ids, self.encoder.image_token_id, grid[1] * grid[2] // self.layout.merge**2)
+
+    def _pad_id(self) -> int:
+        pad_id = self.tokenizer.pad_token_id
+        return pad_id if pad_id is not None else (self.tokenizer.eos_token_id or 0)
+
+
+def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:
+    if isinstance(prompts, str):
+        return [prompts] * len(images)
+    if len(prompts) != len(images):
+        raise InputError(
+            f"{len(images)} images but {len(prompts)} prompts; give one prompt per image, or one text for all"
+        )
+    return list(prompts)
+
+
+class _eval_mode:
+    """Score without dropout whatever mode the model was in, and put the mode back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.was_training = self.module.training
+        self.module.eval()
+
+    def __exit__(self, *error: object) -> None:
+        self.module.train(self.was_training)
+
+
+def _layout(config: Any) -> PatchLayout:
+    vision = getattr(config, "vision_config", None)
+    needed = ("patch_size", "spatial_merge_size", "temporal_patch_size")
+    if vision is None or not all(hasattr(vision, key) for key in needed) or not hasattr(config, "image_token_id"):
+        raise InputError(
+            f"model type {getattr(config, 'model_type', '?')!r} does not take Qwen-type patches; "
+            "supported are qwen3_5, qwen3_vl, qwen2_5_vl, qwen2_vl and their mixture-of-experts forms"
+        )
+    return PatchLayout(vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)

@@ -1,0 +1,81 @@
+"""Sampling reasoning traces: up to the stop marker or the budget, control and vision tokens excluded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One sampled trace. `ids` ends with the stop marker unless `truncated` (the budget ran out before it was sampled)."""
+
+    ids: tuple[int, ...]
+    truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class _Ban(LogitsProcessor):
+    """Takes the banned ids out; the same mask is applied where log-probabilities are taken."""
+
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return scores.index_fill(-1, self.ids, float("-inf"))
+
+
+class _StopAfterMarker(StoppingCriteria):
+    """A row is done when its last tokens are the stop marker's."""
+
+    def __init__(self, stop_ids: list[int], prompt_length: int) -> None:
+        self.stop_ids, self.prompt_length = stop_ids, prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs) -> Tensor:
+        n = len(self.stop_ids)
+        if input_ids.shape[1] - self.prompt_length < n:
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        stop = torch.tensor(self.stop_ids, device=input_ids.device)
+        return (input_ids[:, -n:] == stop).all(1)
+
+
+@torch.no_grad()
+def sample_traces(
+    model,
+    inputs: dict[str, Tensor],
+    stop_ids: list[int],
+    ban: Tensor,
+    pad_id: int,
+    max_tokens: int,
+    temperature: float = 1.0,
+) -> list[Trace]:
+    """Sample one trace per row of left-padded `inputs` with the model's own `generate`; temperature 0 is greedy."""
+    length = inputs["input_ids"].shape[1]
+    generated = model.generate(
+        **inputs,
+        max_new_tokens=max_tokens,
+        do_sample=temperature > 0,
+        temperature=temperature if temperature > 0 else None,
+        top_k=0 if temperature > 0 else None,
+        top_p=1.0 if temperature > 0 else None,
+        use_cache=True,
+        eos_token_id=None,
+        pad_token_id=pad_id,
+        logits_processor=LogitsProcessorList([_Ban(ban)]),
+        stopping_criteria=StoppingCriteriaList([_StopAfterMarker(stop_ids, length)]),
+    )
+    return [_cut(row, stop_ids) for row in generated[:, length:].tolist()]
+
+
+def _cut(ids: list[int], stop_ids: list[int]) -> Trace:
+    """Keep everything up to and with the first stop marker; what follows is padding."""
+    n = len(stop_ids)
+    for end in range(n, len(ids) + 1):
+        if ids[end - n : end] == stop_ids:
+            return Trace(tuple(ids[:end]), truncated=False)
+    return Trace(tuple(ids), truncated=True)

@@ -1,0 +1,100 @@
+"""Token sequences: checking labels, rendering conversations to ids, padding, and the tokens a trace may not contain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zreward.errors import InputError
+from zreward.prompting import PromptForms, messages
+from zreward.rubric import Dimension, Rubric
+
+
+class ConversationEncoder:
+    """Turns (prompt, dimension) into token ids with one image placeholder, for one tokenizer, rubric and set of forms.
+
+    Raises InputError at construction when a label is not exactly one token after the answer prefix, or the tokenizer has
+    no chat template.
+    """
+
+    def __init__(self, tokenizer, rubric: Rubric, forms: PromptForms, image_token_id: int) -> None:
+        self.tokenizer, self.rubric, self.forms, self.image_token_id = tokenizer, rubric, forms, image_token_id
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError("the tokenizer has no chat template; use an instruction-tuned image-text-to-text model")
+        self.prefix_ids = self._ids(forms.answer_prefix)
+        self.stop_ids = self._ids(forms.stop_marker)
+        self.label_ids = torch.tensor([self._label_id(label) for label in rubric.labels])
+        self.trace_ban = self._trace_ban()
+
+    def encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> list[int]:
+        """Ids up to where the model continues: right after the answer prefix (direct), or where the trace starts.
+
+        One image placeholder stands for the whole image.
+        """
+        if not isinstance(prompt, str):
+            raise InputError(f"prompt is a {type(prompt).__name__} ({prompt!r}); expected a text")
+        turns = messages(self._defuse(prompt), dimension, self.rubric, self.forms, reasoning)
+        text = self.tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=False, enable_thinking=reasoning
+        )
+        start = self.forms.reasoning_start
+        if reasoning and not text.rstrip().endswith(start.strip()):
+            text += start
+        ids = self._ids(text) + ([] if reasoning else self.prefix_ids)
+        if ids.count(self.image_token_id) != 1:
+            raise InputError(
+                f"the chat template wrote {ids.count(self.image_token_id)} image placeholders for one image; "
+                "expected exactly one"
+            )
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _label_id(self, label: str) -> int:
+        whole = self._ids(self.forms.answer_prefix + label)
+        ids = whole[len(self.prefix_ids) :]
+        if whole[: len(self.prefix_ids)] != self.prefix_ids or len(ids) != 1:
+            raise InputError(
+                f"label {label!r} is {len(ids)} tokens after the answer prefix {self.forms.answer_prefix!r} in this "
+                "model's tokenizer; every label must be exactly one token (digits and capital letters usually are)"
+            )
+        if ids[0] == getattr(self.tokenizer, "unk_token_id", None):
+            raise InputError(f"label {label!r} is unknown to this model's tokenizer; choose labels from its vocabulary")
+        return ids[0]
+
+    def _defuse(self, prompt: str) -> str:
+        """A prompt that spells a control token (say, an image placeholder) must not become one: break its first character off."""
+        for token in self._control_tokens():
+            if token in prompt:
+                prompt = prompt.replace(token, token[0] + " " + token[1:])
+        return prompt
+
+    def _control_tokens(self) -> list[str]:
+        added = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
+        return sorted(added | set(self.tokenizer.all_special_tokens), key=len, reverse=True)
+
+    def _trace_ban(self) -> Tensor:
+        """Ids that may not be sampled inside a trace: every control and vision token except the stop marker's own."""
+        banned = {self.tokenizer.convert_tokens_to_ids(token) for token in self._control_tokens()}
+        return torch.tensor(sorted(i for i in banned - set(self.stop_ids) if i is not None and i >= 0))
+
+
+def expand_image(ids: Sequence[int], image_token_id: int, count: int) -> list[int]:
+    """Replace the single image placeholder by `count` of them: one per merged patch."""
+    at = list(ids).index(image_token_id)
+    return [*ids[:at], *([image_token_id] * count), *ids[at + 1 :]]
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Ragged ids -> (N, T) ids and (N, T) mask of ones where real. Right padding unless `left`."""
+    width = max(len(ids) for ids in sequences)
+    ids_NT = torch.full((len(sequences), width), pad_id)
+    mask_NT = torch.zeros(len(sequences), width, dtype=torch.long)
+    for row, ids in enumerate(sequences):
+        place = slice(width - len(ids), width) if left else slice(0, len(ids))
+        ids_NT[row, place] = torch.tensor(ids)
+        mask_NT[row, place] = 1
+    return ids_NT, mask_NT

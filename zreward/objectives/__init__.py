@@ -1,0 +1,30 @@
+"""Losses and rewards as pure functions of tensors, one file per method; each file opens with its equations."""
+
+from zreward.objectives.gdso import (
+    bradley_terry_loss,
+    gdso_loss,
+    pairwise_reward,
+    pointwise_cross_entropy,
+    pointwise_reward,
+    score_gap_loss,
+    score_gap_loss_detached,
+    score_gap_terms_detached,
+)
+from zreward.objectives.grpo import group_advantages, grpo_loss
+from zreward.objectives.risd import risd_loss
+from zreward.objectives.sft import sft_loss
+
+__all__ = [
+    "bradley_terry_loss",
+    "gdso_loss",
+    "group_advantages",
+    "grpo_loss",
+    "pairwise_reward",
+    "pointwise_cross_entropy",
+    "pointwise_reward",
+    "risd_loss",
+    "score_gap_loss",
+    "score_gap_loss_detached",
+    "score_gap_terms_detached",
+    "sft_loss",
+]

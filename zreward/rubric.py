@@ -1,0 +1,199 @@
+"""Rubrics: what is judged (dimensions with anchors), on which scale, and which label stands for each score."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zreward.distribution import ScoreScale
+from zreward.errors import InputError
+
+_DEFAULT = Path(__file__).parent / "rubrics" / "default.yaml"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One aspect that is scored. `anchors` maps scores on the scale to visible evidence for them."""
+
+    name: str
+    title: str
+    question: str
+    anchors: dict[int | float, str] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name == "all":
+            raise InputError(
+                f"rubric: dimension name {self.name!r}; expected letters, digits, - and _, starting with a letter, "
+                "and not 'all', which names the pooled row of tables"
+            )
+        for key in ("title", "question"):
+            _check_text(getattr(self, key), f"dimension {self.name!r}: {key}")
+        if not isinstance(self.anchors, Mapping) or len(self.anchors) < 2:
+            raise InputError(f"rubric: dimension {self.name!r} needs at least two anchors {{score: text}}")
+        anchors = {_anchor_score(score, self.name): text for score, text in self.anchors.items()}
+        for score, text in anchors.items():
+            _check_text(text, f"dimension {self.name!r}: anchor {score}")
+        if len(anchors) != len(self.anchors):
+            raise InputError(f"rubric: dimension {self.name!r} names an anchor twice: {list(self.anchors)}")
+        object.__setattr__(self, "anchors", dict(sorted(anchors.items())))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "title": self.title, "question": self.question, "anchors": dict(self.anchors)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Dimension:
+        _check_keys(data, ("name", "title", "question", "anchors"), ("name", "question", "anchors"), "dimension")
+        return cls(data["name"], data.get("title", str(data["name"]).capitalize()), data["question"], data["anchors"])
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """Dimensions scored on one scale; bin k of the scale is answered with the single-token label `labels[k]`."""
+
+    name: str
+    version: str
+    scale: ScoreScale = field(default_factory=ScoreScale)
+    labels: tuple[str, ...] = ()
+    dimensions: tuple[Dimension, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("name", "version"):
+            _check_text(getattr(self, key), key)
+        labels = tuple(self.labels) or tuple(str(k + 1) for k in range(len(self.scale)))
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "dimensions", tuple(self.dimensions))
+        if len(labels) != len(self.scale) or len(set(labels)) != len(labels):
+            raise InputError(
+                f"rubric {self.name!r}: {len(labels)} labels {labels} for the {len(self.scale)} bins of "
+                f"{self.scale.to_dict()}; expected one different label per bin, lowest score first"
+            )
+        for label in labels:
+            _check_text(label, f"label {label!r}")
+        names = self.dimension_names
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"rubric {self.name!r}: dimensions {names}; expected at least one, and no name twice")
+        for dimension in self.dimensions:
+            for score in dimension.anchors:
+                self.label(score, f"rubric {self.name!r}: dimension {dimension.name!r}: anchor")
+
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    def dimension(self, name: str) -> Dimension:
+        """The dimension of that name; InputError names the known ones, nearest first."""
+        for dimension in self.dimensions:
+            if dimension.name == name:
+                return dimension
+        known = ", ".join(_nearest_first(str(name), self.dimension_names))
+        raise InputError(f"unknown dimension {name!r}; rubric {self.name!r} has: {known}")
+
+    def label(self, score: float, what: str = "score") -> str:
+        """The label of a score that lies on a bin; InputError between bins or off the scale."""
+        position = (self.scale.validate(score, what) - self.scale.min) / self.scale.step
+        if abs(position - round(position)) > 1e-6:
+            raise InputError(f"{what} {score:g} lies between the bins {self.scale.bins.tolist()}")
+        return self.labels[round(position)]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "scale": self.scale.to_dict(),
+            "labels": list(self.labels),
+            "dimensions": [dimension.to_dict() for dimension in self.dimensions],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Rubric:
+        """Accepts what `to_dict` returned, also after JSON has turned anchor scores into strings."""
+        _check_keys(data, ("name", "version", "scale", "labels", "dimensions"), ("name", "dimensions"), "rubric")
+        labels, dimensions = data.get("labels") or (), data["dimensions"]
+        if not isinstance(labels, (list, tuple)) or not isinstance(dimensions, (list, tuple)):
+            raise InputError(f"rubric {data['name']!r}: labels and dimensions must be lists")
+        labels = tuple(str(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in labels)
+        version = data.get("version", "1")
+        return cls(
+            name=data["name"],
+            version=str(version) if isinstance(version, (int, float)) else version,
+            scale=ScoreScale.from_dict(data.get("scale", {})),
+            labels=labels,
+            dimensions=tuple(Dimension.from_dict(item) for item in dimensions),
+        )
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Rubric:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            data = yaml.safe_load(text)
+        except OSError as error:
+            raise InputError(f"{path}: cannot read the rubric: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not valid YAML: {error}") from error
+        try:
+            return cls.from_dict(data)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Written in one step, so that a reader never sees half a file."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(
+            yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110), encoding="utf-8"
+        )
+        os.replace(temporary, path)
+
+    @classmethod
+    def default(cls) -> Rubric:
+        """The rubric shipped with the package: alignment, realism, aesthetics, plausibility on nine half-point bins."""
+        return cls.from_yaml(_DEFAULT)
+
+    def fingerprint(self) -> str:
+        """16 hex digits over all that a model is trained against: name, scale, labels, dimensions (not the version)."""
+        content = self.to_dict()
+        del content["version"]
+        for dimension in content["dimensions"]:
+            dimension["anchors"] = [[float(score), text] for score, text in dimension["anchors"].items()]
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
+    return sorted(known, key=lambda k: -difflib.SequenceMatcher(None, name.lower(), k.lower()).ratio())
+
+
+def _check_keys(data: Any, known: tuple[str, ...], required: tuple[str, ...], what: str) -> None:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{what}: expected a mapping with the keys {', '.join(known)}, got {type(data).__name__}")
+    for key in data:
+        if key not in known:
+            raise InputError(
+                f"{what}: unknown key {key!r}; known, nearest first: {', '.join(_nearest_first(str(key), known))}"
+            )
+    missing = [key for key in required if key not in data]
+    if missing:
+        raise InputError(f"{what} {data.get('name', '')!r}: missing {', '.join(missing)}")
+
+
+def _check_text(value: Any, what: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"rubric: {what} is {value!r}, expected text that is not empty (quote it in YAML)")
+
+
+def _anchor_score(score: Any, dimension: str) -> int | float:
+    try:
+        number = float(score)
+    except (TypeError, ValueError):
+        raise InputError(f"rubric: dimension {dimension!r}: anchor {score!r}, expected a score of the scale") from None
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,44 @@
+"""Scores of files as rows, and the table that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zreward.distribution import ScoreScale
+from zreward.models.reward_model import RewardModel
+
+
+def score_rows(
+    model: RewardModel, images: Sequence[str], prompt: str, dimensions: Sequence[str] | None, batch_size: int
+) -> list[dict[str, Any]]:
+    """One row per image: {"image", "prompt", "dimensions": {name: {"mean", "std", "probs"}}}."""
+    distribution = model.score(images, prompt, dimensions, batch_size)
+    return [
+        {"image": image, "prompt": prompt, "dimensions": scores}
+        for image, scores in zip(images, distribution.to_dicts(), strict=True)
+    ]
+
+
+def print_scores(rows: Sequence[dict[str, Any]], scale: ScoreScale) -> None:
+    """A table with mean, standard deviation and the distribution as bars, and the scale in its caption."""
+    from rich.console import Console
+    from rich.table import Table
+
+    low, high, step = (f"{value:g}" for value in (scale.min, scale.max, scale.step))
+    table = Table(
+        caption=f"scores from {low} (worst) to {high} (best) in steps of {step}; bars: probability of each step"
+    )
+    for name in ("image", "dimension", "mean", "std", f"{low} ... {high}"):
+        table.add_column(name, justify="right" if name in ("mean", "std") else "left", overflow="fold")
+    for row in rows:
+        for index, (name, value) in enumerate(row["dimensions"].items()):
+            image = row["image"] if index == 0 else ""
+            table.add_row(image, name, f"{value['mean']:.2f}", f"{value['std']:.2f}", _bars(value["probs"]))
+    Console().print(table)
+
+
+def _bars(probs: Sequence[float]) -> str:
+    blocks = " ▁▂▃▄▅▆▇█"
+    top = max(probs)
+    return "".join(blocks[round(8 * p / top)] for p in probs)

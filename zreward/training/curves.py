@@ -1,0 +1,43 @@
+"""The dev curve: how well a model under training orders held-out prompts, every so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import TrainerCallback
+
+from zreward.data import Record
+from zreward.evaluation import metrics_table, predict
+from zreward.models.reward_model import RewardModel
+
+
+class DevCurve(TrainerCallback):
+    """Adds dev_hpa, dev_margin_hpa, dev_plcc and dev_srcc (all dimensions pooled) to the log at step 0 and every `every` steps."""
+
+    def __init__(
+        self,
+        model: RewardModel,
+        records: list[Record],
+        dimensions: Sequence[str],
+        reasoning: bool,
+        every: int,
+        seed: int,
+    ) -> None:
+        self.model, self.records, self.dimensions = model, records, tuple(dimensions)
+        self.reasoning, self.every, self.seed = reasoning, every, seed
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 0:
+            self._add_point(state)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._add_point(state)
+
+    def _add_point(self, state) -> None:
+        predictions = predict(
+            self.model, self.records, self.dimensions, reasoning=self.reasoning, seed=self.seed, progress=False
+        )
+        pooled = next(row for row in metrics_table(predictions, self.records) if row["dimension"] == "all")
+        point = {f"dev_{name}": pooled[name] for name in ("hpa", "margin_hpa", "plcc", "srcc")}
+        state.log_history.append({"step": state.global_step, **point})

@@ -1,0 +1,209 @@
+"""Recipes: one YAML file per experiment, read into dataclasses; every key is known or refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from zreward.errors import InputError
+
+METHODS = ("sft", "risd", "grpo", "gdso")
+DIRECT_METHODS = ("sft", "risd")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    train: str  # records (JSONL or Parquet) to train on
+    train_split: str | None = None  # only records of this split
+    dev: str | None = None  # records for the curve during training; never used for gradients
+    dev_split: str | None = None
+    dev_records: int = 200  # at most this many dev records, the first ones (whole prompts)
+    dimensions: list[str] | None = None  # default: every dimension that the records rate
+    targets: str | None = None  # risd: the folder that `zreward label` wrote for `train`
+    smoothing: float = 0.0  # ordinal smoothing of the raters' histograms, standard deviation in points
+    skip_bad: bool = False  # go on past bad lines, writing them to a file
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    name: str  # checkpoint folder, hub name, or world:large / world:small
+    rubric: str | None = None  # YAML file, for a model that brings no rubric of its own
+    dtype: str | None = None  # float32, bfloat16 or float16
+    quantization: str | None = None  # 4bit or 8bit (GPUs)
+    longest_side: int | None = None  # resolution policy: pixels
+    pixel_budget: int | None = None  # resolution policy: pixels in total
+    max_trace_tokens: int | None = None  # reasoning budget
+    lora_rank: int | None = None  # train a LoRA adapter of this rank instead of all weights
+    lora_alpha: int = 32
+    lora_targets: str = "all-linear"  # PEFT target modules: a name, regular expression or "all-linear"
+    freeze_vision: bool = False  # keep the vision tower as it is
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    steps: int = 200  # optimizer steps
+    batch_size: int = 8  # per device: rows for direct methods, pairs for roll-out methods
+    gradient_accumulation: int = 1
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"  # a name that transformers' get_scheduler knows
+    warmup_steps: int = 10
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class RolloutRecipe:
+    group_size: int = 4  # G: traces per image
+    temperature: float = 1.0
+    updates_per_rollout: int = 1  # K_gdso: optimizer steps on the same roll-outs
+    sequences_per_forward: int | None = None  # micro-batch of the update; default: all of a step's sequences at once
+    lambda_pt: float = 1.0  # weight of the pointwise reward (7) in (13)
+    lambda_pw: float = 1.0  # weight of the pairwise reward (10) in (13); GRPO ignores it
+    alpha_pt: float = 1.0  # weight of the pointwise loss (8) in (14); GRPO ignores it
+    alpha_pw: float = 1.0  # weight of the gap loss (11) in (14); GRPO ignores it
+    beta: float = 0.0  # KL to the model that training starts from
+    clip: float = 0.2  # ratio clipping, from the second update on a roll-out
+    divide_by_std: bool = True  # false: advantages are centred only (the gap loss narrows groups late in training)
+    include_ties: bool = True  # pairs with equal scores train the gap loss with gap 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    method: str  # sft, risd, grpo or gdso
+    out: str  # run directory: config, versions, metrics, checkpoints, final model
+    data: DataRecipe
+    model: ModelRecipe
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    rollout: RolloutRecipe = field(default_factory=RolloutRecipe)
+    seed: int = 0
+    eval_every: int = 0  # steps between points of the dev curve; 0: no curve
+    save_every: int = 50  # steps between checkpoints
+    keep_checkpoints: int = 2
+    report_to: list[str] = field(default_factory=list)  # trackers that transformers knows: tensorboard, wandb, ...
+    trainer: dict[str, Any] = field(
+        default_factory=dict
+    )  # passed on to transformers.TrainingArguments (fsdp, deepspeed, bf16, ...)
+
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, METHODS)
+        positive = {
+            "optimizer.steps": self.optimizer.steps,
+            "optimizer.batch_size": self.optimizer.batch_size,
+            "optimizer.gradient_accumulation": self.optimizer.gradient_accumulation,
+            "optimizer.learning_rate": self.optimizer.learning_rate,
+            "rollout.updates_per_rollout": self.rollout.updates_per_rollout,
+            "rollout.temperature": self.rollout.temperature,
+            "save_every": self.save_every,
+        }
+        for key, value in positive.items():
+            if not value > 0:
+                raise InputError(f"recipe: {key} is {value}, expected more than 0")
+        if self.method not in DIRECT_METHODS and self.rollout.group_size < 2:
+            raise InputError(
+                f"recipe: rollout.group_size is {self.rollout.group_size}; a group needs at least 2 traces"
+            )
+        if self.save_every % self.rollout.updates_per_rollout:
+            raise InputError(
+                f"recipe: save_every ({self.save_every}) must be a multiple of rollout.updates_per_rollout "
+                f"({self.rollout.updates_per_rollout}), so that no checkpoint falls inside a roll-out"
+            )
+        if (self.method == "risd") != (self.data.targets is not None):
+            raise InputError(
+                "recipe: data.targets (a folder written by `zreward label`) goes with method risd, and only with it"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply `key=value` overrides (dotted keys: optimizer.steps=10).
+
+    Raises InputError for unreadable files, unknown keys (naming the nearest known one) and values of the wrong type.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"recipe {path}: {error.strerror or error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"recipe {path}: not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"recipe {path}: expected keys and values, got {type(raw).__name__}")
+    for text in overrides:
+        _override(raw, text)
+    return recipe_from_dict(raw, str(path))
+
+
+def recipe_from_dict(raw: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Build a recipe from nested dictionaries, with the same checks as a file."""
+    return _build(Recipe, raw, where, "")
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise InputError(f"override {text!r}: expected key=value, for example optimizer.steps=100")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise InputError(f"override {text!r}: {parent} holds a value, not further keys")
+    place[last] = yaml.safe_load(value)
+
+
+def _build(cls: type, raw: Any, where: str, prefix: str) -> Any:
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: {prefix or 'recipe'} is {raw!r}, expected keys and values")
+    known = {item.name: item for item in fields(cls)}
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys are {sorted(known)}"
+            raise InputError(f"{where}: unknown key {prefix}{key}; {hint}")
+    hints = get_type_hints(cls)
+    values = {}
+    for name, item in known.items():
+        if name not in raw:
+            if item.default is MISSING and item.default_factory is MISSING:
+                raise InputError(f"{where}: {prefix}{name} is missing")
+            continue
+        expected = hints[name]
+        if is_dataclass(expected):
+            values[name] = _build(expected, raw[name], where, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            values[name] = _check(raw[name], expected, where, f"{prefix}{name}")
+    return cls(**values)
+
+
+def _check(value: Any, expected: Any, where: str, key: str) -> Any:
+    """The value as the expected type; YAML reads 1e-4 as a text, which is taken for the number it is."""
+    options = get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
+    if value is None and type(None) in options:
+        return None
+    if float in options and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    for option in options:
+        plain = get_origin(option) or option
+        if plain is not type(None) and isinstance(value, plain) and not (plain is int and isinstance(value, bool)):
+            return value
+    names = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
+    raise InputError(f"{where}: {key} is {value!r}, expected {names}")
+
+
+def _one_of(key: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1)
+        raise InputError(
+            f"recipe: {key} is {value!r}; expected one of {list(known)}" + (f" ({near[0]}?)" if near else "")
+        )

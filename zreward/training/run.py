@@ -1,0 +1,162 @@
+"""One training run: recipe in, run directory out (config, versions, metrics, checkpoints, final model)."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import set_seed
+
+from zreward.data import Record, check_disjoint, load_records, mine_pairs
+from zreward.errors import InputError
+from zreward.files import write_json, write_text
+from zreward.models.pixels import ResolutionPolicy
+from zreward.models.reward_model import RewardModel
+from zreward.rubric import Rubric
+from zreward.training.curves import DevCurve
+from zreward.training.direct import DirectTrainer, annotated_items
+from zreward.training.recipe import DIRECT_METHODS, Recipe, recipe_from_dict
+from zreward.training.rollout import RolloutTrainer, pair_items
+from zreward.training.targets import distilled_items
+from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
+
+
+def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
+    """Run a recipe to its end; returns the folder of the final model, `out`/model.
+
+    Everything that can be wrong with the input is checked before training starts. `resume` goes on from the run's last
+    whole checkpoint. `model` replaces loading recipe.model (dry runs).
+
+    Raises InputError for bad recipes, data, checkpoints, and for a run directory that is in use.
+    """
+    run = Path(recipe.out)
+    checkpoint = _open_run(run, recipe, resume)
+    set_seed(recipe.seed)
+    model = model or load_model(recipe)
+    trainer = build_trainer(recipe, run, model)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if is_main_process():
+        model.save_pretrained(run / "model")
+    return run / "model"
+
+
+def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTrainer:
+    """The trainer for a recipe: data loaded and checked, nothing trained yet."""
+    data = recipe.data
+    records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
+    dimensions = _dimensions(recipe, records, model)
+    callbacks = _callbacks(recipe, records, dimensions, model)
+    if recipe.method in DIRECT_METHODS:
+        if recipe.method == "risd":
+            items = distilled_items(Path(str(data.targets)), records, data.dimensions, model)
+        else:
+            items = annotated_items(records, dimensions, model, data.smoothing)
+        return DirectTrainer(model, recipe, run, items, callbacks)
+    pairs = mine_pairs(records, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
+    if not pairs:
+        raise InputError(f"{data.train}: no prompt has two rated images, so there are no pairs for {recipe.method}")
+    return RolloutTrainer(model, recipe, run, pair_items(records, pairs, model, data.smoothing), callbacks)
+
+
+def load_model(recipe: Recipe) -> RewardModel:
+    """The recipe's starting model, with its adapter when one is asked for."""
+    wanted = recipe.model
+    name = wanted.name
+    if name in ("world:large", "world:small"):
+        from zreward.world.base_models import WEIGHTS
+
+        name = str(WEIGHTS / name.removeprefix("world:"))
+    resolution = None
+    if wanted.longest_side or wanted.pixel_budget:
+        resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
+    model = RewardModel.from_pretrained(
+        name,
+        rubric=Rubric.from_yaml(wanted.rubric) if wanted.rubric else None,
+        dtype=wanted.dtype,
+        quantization=wanted.quantization,
+        resolution=resolution,
+        max_trace_tokens=wanted.max_trace_tokens,
+        trainable_adapter=True,
+    )
+    return prepare(model, recipe)
+
+
+def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:
+    """Freeze the vision tower and add the adapter, as the recipe says."""
+    wanted = recipe.model
+    if wanted.freeze_vision:
+        model.backbone.base.model.visual.requires_grad_(False)
+    if wanted.lora_rank:
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(r=wanted.lora_rank, lora_alpha=wanted.lora_alpha, target_modules=wanted.lora_targets)
+        model.backbone.model = get_peft_model(model.backbone.model, config)
+    return model
+
+
+def _open_run(run: Path, recipe: Recipe, resume: bool) -> Path | None:
+    """Make the run directory, or find where to go on. Returns the checkpoint to resume from."""
+    config = run / "recipe.yaml"
+    if not resume:
+        if run.exists() and any(run.iterdir()):
+            raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
+        if is_main_process():
+            run.mkdir(parents=True, exist_ok=True)
+            write_text(config, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+            write_json(run / "versions.json", versions())
+        return None
+    if not config.exists():
+        raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
+    stored = recipe_from_dict(yaml.safe_load(config.read_text()), str(config))
+    if stored.to_dict() != recipe.to_dict():
+        different = [key for key, value in recipe.to_dict().items() if stored.to_dict()[key] != value]
+        raise InputError(
+            f"{run} was started with another recipe (different: {', '.join(different)}); resume with the same one"
+        )
+    return last_checkpoint(run)
+
+
+def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tuple[str, ...]:
+    asked = model.check_dimensions(recipe.data.dimensions)
+    rated = tuple(name for name in asked if any(record.ratings(name) for record in records))
+    if not rated and recipe.method != "risd":
+        raise InputError(
+            f"{recipe.data.train}: no record rates any of {list(asked)}; {recipe.method} needs annotations"
+        )
+    return rated
+
+
+def _callbacks(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...], model: RewardModel) -> list[Any]:
+    if not (recipe.data.dev and recipe.eval_every):
+        return []
+    dev = load_records(recipe.data.dev, model.rubric, split=recipe.data.dev_split)[: recipe.data.dev_records]
+    check_disjoint(records, dev)
+    rated = [name for name in (dimensions or model.rubric.dimension_names) if any(r.ratings(name) for r in dev)]
+    reasoning = recipe.method not in DIRECT_METHODS
+    return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed)]
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on besides the recipe."""
+    import peft
+    import transformers
+
+    import zreward
+
+    return {
+        "zreward": zreward.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The steps of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]

@@ -1,0 +1,175 @@
+"""The teacher's targets: q_T(s | p, I, d) for every (record, dimension), in Parquet shards.
+
+A shard is written whole; its random state depends on the seed and its number only. So a labelling run that was killed and
+started again neither loses nor repeats an item, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+from zreward.data import Record
+from zreward.data.files import atomic_path
+from zreward.errors import InputError
+from zreward.files import write_json
+from zreward.models.reward_model import Judgement, RewardModel
+from zreward.training.direct import DirectItem
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    traces: int = 1  # K: distributions of K traces are averaged (K = 1 is the paper)
+    dimensions: tuple[str, ...] | None = None  # default: all of the rubric's
+    temperature: float = 1.0
+    reasoning: bool = True  # false: the teacher answers directly
+    seed: int = 0
+    shard_size: int = 256  # records per file
+    batch_size: int = 16  # images at a time
+
+
+def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path, options: LabelOptions) -> Path:
+    """Write targets for all records into `out`; shards that are there already are kept.
+
+    Raises InputError when `out` holds targets of another teacher, data set or other options.
+    """
+    names = model.check_dimensions(options.dimensions)
+    manifest = {
+        "teacher": teacher,
+        "teacher_weights": weights_fingerprint(model),
+        "rubric": model.rubric.fingerprint(),
+        "records": records_fingerprint(records),
+        "count": len(records),
+        "options": asdict(options) | {"dimensions": list(names)},
+    }
+    _check_manifest(out, manifest)
+    starts = range(0, len(records), options.shard_size)
+    with tqdm(total=len(records), desc="labelling", unit="image") as progress:
+        for number, start in enumerate(starts):
+            part = records[start : start + options.shard_size]
+            file = out / f"targets-{number:05d}.parquet"
+            if not file.exists():
+                table = _label_shard(model, part, start, names, options, number)
+                with atomic_path(file) as temporary:
+                    pq.write_table(table, temporary)
+            progress.update(len(part))
+    return out
+
+
+def _label_shard(model, records, start, names, options: LabelOptions, number: int) -> pa.Table:
+    rows = []
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed * 1_000_003 + number)
+        for at in range(0, len(records), options.batch_size):
+            batch = records[at : at + options.batch_size]
+            images, prompts = [r.image for r in batch], [r.prompt for r in batch]
+            if options.reasoning:
+                judged: list[Judgement] = model.judge(
+                    images, prompts, options.traces, names, options.temperature, options.batch_size
+                )
+            else:
+                scores = model.score(images, prompts, names, options.batch_size)
+                judged = [scores[i : i + 1] for i in range(len(batch))]
+            for i, judgement in enumerate(judged):
+                rows += _shard_rows(judgement, start + at + i, batch[i].prompt, names)
+    return pa.Table.from_pylist(rows)
+
+
+def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> list[dict]:
+    reasoned = isinstance(judgement, Judgement)
+    distribution = judgement.distribution if reasoned else judgement
+    return [
+        {
+            "record": index,
+            "prompt": prompt,
+            "dimension": name,
+            "probs": distribution.probs[0, d].tolist(),
+            "mean": distribution.mean[0, d].item(),
+            "traces": judgement.traces[name] if reasoned else [],
+            "tokens": judgement.tokens[:, d].float().mean().item() if reasoned else 0.0,
+            "truncated": judgement.truncated[:, d].float().mean().item() if reasoned else 0.0,
+        }
+        for d, name in enumerate(names)
+    ]
+
+
+def distilled_items(
+    folder: Path, records: Sequence[Record], dimensions: Sequence[str] | None, model: RewardModel
+) -> list[DirectItem]:
+    """RISD's items: every labelled (record, dimension) with the teacher's distribution.
+
+    Raises InputError when the folder is incomplete, or belongs to other records or another rubric.
+    """
+    file = folder / MANIFEST
+    if not file.exists():
+        raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
+    manifest = json.loads(file.read_text())
+    if manifest["records"] != records_fingerprint(records):
+        raise InputError(
+            f"{folder}: the targets were made for other records than data.train; label these records first"
+        )
+    if manifest["rubric"] != model.rubric.fingerprint():
+        raise InputError(f"{folder}: the targets were made with another rubric than the student's")
+    rows = [row for shard in sorted(folder.glob("targets-*.parquet")) for row in pq.read_table(shard).to_pylist()]
+    seen = {row["record"] for row in rows}
+    if len(seen) != len(records):
+        raise InputError(
+            f"{folder}: {len(seen)} of {len(records)} records are labelled; run `zreward label` to the end"
+        )
+    wanted = set(dimensions or manifest["options"]["dimensions"])
+    return [
+        DirectItem(records[row["record"]], row["dimension"], torch.tensor(row["probs"]))
+        for row in rows
+        if row["dimension"] in wanted
+    ]
+
+
+def _check_manifest(out: Path, manifest: dict) -> None:
+    file = out / MANIFEST
+    if not file.exists():
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
+        write_json(file, manifest)
+        return
+    stored = json.loads(file.read_text())
+    manifest = json.loads(json.dumps(manifest))
+    different = [key for key in manifest if key != "teacher" and stored.get(key) != manifest[key]]
+    if different:
+        raise InputError(
+            f"{out} holds targets made with other {', '.join(different)}; choose another folder, or delete this one to start over"
+        )
+
+
+def records_fingerprint(records: Sequence[Record]) -> str:
+    """Changes with the prompts, their order, and encoded images or image paths."""
+    digest = hashlib.sha256()
+    for record in records:
+        image = record.image
+        name = (
+            Path(image).name.encode()
+            if isinstance(image, str)
+            else image
+            if isinstance(image, bytes)
+            else image.tobytes()
+        )
+        digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(name).digest())
+    return digest.hexdigest()[:16]
+
+
+def weights_fingerprint(model: RewardModel) -> str:
+    """A short digest of all weights: sums and first values of every tensor."""
+    digest = hashlib.sha256()
+    for name, value in model.backbone.model.state_dict().items():
+        flat = value.detach().flatten()[:64].float().cpu()
+        digest.update(f"{name} {value.float().sum().item():.6e}".encode() + flat.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,134 @@
+"""What both trainers share on top of transformers.Trainer: saving and loading reward models, step records, run files.
+
+The trained module is the reward model's backbone. A checkpoint is a reward-model folder beside the optimizer, scheduler
+and random states that Trainer writes; a marker written last tells a whole checkpoint from one that was cut off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from zreward.models.checkpoint import save
+from zreward.models.reward_model import RewardModel
+from zreward.files import write_json_lines
+from zreward.training.recipe import Recipe
+
+COMPLETE = "COMPLETE"
+
+
+def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
+    """Our recipe in transformers' words; `recipe.trainer` has the last say."""
+    options: dict[str, Any] = {
+        "output_dir": str(run / "checkpoints"),
+        "max_steps": recipe.optimizer.steps,
+        "per_device_train_batch_size": recipe.optimizer.batch_size,
+        "gradient_accumulation_steps": recipe.optimizer.gradient_accumulation,
+        "learning_rate": recipe.optimizer.learning_rate,
+        "lr_scheduler_type": recipe.optimizer.schedule,
+        "warmup_steps": recipe.optimizer.warmup_steps,
+        "weight_decay": recipe.optimizer.weight_decay,
+        "max_grad_norm": recipe.optimizer.max_grad_norm,
+        "gradient_checkpointing": recipe.optimizer.gradient_checkpointing,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": recipe.save_every,
+        "save_total_limit": recipe.keep_checkpoints,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "report_to": recipe.report_to or "none",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
+        "disable_tqdm": False,
+    }
+    return TrainingArguments(**options | recipe.trainer)
+
+
+class RewardTrainer(Trainer):
+    """transformers.Trainer over a reward model's backbone. Metrics of micro-batches are averaged into each step's log."""
+
+    def __init__(self, reward_model: RewardModel, recipe: Recipe, run: Path, dataset, callbacks=()) -> None:
+        self.reward_model, self.recipe, self.run = reward_model, recipe, run
+        self._step_metrics: dict[str, list[float]] = defaultdict(list)
+        super().__init__(
+            model=reward_model.backbone,
+            args=training_arguments(recipe, run),
+            data_collator=self.collate,
+            train_dataset=dataset,
+            callbacks=[_RunFiles(run), *callbacks],
+        )
+
+    def collate(self, items: list[Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def record(self, **metrics: Tensor | float) -> None:
+        """Add values to this step's log entry (their mean over the step's micro-batches is logged)."""
+        for name, value in metrics.items():
+            self._step_metrics[name].append(float(value))
+
+    def refuse_nan(self, loss: Tensor) -> None:
+        """A loss that is not finite stops the run: the last checkpoint is the last good state."""
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"step {self.state.global_step}: the loss is {loss.item()}. The last checkpoint in "
+                f"{self.args.output_dir} is unharmed; lower optimizer.learning_rate and resume from it"
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        averages = {name: sum(values) / len(values) for name, values in self._step_metrics.items()}
+        self._step_metrics.clear()
+        super().log(logs | averages if "loss" in logs else logs, start_time)
+
+    def _prepare_inputs(self, inputs):
+        return {k: v.to(self.args.device) if hasattr(v, "to") else v for k, v in inputs.items()}
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save(self.reward_model, folder, state_dict=_inner(state_dict))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        from zreward.models.checkpoint import load_weights
+
+        load_weights(self.reward_model, Path(resume_from_checkpoint))
+
+
+def _inner(state_dict: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Backbone names -> the Hugging Face model's names."""
+    if state_dict is None:
+        return None
+    return {name.removeprefix("model."): value for name, value in state_dict.items() if name.startswith("model.")}
+
+
+class _RunFiles(TrainerCallback):
+    """Keeps metrics.jsonl in step with the log, and marks checkpoints that are whole."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            write_json_lines(self.run / "metrics.jsonl", state.log_history)
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            write_json_lines(self.run / "metrics.jsonl", state.log_history)
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run, or None."""
+    folders = [folder for folder in (run / "checkpoints").glob("checkpoint-*") if (folder / COMPLETE).exists()]
+    return max(folders, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+def is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0

@@ -1,0 +1,66 @@
+"""The world's prompts: one to three objects, each a size, a colour and a shape, and a relation between the first two."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+SIZES = ("small", "large")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
+SHAPES = ("circle", "square", "triangle", "cross")
+RELATIONS = ("left of", "right of", "above", "below")
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """What a prompt asks for: one object."""
+
+    size: str
+    colour: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """A parsed prompt: one to three objects; `relation` holds between the first and the second."""
+
+    objects: tuple[ObjectSpec, ...]
+    relation: str | None = None
+
+    @property
+    def text(self) -> str:
+        first, *rest = self.objects
+        if not rest:
+            return f"a {first}"
+        text = f"a {first} {self.relation} a {rest[0]}"
+        return text if len(rest) == 1 else f"{text} and a {rest[1]}"
+
+
+def sample_prompt(rng: random.Random) -> PromptSpec:
+    """Draw a prompt: one object (15 %), two (45 %) or three (40 %); no two objects share both colour and shape."""
+    count = rng.choices((1, 2, 3), weights=(15, 45, 40))[0]
+    objects: list[ObjectSpec] = []
+    while len(objects) < count:
+        candidate = ObjectSpec(rng.choice(SIZES), rng.choice(COLOURS), rng.choice(SHAPES))
+        if all((candidate.colour, candidate.shape) != (other.colour, other.shape) for other in objects):
+            objects.append(candidate)
+    return PromptSpec(tuple(objects), rng.choice(RELATIONS) if count > 1 else None)
+
+
+def sample_prompts(count: int, rng: random.Random, exclude: set[str] | None = None) -> list[PromptSpec]:
+    """Draw `count` prompts with different texts, none of them in `exclude`."""
+    seen, prompts = set(exclude or ()), []
+    while len(prompts) < count:
+        prompt = sample_prompt(rng)
+        if prompt.text not in seen:
+            seen.add(prompt.text)
+            prompts.append(prompt)
+    return prompts
+
+
+def vocabulary() -> list[str]:
+    """Every word a prompt can contain."""
+    return ["a", "and", *SIZES, *COLOURS, *SHAPES, *sorted({word for r in RELATIONS for word in r.split()})]
