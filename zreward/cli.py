@@ -74,7 +74,7 @@ def evaluate(
     rows = run_evaluation(
         loaded, records, _names(dimensions), reasoning=reasoning, traces=traces, batch_size=batch_size, seed=seed
     )
-    print_table(rows, f"{model} on {data}")
+    print_table(rows, f"{model} on {data}", loaded.rubric.scale)
     if json_file:
         save_json(rows, json_file)
 

@@ -112,10 +112,13 @@ def predict(
                     probs.append(model.score(images, prompts, names, batch_size=size).probs)
                     tokens.append(torch.ones(len(chunk), len(names)))
                     truncated.append(torch.zeros(len(chunk), len(names)))
-            except InputError:
-                raise
-            except ValueError as error:  # what ScoreDistribution raises on NaN
-                raise InputError(f"records {start} to {start + len(chunk) - 1}: {error}") from error
+            except (ValueError, RuntimeError) as error:
+                if not _is_nan(error):
+                    raise
+                raise InputError(
+                    f"records {start} to {start + len(chunk) - 1}: the model gives NaN: {error}. "
+                    "Check the checkpoint's weights, or load it in float32"
+                ) from error
             bar.update(len(chunk))
     seconds = time.perf_counter() - begin
     probs_NDS = torch.cat(probs).detach().cpu()
@@ -143,6 +146,12 @@ def evaluate(
     return metrics_table(predictions, records)
 
 
+def _is_nan(error: Exception) -> bool:
+    """Whether this is how a score distribution, or sampling from one, refuses NaN."""
+    refusals = ("score distribution: item", "probability tensor contains")
+    return not isinstance(error, InputError) and any(text in str(error) for text in refusals)
+
+
 class _Items(NamedTuple):
     """The M rated items behind one row of the table."""
 
@@ -155,11 +164,18 @@ class _Items(NamedTuple):
     truncated: np.ndarray  # [M]
 
 
+def _concatenate(parts: Sequence[_Items]) -> _Items:
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in _Items._fields if name != "group"
+    }
+    return _Items(**arrays, group=[key for part in parts for key in part.group])
+
+
 def metrics_table(predictions: Predictions, records: Sequence[Record]) -> list[dict[str, Any]]:
     """One row per predicted dimension that the records rate, then "all": the items of all dimensions together.
 
-    HPA counts pairs inside (prompt group, dimension), `n_pairs` of them. Records without a score on a dimension are left
-    out there. What is undefined (a constant's correlation, HPA without pairs) is NaN.
+    HPA counts pairs inside (prompt group, dimension), `n_pairs` of them. Records without a score on a dimension are
+    left out there. What is undefined (a constant's correlation, HPA without pairs) is NaN.
     """
     if len(predictions) != len(records):
         raise ValueError(f"{len(predictions)} predictions for {len(records)} records; expected one for each")
@@ -167,8 +183,7 @@ def metrics_table(predictions: Predictions, records: Sequence[Record]) -> list[d
     items = {name: part for name, part in items.items() if len(part.pred)}
     if not items:
         raise InputError(f"none of the {len(records)} records is rated on {', '.join(predictions.dimensions)}")
-    parts = list(items.values())
-    pooled = _Items(*(sum(x, []) if isinstance(x[0], list) else np.concatenate(x) for x in zip(*parts, strict=True)))
+    pooled = _concatenate(list(items.values()))
     bins = predictions.bins.double().numpy()
     return [_row(name, part, bins) for name, part in [*items.items(), (POOLED, pooled)]]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from zreward.distribution import ScoreScale
@@ -44,6 +47,9 @@ COLUMNS = (
 )
 
 
+_OPTIONAL = ("n_items", "truncated", "ece", "nll", "crps", "tie_rate", "srcc")
+
+
 def format_value(value: float | None, digits: int) -> str:
     """A number for a table; a dash for what is undefined."""
     return "–" if value is None or not isfinite(value) else f"{value:.{digits}f}"
@@ -52,23 +58,44 @@ def format_value(value: float | None, digits: int) -> str:
 def print_table(
     rows: Sequence[Mapping[str, Any]], title: str, scale: ScoreScale, console: Console | None = None
 ) -> None:
-    """Rows of `metrics_table`, optionally with `model` and `method`, in the terminal; metrics that no row has are left out."""
+    """Rows of `metrics_table`, perhaps with `model` and `method`, in the terminal. Columns without values are left out.
+
+    Numbers are never cut: what is no terminal gets the width it needs; in a narrow terminal the last of `_OPTIONAL` go.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
     names = [key for key in ("model", "method", "dimension") if any(key in row for row in rows)]
-    shown = [column for column in COLUMNS if any(column.key in row for row in rows)]
+    columns = {name: (name, [str(row.get(name, "")) for row in rows]) for name in names}
+    for column in COLUMNS:
+        if any(column.key in row for row in rows):
+            columns[column.key] = (column.title, [format_value(row.get(column.key), column.digits) for row in rows])
+    width = {key: max(map(len, [*title.split(), *cells])) for key, (title, cells) in columns.items()}
+    dropped: list[str] = []
+    for key in _OPTIONAL:
+        if key in columns and sum(width.values()) + 2 * len(width) + 2 > console.width:
+            dropped.append(columns.pop(key)[0])
+            del width[key]
     caption = (
-        f"Scores from {scale.min:g} to {scale.max:g} in steps of {scale.step:g}. HPA: same-prompt pairs ordered as people do; "
-        f"margin HPA: those more than {MARGIN:g} apart. CRPS and ECE in score points, NLL in nats."
+        f"Scores from {scale.min:g} to {scale.max:g} in steps of {scale.step:g}. HPA: share of same-prompt pairs "
+        f"ordered as people do; margin HPA: of those more than {MARGIN:g} apart."
     )
-    table = Table(title=title, caption=caption)
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [str(row.get(name, "")) for name in names]
-        cells += [format_value(row.get(column.key), column.digits) for column in shown]
-        table.add_row(*cells, style="bold" if row.get("dimension") == POOLED and "method" not in row else None)
-    (console or Console()).print(table)
+    if "crps" in columns:
+        caption += " CRPS and ECE in score points, NLL in nats."
+    if dropped:
+        caption += f" Left out for want of width: {', '.join(dropped)}."
+    table = Table(
+        title=escape(title),
+        caption=caption,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+        caption_justify="left",
+    )
+    for key, (heading, _) in columns.items():
+        table.add_column(heading, justify="left" if key in names else "right", min_width=width[key])
+    for index, row in enumerate(rows):
+        pooled = row.get("dimension") == POOLED and "method" not in names
+        table.add_row(*[escape(cells[index]) for _, cells in columns.values()], style="bold" if pooled else None)
+    console.print(table)
 
 
 def save_json(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:

@@ -1,6 +1,6 @@
 """Rated images: strict records, pairs, splits, importers."""
 
-from zreward.data.importers.agiqa3k import import_agiqa3k
+from zreward.data.importers.agiqa3k import agiqa3k_rubric, import_agiqa3k
 from zreward.data.pairs import Pair, mine_pairs
 from zreward.data.reading import load_records
 from zreward.data.record import Record
@@ -10,6 +10,7 @@ from zreward.data.writing import save_records
 __all__ = [
     "Pair",
     "Record",
+    "agiqa3k_rubric",
     "check_disjoint",
     "import_agiqa3k",
     "load_records",

@@ -53,12 +53,16 @@ def open_image(image: ImageSource | os.PathLike[str]) -> Image.Image:
 
 def check_path(path: str) -> None:
     """InputError unless `path` names a regular file; cheap, nothing is decoded."""
-    if _URL.match(path):
-        raise InputError(f"{describe(path)}: is a URL; images are not fetched, download it and give its path")
+    refuse_url(path)
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder, expected an image file")
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such image file")
+
+
+def refuse_url(path: str) -> None:
+    if _URL.match(path):
+        raise InputError(f"{describe(path)}: is a URL; images are not fetched, download it and give its path")
 
 
 def describe(image: ImageSource | os.PathLike[str]) -> str:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 from zreward.data.record import Record
 from zreward.errors import InputError
-
-TIE = 1e-6  # scores this close are equal
+from zreward.metrics import GAP_TOLERANCE
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two records (indices) of one group, rated on one dimension; `gap` is the winner's score minus the loser's, >= 0."""
+    """Two records (indices) of one group, rated on one dimension; `gap` >= 0 is winner's minus loser's score."""
 
     winner: int
     loser: int
@@ -31,31 +30,42 @@ def mine_pairs(
     max_per_group: int | None = None,
     seed: int = 0,
 ) -> list[Pair]:
-    """All pairs within a group and dimension, in the records' order; equal scores only with `include_ties` (gap 0).
+    """All pairs within a group (`Record.group_key`) and dimension, group by group in the records' order.
 
-    `max_per_group` draws that many at random from every (group, dimension) that has more.
+    Equal scores (within 1e-6) make a pair only with `include_ties`, with gap 0 and the earlier record as its winner.
+    `max_per_group` draws that many at random from every (group, dimension) that has more; the draw depends on the seed
+    and the group alone, so it stays when other groups come or go. A dimension that no record rates is refused.
     """
     if max_per_group is not None and max_per_group < 1:
         raise InputError(f"max_per_group is {max_per_group}; expected at least 1, or none for all pairs")
-    names = list(dimensions) if dimensions is not None else sorted({name for r in records for name in r.scores})
+    if isinstance(dimensions, str):
+        raise InputError(f"dimensions is {dimensions!r}; expected a list of names")
+    rated = sorted({name for record in records for name in record.scores if record.ratings(name)})
+    names = rated if dimensions is None else list(dimensions)
+    unrated = [name for name in names if name not in rated]
+    if unrated and records:
+        raise InputError(f"no record rates {unrated}; the dimensions that are rated are {rated}")
     groups: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         groups[record.group_key].append(index)
-    rng, pairs = random.Random(seed), []
-    for members in groups.values():
+    pairs = []
+    for key, members in groups.items():
         for name in names:
-            found = []
-            for a, b in itertools.combinations(members, 2):
-                score_a, score_b = records[a].score(name), records[b].score(name)
-                if score_a is None or score_b is None:
-                    continue
-                gap = score_a - score_b
-                if abs(gap) <= TIE:
-                    if include_ties:
-                        found.append(Pair(a, b, name, 0.0))
-                else:
-                    found.append(Pair(a, b, name, gap) if gap > 0 else Pair(b, a, name, -gap))
+            found = _pairs(records, members, name, include_ties)
             if max_per_group is not None and len(found) > max_per_group:
-                found = rng.sample(found, max_per_group)
+                drawn = random.Random(f"{seed}\0{name}\0{key}").sample(range(len(found)), max_per_group)
+                found = [found[position] for position in sorted(drawn)]
             pairs += found
     return pairs
+
+
+def _pairs(records: Sequence[Record], members: Sequence[int], name: str, include_ties: bool) -> list[Pair]:
+    scored = [(index, score) for index in members if (score := records[index].score(name)) is not None]
+    found = []
+    for (a, score_a), (b, score_b) in itertools.combinations(scored, 2):
+        gap = score_a - score_b
+        if abs(gap) > GAP_TOLERANCE:
+            found.append(Pair(a, b, name, gap) if gap > 0 else Pair(b, a, name, -gap))
+        elif include_ties:
+            found.append(Pair(a, b, name, 0.0))
+    return found

@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from zreward.data.aggregation import aggregate, rating_list, target_distribution
-from zreward.data.images import ImageSource, check_path, open_image
+from zreward.data.aggregation import Scores, aggregate, rating_list, target_distribution
+from zreward.data.images import ImageSource, check_path, open_image, refuse_url
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
 from zreward.rubric import Rubric
@@ -27,7 +28,7 @@ class Record:
     prompt: str
     image: ImageSource
     """A path, encoded bytes (PNG, JPEG, ...) or a PIL image."""
-    scores: dict[str, float | list[float] | dict[str, float | None]] = field(default_factory=dict)
+    scores: Mapping[str, Scores] = field(default_factory=dict)
     """Per dimension one number, one per rater, or {rater: number or null}. Empty: unlabelled."""
     group: str | None = None
     """Pairs are mined within a group; without one, within the prompt."""
@@ -35,7 +36,7 @@ class Record:
     rubric_version: str | None = None
     tags: tuple[str, ...] = ()
     id: str | None = None
-    stds: dict[str, float] = field(default_factory=dict)
+    stds: Mapping[str, float] = field(default_factory=dict)
     """Per dimension whose single score is an aggregate: its published spread, score units. Makes `target` SYNTHETIC."""
 
     def __post_init__(self) -> None:
@@ -67,11 +68,8 @@ class Record:
                 raise InputError(f"missing {key!r}")
         values = {key: value for key, value in data.items() if value is not None}
         if isinstance(values["image"], str):
-            check_url = values["image"]
-            if not check_url.strip():
-                raise InputError("image is empty text, expected a path")
-            if "://" not in check_url and not check_url.lower().startswith("data:"):
-                values["image"] = os.path.join(folder, check_url)
+            refuse_url(values["image"])
+            values["image"] = str(Path(folder, _text(values["image"], "image")))
         return cls(**values)
 
     def validate(self, rubric: Rubric) -> None:
@@ -124,10 +122,10 @@ def check_key(key: Any) -> None:
     raise InputError(f"unknown key {key!r}; {hint}Known: {', '.join(KEYS)}")
 
 
-def _scores(scores: Any) -> dict[str, float | list[float] | dict[str, float | None]]:
+def _scores(scores: Any) -> dict[str, Scores]:
     if not isinstance(scores, Mapping):
         raise InputError(f"scores is {_show(scores)}, expected {{dimension: score}}")
-    result: dict[str, float | list[float] | dict[str, float | None]] = {}
+    result: dict[str, Scores] = {}
     for name, value in scores.items():
         what = f"score of {_text(name, 'dimension')!r}"
         if value is None:

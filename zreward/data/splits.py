@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import random
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from zreward.data.images import pixel_hashes
 from zreward.data.record import Record
@@ -12,48 +15,93 @@ from zreward.errors import InputError
 
 
 def normalised(prompt: str) -> str:
-    """Prompts that differ in case or white space only are the same prompt."""
-    return " ".join(prompt.casefold().split())
+    """Prompts that differ in case, white space or Unicode form only are the same prompt."""
+    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
 
 
 def split_by_prompt(
-    records: Sequence[Record], fractions: Mapping[str, float], seed: int = 0
+    records: Sequence[Record], fractions: Mapping[str, float], seed: int = 0, by_image: bool = True
 ) -> dict[str, list[Record]]:
-    """Deal whole prompts to the named splits in these shares (which sum to 1); every split gets at least one prompt."""
-    if (
-        not fractions
-        or any(not 0 < share <= 1 for share in fractions.values())
-        or not math.isclose(sum(fractions.values()), 1)
-    ):
+    """Deal whole prompts to the named splits in these shares of the records (which sum to 1), and set `Record.split`.
+
+    What `check_disjoint` would refuse stays together: prompts that are the same but for case or white space, prompts of
+    one group, and (`by_image`, which decodes every image) prompts that share an identical picture, as AGIQA-3K's do.
+    The shares are met as closely as whole prompts allow; every split gets at least one. Same seed, same splits,
+    whatever the order of the records.
+    """
+    shares = list(fractions.values())
+    if not shares or not all(0 < share <= 1 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise InputError(f"split fractions are {dict(fractions)}; expected shares above 0 that sum to 1")
-    prompts = sorted({normalised(record.prompt) for record in records})
-    if len(prompts) < len(fractions):
-        raise InputError(f"{len(prompts)} prompts cannot be dealt to {len(fractions)} splits; give more prompts")
-    random.Random(seed).shuffle(prompts)
-    home: dict[str, str] = {}
-    start, reached = 0, 0.0
-    for position, (name, share) in enumerate(fractions.items()):
-        reached += share
-        left = len(fractions) - position - 1
-        stop = max(start + 1, min(round(reached * len(prompts)), len(prompts) - left)) if left else len(prompts)
-        home |= dict.fromkeys(prompts[start:stop], name)
-        start = stop
+    bundles = _bundles(records, by_image)
+    if len(bundles) < len(fractions):
+        raise InputError(
+            f"{len(bundles)} separate prompts cannot be dealt to the {len(fractions)} splits {list(fractions)}; give "
+            "more prompts (those in one group, or with an identical image, count as one)"
+        )
+    home: dict[int, str] = {}
+    lacking = {name: share * len(records) for name, share in fractions.items()}
+    empty = list(fractions)
+    ordered = sorted(bundles, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest())
+    for left, key in zip(range(len(ordered), 0, -1), ordered, strict=True):
+        name = max(empty if left <= len(empty) else lacking, key=lambda split: lacking[split])
+        lacking[name] -= len(bundles[key])
+        empty = [split for split in empty if split != name]
+        home |= dict.fromkeys(bundles[key], name)
     dealt: dict[str, list[Record]] = {name: [] for name in fractions}
-    for record in records:
-        dealt[home[normalised(record.prompt)]].append(record)
+    for index, record in enumerate(records):
+        dealt[home[index]].append(replace(record, split=home[index]))
     return dealt
 
 
 def check_disjoint(train: Sequence[Record], test: Sequence[Record]) -> None:
-    """InputError when a prompt, or the same pixels, stand in both."""
-    shared = {normalised(r.prompt) for r in train} & {normalised(r.prompt) for r in test}
+    """InputError when a prompt (case and white space aside) or an identical picture, pixel for pixel, is in both."""
+    prompts = {normalised(record.prompt) for record in train}
+    shared = sorted({record.prompt for record in test if normalised(record.prompt) in prompts})
     if shared:
+        raise InputError(f"{_some(shared, 'prompt')} in both train and test; split with split_by_prompt")
+    known = dict(zip(pixel_hashes(r.image for r in train), train, strict=True))
+    twins = [
+        f"{_name(known[digest])} = {_name(record)}"
+        for record, digest in zip(test, pixel_hashes(r.image for r in test), strict=True)
+        if digest in known
+    ]
+    if twins:
         raise InputError(
-            f"{len(shared)} prompts are in both train and test, for example {min(shared)!r}; split by prompt first"
+            f"{_some(twins, 'image')} in both train and test (same pixels); split with split_by_prompt, or remove one"
         )
-    known = set(pixel_hashes(r.image for r in train))
-    for record, digest in zip(test, pixel_hashes(r.image for r in test), strict=True):
-        if digest in known:
-            raise InputError(
-                f"an image of prompt {record.prompt!r} is in both train and test (same pixels); remove one"
-            )
+
+
+def _bundles(records: Sequence[Record], by_image: bool) -> dict[str, list[int]]:
+    """Indices of records that belong together, by the first of their prompts in alphabetical order."""
+    keys: list[list[Hashable]] = [[("prompt", normalised(record.prompt))] for record in records]
+    for index, record in enumerate(records):
+        if record.group is not None:
+            keys[index].append(("group", record.group))
+    if by_image:
+        for index, digest in enumerate(pixel_hashes(record.image for record in records)):
+            keys[index].append(("image", digest))
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(key: Hashable) -> Hashable:
+        while (above := parent.setdefault(key, key)) != key:
+            parent[key] = parent[above]
+            key = above
+        return key
+
+    for first, *others in keys:
+        for other in others:
+            parent[root(other)] = root(first)
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for index, (first, *_) in enumerate(keys):
+        members[root(first)].append(index)
+    return {min(normalised(records[index].prompt) for index in indices): indices for indices in members.values()}
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    count = f"1 {what} is" if len(names) == 1 else f"{len(names)} {what}s are"
+    return f"{count} ({'; '.join(names[:3])}{'; ...' if len(names) > 3 else ''})"
+
+
+def _name(record: Record) -> str:
+    image = record.image if isinstance(record.image, str) else "an image in memory"
+    return f"{record.id or image} of {record.prompt!r}"

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from zreward.data.files import atomic_path
-from zreward.data.reading import encoded
 from zreward.data.record import Record
 from zreward.errors import InputError
+
+_ROW_GROUP = 256
 
 
 def save_records(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
     """Write `records` to PATH (.jsonl or .parquet) so that `load_records` gives them back.
 
-    Parquet holds image bytes inside the file. JSONL holds paths: images in memory go to PNG files in images/ beside it, and
-    paths are written relative to it where they can be.
+    Paths of images below PATH's folder are written relative to it, others absolute; no image file is copied. Images in
+    memory: Parquet holds them encoded as they are (PIL: as PNG), in the layout that `datasets` shows as images; JSONL
+    names PNG files, written to images/ beside it.
     """
     path = Path(path)
-    if path.suffix not in (".jsonl", ".parquet"):
+    if path.suffix.lower() not in (".jsonl", ".parquet"):
         raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
     if not records:
         raise InputError(f"{path}: there is no record to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        rows = [_row(record, _struct(record, path.parent), as_text=True) for record in records]
-        with atomic_path(path) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), temporary)
-    else:
-        lines = [json.dumps(_row(r, _file(r, n, path), as_text=False)) + "\n" for n, r in enumerate(records)]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            _write_parquet(records, path, temporary)
+        else:
+            with temporary.open("w", encoding="utf-8") as file:
+                for number, record in enumerate(records):
+                    file.write(_line(record, _image_file(record, number, path)) + "\n")
     return path
 
 
-def _row(record: Record, image: Any, as_text: bool) -> dict[str, Any]:
-    row = {
+def _line(record: Record, image: str) -> str:
+    row = {key: value for key, value in _fields(record, image).items() if value not in (None, {}, [])}
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def _fields(record: Record, image: Any) -> dict[str, Any]:
+    return {
         "id": record.id,
         "prompt": record.prompt,
         "image": image,
@@ -54,38 +55,61 @@ def _row(record: Record, image: Any, as_text: bool) -> dict[str, Any]:
         "rubric_version": record.rubric_version,
         "tags": list(record.tags),
     }
-    if as_text:
-        return row | {key: json.dumps(row[key]) for key in ("scores", "stds")}
-    return {key: value for key, value in row.items() if value not in (None, {}, [])}
+
+
+def _write_parquet(records: Sequence[Record], path: Path, temporary: Path) -> None:
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    with pq.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, len(records), _ROW_GROUP):
+            writer.write_table(_table(records[start : start + _ROW_GROUP], path.parent, schema))
+
+
+def _table(records: Sequence[Record], folder: Path, schema: Any) -> Any:
+    import pyarrow as pa
+
+    rows = []
+    for record in records:
+        row = _fields(record, _image_struct(record, folder))
+        rows.append(row | {key: json.dumps(row[key], ensure_ascii=False) for key in ("scores", "stds")})
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def _schema() -> Any:
+    """Column types, with the note by which `datasets` knows that `image` holds images."""
     import pyarrow as pa
 
     text = pa.string()
-    image = pa.struct([("bytes", pa.binary()), ("path", text)])
-    fields = {"id": text, "prompt": text, "image": image, "scores": text, "stds": text, "group": text, "split": text}
-    return pa.schema([*fields.items(), ("rubric_version", text), ("tags", pa.list_(text))])
+    types = {name: text for name in ("id", "prompt", "scores", "stds", "group", "split", "rubric_version")}
+    types |= {"image": pa.struct([("bytes", pa.binary()), ("path", text)]), "tags": pa.list_(text)}
+    value = {"dtype": "string", "_type": "Value"}
+    notes = {"image": {"_type": "Image"}, "tags": {"feature": value, "_type": "List"}}
+    features = {name: notes.get(name, value) for name in types}
+    return pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def _struct(record: Record, folder: Path) -> dict[str, Any]:
-    image = record.image
-    if isinstance(image, str):
-        return {"bytes": None, "path": _relative(image, folder)}
-    return {"bytes": encoded(image) if isinstance(image, Image.Image) else image, "path": None}
+def _image_struct(record: Record, folder: Path) -> dict[str, Any]:
+    if isinstance(record.image, str):
+        return {"bytes": None, "path": _relative(record.image, folder)}
+    return {"bytes": record.image if isinstance(record.image, bytes) else _png(record), "path": None}
 
 
-def _file(record: Record, number: int, path: Path) -> str:
-    image = record.image
-    if isinstance(image, str):
-        return _relative(image, path.parent)
-    name = Path("images") / f"{path.stem}-{number:06d}.png"
+def _image_file(record: Record, number: int, path: Path) -> str:
+    if isinstance(record.image, str):
+        return _relative(record.image, path.parent)
+    name = f"images/{path.stem}-{number:06d}.png"
     with atomic_path(path.parent / name) as temporary:
-        temporary.write_bytes(encoded(image) if isinstance(image, Image.Image) else encoded(record.open_image()))
-    return str(name)
+        temporary.write_bytes(_png(record))
+    return name
+
+
+def _png(record: Record) -> bytes:
+    buffer = io.BytesIO()
+    record.open_image().save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _relative(image: str, folder: Path) -> str:
-    """A path below `folder` relative to it, any other absolute."""
-    absolute, base = os.path.abspath(image), os.path.abspath(folder)
-    return os.path.relpath(absolute, base) if absolute.startswith(base + os.sep) else absolute
+    absolute, base = Path(os.path.abspath(image)), Path(os.path.abspath(folder))
+    return absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else str(absolute)

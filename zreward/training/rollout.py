@@ -205,10 +205,8 @@ class RolloutTrainer(RewardTrainer):
             reward_BJG = reward_BJG + self.options.lambda_pw * pairwise
         if rollout.advantages_BJG is not None:
             advantages_BJG = rollout.advantages_BJG  # a reused roll-out keeps the advantages it was sampled with
-        elif self.options.divide_by_std:
-            advantages_BJG = group_advantages(reward_BJG)
         else:
-            advantages_BJG = reward_BJG - reward_BJG.mean(-1, keepdim=True)
+            advantages_BJG = group_advantages(reward_BJG, divide_by_std=self.options.divide_by_std)
         rollout.advantages_BJG = advantages_BJG
         G = rollout.group_size
         rollout.reward_BJG, rollout.mu_BJG = reward_BJG, mu_BJG

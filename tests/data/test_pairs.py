@@ -1,0 +1,61 @@
+"""Same-prompt pairs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from zreward.data import Pair, Record, mine_pairs
+from zreward.errors import InputError
+
+
+def rated(prompt: str, group: str | None = None, **scores: object) -> Record:
+    return Record(prompt, "a.png", scores, group=group)  # type: ignore[arg-type]
+
+
+def test_pairs_within_prompt_and_dimension() -> None:
+    records = [rated("p", a=2, b=3), rated("q", a=5), rated("p", a=4.5), rated("p", b=[1, 1, 2])]
+    assert mine_pairs(records) == [Pair(2, 0, "a", 2.5), Pair(0, 3, "b", 2.0)]
+    assert mine_pairs(records, ["b"]) == [Pair(0, 3, "b", 2.0)]
+
+
+def test_group_goes_before_prompt() -> None:
+    records = [rated("p", "1", a=2), rated("p", "2", a=3), rated("q", "1", a=4)]
+    assert mine_pairs(records) == [Pair(2, 0, "a", 2.0)]
+
+
+def test_ties() -> None:
+    records = [rated("p", a=3), rated("p", a=3 + 1e-9), rated("p", a=[2, 3, 4])]
+    assert mine_pairs(records) == []
+    assert mine_pairs(records, include_ties=True) == [Pair(i, j, "a", 0.0) for i, j in ((0, 1), (0, 2), (1, 2))]
+
+
+def test_equals_the_plain_loop() -> None:
+    records = [rated(f"p{n % 3}", a=1 + (n * 7 % 5), b=1 + (n * 3 % 4)) for n in range(20)]
+    expected = set()
+    for i, j in itertools.permutations(range(20), 2):
+        for name in ("a", "b"):
+            gap = records[i].scores[name] - records[j].scores[name]  # type: ignore[operator]
+            if records[i].prompt == records[j].prompt and gap > 0:
+                expected.add(Pair(i, j, name, gap))
+    found = mine_pairs(records)
+    assert len(found) == len(expected) and set(found) == expected
+
+
+def test_max_per_group_is_seeded_and_independent_of_other_groups() -> None:
+    records = [rated("p", a=1 + n / 2, b=5 - n / 2) for n in range(6)]
+    drawn = mine_pairs(records, max_per_group=4, seed=1)
+    assert len(drawn) == 8 and set(drawn) < set(mine_pairs(records))
+    assert drawn == mine_pairs(records, max_per_group=4, seed=1)
+    assert drawn != mine_pairs(records, max_per_group=4, seed=2)
+    assert drawn == mine_pairs([*records, rated("q", a=1), rated("q", a=2)], max_per_group=4, seed=1)[:8]
+
+
+def test_refuses() -> None:
+    with pytest.raises(InputError, match=r"no record rates \['c'\]; the dimensions that are rated are \['a'\]"):
+        mine_pairs([rated("p", a=1)], ["a", "c"])
+    with pytest.raises(InputError, match="max_per_group is 0"):
+        mine_pairs([], max_per_group=0)
+    with pytest.raises(InputError, match="expected a list of names"):
+        mine_pairs([], "alignment")

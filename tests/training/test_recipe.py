@@ -1,0 +1,64 @@
+"""Recipes: strict keys, types and overrides."""
+
+from pathlib import Path
+
+import pytest
+
+from zreward.errors import InputError
+from zreward.training.recipe import load_recipe, recipe_from_dict
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+MINIMAL = {"method": "sft", "out": "runs/x", "data": {"train": "a.jsonl"}, "model": {"name": "m"}}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_and_opens_with_its_command(path):
+    recipe = load_recipe(path)
+    assert recipe.out.startswith("runs/")
+    header = path.read_text().splitlines()[0]
+    assert header.startswith("# ") and "zreward" in header
+
+
+def test_overrides_reach_nested_keys_with_their_types(tmp_path):
+    (tmp_path / "r.yaml").write_text("method: sft\nout: o\ndata: {train: a.jsonl}\nmodel: {name: m}\n")
+    recipe = load_recipe(tmp_path / "r.yaml", ["optimizer.learning_rate=1e-4", "seed=7", "data.dimensions=[realism]"])
+    assert recipe.optimizer.learning_rate == pytest.approx(1e-4)
+    assert recipe.seed == 7
+    assert recipe.data.dimensions == ["realism"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimiser": {}}, "unknown key optimiser; did you mean optimizer"),
+        (
+            {"optimizer": {"learning_rat": 1}},
+            r"unknown key optimizer.learning_rat; did you mean optimizer.learning_rate",
+        ),
+        ({"seed": "one"}, "seed is 'one', expected int"),
+        ({"seed": True}, "seed is True, expected int"),
+        ({"method": "gdpo"}, "method is 'gdpo'; expected one of"),
+        ({"optimizer": {"steps": 0}}, "optimizer.steps is 0, expected more than 0"),
+        ({"method": "gdso", "rollout": {"group_size": 1}}, "a group needs at least 2"),
+        ({"method": "gdso", "rollout": {"updates_per_rollout": 3}}, "must be a multiple"),
+        ({"method": "risd"}, "data.targets"),
+        ({"data": {"train": "a", "targets": "t"}}, "data.targets"),
+        ({"data": None}, "expected keys and values"),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong(change, message):
+    with pytest.raises(InputError, match=message):
+        recipe_from_dict(MINIMAL | change)
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(InputError, match=r"model\.name is missing"):
+        recipe_from_dict(MINIMAL | {"model": {}})
+
+
+def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match="not YAML"):
+        load_recipe(tmp_path / "bad.yaml")

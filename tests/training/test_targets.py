@@ -1,0 +1,71 @@
+"""Target files: what is in them, and what is refused."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from zreward.data import load_records
+from zreward.errors import InputError
+from zreward.models.reward_model import RewardModel
+from zreward.training.targets import LabelOptions, distilled_items, label
+
+
+@pytest.fixture(scope="module")
+def labelled(tiny_world, tmp_path_factory):
+    teacher = RewardModel.from_pretrained(tiny_world["base"])
+    pool = load_records(tiny_world["pool"])
+    out = tmp_path_factory.mktemp("label") / "targets"
+    label(teacher, "base", pool, out, LabelOptions(traces=2, shard_size=5))
+    return teacher, pool, out
+
+
+def test_a_shard_holds_the_distribution_its_mean_and_every_trace(labelled):
+    teacher, pool, out = labelled
+    rows = [row for file in sorted(out.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    assert len(rows) == len(pool) * 4
+    bins = teacher.rubric.scale.bins.tolist()
+    for row in rows:
+        assert sum(row["probs"]) == pytest.approx(1, abs=1e-5)
+        assert row["mean"] == pytest.approx(sum(b * p for b, p in zip(bins, row["probs"], strict=True)), abs=1e-4)
+        assert len(row["traces"]) == 2
+        assert 0 < row["tokens"] <= teacher.max_trace_tokens
+        assert row["prompt"] == pool[row["record"]].prompt
+
+
+@pytest.mark.parametrize("change", [{"traces": 1}, {"seed": 1}, {"shard_size": 3}])
+def test_other_options_do_not_mix_into_a_folder(labelled, change):
+    teacher, pool, out = labelled
+    options = LabelOptions(**({"traces": 2, "shard_size": 5} | change))
+    with pytest.raises(InputError, match="other options"):
+        label(teacher, "base", pool, out, options)
+
+
+def test_other_records_are_refused(labelled, tiny_world):
+    teacher, pool, out = labelled
+    with pytest.raises(InputError, match="other records"):
+        label(teacher, "base", pool[:-1], out, LabelOptions(traces=2, shard_size=5))
+    with pytest.raises(InputError, match="other records"):
+        distilled_items(out, load_records(tiny_world["train"]), None, teacher)
+
+
+def test_an_unfinished_folder_is_refused(labelled, tmp_path):
+    teacher, pool, out = labelled
+    part = tmp_path / "part"
+    part.mkdir()
+    first = sorted(out.glob("targets-*.parquet"))[0]
+    (part / first.name).write_bytes(first.read_bytes())
+    (part / "manifest.json").write_text((out / "manifest.json").read_text())
+    with pytest.raises(InputError, match=f"5 of {len(pool)} records"):
+        distilled_items(part, pool, None, teacher)
+
+
+def test_a_folder_without_manifest_is_refused(labelled, tmp_path):
+    teacher, pool, _ = labelled
+    with pytest.raises(InputError, match="no manifest.json"):
+        distilled_items(tmp_path, pool, None, teacher)
+
+
+def test_the_manifest_names_the_teacher(labelled):
+    manifest = json.loads((labelled[2] / "manifest.json").read_text())
+    assert manifest["teacher"] == "base" and manifest["count"] == len(labelled[1])

@@ -1,0 +1,136 @@
+"""The two trainers on tiny real models: what moves, what stays, that the loss falls, that bookkeeping is exact."""
+
+import pytest
+import torch
+
+from zreward.data import load_records
+from zreward.errors import InputError
+from zreward.models.reward_model import RewardModel
+from zreward.training.run import load_model, read_metrics, train
+from zreward.training.targets import LabelOptions, label
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return RewardModel.from_pretrained(folder).backbone.model.state_dict()
+
+
+def losses(recipe) -> list[float]:
+    return [row["loss"] for row in read_metrics(recipe.out) if "loss" in row]
+
+
+def test_sft_lowers_its_loss_and_moves_all_weights(make_recipe, tiny_world):
+    recipe = make_recipe("sft", steps=30, optimizer__batch_size=16)
+    trained, before = weights(train(recipe)), weights(tiny_world["base"])
+    assert losses(recipe)[-1] < 0.9 * losses(recipe)[0]
+    moved = [name for name in before if not torch.equal(before[name], trained[name])]
+    assert len(moved) > 0.9 * len(before)
+
+
+def test_a_frozen_vision_tower_stays_and_the_rest_moves(make_recipe, tiny_world):
+    trained = weights(train(make_recipe("sft", model__freeze_vision=True)))
+    before = weights(tiny_world["base"])
+    same = {name: torch.equal(before[name], trained[name]) for name in before}
+    assert all(kept for name, kept in same.items() if "visual" in name)
+    assert not all(kept for name, kept in same.items() if "visual" not in name)
+
+
+def test_lora_trains_the_adapter_only_and_loads_again(make_recipe, tiny_world):
+    recipe = make_recipe("gdso", model__lora_rank=2, rollout__beta=0.1)
+    folder = train(recipe)
+    assert (folder / "adapter_model.safetensors").exists() and not (folder / "model.safetensors").exists()
+    model = RewardModel.from_pretrained(folder)
+    base = weights(tiny_world["base"])
+    kept = {name.replace(".base_layer", ""): value for name, value in model.backbone.base.state_dict().items()}
+    assert all(torch.equal(kept[name], value) for name, value in base.items() if name in kept)
+    adapters = [p for name, p in model.backbone.model.named_parameters() if "lora_B" in name]
+    assert any(p.abs().sum() > 0 for p in adapters)
+
+
+def test_gdso_on_micro_batches_equals_one_batch(make_recipe, tmp_path):
+    """The separable gap loss needs no partner in the micro-batch: chunks of 3 of the 8 sequences, same weights after."""
+    whole = make_recipe("gdso", steps=1, out=str(tmp_path / "whole"))
+    chunks = make_recipe("gdso", steps=1, out=str(tmp_path / "chunks"), rollout__sequences_per_forward=3)
+    first, second = weights(train(whole)), weights(train(chunks))
+    start = weights(whole.model.name)
+    assert any(not torch.equal(start[name], first[name]) for name in start)
+    # Adam's first step is lr * sign(gradient): compare where the gradient is not at the level of rounding.
+    agree = torch.cat([(first[n] - second[n]).abs().flatten() for n in first if first[n].is_floating_point()])
+    assert (agree < 1e-5).float().mean() > 0.97
+
+
+def test_grpo_ignores_what_belongs_to_gdso(make_recipe, tmp_path):
+    plain = make_recipe("grpo", out=str(tmp_path / "a"))
+    with_alphas = make_recipe("grpo", out=str(tmp_path / "b"), rollout__alpha_pt=9.0, rollout__lambda_pw=9.0)
+    train(plain)
+    train(with_alphas)
+    assert losses(plain) == losses(with_alphas)
+
+
+def test_the_first_update_on_a_rollout_has_ratio_one_and_the_second_reuses_it(make_recipe):
+    recipe = make_recipe("grpo", steps=4, rollout__updates_per_rollout=2, save_every=2)
+    train(recipe)
+    steps = [row for row in read_metrics(recipe.out) if "reward" in row]
+    # A reused roll-out has the same traces, so the same token counts; a fresh one is sampled after it.
+    assert steps[0]["trace_tokens"] == steps[1]["trace_tokens"]
+    assert steps[2]["trace_tokens"] == steps[3]["trace_tokens"]
+    assert steps[1]["policy_loss"] != steps[0]["policy_loss"]
+
+
+def test_the_dev_curve_does_not_disturb_training(make_recipe, tiny_world, tmp_path):
+    silent = make_recipe("gdso", out=str(tmp_path / "silent"))
+    watched = make_recipe("gdso", out=str(tmp_path / "watched"), data__dev=str(tiny_world["dev"]), eval_every=1)
+    train(silent)
+    train(watched)
+    assert losses(silent) == losses(watched)
+    assert sum("dev_hpa" in row for row in read_metrics(watched.out)) == 3  # before training and after each step
+
+
+def test_gradient_accumulation_counts_every_pair_once(make_recipe, tmp_path):
+    """Two micro-batches of one pair are one batch of two: with greedy-like identical traces the gradients agree."""
+    recipe = make_recipe("sft", steps=1, optimizer__batch_size=4, out=str(tmp_path / "one"))
+    halves = make_recipe(
+        "sft", steps=1, optimizer__batch_size=2, optimizer__gradient_accumulation=2, out=str(tmp_path / "two")
+    )
+    train(recipe)
+    train(halves)
+    norms = [next(r["grad_norm"] for r in read_metrics(x.out) if "grad_norm" in r) for x in (recipe, halves)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_used_run_directory_is_refused_without_resume(make_recipe):
+    recipe = make_recipe("sft", steps=1)
+    train(recipe)
+    with pytest.raises(InputError, match="--resume"):
+        train(recipe)
+
+
+def test_resuming_with_another_recipe_is_refused(make_recipe):
+    train(make_recipe("sft", steps=1))
+    with pytest.raises(InputError, match="different: seed"):
+        train(make_recipe("sft", steps=1, seed=1), resume=True)
+
+
+def test_train_and_dev_may_not_share_prompts(make_recipe, tiny_world):
+    recipe = make_recipe("sft", data__dev=str(tiny_world["train"]), eval_every=1)
+    with pytest.raises(InputError, match="both train and test"):
+        train(recipe)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(make_recipe):
+    recipe = make_recipe("sft")
+    model = load_model(recipe)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        train(recipe, model=model)
+
+
+def test_risd_learns_the_teachers_distributions(make_recipe, tiny_world, tmp_path):
+    pool = load_records(tiny_world["pool"])
+    teacher = RewardModel.from_pretrained(tiny_world["base"])
+    targets = label(teacher, "base", pool, tmp_path / "targets", LabelOptions(shard_size=5))
+    recipe = make_recipe(
+        "risd", steps=30, data__train=str(tiny_world["pool"]), data__targets=str(targets), optimizer__batch_size=16
+    )
+    train(recipe)
+    assert losses(recipe)[-1] < 0.5 * losses(recipe)[0]

@@ -1,0 +1,165 @@
+"""Rows of a JSONL file, a Parquet file or a Hugging Face data set, one after the other, before they are checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zreward.data.record import check_key
+from zreward.errors import InputError
+
+_BATCH = 256  # Parquet rows in memory at a time
+
+
+@dataclass(frozen=True)
+class Row:
+    """`data` is the row as a mapping, or None when `error` says why it could not be read."""
+
+    number: int
+    place: str
+    raw: str | Mapping[str, Any]
+    data: Mapping[str, Any] | None
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The row as it came; of a row with columns, its JSON, where only the size of bytes is told."""
+        return self.raw if isinstance(self.raw, str) else json.dumps(self.raw, ensure_ascii=False, default=_brief)
+
+
+def read_rows(source: Any) -> Iterator[Row]:
+    """Rows of a .jsonl or .parquet file (by its name) or of a `datasets.Dataset` / `IterableDataset`."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected records as .jsonl or .parquet")
+        reader = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}.get(path.suffix.lower())
+        if reader is None:
+            raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
+        try:
+            yield from reader(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    else:
+        yield from _dataset(source)
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    """Lines count from 1; blank ones are passed over."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if not line.strip():
+                continue
+            text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
+            try:
+                data, error = parse_json(line.decode("utf-8")), ""
+                if not isinstance(data, dict):
+                    data, error = None, f"a {type(data).__name__}, expected an object with prompt and image"
+            except UnicodeDecodeError:
+                data, error = None, "not UTF-8 text"
+            except InputError as problem:
+                data, error = None, str(problem)
+            yield Row(number, f"{path}:{number}", text, data, error)
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    """Rows count from 0, as in pandas and datasets."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, str(path))
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    yield _unpacked(number, f"{path}:row {number}", row)
+                    number += 1
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
+
+
+def _dataset(dataset: Any) -> Iterator[Row]:
+    datasets = sys.modules.get("datasets")  # whoever has a data set has imported it
+    if datasets is None or not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+        advice = f"; choose one of its splits {list(dataset)}" if isinstance(dataset, Mapping) else ""
+        raise InputError(f"records from a {type(dataset).__name__}: expected a path or a datasets.Dataset{advice}")
+    features = dataset.features or {}
+    _check_columns(features, "data set")
+    if isinstance(features.get("image"), datasets.Image):
+        # Decoding is ours: theirs would end the loop at the first truncated image.
+        dataset = dataset.cast_column("image", datasets.Image(decode=False))
+    for number, row in enumerate(dataset):
+        yield _unpacked(number, f"data set:row {number}", row)
+
+
+def _check_columns(names: Any, what: str) -> None:
+    """A wrong column is said once, not once for every row."""
+    try:
+        for name in names:
+            check_key(name)
+    except InputError as error:
+        raise InputError(f"{what}: column: {error}") from None
+
+
+def _unpacked(number: int, place: str, row: Mapping[str, Any]) -> Row:
+    """Columns as a record's fields: the image struct {bytes, path} and scores as JSON text are unpacked."""
+    data = dict(row)
+    try:
+        image = data.get("image")
+        if isinstance(image, Mapping):
+            unknown = sorted(set(image) - {"bytes", "path"})
+            if unknown:
+                raise InputError(f"image has the fields {unknown}, expected a struct {{bytes, path}}")
+            data["image"] = image["path"] if image.get("bytes") is None else image["bytes"]
+        for key in ("scores", "stds"):
+            if isinstance(data.get(key), str):
+                data[key] = parse_json(data[key], f"{key}: ")
+            elif isinstance(data.get(key), Mapping):
+                # One type for all rows gives each of them every dimension and every rater: null where there is none.
+                data[key] = {name: _without_empty(value) for name, value in data[key].items()}
+    except InputError as error:
+        return Row(number, place, row, None, str(error))
+    return Row(number, place, row, data)
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = {rater: rating for rater, rating in value.items() if rating is not None}
+    return None if value in ([], {}) else value
+
+
+def parse_json(text: str, what: str = "") -> Any:
+    """Strict JSON: InputError also for NaN, Infinity and a key that stands twice in an object."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except InputError as error:
+        raise InputError(f"{what}{error}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what}not valid JSON: {error.msg} at column {error.pos + 1}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested as deep
+        raise InputError(f"{what}not valid JSON: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise InputError(f"key {key!r} stands twice in one object")
+        result[key] = value
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise InputError(f"{name} is not JSON; expected a finite number, or null for a rating that is absent")
+
+
+def _brief(value: Any) -> str:
+    return f"<{len(value):,} bytes>" if isinstance(value, bytes) else f"<{type(value).__name__}>"

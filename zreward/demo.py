@@ -1,0 +1,204 @@
+"""The main job on the built-in world, end to end: `zreward demo`.
+
+Data -> SFT and GDSO on the large model -> the teacher labels the pool -> SFT and RISD on the small model -> everything and
+zero-shot on the test set -> metrics.json, a table and report.html. Hyper-parameters are those of recipes/world-*.yaml,
+chosen on dev prompts; the test set is looked at once, at the end.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zreward.data import Record, load_records
+from zreward.errors import InputError
+from zreward.evaluation import Predictions, metrics_table, predict, print_table, save_json
+from zreward.files import write_json
+from zreward.models.reward_model import RewardModel
+from zreward.report import Example, ExampleDimension, write_report
+from zreward.training.recipe import Recipe, load_recipe
+from zreward.training.run import read_metrics, train, versions
+from zreward.training.targets import LabelOptions, label
+from zreward.world.base_models import load_base
+from zreward.world.dataset import make_world
+from zreward.world.recipes import recipe_file
+
+EXAMPLES = 6
+REASONING_BATCH, DIRECT_BATCH = 16, 32  # images at a time
+
+
+def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, Any]]:
+    """Run the main job into `out`; returns the rows of metrics.json.
+
+    Raises InputError when `out` is in use and `resume` is not given; with `resume`, finished steps are kept.
+    """
+    begin = time.perf_counter()
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise InputError(f"{out} is not empty; add --resume to go on with it, or choose another --out")
+    paths = {name: out / "data" / f"{name}.parquet" for name in ("train", "dev", "pool", "test")}
+    if not (out / "data" / "panel.json").exists():
+        paths = make_world(out / "data", seed)
+    demo = _Demo(out, seed, paths)
+    demo.train("sft", "large", "sft-large")
+    teacher = demo.train("gdso", "large", "gdso-large")
+    _publish(teacher, out / "models" / "teacher")
+    demo.label_pool(out / "models" / "teacher")
+    demo.train("sft", "small", "sft-small")
+    student = demo.train("risd", "small", "risd-small", targets=out / "targets")
+    _publish(student, out / "models" / "student")
+    results = demo.evaluate()
+    rows = [row for _, table in results for row in table]
+    save_json(rows, out / "metrics.json")
+    records = load_records(paths["test"])
+    pooled = [row for row in rows if row["dimension"] == "all"]
+    print_table(pooled, f"The built-in world, seed {seed}: all dimensions pooled", load_base("small").rubric.scale)
+    seconds = time.perf_counter() - begin
+    demo.report(results, records, seconds)
+    write_json(out / "demo.json", {"seed": seed, "seconds": seconds, "versions": versions()})
+    print(f"report: {out / 'report.html'}   metrics: {out / 'metrics.json'}   {seconds / 60:.1f} minutes")
+    return rows
+
+
+Result = tuple[tuple[str, str, Predictions], list[dict[str, Any]]]
+
+
+class _Demo:
+    def __init__(self, out: Path, seed: int, paths: dict[str, Path]) -> None:
+        self.out, self.seed, self.paths = out, seed, paths
+
+    def train(self, method: str, size: str, name: str, targets: Path | None = None) -> Path:
+        """Train by recipes/world-METHOD.yaml, or go on with a run that was cut off; returns the model's folder."""
+        run = self.out / "runs" / name
+        recipe = self._recipe(method, size, run, targets)
+        if (run / "model" / "zreward.json").exists():
+            return run / "model"
+        print(f"\n== {method} on the {size} model ({recipe.optimizer.steps} steps)", flush=True)
+        return train(recipe, resume=(run / "recipe.yaml").exists())
+
+    def _recipe(self, method: str, size: str, run: Path, targets: Path | None) -> Recipe:
+        recipe = load_recipe(recipe_file(f"world-{method}"))
+        data = replace(
+            recipe.data,
+            train=str(self.paths["pool" if method == "risd" else "train"]),
+            dev=str(self.paths["dev"]),
+            targets=str(targets) if targets else None,
+        )
+        model = replace(recipe.model, name=f"world:{size}")
+        return replace(recipe, out=str(run), seed=self.seed, data=data, model=model)
+
+    def label_pool(self, teacher: Path) -> None:
+        print("\n== the teacher labels the pool", flush=True)
+        model = RewardModel.from_pretrained(teacher)
+        options = LabelOptions(seed=self.seed, batch_size=REASONING_BATCH)
+        label(model, str(teacher), load_records(self.paths["pool"]), self.out / "targets", options)
+
+    def evaluate(self) -> list[Result]:
+        """Every model once on the test set, in the order of the table."""
+        print("\n== test set", flush=True)
+        records = load_records(self.paths["test"])
+        runs = self.out / "runs"
+        plan: list[tuple[str, str, bool, Callable[[], RewardModel]]] = [
+            ("large", "zero-shot", False, lambda: load_base("large")),
+            ("large", "zero-shot-reasoning", True, lambda: load_base("large")),
+            ("large", "sft", False, lambda: RewardModel.from_pretrained(runs / "sft-large" / "model")),
+            ("large", "gdso", True, lambda: RewardModel.from_pretrained(self.out / "models" / "teacher")),
+            ("small", "zero-shot", False, lambda: load_base("small")),
+            ("small", "zero-shot-reasoning", True, lambda: load_base("small")),
+            ("small", "sft", False, lambda: RewardModel.from_pretrained(runs / "sft-small" / "model")),
+            ("small", "risd", False, lambda: RewardModel.from_pretrained(self.out / "models" / "student")),
+        ]
+        results = []
+        for size, method, reasoning, load in plan:
+            batch = REASONING_BATCH if reasoning else DIRECT_BATCH
+            predictions = predict(load(), records, reasoning=reasoning, batch_size=batch, seed=self.seed)
+            table = [{"model": size, "method": method} | row for row in metrics_table(predictions, records)]
+            results.append(((size, method, predictions), table))
+        return results
+
+    def report(self, results: list[Result], records: list[Record], seconds: float) -> None:
+        scale = results[0][0][2].scale
+        scatter, calibration = {}, {}
+        for (size, method, predictions), _ in results:
+            pred, human, probs, counts = _flat(predictions, records)
+            scatter[f"{size} {method}"] = (human, pred)
+            if method in ("zero-shot", "gdso", "risd"):
+                calibration[f"{size} {method}"] = (probs, counts)
+        write_report(
+            self.out / "report.html",
+            title="zreward: rated images to a one-token student",
+            rows=[row for _, table in results for row in table],
+            scatter=scatter,
+            curves=self._curves(),
+            calibration=calibration,
+            examples=self._examples(results, records),
+            rubric_scale=scale,
+            notes=[
+                "The built-in world: every picture's true defects are known, seven simulated raters judged the test set, "
+                "one careless rater among the nine.",
+                "zero-shot is the base model in the direct form, zero-shot-reasoning after a sampled trace.",
+                "The teacher (large, gdso) reasons before it scores; the student (small, risd) answers in one token.",
+            ],
+            meta={"command": f"zreward demo --out {self.out} --seed {self.seed}", "seed": self.seed, "seconds": seconds}
+            | {"versions": versions()},
+        )
+
+    def _curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
+        curves: dict[str, dict[str, list[tuple[float, float]]]] = {"HPA on dev prompts": {}, "training loss": {}}
+        names = {
+            "sft-large": "large sft",
+            "gdso-large": "large gdso",
+            "sft-small": "small sft",
+            "risd-small": "small risd",
+        }
+        for run, name in names.items():
+            steps = read_metrics(self.out / "runs" / run)
+            curves["HPA on dev prompts"][name] = [(r["step"], r["dev_hpa"]) for r in steps if "dev_hpa" in r]
+            curves["training loss"][name] = [(r["step"], r["loss"]) for r in steps if "loss" in r]
+        return curves
+
+    def _examples(self, results: list[Result], records: list[Record]) -> list[Example]:
+        """A few test images, drawn by the seed, with every trained model's distributions and the teacher's trace."""
+        chosen = random.Random(self.seed).sample(range(len(records)), EXAMPLES)
+        shown = [records[i] for i in chosen]
+        teacher = RewardModel.from_pretrained(self.out / "models" / "teacher")
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            judged = teacher.judge([r.image for r in shown], [r.prompt for r in shown])
+        examples = []
+        for index, record, judgement in zip(chosen, shown, judged, strict=True):
+            dimensions = {}
+            for d, name in enumerate(teacher.rubric.dimension_names):
+                said = {"teacher": judgement.distribution.probs[0, d].tolist()}
+                for (size, method, predictions), _ in results:
+                    if (size, method) in (("small", "risd"), ("small", "sft")):
+                        said["student" if method == "risd" else "small sft"] = predictions.probs[index, d].tolist()
+                dimensions[name] = ExampleDimension(record.ratings(name), said, judgement.traces[name][0])
+            examples.append(Example(record.open_image(), record.prompt, dimensions))
+        return examples
+
+
+def _flat(predictions: Predictions, records: list[Record]) -> tuple[list[float], list[float], Any, Any]:
+    """All rated (record, dimension) items: expected scores, human scores, probs (M, S), rating counts (M, S)."""
+    pred, human, probs, counts = [], [], [], []
+    for d, name in enumerate(predictions.dimensions):
+        for n, record in enumerate(records):
+            score, target = record.score(name), record.target(name, predictions.scale)
+            if score is None or target is None:
+                continue
+            pred.append(predictions.mean[n, d].item())
+            human.append(score)
+            probs.append(predictions.probs[n, d])
+            counts.append(target * len(record.ratings(name)))
+    return pred, human, torch.stack(probs).numpy(), torch.stack(counts).numpy()
+
+
+def _publish(model: Path, place: Path) -> None:
+    """Put a run's final model where users look for it."""
+    if not (place / "zreward.json").exists():
+        RewardModel.from_pretrained(model).save_pretrained(place)

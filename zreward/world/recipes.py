@@ -1,0 +1,17 @@
+"""Where the recipes lie: inside an installed package, or at the top of a source checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zreward.errors import InputError
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def recipe_file(name: str) -> Path:
+    """The path of a shipped recipe, for example "world-gdso"."""
+    for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "recipes"):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise InputError(f"recipe {name!r} is not installed; expected {name}.yaml in the package's recipes folder")
