@@ -142,7 +142,7 @@ def test_table_states_the_scale():
 
 
 def test_narrow_table_drops_columns_instead_of_cutting_numbers():
-    row = {key: 0.12345 for key in KEYS} | {"dimension": "plausibility", "n_items": 960, "n_pairs": 1320}
+    row = dict.fromkeys(KEYS, 0.12345) | {"dimension": "plausibility", "n_items": 960, "n_pairs": 1320}
     out = io.StringIO()
     print_table([row, row | {"dimension": "all"}], "Test set", SCALE, Console(file=out, width=80))
     text = out.getvalue()

@@ -81,7 +81,7 @@ def _schema() -> Any:
     import pyarrow as pa
 
     text = pa.string()
-    types = {name: text for name in ("id", "prompt", "scores", "stds", "group", "split", "rubric_version")}
+    types = dict.fromkeys(("id", "prompt", "scores", "stds", "group", "split", "rubric_version"), text)
     types |= {"image": pa.struct([("bytes", pa.binary()), ("path", text)]), "tags": pa.list_(text)}
     value = {"dtype": "string", "_type": "Value"}
     notes = {"image": {"_type": "Image"}, "tags": {"feature": value, "_type": "List"}}

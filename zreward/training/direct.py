@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, stack
 from zreward.data import Record
 from zreward.models.reward_model import RewardModel, Row
 from zreward.objectives import risd_loss, sft_loss
+from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.recipe import Recipe
 from zreward.training.trainer_base import RewardTrainer
 
@@ -43,6 +44,14 @@ def annotated_items(
     return items
 
 
+def by_image(items: Sequence[DirectItem]) -> list[list[DirectItem]]:
+    """The dimensions of one record together, so that its picture passes the vision tower once."""
+    groups: dict[int, list[DirectItem]] = {}
+    for item in items:
+        groups.setdefault(id(item.record), []).append(item)
+    return list(groups.values())
+
+
 class DirectTrainer(RewardTrainer):
     """Trains score distributions in the direct form, against annotations (SFT) or a teacher's distributions (RISD)."""
 
@@ -50,15 +59,38 @@ class DirectTrainer(RewardTrainer):
         self, reward_model: RewardModel, recipe: Recipe, run: Path, items: list[DirectItem], callbacks=()
     ) -> None:
         self.objective = LOSSES[recipe.method]
-        super().__init__(reward_model, recipe, run, items, callbacks)
+        self._opened: dict[int, Tensor] = {}
+        dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
+        super().__init__(reward_model, recipe, run, dataset, callbacks)
 
-    def collate(self, items: list[DirectItem]) -> dict[str, Any]:
-        images = [self.reward_model.open(item.record.image) for item in items]
-        rows = [Row(index, item.record.prompt, item.dimension) for index, item in enumerate(items)]
-        return {"inputs": self.reward_model.collate(images, rows), "target": stack([item.target for item in items])}
+    def collate(self, items: list[list[DirectItem]]) -> dict[str, Any]:
+        """Groups of items, one picture each -> pictures, rows and targets (N, S)."""
+        return {
+            "images": [self._open(group[0].record) for group in items],
+            "rows": [Row(i, item.record.prompt, item.dimension) for i, group in enumerate(items) for item in group],
+            "target": stack([item.target for group in items for item in group]),
+        }
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        log_probs_NS = model(inputs["inputs"]).score_logits.log_softmax(-1)
+        images, rows = self._augmented(inputs["images"], inputs["rows"])
+        batch = self.reward_model.collate(images, rows).to(self.args.device)
+        log_probs_NS = model(batch).score_logits.log_softmax(-1)
         loss = self.objective(log_probs_NS, inputs["target"])
         self.refuse_nan(loss)
         return (loss, log_probs_NS) if return_outputs else loss
+
+    def _augmented(self, images: list[Tensor], rows: list[Row]) -> tuple[list[Tensor], list[Row]]:
+        """Drawn here and not in `collate`, which runs ahead of the step: a resumed run would draw other numbers."""
+        data = self.recipe.data
+        if data.augment:
+            images = [flip_and_shift(image) for image in images]
+        if data.word_dropout:
+            rows = [replace(row, prompt=drop_words(row.prompt, data.word_dropout)) for row in rows]
+        return images, rows
+
+    def _open(self, record: Record) -> Tensor:
+        if not self.recipe.data.keep_images:
+            return self.reward_model.open(record.image)
+        if id(record) not in self._opened:
+            self._opened[id(record)] = self.reward_model.open(record.image)
+        return self._opened[id(record)]

@@ -12,9 +12,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from zreward.errors import InputError
+from zreward.models.scratch import ScratchSpec
 
 METHODS = ("sft", "risd", "grpo", "gdso")
 DIRECT_METHODS = ("sft", "risd")
+DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,16 @@ class DataRecipe:
     targets: str | None = None  # risd: the folder that `zreward label` wrote for `train`
     smoothing: float = 0.0  # ordinal smoothing of the raters' histograms, standard deviation in points
     skip_bad: bool = False  # go on past bad lines, writing them to a file
+    # Direct methods only:
+    group_dimensions: bool = False  # an image's dimensions share a batch and its vision pass; batch_size counts images
+    augment: bool = False  # mirror and shift pictures at random (see zreward/training/augment.py)
+    word_dropout: float = 0.0  # share of a prompt's words left out at random
+    keep_images: bool = False  # hold opened pictures in memory: small ones only
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    name: str  # checkpoint folder, hub name, or world:large / world:small
+    name: str  # checkpoint folder, hub name, world:large / world:small, or scratch:qwen3_5 (random weights)
     rubric: str | None = None  # YAML file, for a model that brings no rubric of its own
     dtype: str | None = None  # float32, bfloat16 or float16
     quantization: str | None = None  # 4bit or 8bit (GPUs)
@@ -43,6 +50,7 @@ class ModelRecipe:
     lora_alpha: int = 32
     lora_targets: str = "all-linear"  # PEFT target modules: a name, regular expression or "all-linear"
     freeze_vision: bool = False  # keep the vision tower as it is
+    scratch: ScratchSpec = field(default_factory=ScratchSpec)  # sizes of a model that starts from random weights
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,15 @@ class Recipe:
             raise InputError(
                 f"recipe: save_every ({self.save_every}) must be a multiple of rollout.updates_per_rollout "
                 f"({self.rollout.updates_per_rollout}), so that no checkpoint falls inside a roll-out"
+            )
+        if not 0 <= self.data.word_dropout < 1:
+            raise InputError(
+                f"recipe: data.word_dropout is {self.data.word_dropout}, expected a share from 0 to below 1"
+            )
+        direct_only = [key for key in DIRECT_OPTIONS if getattr(self.data, key)]
+        if direct_only and self.method not in DIRECT_METHODS:
+            raise InputError(
+                f"recipe: data.{direct_only[0]} goes with methods {list(DIRECT_METHODS)}, not {self.method}"
             )
         if (self.method == "risd") != (self.data.targets is not None):
             raise InputError(

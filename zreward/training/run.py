@@ -16,6 +16,7 @@ from zreward.errors import InputError
 from zreward.files import write_json, write_text
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
+from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items
@@ -73,6 +74,8 @@ def load_model(recipe: Recipe) -> RewardModel:
     resolution = None
     if wanted.longest_side or wanted.pixel_budget:
         resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
+    if name.startswith(PREFIX):
+        return prepare(_from_scratch(recipe, resolution), recipe)
     model = RewardModel.from_pretrained(
         name,
         rubric=Rubric.from_yaml(wanted.rubric) if wanted.rubric else None,
@@ -83,6 +86,18 @@ def load_model(recipe: Recipe) -> RewardModel:
         trainable_adapter=True,
     )
     return prepare(model, recipe)
+
+
+def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:
+    wanted = recipe.model
+    rubric = Rubric.from_yaml(wanted.rubric) if wanted.rubric else Rubric.default()
+    records = load_records(
+        recipe.data.train, skip_bad=recipe.data.skip_bad, check_images=False, split=recipe.data.train_split
+    )
+    options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
+    prompts = [record.prompt for record in records]
+    model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from zreward.files import write_json_lines
 from zreward.models.checkpoint import save
 from zreward.models.reward_model import RewardModel
-from zreward.files import write_json_lines
 from zreward.training.recipe import Recipe
 
 COMPLETE = "COMPLETE"

@@ -50,7 +50,7 @@ class PretrainConfig:
 
 CONFIGS = {
     "large": PretrainConfig("large", sight_steps=1000, steps=1700),
-    "small": PretrainConfig("small", sight_steps=1200, steps=2200),
+    "small": PretrainConfig("small", sight_steps=900, steps=1600),
 }
 """How the shipped weights were made."""
 
