@@ -70,9 +70,10 @@ def recipe_for(miniature: Path, out: Path, *overrides: str) -> Recipe:
 
 def test_the_recipe_loads_and_opens_with_its_commands():
     recipe = load_recipe(RECIPE)
-    assert recipe.method == "sft" and recipe.model.name == "scratch:qwen3_5"
+    assert (recipe.method, recipe.model.name) == ("sft", "scratch:qwen3_5")
     header = RECIPE.read_text().splitlines()[:5]
-    assert header[0].startswith("# zreward data import agiqa3k") and "SYNTHETIC" in "".join(header)
+    assert header[0].startswith("# zreward data import agiqa3k")
+    assert "SYNTHETIC" in "".join(header)
 
 
 def test_the_recipes_model_is_as_small_as_it_says():
@@ -89,7 +90,8 @@ def test_scratch_trains_on_both_dimensions_and_its_checkpoint_scores(miniature, 
     folder = train(recipe)
     after = load_file(folder / "model.safetensors")
     moved = [name for name in after if not torch.equal(after[name], before[name])]
-    assert any("visual" in name for name in moved) and any("language_model" in name for name in moved)
+    assert any("visual" in name for name in moved)
+    assert any("language_model" in name for name in moved)
     model = RewardModel.from_pretrained(folder)
     record = load_records(miniature, split="test")[0]
     scores = model.score([record.image], [record.prompt])
@@ -114,7 +116,8 @@ def test_augmented_training_resumes_with_the_same_draws(miniature, tmp_path):
         shutil.rmtree(tmp_path / "cut" / later)
     train(recipe, resume=True)
     straight, cut = ([r["loss"] for r in read_metrics(tmp_path / run) if "loss" in r] for run in ("straight", "cut"))
-    assert len(cut) == 6 and cut == pytest.approx(straight, abs=1e-6)
+    assert len(cut) == 6
+    assert cut == pytest.approx(straight, abs=1e-6)
 
 
 def test_dimensions_of_one_image_stay_together(miniature, tmp_path):

@@ -131,7 +131,7 @@ def learn_tokenizer(words: Sequence[str]) -> Any:
     trainer = trainers.BpeTrainer(vocab_size=4000, min_frequency=1, initial_alphabet=alphabet, show_progress=False)
     learner.train_from_iterator([f" {word}" for word in dict.fromkeys(words)], trainer)
     learned = json.loads(learner.to_str())["model"]
-    merges = [tuple(pair) for pair in learned["merges"]]
+    merges: Any = [tuple(pair) for pair in learned["merges"]]
     tokenizer = Qwen3_5Tokenizer(
         vocab=learned["vocab"], merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )

@@ -12,7 +12,7 @@ from zreward.models.reward_model import RewardModel
 
 
 class DevCurve(TrainerCallback):
-    """Adds dev_hpa, dev_margin_hpa, dev_plcc and dev_srcc (all dimensions pooled) to the log at step 0 and every `every` steps."""
+    """Adds dev_hpa, dev_margin_hpa, dev_plcc and dev_srcc (dimensions pooled) to the log at step 0 and every `every` steps."""
 
     def __init__(
         self,

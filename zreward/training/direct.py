@@ -58,7 +58,7 @@ class DirectTrainer(RewardTrainer):
     def __init__(
         self, reward_model: RewardModel, recipe: Recipe, run: Path, items: list[DirectItem], callbacks=()
     ) -> None:
-        self.objective = LOSSES[recipe.method]
+        self.objective: Loss = LOSSES[recipe.method]
         self._opened: dict[int, Tensor] = {}
         dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
         super().__init__(reward_model, recipe, run, dataset, callbacks)

@@ -65,7 +65,7 @@ def world_rubric() -> Rubric:
 
 
 def make_tokenizer() -> Any:
-    """Every word of the world is one token. The shipped weights were trained with just this vocabulary: do not change it."""
+    """Every word of the world is one token. The shipped weights were trained with this vocabulary: do not change it."""
     rubric = world_rubric()
     texts = [WORLD_FORMS.system, WORLD_FORMS.direct, WORLD_FORMS.reasoning, WORLD_FORMS.answer_prefix]
     texts += [dimension.question for dimension in rubric.dimensions]
