@@ -6,6 +6,7 @@ Shapes: N rows (one row = one image, prompt and dimension), T tokens, P distinct
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,11 @@ class BackboneOutput:
 class Backbone(nn.Module):
     """A Hugging Face model (possibly with an adapter) that returns what rewards need and never (T, V) logits."""
 
-    def __init__(self, model: nn.Module, label_ids: Tensor, trace_ban: Tensor, image_token_id: int) -> None:
+    model: Any
+    label_ids: Tensor
+    trace_ban: Tensor
+
+    def __init__(self, model: Any, label_ids: Tensor, trace_ban: Tensor, image_token_id: int) -> None:
         super().__init__()
         self.model = model
         self.image_token_id = image_token_id
@@ -60,7 +65,7 @@ class Backbone(nn.Module):
         self.base.gradient_checkpointing_disable()
 
     @property
-    def base(self) -> nn.Module:
+    def base(self) -> Any:
         """The Hugging Face model itself, without a PEFT wrapper (adapter layers stay in place)."""
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
 

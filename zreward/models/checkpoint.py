@@ -190,7 +190,7 @@ def _load_parts(path, folder: Path, device, dtype, quantization, trainable_adapt
         options["device_map"] = {"": device}
     try:
         AutoConfig.from_pretrained(source)
-        model = AutoModelForImageTextToText.from_pretrained(source, **options)
+        model: Any = AutoModelForImageTextToText.from_pretrained(source, **options)
         tokenizer = AutoTokenizer.from_pretrained(str(path) if folder.exists() else source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -51,7 +51,7 @@ class RewardModel(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Any,
         rubric: Rubric,
         forms: PromptForms | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,11 @@ def pair_items(records: list[Record], pairs: list[Pair], model: RewardModel, smo
     items = []
     for pair in pairs:
         sides = (records[pair.winner], records[pair.loser])
-        scores = tuple(side.score(pair.dimension) for side in sides)
-        targets = torch.stack([side.target(pair.dimension, model.rubric.scale, smoothing) for side in sides])
-        items.append(PairItem(sides, pair.dimension, scores, targets))
+        winner, loser = (side.score(pair.dimension) for side in sides)
+        targets = [side.target(pair.dimension, model.rubric.scale, smoothing) for side in sides]
+        assert winner is not None and loser is not None, "pairs are mined among rated records"
+        rated = torch.stack([target for target in targets if target is not None])
+        items.append(PairItem(sides, pair.dimension, (winner, loser), rated))
     return items
 
 
@@ -93,6 +95,7 @@ OBJECTIVES: dict[str, Objective] = {"grpo": grpo_objective, "gdso": gdso_objecti
 
 
 def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRecipe) -> Tensor:
+    assert output.trace_log_probs is not None and sequences.inputs.trace_mask is not None, "roll-outs have traces"
     return grpo_loss(
         output.trace_log_probs,
         sequences.advantages,
@@ -108,12 +111,13 @@ class RolloutTrainer(RewardTrainer):
     """Group-relative training on same-prompt pairs: Algorithm 1 with one outer iteration (the reference is the start)."""
 
     def __init__(self, reward_model: RewardModel, recipe, run: Path, items: list[PairItem], callbacks=()) -> None:
-        self.objective = OBJECTIVES[recipe.method]
+        self.objective: Objective = OBJECTIVES[recipe.method]
         self.options: RolloutRecipe = recipe.rollout
         self.scale = reward_model.rubric.scale
         self._kept: list[_Rollout] = []  # roll-outs of this optimizer step's micro-batches, while they are reused
         self._micro = 0
-        self._reference = None
+        self._pairs = len(items)
+        self._reference: Any = None
         if self.options.beta > 0 and not hasattr(reward_model.backbone.model, "peft_config"):
             self._reference = copy.deepcopy(reward_model.backbone).eval().requires_grad_(False)
         super().__init__(reward_model, recipe, run, items, callbacks)
@@ -123,7 +127,7 @@ class RolloutTrainer(RewardTrainer):
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         block = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return RepeatSampler(len(self.train_dataset), block, self.options.updates_per_rollout, self.args.seed)
+        return RepeatSampler(self._pairs, block, self.options.updates_per_rollout, self.args.seed)
 
     def training_step(self, model, inputs: dict[str, Any], num_items_in_batch=None) -> Tensor:
         rollout = self._rollout_for(inputs)
@@ -188,9 +192,10 @@ class RolloutTrainer(RewardTrainer):
     @torch.no_grad()
     def _decode(self, rollout: _Rollout, module=None) -> tuple[Tensor, Tensor]:
         """Expected scores (M,) and trace log-probabilities (M, T) under the present weights, in micro-batches."""
+        network: Any = module or self.model
         mus, log_probs = [], []
         for rows in self._slices(rollout):
-            output = (module or self.model)(_rows(rollout.inputs, rows), self.options.temperature)
+            output = network(_rows(rollout.inputs, rows), self.options.temperature)
             mus.append(self._expected(output.score_logits))
             log_probs.append(output.trace_log_probs)
         return torch.cat(mus), torch.cat(log_probs)
@@ -272,9 +277,9 @@ class _Rollout:
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
     advantages_BJG: Tensor | None = None
-    reward_BJG: Tensor | None = None
-    mu_BJG: Tensor | None = None
-    sequences: Sequences | None = None
+    reward_BJG: Tensor = field(init=False)
+    mu_BJG: Tensor = field(init=False)
+    sequences: Sequences = field(init=False)
 
 
 class RepeatSampler(Sampler):

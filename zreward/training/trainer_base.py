@@ -91,7 +91,7 @@ class RewardTrainer(Trainer):
         return {k: v.to(self.args.device) if hasattr(v, "to") else v for k, v in inputs.items()}
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save(self.reward_model, folder, state_dict=_inner(state_dict))
 

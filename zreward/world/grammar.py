@@ -52,7 +52,8 @@ def sample_prompt(rng: random.Random) -> PromptSpec:
 
 def sample_prompts(count: int, rng: random.Random, exclude: set[str] | None = None) -> list[PromptSpec]:
     """Draw `count` prompts with different texts, none of them in `exclude`."""
-    seen, prompts = set(exclude or ()), []
+    seen: set[str] = set(exclude or ())
+    prompts: list[PromptSpec] = []
     while len(prompts) < count:
         prompt = sample_prompt(rng)
         if prompt.text not in seen:

@@ -11,6 +11,7 @@ import math
 import random
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     vision = list(model.backbone.base.model.visual.parameters())
     in_vision = {id(parameter) for parameter in vision}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision]
-    groups = [{"params": rest}, {"params": vision, "lr": config.learning_rate * config.vision_rate}]
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": vision, "lr": config.learning_rate * config.vision_rate}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, config.steps))
     log = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 from zreward.world.grammar import COLOURS, SHAPES, SIZES, ObjectSpec, PromptSpec
 
@@ -101,11 +102,12 @@ def sample_scene(prompt: PromptSpec, rng: random.Random) -> Scene:
     scene = Scene(prompt, _layout(prompt, rng), background=rng.randrange(4), pixel_seed=rng.randrange(2**31))
     scene = _misalign(scene, _defect_count(rng), rng)
     for _ in range(_defect_count(rng)):
-        scene = replace(scene, **{rng.choice(("noise", "blur", "blocks")): rng.choice((1, 2))})
+        degraded: dict[str, Any] = {rng.choice(("noise", "blur", "blocks")): rng.choice((1, 2))}
+        scene = replace(scene, **degraded)
     for _ in range(_defect_count(rng)):
         defect = rng.choice(("faded", "harsh", "cut"))
-        value = True if defect == "harsh" else rng.choice((1, 2))
-        scene = replace(scene, **{defect: value}, cut_side=rng.randrange(4))
+        spoiled: dict[str, Any] = {defect: True if defect == "harsh" else rng.choice((1, 2))}
+        scene = replace(scene, **spoiled, cut_side=rng.randrange(4))
     return _make_implausible(scene, _defect_count(rng), rng)
 
 
@@ -155,7 +157,8 @@ def _misalign(scene: Scene, count: int, rng: random.Random) -> Scene:
             options = {"shape": SHAPES, "colour": COLOURS, "size": SIZES}[defect]
             asked = getattr(scene.prompt.objects[target.role], defect)
             other = rng.choice([value for value in options if value != asked])
-            objects[index] = replace(target, **{defect: other}, wrong=(*target.wrong, defect))
+            changed: dict[str, Any] = {defect: other}
+            objects[index] = replace(target, **changed, wrong=(*target.wrong, defect))
         elif defect == "relation" and scene.drawn(0) and scene.drawn(1) and not scene.relation_wrong:
             first, second = scene.drawn(0), scene.drawn(1)
             if first is None or second is None:
@@ -179,7 +182,7 @@ def _make_implausible(scene: Scene, count: int, rng: random.Random) -> Scene:
         objects = list(scene.objects)
         index = rng.randrange(len(objects))
         defect = rng.choice(("missing", "opposite", "distant", "split"))
-        change = {"split": True} if defect == "split" else {"shadow": defect}
+        change: dict[str, Any] = {"split": True} if defect == "split" else {"shadow": defect}
         objects[index] = replace(objects[index], **change)
         scene = replace(scene, objects=tuple(objects))
     return scene
