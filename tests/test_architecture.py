@@ -39,7 +39,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_rooms_import_only_what_they_may(path):
     own = {name.split(".")[1] for name in imports(path) if name.startswith("zreward.")}
-    outside = {name.split(".")[0] for name in imports(path)} - {"zreward"} - set(sys.stdlib_module_names) - {"__future__"}
+    outside = (
+        {name.split(".")[0] for name in imports(path)} - {"zreward"} - set(sys.stdlib_module_names) - {"__future__"}
+    )
     if room(path) in PURE:
         assert own <= PURE | {"errors"}
         assert outside <= {"torch", "numpy", "scipy"}

@@ -40,8 +40,11 @@ def trainer(tmp_path_factory):
         bf16=False,
         report_to="none",
     )
+    # TRL loads the reference of its KL term from disk.
+    folder = tmp_path_factory.mktemp("model")
+    Qwen3ForCausalLM(config).save_pretrained(folder)
     return trl.GRPOTrainer(
-        model=Qwen3ForCausalLM(config),
+        model=str(folder),
         reward_funcs=lambda completions, **columns: [0.0] * len(completions),
         args=options,
         train_dataset=Dataset.from_list([{"prompt": "a red circle"}] * 4),

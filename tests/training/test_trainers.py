@@ -128,6 +128,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_recipe):
 def test_risd_learns_the_teachers_distributions(make_recipe, tiny_world, tmp_path):
     pool = load_records(tiny_world["pool"])
     teacher = RewardModel.from_pretrained(tiny_world["base"])
+    with torch.no_grad():  # an untrained head says the same of everything: give it opinions
+        teacher.backbone.base.get_output_embeddings().weight.mul_(20)
     targets = label(teacher, "base", pool, tmp_path / "targets", LabelOptions(shard_size=5))
     recipe = make_recipe(
         "risd", steps=30, data__train=str(tiny_world["pool"]), data__targets=str(targets), optimizer__batch_size=16

@@ -66,7 +66,10 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     vision = list(model.backbone.base.model.visual.parameters())
     in_vision = {id(parameter) for parameter in vision}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision]
-    groups: list[dict[str, Any]] = [{"params": rest}, {"params": vision, "lr": config.learning_rate * config.vision_rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": rest},
+        {"params": vision, "lr": config.learning_rate * config.vision_rate},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, config.steps))
     log = []
