@@ -34,6 +34,7 @@ def trainer(tmp_path_factory):
         loss_type="grpo",
         beta=BETA,
         epsilon=CLIP,
+        use_bias_correction_kl=False,  # TRL's later addition to (4); we keep the plain KL term
         num_generations=2,
         per_device_train_batch_size=4,
         use_cpu=True,

@@ -7,7 +7,8 @@
 
 Where the paper is silent we follow TRL's `loss_type="grpo"`: sample standard deviation, tokens averaged within a
 sequence first (a long trace weighs as much as a short one), the k3 estimate of the KL term, the usual ratio clipping.
-A group of one has no advantage and is refused; TRL would give it zero.
+The KL term is not weighted by the ratio (TRL: `use_bias_correction_kl=False`). A group of one has no advantage and is
+refused; TRL would give it zero.
 
 Shapes: N sequences, T tokens, G outputs in a group.
 """

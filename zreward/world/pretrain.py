@@ -40,7 +40,7 @@ class PretrainConfig:
     learning_rate: float = 1.2e-3  # peak, after a linear warm-up of 100 steps; cosine to 1 %
     vision_rate: float = 0.3  # the vision tower's share of the learning rate in the second stage
     direct_share: float = 0.25  # rows that answer without a trace
-    alignment_share: float = 0.4  # alignment needs the most seeing; the other three dimensions share the rest
+    alignment_share: float = 0.5  # alignment needs the most seeing; the other three dimensions share the rest
     points_per_defect: float = 0.9  # the opinion: 5 minus this for every defect, whatever it is
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
     seed: int = 0
@@ -56,13 +56,16 @@ CONFIGS = {
 """How the shipped weights were made."""
 
 
-def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
-    """Train one base model from random weights and save it to `out` (also every 400 steps). About 0.5 s a step on two cores."""
+def pretrain(config: PretrainConfig, out: Path, start: Path | None = None) -> RewardModel:
+    """Train one base model and save it to `out` (also every 400 steps). About 0.5 s a step on two cores.
+
+    From random weights, or from those in `start`.
+    """
     rng = random.Random(config.seed)
-    model = make_base(config.size, seed=config.seed)
+    model = RewardModel.from_pretrained(start).train() if start else make_base(config.size, seed=config.seed)
     scenes = [sample_scene(sample_prompt(rng), rng) for _ in tqdm(range(config.scenes), desc="scenes")]
     pixels = [to_pixels(render(scene)) for scene in tqdm(scenes, desc="pictures")]
-    accuracy = learn_to_see(model, scenes, pixels, config.sight_steps, rng)
+    accuracy = learn_to_see(model, scenes, pixels, config.sight_steps, rng) if config.sight_steps else {}
     vision = list(model.backbone.base.model.visual.parameters())
     in_vision = {id(parameter) for parameter in vision}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision]

@@ -23,11 +23,11 @@ BACKGROUNDS = ((0.93, 0.92, 0.90), (0.88, 0.90, 0.93), (0.92, 0.94, 0.89), (0.90
 HARSH_BACKGROUNDS = ((1.0, 0.45, 0.75), (0.72, 1.0, 0.30), (1.0, 0.62, 0.25), (0.98, 0.35, 0.95))
 SHADOW_OFFSET = {"ok": (1.8, 1.8), "opposite": (-1.8, -1.8), "distant": (4.2, 4.2)}  # pixels right, down
 SHADOW_DARKNESS = 0.45
-CUT_SHIFT = (0.0, 3.5, 7.0)  # pixels, by degree
-NOISE_STD = (0.0, 0.05, 0.13)
-BLUR_STD = (0.0, 0.75, 1.4)  # pixels
+CUT_SHIFT = (0.0, 3.0, 6.0)  # pixels, by degree
+NOISE_STD = (0.0, 0.04, 0.10)
+BLUR_STD = (0.0, 0.7, 1.2)  # pixels
 BLOCK_AMPLITUDE = (0.0, 0.08, 0.2)
-FADE = (0.0, 0.35, 0.65)
+FADE = (0.0, 0.3, 0.55)
 
 
 def render(scene: Scene) -> Image.Image:
