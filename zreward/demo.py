@@ -30,7 +30,7 @@ from zreward.world.dataset import make_world
 from zreward.world.recipes import recipe_file
 
 EXAMPLES = 6
-REASONING_BATCH, DIRECT_BATCH = 16, 32  # images at a time
+REASONING_BATCH, DIRECT_BATCH = 64, 32  # images at a time
 
 
 def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, Any]]:

@@ -144,27 +144,36 @@ class RewardModel(nn.Module):
         with _eval_mode(self):
             for start in range(0, len(images), size):
                 chunk = [self.open(image) for image in images[start : start + size]]
-                rows = [
-                    Row(i, prompts[start + i], name) for i in range(len(chunk)) for _ in range(traces) for name in names
-                ]
-                sampled = self.reason(chunk, rows, temperature)
-                answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled, strict=True)]
-                output = self.backbone(self.collate(chunk, answered).to(self.device))
-                probs = output.score_logits.softmax(-1).cpu().view(len(chunk), traces, len(names), -1)
-                for i in range(len(chunk)):
-                    mine = sampled[i * traces * len(names) : (i + 1) * traces * len(names)]
-                    judgements.append(self._judgement(probs[i], mine, names))
+                texts = prompts[start : start + size]
+                judgements += self._judge_chunk(chunk, texts, traces, names, temperature)
         return judgements
 
-    def _judgement(self, probs_KDS: Tensor, traces: list[Trace], names: tuple[str, ...]) -> Judgement:
-        shape = probs_KDS.shape[:2]
-        return Judgement(
-            ScoreDistribution(probs_KDS.mean(0, keepdim=True), self.rubric.scale.bins, names),
-            {name: [self.trace_text(trace) for trace in traces[d :: len(names)]] for d, name in enumerate(names)},
-            probs_KDS,
-            torch.tensor([len(trace) for trace in traces]).view(shape),
-            torch.tensor([trace.truncated for trace in traces]).view(shape),
-        )
+    def _judge_chunk(
+        self, images: list[Tensor], prompts: list[str], traces: int, names: tuple[str, ...], temperature: float
+    ) -> list[Judgement]:
+        """One dimension after the other: traces of one dimension are about equally long, so that few rows wait."""
+        sampled: dict[str, list[Trace]] = {}
+        probs: list[Tensor] = []
+        for name in names:
+            rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for _ in range(traces)]
+            sampled[name] = self.reason(images, rows, temperature)
+            answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
+            logits = self.backbone(self.collate(images, answered).to(self.device)).score_logits
+            probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
+        probs_NKDS = torch.stack(probs, 2)
+        judgements = []
+        for i in range(len(images)):
+            mine = {name: sampled[name][i * traces : (i + 1) * traces] for name in names}
+            judgements.append(
+                Judgement(
+                    ScoreDistribution(probs_NKDS[i].mean(0, keepdim=True), self.rubric.scale.bins, names),
+                    {name: [self.trace_text(trace) for trace in mine[name]] for name in names},
+                    probs_NKDS[i],
+                    torch.tensor([[len(mine[name][k]) for name in names] for k in range(traces)]),
+                    torch.tensor([[mine[name][k].truncated for name in names] for k in range(traces)]),
+                )
+            )
+        return judgements
 
     def trace_text(self, trace: Trace) -> str:
         """The words of a trace, without the stop marker."""

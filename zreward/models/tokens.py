@@ -23,6 +23,8 @@ class ConversationEncoder:
         self.tokenizer, self.rubric, self.forms, self.image_token_id = tokenizer, rubric, forms, image_token_id
         if not getattr(tokenizer, "chat_template", None):
             raise InputError("the tokenizer has no chat template; use an instruction-tuned image-text-to-text model")
+        added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        self.control_tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
         self.prefix_ids = self._ids(forms.answer_prefix)
         self.stop_ids = self._ids(forms.stop_marker)
         self.label_ids = torch.tensor([self._label_id(label) for label in rubric.labels])
@@ -67,18 +69,14 @@ class ConversationEncoder:
 
     def _defuse(self, prompt: str) -> str:
         """A prompt that spells a control token (say, an image placeholder) must not become one: break its first character off."""
-        for token in self._control_tokens():
+        for token in self.control_tokens:
             if token in prompt:
                 prompt = prompt.replace(token, token[0] + " " + token[1:])
         return prompt
 
-    def _control_tokens(self) -> list[str]:
-        added = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
-        return sorted(added | set(self.tokenizer.all_special_tokens), key=len, reverse=True)
-
     def _trace_ban(self) -> Tensor:
         """Ids that may not be sampled inside a trace: every control and vision token except the stop marker's own."""
-        banned = {self.tokenizer.convert_tokens_to_ids(token) for token in self._control_tokens()}
+        banned = {self.tokenizer.convert_tokens_to_ids(token) for token in self.control_tokens}
         return torch.tensor(sorted(i for i in banned - set(self.stop_ids) if i is not None and i >= 0))
 
 
