@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -86,7 +87,7 @@ def train_cnn(records: list[Record], recipe: Recipe, out: Path) -> None:
         optimizer.step()
         schedule.step()
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), out)
+    save_file(model.state_dict(), out)
 
 
 def timed(file: Path, reuse: bool, work: Callable[[], None]) -> float:
@@ -171,9 +172,9 @@ def main() -> None:
         rows += table_rows("Qwen3.5 architecture, SFT", scores, held_out, model, minutes)
     if arguments.only != "recipe":
         saved = arguments.out / f"cnn-{arguments.seed}"
-        minutes = timed(saved / "minutes.json", arguments.reuse, lambda: train_cnn(records, recipe, saved / "cnn.pt"))
+        minutes = timed(saved / "minutes.json", arguments.reuse, lambda: train_cnn(records, recipe, saved / "cnn.safetensors"))
         cnn = PlainCNN().eval()
-        cnn.load_state_dict(torch.load(saved / "cnn.pt", weights_only=True))
+        cnn.load_state_dict(load_file(saved / "cnn.safetensors"))
         rows += table_rows("plain CNN", cnn_scores(cnn, held_out), held_out, cnn, minutes)
     about = (
         f"{len(held_out)} pictures of {len({r.prompt for r in held_out})} held-out prompts ({arguments.split} split)"

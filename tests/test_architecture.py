@@ -14,19 +14,59 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "zreward"
 PURE = {"distribution", "metrics", "objectives"}
 EDGE = {"training", "generation", "serving", "studio"}
-HEAVY = {"trl", "datasets", "diffusers", "fastapi", "matplotlib", "jinja2", "bitsandbytes", "vllm", "ray"}
-ROOM_OF = {"matplotlib": "report", "jinja2": "report"}
+TOP = EDGE | {"evaluation", "report", "world", "demo", "cli"}
+FORBIDDEN = {
+    "rubric": TOP | {"models", "data"},
+    "prompting": TOP | {"models", "data"},
+    "data": TOP | {"models"},
+    "models": TOP,
+    "evaluation": EDGE | {"world", "demo", "cli"},
+    "report": EDGE | {"models", "world", "demo", "cli"},
+    "world": EDGE | {"evaluation", "report", "demo", "cli"},
+    "training": (EDGE - {"training"}) | {"report", "demo", "cli"},
+    "generation": (EDGE - {"generation"}) | {"demo", "cli"},
+    "serving": (EDGE - {"serving"}) | {"demo", "cli"},
+    "studio": (EDGE - {"studio"}) | {"demo", "cli"},
+}
+"""Room -> rooms that it may not import, at the top of a file or inside a function."""
+
+HEAVY_ROOMS = {
+    "matplotlib": {"report"},
+    "diffusers": {"generation"},
+    "fastapi": {"serving", "studio"},
+    "sqlalchemy": {"studio"},
+    "trl": set(),
+    "datasets": set(),
+    "bitsandbytes": set(),
+    "vllm": set(),
+    "ray": set(),
+}
+"""Optional library -> rooms that may import it when they are imported; all others only inside a function."""
 
 
-def imports(path: Path, top_level_only: bool = False) -> Iterator[str]:
-    """Dotted names that a file imports; with `top_level_only` those outside functions and TYPE_CHECKING blocks."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    for node in nodes:
+def imports(tree: ast.AST, when_imported: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports; with `when_imported` those that run when the file itself is imported.
+
+    `from zreward import metrics` counts as zreward.metrics. Functions and TYPE_CHECKING blocks do not run on import; a
+    `try` or `if` at the top of a file does.
+    """
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            assert node.level == 0, f"line {node.lineno}: a relative import; write it out"
+            module = node.module or ""
+            yield from (f"{module}.{alias.name}" for alias in node.names) if module == "zreward" else [module]
+        elif when_imported and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        elif when_imported and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from imports(ast.Module(node.orelse, []), when_imported)
+        else:
+            yield from imports(node, when_imported)
+
+
+def parse(path: Path) -> ast.AST:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def room(path: Path) -> str:
@@ -34,29 +74,40 @@ def room(path: Path) -> str:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_file
 def test_rooms_import_only_what_they_may(path):
-    own = {name.split(".")[1] for name in imports(path) if name.startswith("zreward.")}
-    outside = (
-        {name.split(".")[0] for name in imports(path)} - {"zreward"} - set(sys.stdlib_module_names) - {"__future__"}
-    )
+    names = set(imports(parse(path)))
+    own = {name.split(".")[1] for name in names if name.startswith("zreward.")}
+    assert not own & FORBIDDEN.get(room(path), set())
     if room(path) in PURE:
+        outside = {name.split(".")[0] for name in names} - {"zreward"} - set(sys.stdlib_module_names)
         assert own <= PURE | {"errors"}
         assert outside <= {"torch", "numpy", "scipy"}
-    if room(path) == "models":
-        assert not own & (EDGE | {"evaluation", "report", "demo", "cli"})
-    if room(path) in EDGE:
-        assert not own & (EDGE - {room(path)})
-    if room(path) in ("data", "rubric", "prompting"):
-        assert not own & (EDGE | {"models", "evaluation", "world"})
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@each_file
 def test_heavy_imports_stay_in_their_room(path):
-    loaded = {name.split(".")[0] for name in imports(path, top_level_only=True)} & HEAVY
-    assert all(ROOM_OF.get(name) == room(path) for name in loaded)
+    loaded = {name.split(".")[0] for name in imports(parse(path), when_imported=True)} & set(HEAVY_ROOMS)
+    assert all(room(path) in HEAVY_ROOMS[name] for name in loaded)
+
+
+@pytest.mark.parametrize(
+    ("source", "found", "found_when_imported"),
+    [
+        ("import trl.trainer", {"trl.trainer"}, {"trl.trainer"}),
+        ("from zreward import metrics as m", {"zreward.metrics"}, {"zreward.metrics"}),
+        ("try:\n    import ray\nexcept ImportError:\n    ray = None", {"ray"}, {"ray"}),
+        ("class A:\n    import ray", {"ray"}, {"ray"}),
+        ("def f():\n    import ray", {"ray"}, set()),
+        ("if TYPE_CHECKING:\n    import ray\nelse:\n    import vllm", {"ray", "vllm"}, {"vllm"}),
+    ],
+)
+def test_imports_are_found(source, found, found_when_imported):
+    assert set(imports(ast.parse(source))) == found
+    assert set(imports(ast.parse(source), when_imported=True)) == found_when_imported
 
 
 def test_importing_zreward_loads_no_model_code():

@@ -7,6 +7,7 @@ chosen on dev prompts; the test set is looked at once, at the end.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -42,8 +43,11 @@ def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, A
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out} is not empty; add --resume to go on with it, or choose another --out")
     paths = {name: out / "data" / f"{name}.parquet" for name in ("train", "dev", "pool", "test")}
-    if not (out / "data" / "panel.json").exists():
+    panel = out / "data" / "panel.json"  # written last
+    if not panel.exists():
         paths = make_world(out / "data", seed)
+    elif (made := json.loads(panel.read_text())["seed"]) != seed:
+        raise InputError(f"{out} was made with seed {made}; go on with seed {made}, not with seed {seed}")
     demo = _Demo(out, seed, paths)
     demo.train("sft", "large", "sft-large")
     teacher = demo.train("gdso", "large", "gdso-large")

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
+from zreward.errors import InputError, check_counts
 from zreward.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
 from zreward.tables import MARGIN, POOLED, print_table, save_json
 
@@ -92,6 +92,7 @@ def predict(
     """
     if not records:
         raise InputError("no records to evaluate; the data set is empty")
+    check_counts(traces=traces, batch_size=batch_size)
     _check_records(model, records, dimensions)
     names, size = model.check_dimensions(dimensions), batch_size or (8 if reasoning else 32)
     probs, tokens, truncated = [], [], []

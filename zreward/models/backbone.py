@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from zreward.models.layouts import takes_grids
+
 _HEAD_CHUNK = 4096  # tokens of a trace whose V logits are held at a time
 
 
@@ -22,7 +24,7 @@ class ModelInput:
 
     input_ids: Tensor  # (N, T)
     attention_mask: Tensor  # (N, T), ones where real
-    patches: Tensor  # (sum of patches, C), images one after another
+    patches: Tensor  # the images' patches (sum of patches, C) or squares (P, 3, side, side), one after another
     grid: Tensor  # (P, 3): frames, patch rows, patch columns
     row_image: Tensor  # (N,)
     trace_mask: Tensor | None = None  # (N, T), ones on sampled trace tokens
@@ -69,6 +71,11 @@ class Backbone(nn.Module):
         """The Hugging Face model itself, without a PEFT wrapper (adapter layers stay in place)."""
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
 
+    @property
+    def vision_tower(self) -> nn.Module:
+        core = self.base.model
+        return core.visual if hasattr(core, "visual") else core.vision_tower
+
     def forward(self, inputs: ModelInput, temperature: float = 1.0) -> BackboneOutput:
         """One pass: label logits (N, S) at the score position and, where `trace_mask` is given, the trace's log-probabilities.
 
@@ -90,7 +97,8 @@ class Backbone(nn.Module):
     def hidden_states(self, inputs: ModelInput) -> Tensor:
         """(N, T, H), after the final norm. Every distinct image goes through the vision tower once."""
         core = self.base.model
-        features = core.get_image_features(inputs.patches.to(self.base.dtype), inputs.grid, return_dict=True)
+        grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
+        features = core.get_image_features(pixel_values=inputs.patches.to(self.base.dtype), **grid, return_dict=True)
         rows = inputs.row_image.tolist()
         features.pooler_output = tuple(features.pooler_output[i] for i in rows)
         if getattr(features, "deepstack_features", None) is not None:
@@ -98,11 +106,16 @@ class Backbone(nn.Module):
         return core(
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,
-            mm_token_type_ids=(inputs.input_ids == self.image_token_id).int(),
-            image_grid_thw=inputs.grid[inputs.row_image],
             mm_encoder_outputs={"image": features},
             use_cache=False,
+            **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_image]),
         ).last_hidden_state
+
+    def image_arguments(self, input_ids: Tensor, grids: Tensor) -> dict[str, Tensor]:
+        """What Qwen-type models want to know of rows (N, T) and their images' grids (N, 3); nothing for others."""
+        if not takes_grids(self.base.model):
+            return {}
+        return {"mm_token_type_ids": (input_ids == self.image_token_id).int(), "image_grid_thw": grids}
 
     def _label_logits(self, hidden_NH: Tensor) -> Tensor:
         head = self.base.get_output_embeddings()
@@ -114,15 +127,15 @@ class Backbone(nn.Module):
             and weight.is_floating_point()
         ):
             bias = None if head.bias is None else head.bias[self.label_ids]
-            return F.linear(hidden_NH, weight[self.label_ids], bias).float()
+            return _at_least_float32(F.linear(hidden_NH, weight[self.label_ids], bias))
         # Sharded, quantised or adapted head: let it run, but for N positions only.
-        return head(hidden_NH)[:, self.label_ids].float()
+        return _at_least_float32(head(hidden_NH)[:, self.label_ids])
 
     def _token_log_probs(self, hidden_MH: Tensor, tokens_M: Tensor, temperature: float) -> Tensor:
         head = self.base.get_output_embeddings()
 
         def chunk_log_probs(hidden: Tensor, tokens: Tensor) -> Tensor:
-            logits = head(hidden).float() / temperature
+            logits = _at_least_float32(head(hidden)) / temperature
             logits = logits.index_fill(-1, self.trace_ban, float("-inf"))
             return -F.cross_entropy(logits, tokens, reduction="none")
 
@@ -130,3 +143,7 @@ class Backbone(nn.Module):
             return chunk_log_probs(hidden_MH, tokens_M)
         parts = zip(hidden_MH.split(_HEAD_CHUNK), tokens_M.split(_HEAD_CHUNK), strict=True)
         return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits if logits.dtype is torch.float64 else logits.float()

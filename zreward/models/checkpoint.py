@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from zreward.errors import InputError
+from zreward.models.layouts import ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy
-from zreward.models.reward_model import RewardModel, _layout
+from zreward.models.reward_model import RewardModel
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 
@@ -212,36 +213,24 @@ def _quantization(name: str, device: torch.device):
     return BitsAndBytesConfig(load_in_4bit=name == "4bit", load_in_8bit=name == "8bit")
 
 
-def _recorded_layout(path, folder: Path, model):
+def _recorded_layout(path, folder: Path, model) -> ImageLayout:
     """Mean and standard deviation come from the checkpoint's preprocessor_config.json, everything else from the model."""
-    layout = _layout((model.get_base_model() if hasattr(model, "peft_config") else model).config)
-    file = folder / "preprocessor_config.json"
-    if not folder.exists():
-        from transformers.utils import cached_file
+    layout: Any = layout_of(model.get_base_model() if hasattr(model, "peft_config") else model)
+    stored: dict[str, Any] = {}
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = folder / name
+        if not folder.exists():
+            from transformers.utils import cached_file
 
-        cached = cached_file(str(path), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-        file = Path(cached) if cached else file
-    if file.exists():
-        stored = json.loads(file.read_text())
-        layout = replace(
-            layout,
-            mean=tuple(stored.get("image_mean", layout.mean)),
-            std=tuple(stored.get("image_std", layout.std)),
-        )
-    return layout
+            file = Path(cached_file(str(path), name, _raise_exceptions_for_missing_entries=False) or file)
+        if file.exists() and not stored:
+            stored = json.loads(file.read_text())
+            stored = stored.get("image_processor") or stored
+    mean, std = stored.get("image_mean", layout.mean), stored.get("image_std", layout.std)
+    return replace(layout, mean=tuple(mean), std=tuple(std))
 
 
 def _save_preprocessor(reward_model: RewardModel, folder: Path) -> None:
     """An image-processor file, so that plain transformers and vLLM prepare images for this checkpoint."""
-    layout = reward_model.layout
-    budget = reward_model.resolution.pixel_budget or 12845056
-    config = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "patch_size": layout.patch,
-        "merge_size": layout.merge,
-        "temporal_patch_size": layout.frames,
-        "image_mean": list(layout.mean),
-        "image_std": list(layout.std),
-        "size": {"shortest_edge": layout.multiple**2, "longest_edge": budget},
-    }
+    config = reward_model.layout.preprocessor(reward_model.resolution)
     (folder / "preprocessor_config.json").write_text(json.dumps(config, indent=2))

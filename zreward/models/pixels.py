@@ -1,6 +1,6 @@
 """One preprocessing for files, PIL images and tensors, differentiable to the pixels, without torchvision.
 
-Everything becomes a float tensor (3, H, W) in [0, 1]; resize, normalise and patchify are torch operations from there on, so
+Everything becomes a float tensor (3, H, W) in [0, 1]; what follows (here and in `layouts`) are torch operations, so that
 `score(images)` and `__call__(pixels)` cannot disagree.
 """
 
@@ -50,33 +50,6 @@ class ResolutionPolicy:
         # Where a limit shrinks, round down so that it holds; elsewhere to the nearest.
         rounded = math.floor if shrink < 1 else round
         return tuple(max(multiple, int(rounded(side * shrink / multiple)) * multiple) for side in (height, width))  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class PatchLayout:
-    """How a Qwen-type vision tower takes pixels: square patches, merged `merge` x `merge`, one frame repeated `frames` times."""
-
-    patch: int
-    merge: int
-    frames: int
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    @property
-    def multiple(self) -> int:
-        return self.patch * self.merge
-
-    def patchify(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """(3, H, W) in [0, 1] -> patches (gh * gw, 3 * frames * patch^2) in merge-block order, and the grid (1, gh, gw)."""
-        channels, height, width = pixels.shape
-        mean = pixels.new_tensor(self.mean).view(3, 1, 1)
-        std = pixels.new_tensor(self.std).view(3, 1, 1)
-        grid_h, grid_w = height // self.patch, width // self.patch
-        m, p = self.merge, self.patch
-        blocks = ((pixels - mean) / std).reshape(channels, grid_h // m, m, p, grid_w // m, m, p)
-        blocks = blocks.permute(1, 4, 2, 5, 0, 3, 6)  # (gh/m, gw/m, m, m, C, p, p)
-        blocks = blocks.unsqueeze(5).expand(-1, -1, -1, -1, -1, self.frames, -1, -1)
-        return blocks.reshape(grid_h * grid_w, channels * self.frames * p * p), (1, grid_h, grid_w)
 
 
 def to_pixels(image: Any) -> Tensor:

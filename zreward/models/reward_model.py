@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
+from zreward.errors import InputError, check_counts
 from zreward.models.backbone import Backbone, ModelInput
-from zreward.models.pixels import PatchLayout, ResolutionPolicy, check_pixels, resize, to_pixels
+from zreward.models.layouts import Grid, ImageLayout, layout_of
+from zreward.models.pixels import ResolutionPolicy, check_pixels, to_pixels
 from zreward.models.rollout import Trace, sample_traces
 from zreward.models.tokens import ConversationEncoder, expand_image, pad
 from zreward.prompting import PromptForms
@@ -56,18 +58,18 @@ class RewardModel(nn.Module):
         rubric: Rubric,
         forms: PromptForms | None = None,
         resolution: ResolutionPolicy | None = None,
-        layout: PatchLayout | None = None,
+        layout: ImageLayout | None = None,
         max_trace_tokens: int = 512,
     ) -> None:
         super().__init__()
         self.tokenizer, self.rubric = tokenizer, rubric
         self.forms = forms or PromptForms()
         self.resolution = resolution or ResolutionPolicy()
-        config = (model.get_base_model() if hasattr(model, "peft_config") else model).config
-        self.layout = layout or _layout(config)
+        base = model.get_base_model() if hasattr(model, "peft_config") else model
+        self.layout = layout or layout_of(base)
         self.max_trace_tokens = max_trace_tokens
-        self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, config.image_token_id)
-        self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, config.image_token_id)
+        self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
+        self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)
 
     @property
@@ -104,10 +106,11 @@ class RewardModel(nn.Module):
         names = self.check_dimensions(dimensions)
         if not images:
             raise InputError("no images were given; score needs at least one")
-        parts = []
+        check_counts(batch_size=batch_size)
+        size, parts = batch_size or 32, []
         with _eval_mode(self):
-            for start in range(0, len(images), batch_size or 32):
-                stop = start + (batch_size or 32)
+            for start in range(0, len(images), size):
+                stop = start + size
                 pixels = [self.open(image) for image in images[start:stop]]
                 parts.append(self._distribution(pixels, prompts[start:stop], names).detach().to("cpu"))
         return ScoreDistribution.cat(parts)
@@ -138,8 +141,9 @@ class RewardModel(nn.Module):
         `batch_size` counts images (default 8). Sampling uses torch's global random state: seed it to repeat a call.
         """
         prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
-        if traces < 1:
-            raise InputError(f"traces is {traces}; expected at least 1")
+        check_counts(traces=traces, batch_size=batch_size)
+        if not images:
+            raise InputError("no images were given; judge needs at least one")
         size, judgements = batch_size or 8, []
         with _eval_mode(self):
             for start in range(0, len(images), size):
@@ -195,14 +199,13 @@ class RewardModel(nn.Module):
 
     def open(self, image: Any) -> Tensor:
         """A path, bytes, PIL image, array or tensor -> float pixels (3, H, W) at the size the model sees."""
-        if isinstance(image, str | Path | bytes):
+        if isinstance(image, str | Path | bytes | Image.Image):
             image = open_image(image)
         return self.fit(to_pixels(image))
 
     def fit(self, pixels: Tensor) -> Tensor:
-        """Resize (3, H, W) by the resolution policy."""
-        height, width = pixels.shape[-2:]
-        return resize(pixels, self.resolution.target((height, width), self.layout.multiple))
+        """Resize (3, H, W) by the resolution policy, to a size that the model's vision tower takes."""
+        return self.layout.fit(pixels, self.resolution)
 
     def collate(self, images: Sequence[Tensor], rows: Sequence[Row]) -> ModelInput:
         """Rows over opened images -> right-padded tensors, not yet on the model's device.
@@ -210,7 +213,8 @@ class RewardModel(nn.Module):
         A row with a trace gets it, its stop marker and the answer prefix.
         """
         sequences, trace_spans = [], []
-        grids = [(1, im.shape[1] // self.layout.patch, im.shape[2] // self.layout.patch) for im in images]
+        parts = [self.layout.patchify(image) for image in images]
+        grids = [grid for _, grid in parts]
         for row in rows:
             ids = self._prompt_ids(row, grids[row.image], reasoning=row.trace is not None)
             start = len(ids)
@@ -225,7 +229,7 @@ class RewardModel(nn.Module):
             trace_NT = torch.zeros_like(mask_NT)
             for n, (start, stop) in enumerate(trace_spans):
                 trace_NT[n, start:stop] = 1
-        patches = torch.cat([self.layout.patchify(image)[0] for image in images])
+        patches = torch.cat([patches for patches, _ in parts])
         index = torch.tensor([row.image for row in rows])
         return ModelInput(ids_NT, mask_NT, patches, torch.tensor(grids), index, trace_NT)
 
@@ -234,12 +238,12 @@ class RewardModel(nn.Module):
         parts = [self.layout.patchify(image) for image in images]
         sequences = [self._prompt_ids(row, parts[row.image][1], reasoning=True) for row in rows]
         ids_NT, mask_NT = pad(sequences, self._pad_id(), left=True)
+        grids = torch.tensor([parts[row.image][1] for row in rows])
         inputs = {
             "input_ids": ids_NT,
             "attention_mask": mask_NT,
-            "mm_token_type_ids": (ids_NT == self.encoder.image_token_id).int(),
-            "pixel_values": torch.cat([parts[row.image][0] for row in rows]),
-            "image_grid_thw": torch.tensor([parts[row.image][1] for row in rows]),
+            "pixel_values": torch.cat([parts[row.image][0] for row in rows]).to(self.backbone.base.dtype),
+            **self.backbone.image_arguments(ids_NT, grids),
         }
         return sample_traces(
             self.backbone.model,
@@ -260,10 +264,10 @@ class RewardModel(nn.Module):
         rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
         return self.distribution(self.backbone(self.collate(images, rows).to(self.device)).score_logits, names)
 
-    def _prompt_ids(self, row: Row, grid: tuple[int, int, int], reasoning: bool) -> list[int]:
+    def _prompt_ids(self, row: Row, grid: Grid, reasoning: bool) -> list[int]:
         dimension: Dimension = self.rubric.dimension(row.dimension)
         ids = self.encoder.encode(row.prompt, dimension, reasoning)
-        return expand_image(ids, self.encoder.image_token_id, grid[1] * grid[2] // self.layout.merge**2)
+        return expand_image(ids, self.encoder.image_token_id, self.layout.tokens(grid))
 
     def _pad_id(self) -> int:
         pad_id = self.tokenizer.pad_token_id
@@ -292,14 +296,3 @@ class _eval_mode:
 
     def __exit__(self, *error: object) -> None:
         self.module.train(self.was_training)
-
-
-def _layout(config: Any) -> PatchLayout:
-    vision = getattr(config, "vision_config", None)
-    needed = ("patch_size", "spatial_merge_size", "temporal_patch_size")
-    if vision is None or not all(hasattr(vision, key) for key in needed) or not hasattr(config, "image_token_id"):
-        raise InputError(
-            f"model type {getattr(config, 'model_type', '?')!r} does not take Qwen-type patches; "
-            "supported are qwen3_5, qwen3_vl, qwen2_5_vl, qwen2_vl and their mixture-of-experts forms"
-        )
-    return PatchLayout(vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)

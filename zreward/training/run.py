@@ -104,7 +104,7 @@ def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:
     """Freeze the vision tower and add the adapter, as the recipe says."""
     wanted = recipe.model
     if wanted.freeze_vision:
-        model.backbone.base.model.visual.requires_grad_(False)
+        model.backbone.vision_tower.requires_grad_(False)
     if wanted.lora_rank:
         from peft import LoraConfig, get_peft_model
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from zreward.data import Record
 from zreward.data.files import atomic_path
-from zreward.errors import InputError
+from zreward.errors import InputError, check_counts
 from zreward.files import write_json
 from zreward.models.reward_model import Judgement, RewardModel
 from zreward.training.direct import DirectItem
@@ -36,6 +36,9 @@ class LabelOptions:
     seed: int = 0
     shard_size: int = 256  # records per file
     batch_size: int = 16  # images at a time
+
+    def __post_init__(self) -> None:
+        check_counts(traces=self.traces, shard_size=self.shard_size, batch_size=self.batch_size)
 
 
 def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path, options: LabelOptions) -> Path:

@@ -1,7 +1,8 @@
 """Pretrain the world's base models: they learn to see, to name what they see in a trace, and to hold an uncalibrated opinion.
 
 The opinion counts defects and gives each the same weight, with a wide spread: right in direction, wrong by the rubric,
-whose severities (`scenes.SEVERITY`) appear nowhere in pretraining. Three rows in four reason, one answers directly.
+whose severities (`scenes.SEVERITY`) appear nowhere in pretraining. Three rows in four reason, one answers directly. Without a
+trace the opinion is a first impression: what is wrong in the other dimensions colours it (the halo effect of human raters).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class PretrainConfig:
     direct_share: float = 0.25  # rows that answer without a trace
     alignment_share: float = 0.5  # alignment needs the most seeing; the other three dimensions share the rest
     points_per_defect: float = 0.9  # the opinion: 5 minus this for every defect, whatever it is
+    halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
     seed: int = 0
 
@@ -50,8 +52,8 @@ class PretrainConfig:
 
 
 CONFIGS = {
-    "large": PretrainConfig("large", sight_steps=1000, steps=1700),
-    "small": PretrainConfig("small", sight_steps=900, steps=1600),
+    "large": PretrainConfig("large", sight_steps=2000, steps=2400),
+    "small": PretrainConfig("small", sight_steps=2000, steps=2400),
 }
 """How the shipped weights were made."""
 
@@ -101,9 +103,13 @@ def pretrain(config: PretrainConfig, out: Path, start: Path | None = None) -> Re
     return model
 
 
-def opinion(scene: Scene, dimension: str, config: PretrainConfig) -> float:
-    """What the base model thinks of a scene, in points: every defect costs the same."""
-    return max(1.0, 5.0 - config.points_per_defect * len(scene.defects(dimension)))
+def opinion(scene: Scene, dimension: str, config: PretrainConfig, first_impression: bool) -> float:
+    """What the base model thinks of a scene, in points: every defect costs the same, whatever it is."""
+    count = {name: len(scene.defects(name)) for name in DIMENSIONS}
+    defects: float = count.pop(dimension)
+    if first_impression:
+        defects += config.halo * (sum(count.values()) / len(count) - defects)
+    return max(1.0, 5.0 - config.points_per_defect * defects)
 
 
 def _rows(
@@ -120,7 +126,7 @@ def _rows(
                 ids = model.tokenizer(" " + explain(scene, name), add_special_tokens=False)["input_ids"]
                 trace = Trace((*ids, *model.encoder.stop_ids), truncated=False)
             rows.append(Row(index, scene.prompt.text, name, trace))
-            targets.append(_spread(opinion(scene, name, config), config.opinion_spread, model))
+            targets.append(_spread(opinion(scene, name, config, trace is None), config.opinion_spread, model))
     return rows, torch.stack(targets)
 
 

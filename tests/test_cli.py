@@ -1,0 +1,231 @@
+"""The command line as a user meets it: what it prints, and one clear error with exit code 2 for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from zreward import cli
+from zreward.world.base_models import WEIGHTS, world_rubric
+
+RUBRICS = Path(cli.__file__).parent / "rubrics"
+
+
+@pytest.fixture
+def zreward(monkeypatch, capsys):
+    """zreward("score", ...) -> (exit code, what was printed, what was complained about)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zreward", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    Image.new("RGB", (32, 32), (200, 40, 40)).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def truncated(picture, tmp_path) -> Path:
+    Image.effect_noise((32, 32), 80).convert("RGB").save(tmp_path / "truncated.png")
+    whole = (tmp_path / "truncated.png").read_bytes()
+    (tmp_path / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    return tmp_path / "truncated.png"
+
+
+def records(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(image: Path, **changes) -> dict:
+    return {"prompt": "a red circle", "image": str(image), "scores": {"realism": 3}} | changes
+
+
+def recipe(path: Path, data: Path, **changes) -> Path:
+    raw = {
+        "method": "sft",
+        "out": str(path.parent / "run"),
+        "data": {"train": str(data)},
+        "model": {"name": "world:small"},
+        "optimizer": {"steps": 1, "batch_size": 2},
+    }
+    path.write_text(yaml.safe_dump(raw | changes))
+    return path
+
+
+def test_score_prints_a_table_and_states_the_scale(zreward, picture, tmp_path):
+    code, out, _ = zreward("score", "world:small", picture, "--prompt", "a red circle", "--json", tmp_path / "s.json")
+    assert code == 0
+    assert "scores from 1 (worst) to 5 (best) in steps of 0.5" in " ".join(out.split())
+    assert all(name in out for name in world_rubric().dimension_names)
+    saved = json.loads((tmp_path / "s.json").read_text())
+    assert saved["scale"]["bins"] == [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]
+    for scores in saved["scores"][0]["dimensions"].values():
+        mean = sum(p * b for p, b in zip(scores["probs"], saved["scale"]["bins"], strict=True))
+        assert scores["mean"] == pytest.approx(mean, abs=1e-5)
+        assert sum(scores["probs"]) == pytest.approx(1, abs=1e-5)
+        assert scores["std"] > 0
+
+
+def test_score_takes_many_images_and_chosen_dimensions(zreward, picture, tmp_path):
+    code, _, _ = zreward(
+        "score",
+        "world:small",
+        picture,
+        picture,
+        "--prompt",
+        "x",
+        "--dimensions",
+        "realism",
+        "--json",
+        tmp_path / "s.json",
+    )
+    saved = json.loads((tmp_path / "s.json").read_text())
+    assert code == 0
+    assert [list(r["dimensions"]) for r in saved["scores"]] == [["realism"], ["realism"]]
+
+
+def test_evaluate_prints_metrics_and_writes_them(zreward, picture, tmp_path):
+    other = tmp_path / "other.png"
+    Image.new("RGB", (32, 32), (10, 40, 240)).save(other)
+    data = records(tmp_path / "rated.jsonl", row(picture), row(other, scores={"realism": [4, 4.5, 5]}))
+    code, out, _ = zreward("evaluate", "world:small", "--data", data, "--json", tmp_path / "m.json")
+    assert code == 0
+    assert "realism" in out
+    rows = json.loads((tmp_path / "m.json").read_text())
+    assert {r["dimension"] for r in rows} >= {"realism", "all"}
+    assert all(r["hpa"] in (0, 1) for r in rows if r["n_pairs"] == 1)
+
+
+def complains(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, one message that holds the words, no traceback."""
+    code, _, err = result
+    assert code == 2, err
+    assert "Traceback" not in err
+    message = " ".join(err.split())
+    assert message.count("zreward: ") == 1, message
+    for word in words:
+        assert word in message
+
+
+def test_truncated_image(zreward, truncated, tmp_path):
+    complains(zreward("score", "world:small", truncated, "--prompt", "x"), "truncated.png")
+    train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(truncated)))
+    complains(zreward("train", train), "d.jsonl:1", "truncated.png")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_missing_image_file(zreward, tmp_path):
+    complains(zreward("score", "world:small", tmp_path / "none.png", "--prompt", "x"), "none.png", "no such image file")
+    train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(tmp_path / "none.png")))
+    complains(zreward("train", train), "d.jsonl:1", "no such image file")
+
+
+def test_missing_data_file(zreward, tmp_path):
+    train = recipe(tmp_path / "r.yaml", tmp_path / "none.jsonl")
+    complains(zreward("train", train), "none.jsonl", "no such file")
+    complains(zreward("evaluate", "world:small", "--data", tmp_path / "none.jsonl"), "none.jsonl", "no such file")
+
+
+def test_score_off_the_scale(zreward, picture, tmp_path):
+    data = records(tmp_path / "d.jsonl", row(picture), row(picture, scores={"realism": 7}))
+    for command in (("train", recipe(tmp_path / "r.yaml", data)), ("evaluate", "world:small", "--data", data)):
+        complains(zreward(*command), "d.jsonl:2", "7", "1", "5")
+
+
+def test_unknown_dimension(zreward, picture, tmp_path):
+    data = records(tmp_path / "d.jsonl", row(picture, scores={"realsim": 3}))
+    complains(zreward("train", recipe(tmp_path / "r.yaml", data)), "d.jsonl:1", "realsim", "realism")
+    complains(zreward("score", "world:small", picture, "--prompt", "x", "--dimensions", "beauty"), "beauty", "realism")
+
+
+def test_unknown_recipe_key(zreward, picture, tmp_path):
+    data = records(tmp_path / "d.jsonl", row(picture))
+    bad = recipe(tmp_path / "r.yaml", data, optimizer={"learning_rat": 1e-4})
+    complains(zreward("train", bad), "optimizer.learning_rat", "did you mean optimizer.learning_rate?")
+    complains(zreward("train", recipe(tmp_path / "r.yaml", data), "sede=3"), "sede", "did you mean seed?")
+
+
+def test_empty_data_set(zreward, tmp_path):
+    data = records(tmp_path / "d.jsonl")
+    complains(zreward("train", recipe(tmp_path / "r.yaml", data)), "d.jsonl", "is empty", "expected at least one record")
+    complains(zreward("evaluate", "world:small", "--data", data), "d.jsonl", "is empty", "expected at least one record")
+
+
+def test_label_of_two_tokens(zreward, picture, tmp_path):
+    """A model folder without zreward.json takes the recipe's rubric; its labels must be single tokens."""
+    shutil.copytree(WEIGHTS / "small", tmp_path / "model")
+    (tmp_path / "model" / "zreward.json").unlink()
+    raw = world_rubric().to_dict()
+    raw["labels"] = [*raw["labels"][:-1], "10"]
+    (tmp_path / "rubric.yaml").write_text(yaml.safe_dump(raw))
+    wanted = {"name": str(tmp_path / "model"), "rubric": str(tmp_path / "rubric.yaml")}
+    train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(picture)), model=wanted)
+    complains(zreward("train", train), "label '10'", "tokens", "exactly one token")
+
+
+def test_checkpoint_of_another_rubric(zreward, picture, tmp_path):
+    wanted = {"name": "world:small", "rubric": str(RUBRICS / "default.yaml")}
+    train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(picture)), model=wanted)
+    complains(zreward("train", train), "rubric 'world'", "'default'")
+
+
+def test_missing_checkpoint_and_recipe(zreward, picture, tmp_path):
+    complains(zreward("score", tmp_path / "nothing", picture, "--prompt", "x"), "no such checkpoint folder")
+    complains(zreward("train", tmp_path / "none.yaml"), "none.yaml")
+
+
+def test_a_run_directory_in_use_is_not_overwritten(zreward, picture, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("keep me")
+    train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(picture)))
+    complains(zreward("train", train), "is not empty", "--resume")
+    complains(zreward("demo", "--out", tmp_path / "run"), "is not empty", "--resume")
+
+
+def test_skip_bad_goes_on_and_keeps_what_was_skipped(zreward, picture, tmp_path):
+    data = records(tmp_path / "d.jsonl", row(picture), row(picture, scores={"realism": 7}))
+    code, _, _ = zreward("evaluate", "world:small", "--data", data, "--skip-bad", "--json", tmp_path / "m.json")
+    assert code == 0
+    skipped = [path for path in tmp_path.iterdir() if "bad" in path.name or "skipped" in path.name]
+    assert len(skipped) == 1
+    assert "7" in skipped[0].read_text()
+
+
+def test_a_bad_batch_size_is_refused(zreward, picture):
+    for value in ("0", "-3"):
+        code, _, err = zreward("score", "world:small", picture, "--prompt", "x", "--batch-size", value)
+        assert code == 2
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "import", "laion", "/nowhere", "/tmp/x"),
+        ("world", "pretrain", "huge", "--out", "/tmp/x"),
+        ("label", "world:huge", "--data", "x.jsonl", "--out", "/tmp/x"),
+    ],
+)
+def test_unknown_names(zreward, arguments):
+    code, _, err = zreward(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+    assert "zreward: " in err

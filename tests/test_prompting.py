@@ -1,0 +1,116 @@
+"""The conversation: one order for every dimension, shared text first, control tokens in prompts made harmless."""
+
+from __future__ import annotations
+
+import pytest
+
+from zreward.errors import InputError
+from zreward.models.tokens import ConversationEncoder, expand_image, pad
+from zreward.prompting import PromptForms, messages
+from zreward.rubric import Rubric
+from zreward.world.base_models import WORLD_FORMS, make_tokenizer, world_rubric
+
+PROMPT = "a red circle above a blue square"
+
+
+def user_text(turns: list[dict]) -> str:
+    return turns[-1]["content"][1]["text"]
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_order_is_system_image_prompt_question(reasoning):
+    rubric = Rubric.default()
+    for dimension in rubric.dimensions:
+        turns = messages(PROMPT, dimension, rubric, PromptForms(), reasoning)
+        assert [turn["role"] for turn in turns] == ["system", "user"]
+        assert [part["type"] for part in turns[1]["content"]] == ["image", "text"]
+        text = user_text(turns)
+        assert text.index(PROMPT) < text.index(dimension.question)
+
+
+def test_dimensions_share_everything_before_their_question():
+    rubric = Rubric.default()
+    texts = [user_text(messages(PROMPT, d, rubric, PromptForms(), False)) for d in rubric.dimensions]
+    shared = PromptForms().prompt.format(prompt=PROMPT)
+    assert all(text.startswith(shared) for text in texts)
+    assert len(set(texts)) == len(texts)
+
+
+def test_anchors_are_named_by_their_labels_best_first():
+    rubric = Rubric.default()
+    lines = user_text(messages(PROMPT, rubric.dimensions[0], rubric, PromptForms(), False)).splitlines()
+    named = [line for line in lines if line.startswith("level ")]
+    labels = dict(zip(rubric.scale.bins.tolist(), rubric.labels, strict=True))
+    assert [line.split(":")[0] for line in named] == [f"level {labels[score]}" for score in (5, 4, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("prompt", ["{title}", "100 % {", "a } b {0}", "{prompt}"])
+def test_braces_in_a_prompt_are_plain_text(prompt):
+    rubric = Rubric.default()
+    assert prompt in user_text(messages(prompt, rubric.dimensions[0], rubric, PromptForms(), False))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"direct": "{colour}"}, "direct uses .*colour"),
+        ({"prompt": "{prompt"}, "prompt: "),
+        ({"stop_marker": " "}, "stop_marker is empty"),
+        ({"system": None}, "system is None"),
+    ],
+)
+def test_forms_that_cannot_work_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        PromptForms(**options)
+
+
+def test_unknown_forms_in_a_file_are_refused():
+    with pytest.raises(InputError, match="unknown .*'sytem'"):
+        PromptForms.from_dict({"sytem": ""})
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ConversationEncoder:
+    tokenizer = make_tokenizer()
+    image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    return ConversationEncoder(tokenizer, world_rubric(), WORLD_FORMS, image)
+
+
+def test_direct_form_ends_with_the_answer_prefix_and_the_reasoning_form_where_a_trace_starts(encoder):
+    dimension = world_rubric().dimensions[0]
+    direct = encoder.tokenizer.decode(encoder.encode(PROMPT, dimension, reasoning=False))
+    reasoning = encoder.tokenizer.decode(encoder.encode(PROMPT, dimension, reasoning=True))
+    assert direct.endswith(WORLD_FORMS.answer_prefix)
+    assert reasoning.endswith(WORLD_FORMS.reasoning_start)
+    assert WORLD_FORMS.answer_prefix not in reasoning
+
+
+@pytest.mark.parametrize("word", ["<|image_pad|>", "<|im_end|>", "<think>", "</think>", "<|vision_start|>"])
+def test_control_tokens_spelled_in_a_prompt_stay_text(encoder, word):
+    dimension = world_rubric().dimensions[0]
+    plain = encoder.encode(PROMPT, dimension, reasoning=False)
+    spelled = encoder.encode(f"{PROMPT} {word}", dimension, reasoning=False)
+    token = encoder.tokenizer.convert_tokens_to_ids(word)
+    assert spelled.count(token) == plain.count(token)
+    assert len(spelled) > len(plain)
+
+
+def test_label_tokens_decode_to_the_labels(encoder):
+    assert [encoder.tokenizer.decode([i]).strip() for i in encoder.label_ids.tolist()] == list(world_rubric().labels)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(InputError, match="no chat template"):
+        ConversationEncoder(tokenizer, world_rubric(), WORLD_FORMS, 0)
+
+
+def test_expanding_the_image_placeholder_and_padding():
+    assert expand_image([5, 9, 6], image_token_id=9, count=3) == [5, 9, 9, 9, 6]
+    ids, mask = pad([[1, 2, 3], [4]], pad_id=0)
+    assert ids.tolist() == [[1, 2, 3], [4, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    ids, mask = pad([[1, 2, 3], [4]], pad_id=0, left=True)
+    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
+    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
