@@ -29,7 +29,7 @@ AUDIT_THRESHOLD = 0.55
 class WorldSize:
     """How many prompts, and images per prompt, each split has."""
 
-    train: tuple[int, int] = (400, 2)  # one annotation per image and dimension
+    train: tuple[int, int] = (200, 2)  # one annotation per image and dimension
     dev: tuple[int, int] = (40, 4)  # seven ratings
     pool: tuple[int, int] = (1600, 2)  # no ratings
     test: tuple[int, int] = (160, 4)  # seven ratings
