@@ -172,7 +172,9 @@ def main() -> None:
         rows += table_rows("Qwen3.5 architecture, SFT", scores, held_out, model, minutes)
     if arguments.only != "recipe":
         saved = arguments.out / f"cnn-{arguments.seed}"
-        minutes = timed(saved / "minutes.json", arguments.reuse, lambda: train_cnn(records, recipe, saved / "cnn.safetensors"))
+        minutes = timed(
+            saved / "minutes.json", arguments.reuse, lambda: train_cnn(records, recipe, saved / "cnn.safetensors")
+        )
         cnn = PlainCNN().eval()
         cnn.load_state_dict(load_file(saved / "cnn.safetensors"))
         rows += table_rows("plain CNN", cnn_scores(cnn, held_out), held_out, cnn, minutes)

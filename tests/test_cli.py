@@ -165,7 +165,9 @@ def test_unknown_recipe_key(zreward, picture, tmp_path):
 
 def test_empty_data_set(zreward, tmp_path):
     data = records(tmp_path / "d.jsonl")
-    complains(zreward("train", recipe(tmp_path / "r.yaml", data)), "d.jsonl", "is empty", "expected at least one record")
+    complains(
+        zreward("train", recipe(tmp_path / "r.yaml", data)), "d.jsonl", "is empty", "expected at least one record"
+    )
     complains(zreward("evaluate", "world:small", "--data", data), "d.jsonl", "is empty", "expected at least one record")
 
 
@@ -198,6 +200,13 @@ def test_a_run_directory_in_use_is_not_overwritten(zreward, picture, tmp_path):
     train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(picture)))
     complains(zreward("train", train), "is not empty", "--resume")
     complains(zreward("demo", "--out", tmp_path / "run"), "is not empty", "--resume")
+
+
+def test_a_place_that_cannot_be_written_is_named(zreward, picture, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    target = tmp_path / "file" / "scores.json"
+    complains(zreward("score", "world:small", picture, "--prompt", "x", "--json", target), str(tmp_path / "file"))
+    complains(zreward("world", "data", "--out", tmp_path / "file"), str(tmp_path / "file"))
 
 
 def test_skip_bad_goes_on_and_keeps_what_was_skipped(zreward, picture, tmp_path):

@@ -195,6 +195,12 @@ def test_reasoning_is_seeded_and_leaves_the_random_state(model, records, monkeyp
     assert ((first.output_tokens > 1) & (first.output_tokens <= 9)).all()
 
 
+def test_greedy_traces_do_not_depend_on_the_seed(model, records):
+    options = {"reasoning": True, "temperature": 0, "progress": False}
+    first, other = (predict(model, records[:2], seed=seed, **options) for seed in (5, 6))
+    assert torch.equal(first.probs, other.probs)
+
+
 def test_evaluate_rows(model, records):
     some = [replace(r, scores={k: v for k, v in r.scores.items() if k != "realism"}) for r in records]
     rows = evaluate(model, some, progress=False)

@@ -23,6 +23,7 @@ app.add_typer(world_app, name="world")
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Temperature = Annotated[float, typer.Option(help="Sampling temperature of the traces; 0 is greedy.")]
 Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, separated by commas; default all.")]
 
 
@@ -57,6 +58,7 @@ def evaluate(
     reasoning: Annotated[bool, typer.Option("--reasoning", help="Reason before scoring (teacher form).")] = False,
     traces: Annotated[int, typer.Option(help="Traces per item whose distributions are averaged.")] = 1,
     dimensions: Dimensions = None,
+    temperature: Temperature = 1.0,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
     seed: Seed = 0,
     skip_bad: Annotated[
@@ -71,9 +73,8 @@ def evaluate(
 
     loaded = _load(model)
     records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
-    rows = run_evaluation(
-        loaded, records, _names(dimensions), reasoning=reasoning, traces=traces, batch_size=batch_size, seed=seed
-    )
+    how = {"reasoning": reasoning, "traces": traces, "batch_size": batch_size, "seed": seed, "temperature": temperature}
+    rows = run_evaluation(loaded, records, _names(dimensions), **how)
     print_table(rows, f"{model} on {data}", loaded.rubric.scale)
     if json_file:
         save_json(rows, json_file)
@@ -111,7 +112,7 @@ def label(
     traces: Annotated[int, typer.Option(help="Traces per item whose distributions are averaged.")] = 1,
     dimensions: Dimensions = None,
     direct: Annotated[bool, typer.Option("--direct", help="Let the teacher answer without reasoning.")] = False,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature of the traces.")] = 1.0,
+    temperature: Temperature = 1.0,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
     shard_size: Annotated[int, typer.Option(help="Records per Parquet file.")] = 256,
     seed: Seed = 0,
@@ -180,7 +181,7 @@ def world_pretrain(
     out: Out,
     seed: Seed = 0,
 ) -> None:
-    """Make a base model again from random weights (large: about 15 minutes on two cores, small: about 12)."""
+    """Make a base model again from random weights (large: about 30 minutes on two cores, small: about 15)."""
     from zreward.world.base_models import SIZES
     from zreward.world.pretrain import CONFIGS, pretrain
 
@@ -210,12 +211,17 @@ def _write(path: Path, value: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: InputError becomes its message and exit code 2."""
+    """Entry point: InputError, and files that cannot be read or written, become a message and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except InputError as error:
         print(f"zreward: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"zreward: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 

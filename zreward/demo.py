@@ -32,6 +32,7 @@ from zreward.world.recipes import recipe_file
 
 EXAMPLES = 6
 REASONING_BATCH, DIRECT_BATCH = 64, 32  # images at a time
+TEMPERATURE = 0.5  # of traces outside training: one sampled trace has to stand for the model's view (chosen on dev)
 
 
 def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, Any]]:
@@ -99,7 +100,7 @@ class _Demo:
     def label_pool(self, teacher: Path) -> None:
         print("\n== the teacher labels the pool", flush=True)
         model = RewardModel.from_pretrained(teacher)
-        options = LabelOptions(seed=self.seed, batch_size=REASONING_BATCH)
+        options = LabelOptions(temperature=TEMPERATURE, seed=self.seed, batch_size=REASONING_BATCH)
         label(model, str(teacher), load_records(self.paths["pool"]), self.out / "targets", options)
 
     def evaluate(self) -> list[Result]:
@@ -120,7 +121,9 @@ class _Demo:
         results = []
         for size, method, reasoning, load in plan:
             batch = REASONING_BATCH if reasoning else DIRECT_BATCH
-            predictions = predict(load(), records, reasoning=reasoning, batch_size=batch, seed=self.seed)
+            predictions = predict(
+                load(), records, reasoning=reasoning, batch_size=batch, seed=self.seed, temperature=TEMPERATURE
+            )
             table = [{"model": size, "method": method} | row for row in metrics_table(predictions, records)]
             results.append(((size, method, predictions), table))
         return results
@@ -146,6 +149,7 @@ class _Demo:
                 "The built-in world: every picture's true defects are known, seven simulated raters judged the test set, "
                 "one careless rater among the nine.",
                 "zero-shot is the base model in the direct form, zero-shot-reasoning after a sampled trace.",
+                f"Traces are sampled at temperature {TEMPERATURE:g} for labelling and evaluation, at 1 for training.",
                 "The teacher (large, gdso) reasons before it scores; the student (small, risd) answers in one token.",
             ],
             meta={"command": f"zreward demo --out {self.out} --seed {self.seed}", "seed": self.seed, "seconds": seconds}
@@ -173,7 +177,7 @@ class _Demo:
         teacher = RewardModel.from_pretrained(self.out / "models" / "teacher")
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            judged = teacher.judge([r.image for r in shown], [r.prompt for r in shown])
+            judged = teacher.judge([r.image for r in shown], [r.prompt for r in shown], temperature=TEMPERATURE)
         examples = []
         for index, record, judgement in zip(chosen, shown, judged, strict=True):
             dimensions = {}

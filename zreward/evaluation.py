@@ -84,8 +84,11 @@ def predict(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = True,
+    temperature: float = 1.0,
 ) -> Predictions:
     """Score every record on `dimensions` (default: all of the model's rubric), directly or after `traces` traces.
+
+    Traces are sampled at `temperature`; 0 is greedy.
 
     `batch_size` counts records (default 32, with reasoning 8). Sampling is seeded and leaves torch's random state as it
     was, so that evaluating does not disturb a training run; sampled traces depend on `seed` and `batch_size`.
@@ -105,7 +108,7 @@ def predict(
             images, prompts = [record.image for record in chunk], [record.prompt for record in chunk]
             try:
                 if reasoning:
-                    for judgement in model.judge(images, prompts, traces, names, batch_size=size):
+                    for judgement in model.judge(images, prompts, traces, names, temperature, size):
                         probs.append(judgement.distribution.probs)
                         tokens.append(judgement.tokens.float().mean(0, keepdim=True) + 1)
                         truncated.append(judgement.truncated.float().mean(0, keepdim=True))
@@ -135,6 +138,7 @@ def evaluate(
     batch_size: int | None = None,
     seed: int = 0,
     progress: bool = True,
+    temperature: float = 1.0,
 ) -> list[dict[str, Any]]:
     """`metrics_table` of `predict`; `dimensions` defaults to those that the records rate."""
     if dimensions is None:
@@ -143,7 +147,7 @@ def evaluate(
         dimensions = [name for name in model.rubric.dimension_names if name in rated]
         if not dimensions:
             raise InputError(f"none of the {len(records)} records is rated; evaluation needs people's scores")
-    predictions = predict(model, records, dimensions, reasoning, traces, batch_size, seed, progress)
+    predictions = predict(model, records, dimensions, reasoning, traces, batch_size, seed, progress, temperature)
     return metrics_table(predictions, records)
 
 

@@ -156,9 +156,26 @@ def test_judge_repeats_itself_with_the_same_random_state(model, pictures):
     assert torch.equal(results[0].distribution.probs, results[1].distribution.probs)
 
 
-def test_judge_refuses_a_count_of_traces_below_one(model, pictures):
-    with pytest.raises(InputError, match="traces is 0"):
-        model.judge(pictures[:1], PROMPT, traces=0)
+def test_greedy_traces_do_not_depend_on_the_random_state(model, pictures):
+    texts = []
+    for seed in (5, 6):
+        torch.manual_seed(seed)
+        texts.append(model.judge(pictures[:2], PROMPT, temperature=0)[0].traces)
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"traces": 0}, "traces is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+    ],
+)
+def test_judge_refuses_what_cannot_be_sampled(model, pictures, options, message):
+    with pytest.raises(InputError, match=message):
+        model.judge(pictures[:1], PROMPT, **options)
 
 
 def test_scoring_never_runs_the_whole_head(family_model, pictures):

@@ -142,6 +142,8 @@ class RewardModel(nn.Module):
         """
         prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
+        if not temperature >= 0:
+            raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
         if not images:
             raise InputError("no images were given; judge needs at least one")
         size, judgements = batch_size or 8, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import TrainerCallback
 
@@ -22,9 +23,11 @@ class DevCurve(TrainerCallback):
         reasoning: bool,
         every: int,
         seed: int,
+        temperature: float = 1.0,
     ) -> None:
         self.model, self.records, self.dimensions = model, records, tuple(dimensions)
-        self.reasoning, self.every, self.seed = reasoning, every, seed
+        self.every = every
+        self.how: dict[str, Any] = {"reasoning": reasoning, "seed": seed, "temperature": temperature}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         if state.global_step == 0:
@@ -35,9 +38,7 @@ class DevCurve(TrainerCallback):
             self._add_point(state)
 
     def _add_point(self, state) -> None:
-        predictions = predict(
-            self.model, self.records, self.dimensions, reasoning=self.reasoning, seed=self.seed, progress=False
-        )
+        predictions = predict(self.model, self.records, self.dimensions, progress=False, **self.how)
         pooled = next(row for row in metrics_table(predictions, self.records) if row["dimension"] == "all")
         point = {f"dev_{name}": pooled[name] for name in ("hpa", "margin_hpa", "plcc", "srcc")}
         state.log_history.append({"step": state.global_step, **point})

@@ -92,6 +92,7 @@ class Recipe:
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)
     seed: int = 0
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
+    eval_temperature: float = 1.0  # of the traces behind the dev curve; 0: greedy
     save_every: int = 50  # steps between checkpoints
     keep_checkpoints: int = 2
     report_to: list[str] = field(default_factory=list)  # trackers that transformers knows: tensorboard, wandb, ...
@@ -122,6 +123,8 @@ class Recipe:
                 f"recipe: save_every ({self.save_every}) must be a multiple of rollout.updates_per_rollout "
                 f"({self.rollout.updates_per_rollout}), so that no checkpoint falls inside a roll-out"
             )
+        if not self.eval_temperature >= 0:
+            raise InputError(f"recipe: eval_temperature is {self.eval_temperature}, expected 0 (greedy) or more")
         if not 0 <= self.data.word_dropout < 1:
             raise InputError(
                 f"recipe: data.word_dropout is {self.data.word_dropout}, expected a share from 0 to below 1"

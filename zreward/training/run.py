@@ -152,7 +152,7 @@ def _callbacks(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...
     check_disjoint(records, dev)
     rated = [name for name in (dimensions or model.rubric.dimension_names) if any(r.ratings(name) for r in dev)]
     reasoning = recipe.method not in DIRECT_METHODS
-    return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed)]
+    return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed, recipe.eval_temperature)]
 
 
 def versions() -> dict[str, str]:
