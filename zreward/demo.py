@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from zreward.data import Record, load_records
 from zreward.errors import InputError
@@ -49,6 +50,7 @@ def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, A
         paths = make_world(out / "data", seed)
     elif (made := json.loads(panel.read_text())["seed"]) != seed:
         raise InputError(f"{out} was made with seed {made}; go on with seed {made}, not with seed {seed}")
+    transformers_logging.disable_progress_bar()  # one for every small file would hide ours
     demo = _Demo(out, seed, paths)
     demo.train("sft", "large", "sft-large")
     teacher = demo.train("gdso", "large", "gdso-large")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from zreward.files import write_json_lines
 from zreward.models.checkpoint import save
@@ -65,6 +65,8 @@ class RewardTrainer(Trainer):
             train_dataset=dataset,
             callbacks=[_RunFiles(run), *callbacks],
         )
+        if self.pop_callback(ProgressCallback):
+            self.add_callback(_Progress())
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
         raise NotImplementedError
@@ -106,6 +108,20 @@ def _inner(state_dict: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
     if state_dict is None:
         return None
     return {name.removeprefix("model."): value for name, value in state_dict.items() if name.startswith("model.")}
+
+
+class _Progress(ProgressCallback):
+    """One bar with the newest figures behind it; the whole log is in metrics.jsonl."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[str, str] = {}
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if state.is_world_process_zero and self.training_bar is not None:
+            for entry in state.log_history[-2:]:  # a point of the dev curve stands before its step
+                self._shown |= {name: f"{entry[name]:.3f}" for name in ("loss", "reward", "dev_hpa") if name in entry}
+            self.training_bar.set_postfix(self._shown)
 
 
 class _RunFiles(TrainerCallback):
