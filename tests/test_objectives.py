@@ -9,9 +9,11 @@ from torch import Tensor
 from zreward.distribution import ScoreScale
 from zreward.objectives import (
     bradley_terry_loss,
+    bradley_terry_terms_detached,
     gdso_loss,
     group_advantages,
     grpo_loss,
+    opd_loss,
     pairwise_reward,
     pointwise_cross_entropy,
     pointwise_reward,
@@ -255,3 +257,74 @@ def test_risd_matches_torch_and_leaves_the_teacher_alone():
     expected = torch.nn.functional.kl_div(student.reshape(6, 9), teacher.reshape(6, 9), reduction="batchmean")
     close(loss, expected.detach(), 1e-12)
     assert torch.autograd.grad(loss, teacher, allow_unused=True)[0] is None
+
+
+# --- Bradley-Terry in place of the gap loss
+
+
+def test_detached_bradley_terry_has_the_gradient_of_all_cross_pairs():
+    mu_w, mu_l, target_w, target_l = random_pair(3)
+    target_w, target_l = torch.maximum(target_w, target_l) + 0.1, torch.minimum(target_w, target_l)
+    exact = bradley_terry_loss(mu_w[..., :, None], mu_l[..., None, :])
+    wanted = torch.autograd.grad(exact, (mu_w, mu_l))
+    terms = [
+        bradley_terry_terms_detached(mu_w, mu_l, target_w, target_l),
+        bradley_terry_terms_detached(mu_l, mu_w, target_l, target_w),
+    ]
+    loss = torch.stack(terms).mean()
+    close(loss, 2 * exact.detach())
+    for got, want in zip(torch.autograd.grad(loss, (mu_w, mu_l)), wanted, strict=True):
+        close(got, want)
+
+
+def test_bradley_terry_has_no_opinion_on_ties():
+    mu_w, mu_l, target, _ = random_pair(2)
+    close(bradley_terry_terms_detached(mu_w, mu_l, target, target), torch.zeros(2, 4))
+
+
+# --- OPD
+
+
+def test_opd_by_hand():
+    """Two sequences of two and one tokens: A = log pi_T - log pi, averaged over tokens, then over sequences."""
+    log_probs = T([[-1.0, -2.0], [-0.5, -9.0]], requires_grad=True)
+    teacher = T([[-0.5, -3.0], [-1.5, 7.0]])
+    mask = T([[1, 1], [1, 0]])
+    loss = opd_loss(log_probs, teacher, mask)
+    # A = [[.5, -1], [-1]];  -((.5 * -1 + -1 * -2) / 2 + (-1 * -.5) / 1) / 2 = -(.75 + .5) / 2
+    close(loss, -0.625)
+    loss.backward()
+    close(log_probs.grad, [[-0.5 / 4, 1 / 4], [1 / 2, 0]])
+
+
+def test_opd_advantage_is_that_of_the_policy_that_sampled():
+    log_probs = T([[-1.0, -2.0]], requires_grad=True)
+    old, teacher = T([[-2.0, -2.0]]), T([[-1.0, -2.0]])
+    loss = opd_loss(log_probs, teacher, torch.ones(1, 2), old)
+    close(loss, 0.5)  # A = [1, 0]; -(1 * -1) / 2
+    loss.backward()
+    close(log_probs.grad, [[-0.5, 0.0]])
+
+
+def test_opd_expects_the_gradient_of_the_reverse_kl():
+    """Over all tokens of a vocabulary of three, weighted by pi, the gradient is that of KL(pi || pi_T)."""
+    logits = T([0.3, -0.2, 0.9], dtype=torch.float64, requires_grad=True)
+    teacher = T([0.1, 0.6, 0.3], dtype=torch.float64).log()
+    log_pi = logits.log_softmax(-1)
+    reverse_kl = (log_pi.exp() * (log_pi - teacher)).sum()
+    (wanted,) = torch.autograd.grad(reverse_kl, logits)
+    got = torch.zeros(3, dtype=torch.float64)
+    for token in range(3):
+        log_pi = logits.log_softmax(-1)
+        loss = opd_loss(log_pi[token].view(1, 1), teacher[token].view(1, 1), torch.ones(1, 1))
+        got += log_pi[token].exp().detach() * torch.autograd.grad(loss, logits)[0]
+    close(got, wanted)
+
+
+def test_opd_ignores_what_lies_outside_the_mask_and_refuses_other_shapes():
+    log_probs = T([[-1.0, float("-inf")]], requires_grad=True)
+    loss = opd_loss(log_probs, T([[-2.0, float("nan")]]), T([[1, 0]]))
+    loss.backward()
+    assert torch.isfinite(log_probs.grad).all()
+    with pytest.raises(ValueError, match=r"teacher_log_probs.*\[1, 3\]"):
+        opd_loss(log_probs, torch.zeros(1, 3), torch.ones(1, 2))

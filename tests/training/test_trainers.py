@@ -136,3 +136,58 @@ def test_risd_learns_the_teachers_distributions(make_recipe, tiny_world, tmp_pat
     )
     train(recipe)
     assert losses(recipe)[-1] < 0.5 * losses(recipe)[0]
+
+
+@pytest.mark.parametrize("method", ["grpo", "gdso"])
+def test_parsed_rewards_come_from_written_scores_and_train_their_label(make_recipe, tmp_path, method):
+    parsed = make_recipe(method, out=str(tmp_path / "parsed"), rollout__reward_from="parsed", rollout__lambda_pw=0.0)
+    train(parsed)
+    train(make_recipe(method, out=str(tmp_path / "expected"), rollout__lambda_pw=0.0))
+    rows, expected = ([r for r in read_metrics(tmp_path / name) if "reward" in r] for name in ("parsed", "expected"))
+    # Scores written on a half-point grid, labels of one rater on the same grid: rewards are multiples of 1/8 over M.
+    count = 8 * 2 * 2 * parsed.rollout.group_size
+    assert all(abs(row["reward"] * count - round(row["reward"] * count)) < 1e-3 for row in rows)
+    assert [row["reward"] for row in rows] != [row["reward"] for row in expected]
+
+
+def test_opd_has_nothing_to_learn_from_itself(make_recipe, tiny_world):
+    recipe = make_recipe("opd", steps=2, rollout__teacher=str(tiny_world["base"]), optimizer__learning_rate=1e-9)
+    train(recipe)
+    for row in (row for row in read_metrics(recipe.out) if "reverse_kl" in row):
+        assert row["reverse_kl"] == pytest.approx(0, abs=1e-4)
+        assert row["grad_norm"] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_opd_approaches_its_teacher(make_recipe, tmp_path):
+    """The world's small base model, a few steps behind the large one: its reverse KL per token falls."""
+    from zreward.world.base_models import WEIGHTS
+
+    recipe = make_recipe(
+        "opd",
+        steps=40,
+        model__name=str(WEIGHTS / "small"),
+        rollout__teacher=str(WEIGHTS / "large"),
+        optimizer__batch_size=8,
+        optimizer__learning_rate=3e-4,
+    )
+    train(recipe)
+    gaps = [row["reverse_kl"] for row in read_metrics(recipe.out) if "reverse_kl" in row]
+    assert sum(gaps[-10:]) < 0.8 * sum(gaps[:10])
+
+
+def test_opd_refuses_a_teacher_that_reads_other_tokens(make_recipe, tmp_path, tiny_world):
+    from zreward.models.scratch import ScratchSpec, make_scratch
+
+    rubric = RewardModel.from_pretrained(tiny_world["base"]).rubric
+    stranger = make_scratch("qwen3_5", ScratchSpec(hidden_size=24, heads=2, layers=1), ["a teapot", "no teapot"], rubric)
+    stranger.save_pretrained(tmp_path / "stranger")
+    with pytest.raises(InputError, match="its tokenizer is not the student's"):
+        train(make_recipe("opd", rollout__teacher=str(tmp_path / "stranger")))
+
+
+def test_without_policy_weight_the_traces_get_no_gradient_of_the_reward(make_recipe):
+    recipe = make_recipe("gdso", rollout__policy_weight=0.0, rollout__preference_loss="bradley_terry")
+    train(recipe)
+    rows = [row for row in read_metrics(recipe.out) if "policy_loss" in row]
+    assert rows and all(row["policy_loss"] == 0 for row in rows)

@@ -36,6 +36,16 @@ class ModelInput:
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 
+    def rows(self, chosen: slice) -> ModelInput:
+        """A slice of rows; all images stay, rows point into them."""
+        return replace(
+            self,
+            input_ids=self.input_ids[chosen],
+            attention_mask=self.attention_mask[chosen],
+            row_image=self.row_image[chosen],
+            trace_mask=None if self.trace_mask is None else self.trace_mask[chosen],
+        )
+
 
 @dataclass(frozen=True)
 class BackboneOutput:

@@ -2,6 +2,7 @@
 
 from zreward.objectives.gdso import (
     bradley_terry_loss,
+    bradley_terry_terms_detached,
     gdso_loss,
     pairwise_reward,
     pointwise_cross_entropy,
@@ -11,14 +12,17 @@ from zreward.objectives.gdso import (
     score_gap_terms_detached,
 )
 from zreward.objectives.grpo import group_advantages, grpo_loss
+from zreward.objectives.opd import opd_loss
 from zreward.objectives.risd import risd_loss
 from zreward.objectives.sft import sft_loss
 
 __all__ = [
     "bradley_terry_loss",
+    "bradley_terry_terms_detached",
     "gdso_loss",
     "group_advantages",
     "grpo_loss",
+    "opd_loss",
     "pairwise_reward",
     "pointwise_cross_entropy",
     "pointwise_reward",

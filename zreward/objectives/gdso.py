@@ -11,6 +11,7 @@ Side j in {w, l} of a pair has G outputs with expected scores mu[j,i] and an ann
     (14)  L_GDSO = L_GRPO(r) + alpha_pt L_pt + alpha_pw L_pw,    r = lambda_pt r_pt + lambda_pw r_pw  (13)
 
 Where we depart from the paper:
+- (12), which the paper rejects for (11), is kept for the ablation;
 - (8) takes a target distribution (raters' histogram, or a score between two bins), of which one bin is the special case;
 - (11) also comes in a separable form with the partner detached, so that winner and loser need not share a micro-batch:
 
@@ -89,6 +90,17 @@ def bradley_terry_loss(mu_w: Tensor, mu_l: Tensor) -> Tensor:
     For all cross-side pairs of two groups pass mu_w[..., :, None] and mu_l[..., None, :].
     """
     return -F.logsigmoid(mu_w - mu_l).mean()
+
+
+def bradley_terry_terms_detached(mu: Tensor, mu_other: Tensor, target: Tensor, target_other: Tensor) -> Tensor:
+    """Eq. 12 over all G x G cross-side pairs, one term per sequence: [..., G] x2, [...] x2 -> [..., G].
+
+    In the separable form of the gap loss: partners carry no gradient, and the mean over the 2G sequences of both sides has
+    the gradient of `bradley_terry_loss` over all pairs. Sides with equal labels have no preference and a loss of zero.
+    """
+    sign = (_per_side(target, mu) - _per_side(target_other, mu)).sign().unsqueeze(-1)
+    margin = sign * (mu.unsqueeze(-1) - mu_other.detach().unsqueeze(-2))
+    return -2 * (sign.abs() * F.logsigmoid(margin)).mean(-1)
 
 
 def gdso_loss(

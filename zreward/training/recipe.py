@@ -14,7 +14,7 @@ import yaml
 from zreward.errors import InputError
 from zreward.models.scratch import ScratchSpec
 
-METHODS = ("sft", "risd", "grpo", "gdso")
+METHODS = ("sft", "risd", "grpo", "gdso", "opd")
 DIRECT_METHODS = ("sft", "risd")
 DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 
@@ -77,6 +77,10 @@ class RolloutRecipe:
     alpha_pt: float = 1.0  # weight of the pointwise loss (8) in (14); GRPO ignores it
     alpha_pw: float = 1.0  # weight of the gap loss (11) in (14); GRPO ignores it
     beta: float = 0.0  # KL to the model that training starts from
+    reward_from: str = "expectation"  # or parsed: the score that the policy wrote, a sampled label (ablation)
+    preference_loss: str = "score_gap"  # (11), or bradley_terry (12) in its place (ablation)
+    policy_weight: float = 1.0  # weight of the policy gradient in (14); 0: direct losses only (ablation)
+    teacher: str | None = None  # opd: the checkpoint whose log-probabilities the student follows
     clip: float = 0.2  # ratio clipping, from the second update on a roll-out
     divide_by_std: bool = True  # false: advantages are centred only (the gap loss narrows groups late in training)
     include_ties: bool = True  # pairs with equal scores train the gap loss with gap 0
@@ -84,7 +88,7 @@ class RolloutRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    method: str  # sft, risd, grpo or gdso
+    method: str  # sft, risd, grpo, gdso or opd
     out: str  # run directory: config, versions, metrics, checkpoints, final model
     data: DataRecipe
     model: ModelRecipe
@@ -114,7 +118,9 @@ class Recipe:
         for key, value in positive.items():
             if not value > 0:
                 raise InputError(f"recipe: {key} is {value}, expected more than 0")
-        if self.method not in DIRECT_METHODS and self.rollout.group_size < 2:
+        _one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
+        _one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
+        if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:
             raise InputError(
                 f"recipe: rollout.group_size is {self.rollout.group_size}; a group needs at least 2 traces"
             )
@@ -138,6 +144,8 @@ class Recipe:
             raise InputError(
                 "recipe: data.targets (a folder written by `zreward label`) goes with method risd, and only with it"
             )
+        if (self.method == "opd") != (self.rollout.teacher is not None):
+            raise InputError("recipe: rollout.teacher (a checkpoint) goes with method opd, and only with it")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

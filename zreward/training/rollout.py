@@ -1,14 +1,13 @@
-"""The roll-out trainer (GRPO, GDSO): sample traces, decode distributions, reward, update.
+"""The roll-out trainer (GRPO, GDSO, OPD): sample traces, decode distributions, reward, update.
 
-Shapes: B pairs, J = 2 sides (winner first), G traces per side, M = B * J * G sequences in that order, S bins, T tokens.
-The methods differ only in the objective they hand over. Direct losses and the policy gradient share one forward pass.
+Shapes: B items, J sides (2 of a pair, winner first; 1 for OPD), G traces per side, M = B * J * G sequences in that order,
+S bins, T tokens. The methods differ only in their objective. Direct losses and the policy gradient share one forward pass.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,132 +16,66 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from zreward.data import Pair, Record
-from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.data import Record
+from zreward.models.backbone import ModelInput
 from zreward.models.reward_model import RewardModel, Row
-from zreward.models.rollout import Trace
-from zreward.objectives import (
-    gdso_loss,
-    group_advantages,
-    grpo_loss,
-    pairwise_reward,
-    pointwise_cross_entropy,
-    pointwise_reward,
-    score_gap_terms_detached,
-)
+from zreward.objectives import group_advantages, pairwise_reward, pointwise_reward
 from zreward.training.recipe import RolloutRecipe
+from zreward.training.rollout_data import RepeatSampler, RolloutItem
+from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_tokens
 from zreward.training.trainer_base import RewardTrainer
 
 
-@dataclass(frozen=True)
-class PairItem:
-    """A same-prompt pair on one dimension, winner first, with annotated scores and target distributions."""
-
-    records: tuple[Record, Record]
-    dimension: str
-    scores: tuple[float, float]
-    targets: Tensor  # (2, S)
-
-
-def pair_items(records: list[Record], pairs: list[Pair], model: RewardModel, smoothing: float) -> list[PairItem]:
-    """Mined pairs (indices) as training instances."""
-    items = []
-    for pair in pairs:
-        sides = (records[pair.winner], records[pair.loser])
-        winner, loser = (side.score(pair.dimension) for side in sides)
-        targets = [side.target(pair.dimension, model.rubric.scale, smoothing) for side in sides]
-        assert winner is not None and loser is not None, "pairs are mined among rated records"
-        rated = torch.stack([target for target in targets if target is not None])
-        items.append(PairItem(sides, pair.dimension, (winner, loser), rated))
-    return items
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """M sequences of a roll-out (or a slice of them), with everything an objective needs."""
-
-    inputs: ModelInput
-    advantages: Tensor  # (M,)
-    score: Tensor  # (M,) the annotated score of each sequence's side
-    target: Tensor  # (M, S)
-    partner_mu: Tensor  # (M, G): the other side's expected scores, under the present weights
-    partner_score: Tensor  # (M,)
-    old_log_probs: Tensor | None = None  # (M, T), from the second update on
-    ref_log_probs: Tensor | None = None  # (M, T), when beta > 0
-
-
-Objective = Callable[[BackboneOutput, Tensor, Sequences, RolloutRecipe, Any], tuple[Tensor, dict[str, Tensor]]]
-
-
-def grpo_objective(output, mu, sequences, recipe, scale):
-    """Eq. 4: the policy gradient alone."""
-    loss = _policy_loss(output, sequences, recipe)
-    return loss, {"policy_loss": loss}
-
-
-def gdso_objective(output, mu, sequences, recipe, scale):
-    """Eq. 14, with the gap loss in its separable form: gradient of (11), twice its value."""
-    policy = _policy_loss(output, sequences, recipe)
-    pointwise = pointwise_cross_entropy(output.score_logits.log_softmax(-1), sequences.target)
-    gap = score_gap_terms_detached(
-        mu[:, None], sequences.partner_mu, sequences.score, sequences.partner_score, scale
-    ).mean()
-    parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2}
-    return gdso_loss(policy, pointwise, gap, recipe.alpha_pt, recipe.alpha_pw), parts
-
-
-OBJECTIVES: dict[str, Objective] = {"grpo": grpo_objective, "gdso": gdso_objective}
-
-
-def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRecipe) -> Tensor:
-    assert output.trace_log_probs is not None and sequences.inputs.trace_mask is not None, "roll-outs have traces"
-    return grpo_loss(
-        output.trace_log_probs,
-        sequences.advantages,
-        sequences.inputs.trace_mask,
-        sequences.old_log_probs,
-        sequences.ref_log_probs,
-        recipe.beta,
-        recipe.clip,
-    )
-
-
 class RolloutTrainer(RewardTrainer):
-    """Group-relative training on same-prompt pairs: Algorithm 1 with one outer iteration (the reference is the start)."""
+    """Training on the model's own traces: Algorithm 1 with one outer iteration (the reference is the start).
 
-    def __init__(self, reward_model: RewardModel, recipe, run: Path, items: list[PairItem], callbacks=()) -> None:
+    `teacher` is OPD's: it must read the same token ids as the student.
+    """
+
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        recipe,
+        run: Path,
+        items: list[RolloutItem],
+        callbacks=(),
+        teacher: RewardModel | None = None,
+    ) -> None:
         self.objective: Objective = OBJECTIVES[recipe.method]
         self.options: RolloutRecipe = recipe.rollout
         self.scale = reward_model.rubric.scale
+        self.teacher = teacher
+        self.samples_label = teacher is not None or self.options.reward_from == "parsed"
         self._kept: list[_Rollout] = []  # roll-outs of this optimizer step's micro-batches, while they are reused
         self._micro = 0
-        self._pairs = len(items)
+        self._items = len(items)
         self._reference: Any = None
         if self.options.beta > 0 and not hasattr(reward_model.backbone.model, "peft_config"):
             self._reference = copy.deepcopy(reward_model.backbone).eval().requires_grad_(False)
         super().__init__(reward_model, recipe, run, items, callbacks)
 
-    def collate(self, items: list[PairItem]) -> dict[str, Any]:
-        return {"pairs": items, "images": [self.reward_model.open(r.image) for item in items for r in item.records]}
+    def collate(self, items: list[RolloutItem]) -> dict[str, Any]:
+        return {"items": items, "images": [self.reward_model.open(r.image) for item in items for r in item.records]}
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         block = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return RepeatSampler(self._pairs, block, self.options.updates_per_rollout, self.args.seed)
+        return RepeatSampler(self._items, block, self.options.updates_per_rollout, self.args.seed)
 
     def training_step(self, model, inputs: dict[str, Any], num_items_in_batch=None) -> Tensor:
         rollout = self._rollout_for(inputs)
         model.train()
         total = torch.zeros((), device=self.args.device)
-        chunks = list(self._chunks(rollout))
-        for index, (rows, sequences) in enumerate(chunks):
-            hold = contextlib.nullcontext() if index == len(chunks) - 1 else self.accelerator.no_sync(model)
+        slices = self._slices(rollout)
+        if len(slices) > 1:  # several micro-batches need all sequences' scores before the first of them
+            rollout.sequences = self._supervise(rollout, self._decode(rollout)[0])
+        for index, rows in enumerate(slices):
+            hold = contextlib.nullcontext() if index == len(slices) - 1 else self.accelerator.no_sync(model)
             with hold:
-                output = model(sequences.inputs, self.options.temperature)
+                output = model(rollout.inputs.rows(rows), self.options.temperature)
+                if len(slices) == 1:  # one micro-batch decodes in its own training pass
+                    rollout.sequences = self._supervise(rollout, output.score_logits.detach())
                 mu = self._expected(output.score_logits)
-                if len(chunks) == 1:
-                    rollout = self._decoded(rollout, mu.detach(), output.trace_log_probs.detach())
-                    sequences = rollout.sequences
-                loss, parts = self.objective(output, mu, sequences, self.options, self.scale)
+                loss, parts = self.objective(output, mu, rollout.sequences.rows(rows), self.options, self.scale)
                 self.refuse_nan(loss)
                 share = (rows.stop - rows.start) / len(rollout.inputs)
                 self.accelerator.backward(loss * share / self.current_gradient_accumulation_steps)
@@ -151,7 +84,7 @@ class RolloutTrainer(RewardTrainer):
         self._log_rollout(rollout)
         return total / self.current_gradient_accumulation_steps
 
-    # Sampling and decoding.
+    # Sampling.
 
     def _rollout_for(self, batch: dict[str, Any]) -> _Rollout:
         """A fresh roll-out for this micro-batch, or the kept one when this optimizer step reuses it."""
@@ -167,65 +100,80 @@ class RolloutTrainer(RewardTrainer):
         return self._kept[place % accumulation]
 
     def _roll_out(self, batch: dict[str, Any]) -> _Rollout:
-        pairs, images, G = batch["pairs"], batch["images"], self.options.group_size
-        rows = [
-            Row(2 * b + j, pair.records[j].prompt, pair.dimension)
-            for b, pair in enumerate(pairs)
-            for j in range(2)
-            for _ in range(G)
-        ]
+        items, images, G = batch["items"], batch["images"], self.options.group_size
+        sides = [(record, item.dimension) for item in items for record in item.records]
+        rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
         was_training = self.reward_model.training
         self.reward_model.eval()
         traces = self.reward_model.reason(images, rows, self.options.temperature)
         self.reward_model.train(was_training)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
         inputs = self.reward_model.collate(images, rows).to(self.args.device)
-        score_BJ = torch.tensor([pair.scores for pair in pairs], device=self.args.device)
-        target_BJS = torch.stack([pair.targets for pair in pairs]).to(self.args.device)
-        return _Rollout(inputs, traces, score_BJ, target_BJS, G)
+        rollout = _Rollout(inputs, rows, [record for record, _ in sides], G)
+        if self.teacher is None:
+            rollout.score_BJ = torch.tensor([item.scores for item in items], device=self.args.device)
+            rollout.target_BJS = torch.stack([item.targets for item in items]).to(self.args.device)
+        return rollout
 
     @torch.no_grad()
     def _with_old(self, rollout: _Rollout) -> _Rollout:
         """Keep the sampling policy's log-probabilities: the ratio's denominator in later updates."""
-        return replace(rollout, old_log_probs=self._decode(rollout)[1])
+        rollout.old_log_probs = self._decode(rollout)[1]
+        return rollout
 
     @torch.no_grad()
     def _decode(self, rollout: _Rollout, module=None) -> tuple[Tensor, Tensor]:
-        """Expected scores (M,) and trace log-probabilities (M, T) under the present weights, in micro-batches."""
+        """Score logits (M, S) and the sampled tokens' log-probabilities (M, T) under the present weights (or `module`'s)."""
         network: Any = module or self.model
-        mus, log_probs = [], []
-        for rows in self._slices(rollout):
-            output = network(_rows(rollout.inputs, rows), self.options.temperature)
-            mus.append(self._expected(output.score_logits))
-            log_probs.append(output.trace_log_probs)
-        return torch.cat(mus), torch.cat(log_probs)
+        outputs = [network(rollout.inputs.rows(rows), self.options.temperature) for rows in self._slices(rollout)]
+        score_logits = torch.cat([output.score_logits for output in outputs])
+        self._sample_labels(rollout, score_logits)
+        log_probs = []
+        for rows, output in zip(self._slices(rollout), outputs, strict=True):
+            labels = None if rollout.labels is None else rollout.labels[rows]
+            log_probs.append(sampled_tokens(output, rollout.inputs.rows(rows), labels, self.options.temperature)[0])
+        return score_logits, torch.cat(log_probs)
 
-    def _decoded(self, rollout: _Rollout, mu_M: Tensor, log_probs: Tensor | None = None) -> _Rollout:
-        """Rewards, advantages and partners from the expected scores of all sequences (Eq. 3, 7, 10, 13)."""
-        mu_BJG = mu_M.view(*rollout.score_BJ.shape, rollout.group_size)
-        other_BJG, other_score_BJ = mu_BJG.flip(1), rollout.score_BJ.flip(1)
-        reward_BJG = self.options.lambda_pt * pointwise_reward(mu_BJG, rollout.score_BJ, self.scale)
+    def _sample_labels(self, rollout: _Rollout, score_logits_MS: Tensor) -> None:
+        """Let the policy write its score, once per roll-out, where the method wants a written score."""
+        if self.samples_label and rollout.labels is None:
+            probs = (score_logits_MS / self.options.temperature).softmax(-1)
+            rollout.labels = torch.multinomial(probs, 1).squeeze(1)
+
+    # What the objective compares the sequences with.
+
+    @torch.no_grad()
+    def _supervise(self, rollout: _Rollout, score_logits_MS: Tensor) -> Sequences:
+        self._sample_labels(rollout, score_logits_MS)
+        common = Sequences(rollout.inputs, rollout.labels, old_log_probs=rollout.old_log_probs)
+        if self.teacher is not None:
+            return replace(common, teacher_log_probs=self._teacher_log_probs(rollout))
+        return self._reward(rollout, score_logits_MS, common)
+
+    def _reward(self, rollout: _Rollout, score_logits_MS: Tensor, common: Sequences) -> Sequences:
+        """Rewards, advantages and partners from the scores of all sequences (Eq. 3, 7, 10, 13)."""
+        G, sides_BJ = rollout.group_size, rollout.score_BJ.shape
+        mu_BJG = self._expected(score_logits_MS).view(*sides_BJ, G)
+        said_BJG = mu_BJG  # what is rewarded: the expectation, or the score as written
+        if rollout.labels is not None:
+            said_BJG = self.scale.bins.to(mu_BJG)[rollout.labels].view(*sides_BJ, G)
+        other_score_BJ = rollout.score_BJ.flip(1)
+        reward_BJG = self.options.lambda_pt * pointwise_reward(said_BJG, rollout.score_BJ, self.scale)
         if self.recipe.method == "gdso":
-            pairwise = pairwise_reward(mu_BJG, other_BJG, rollout.score_BJ, other_score_BJ, self.scale)
+            pairwise = pairwise_reward(said_BJG, said_BJG.flip(1), rollout.score_BJ, other_score_BJ, self.scale)
             reward_BJG = reward_BJG + self.options.lambda_pw * pairwise
-        if rollout.advantages_BJG is not None:
-            advantages_BJG = rollout.advantages_BJG  # a reused roll-out keeps the advantages it was sampled with
-        else:
-            advantages_BJG = group_advantages(reward_BJG, divide_by_std=self.options.divide_by_std)
-        rollout.advantages_BJG = advantages_BJG
-        G = rollout.group_size
+        if rollout.advantages_BJG is None:  # a reused roll-out keeps the advantages it was sampled with
+            rollout.advantages_BJG = group_advantages(reward_BJG, divide_by_std=self.options.divide_by_std)
         rollout.reward_BJG, rollout.mu_BJG = reward_BJG, mu_BJG
-        rollout.sequences = Sequences(
-            rollout.inputs,
-            advantages_BJG.flatten(),
-            rollout.score_BJ.flatten().repeat_interleave(G),
-            rollout.target_BJS.flatten(0, 1).repeat_interleave(G, 0),
-            other_BJG.flatten(0, 1).repeat_interleave(G, 0),
-            other_score_BJ.flatten().repeat_interleave(G),
-            rollout.old_log_probs,
-            self._reference_log_probs(rollout),
+        return replace(
+            common,
+            advantages=rollout.advantages_BJG.flatten(),
+            score=rollout.score_BJ.flatten().repeat_interleave(G),
+            target=rollout.target_BJS.flatten(0, 1).repeat_interleave(G, 0),
+            partner_mu=mu_BJG.flip(1).flatten(0, 1).repeat_interleave(G, 0),
+            partner_score=other_score_BJ.flatten().repeat_interleave(G),
+            ref_log_probs=self._reference_log_probs(rollout),
         )
-        return rollout
 
     def _reference_log_probs(self, rollout: _Rollout) -> Tensor | None:
         if self.options.beta == 0:
@@ -238,15 +186,22 @@ class RolloutTrainer(RewardTrainer):
                     rollout.ref_log_probs = self._decode(rollout)[1]
         return rollout.ref_log_probs
 
-    def _chunks(self, rollout: _Rollout) -> Iterator[tuple[slice, Sequences]]:
-        """Micro-batches of sequences. One chunk decodes in its own training pass; several need the partners' mu first."""
-        slices = self._slices(rollout)
-        if len(slices) == 1:
-            yield slices[0], Sequences(rollout.inputs, *([torch.empty(0)] * 5))
-            return
-        sequences = self._decoded(rollout, self._decode(rollout)[0]).sequences
-        for rows in slices:
-            yield rows, _slice(sequences, rows)
+    def _teacher_log_probs(self, rollout: _Rollout) -> Tensor:
+        """The teacher's log-probabilities of the student's tokens, at the student's places (its images may be longer)."""
+        assert self.teacher is not None
+        if rollout.teacher_log_probs is None:
+            images = [self.teacher.open(record.image) for record in rollout.records]
+            inputs = self.teacher.collate(images, rollout.rows).to(self.args.device)
+            mask, found = rollout.inputs.trace_mask.bool(), []
+            for rows in self._slices(rollout):
+                part = inputs.rows(rows)
+                output = self.teacher.backbone(part, self.options.temperature)
+                log_probs, sampled = sampled_tokens(output, part, rollout.labels[rows], self.options.temperature)
+                of_trace = log_probs[:, :-1][sampled[:, :-1]]
+                trace = log_probs.new_zeros(mask[rows].shape).masked_scatter(mask[rows], of_trace)
+                found.append(torch.cat([trace, log_probs[:, -1:]], 1))
+            rollout.teacher_log_probs = torch.cat(found)
+        return rollout.teacher_log_probs
 
     def _slices(self, rollout: _Rollout) -> list[slice]:
         total = len(rollout.inputs)
@@ -257,12 +212,17 @@ class RolloutTrainer(RewardTrainer):
         return score_logits.softmax(-1) @ self.scale.bins.to(score_logits)
 
     def _log_rollout(self, rollout: _Rollout) -> None:
+        traces = [row.trace for row in rollout.rows]
+        self.record(
+            trace_tokens=sum(len(trace) for trace in traces) / len(traces),
+            truncated=sum(trace.truncated for trace in traces) / len(traces),
+        )
+        if rollout.reward_BJG is None:
+            return
         mu_BJG = rollout.mu_BJG
         self.record(
             reward=rollout.reward_BJG.mean(),
             group_spread=mu_BJG.std(-1).mean(),  # what dividing by the reward's deviation amplifies when it shrinks
-            trace_tokens=sum(len(trace) for trace in rollout.traces) / len(rollout.traces),
-            truncated=sum(trace.truncated for trace in rollout.traces) / len(rollout.traces),
             absolute_error=(mu_BJG - rollout.score_BJ[..., None]).abs().mean(),
         )
 
@@ -270,50 +230,16 @@ class RolloutTrainer(RewardTrainer):
 @dataclass
 class _Rollout:
     inputs: ModelInput
-    traces: list[Trace]
-    score_BJ: Tensor
-    target_BJS: Tensor
+    rows: list[Row]  # with their traces
+    records: list[Record]  # one per side
     group_size: int
+    score_BJ: Tensor = field(default_factory=lambda: torch.empty(0))  # empty when unrated
+    target_BJS: Tensor = field(default_factory=lambda: torch.empty(0))
+    labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
+    teacher_log_probs: Tensor | None = None
     advantages_BJG: Tensor | None = None
-    reward_BJG: Tensor = field(init=False)
+    reward_BJG: Tensor | None = None
     mu_BJG: Tensor = field(init=False)
     sequences: Sequences = field(init=False)
-
-
-class RepeatSampler(Sampler):
-    """Shuffled indices in blocks (one optimizer step's pairs); every block comes `repeats` times in a row."""
-
-    def __init__(self, size: int, block: int, repeats: int, seed: int) -> None:
-        self.size, self.block, self.repeats, self.seed, self.epoch = size, min(block, size), repeats, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = torch.randperm(self.size, generator=generator).tolist()
-        for start in range(0, self.size - self.block + 1, self.block):
-            for _ in range(self.repeats):
-                yield from order[start : start + self.block]
-
-    def __len__(self) -> int:
-        return self.size // self.block * self.block * self.repeats
-
-
-def _rows(inputs: ModelInput, rows: slice) -> ModelInput:
-    """A slice of rows; all images stay, rows point into them."""
-    trace = None if inputs.trace_mask is None else inputs.trace_mask[rows]
-    return replace(
-        inputs,
-        input_ids=inputs.input_ids[rows],
-        attention_mask=inputs.attention_mask[rows],
-        row_image=inputs.row_image[rows],
-        trace_mask=trace,
-    )
-
-
-def _slice(sequences: Sequences, rows: slice) -> Sequences:
-    parts = {k: v[rows] for k, v in vars(sequences).items() if isinstance(v, Tensor)}
-    return replace(sequences, inputs=_rows(sequences.inputs, rows), **parts)

@@ -17,13 +17,17 @@ from zreward.files import write_json, write_text
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
+from zreward.models.whitening import whiten_patches
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items
 from zreward.training.recipe import DIRECT_METHODS, Recipe, recipe_from_dict
-from zreward.training.rollout import RolloutTrainer, pair_items
+from zreward.training.rollout import RolloutTrainer
+from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
+
+WHITENING_PICTURES = 800  # enough for the covariance of a patch's values
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -57,6 +61,9 @@ def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTraine
         else:
             items = annotated_items(records, dimensions, model, data.smoothing)
         return DirectTrainer(model, recipe, run, items, callbacks)
+    if recipe.method == "opd":
+        teacher = load_teacher(recipe, model)
+        return RolloutTrainer(model, recipe, run, unrated_items(records, dimensions), callbacks, teacher)
     pairs = mine_pairs(records, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
     if not pairs:
         raise InputError(f"{data.train}: no prompt has two rated images, so there are no pairs for {recipe.method}")
@@ -88,6 +95,20 @@ def load_model(recipe: Recipe) -> RewardModel:
     return prepare(model, recipe)
 
 
+def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
+    """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
+    teacher = RewardModel.from_pretrained(str(recipe.rollout.teacher), dtype=recipe.model.dtype)
+    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise InputError(
+            f"{recipe.rollout.teacher}: its tokenizer is not the student's; OPD compares token by token. Use models of "
+            "one family, or risd, which compares scores only"
+        )
+    if teacher.rubric.fingerprint() != student.rubric.fingerprint():
+        raise InputError(f"{recipe.rollout.teacher}: the teacher's rubric is not the student's")
+    teacher.requires_grad_(False)
+    return teacher.to(student.device).eval()
+
+
 def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:
     wanted = recipe.model
     rubric = Rubric.from_yaml(wanted.rubric) if wanted.rubric else Rubric.default()
@@ -97,6 +118,10 @@ def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> Reward
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
     prompts = [record.prompt for record in records]
     model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
+    if wanted.scratch.whiten_patches:
+        every = max(1, len(records) // WHITENING_PICTURES)
+        pictures = [model.open(record.image) for record in records[::every]]
+        whiten_patches(model, pictures, wanted.scratch.whiten_patches)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -138,6 +163,8 @@ def _open_run(run: Path, recipe: Recipe, resume: bool) -> Path | None:
 def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tuple[str, ...]:
     asked = model.check_dimensions(recipe.data.dimensions)
     rated = tuple(name for name in asked if any(record.ratings(name) for record in records))
+    if recipe.method == "opd":
+        return asked
     if not rated and recipe.method != "risd":
         raise InputError(
             f"{recipe.data.train}: no record rates any of {list(asked)}; {recipe.method} needs annotations"

@@ -53,7 +53,7 @@ class PretrainConfig:
 
 CONFIGS = {
     "large": PretrainConfig("large", sight_steps=2000, steps=2400),
-    "small": PretrainConfig("small", sight_steps=2000, steps=2400, direct_share=0.5, halo=0.35),
+    "small": PretrainConfig("small", sight_steps=2500, steps=3000, direct_share=0.6, halo=0.35),
 }
 """How the shipped weights were made."""
 

@@ -1,0 +1,33 @@
+"""On-policy distillation: the student writes its own trace and score, the teacher says how likely each token was.
+
+    A_t = log pi_T(y_t | y_<t, .) - log pi_old(y_t | y_<t, .)                      y ~ pi_old, no gradient
+    L_OPD = -E[ (1 / T) sum_t A_t log pi(y_t | y_<t, .) ]
+
+pi_old is the policy that sampled. Its expectation is the gradient of the reverse KL per token, KL(pi || pi_T), for a fixed
+prefix. No departure: as in method.md, section 4, without ratio or clipping, so it is meant for one update per roll-out.
+
+Shapes: N sequences, T tokens (trace and score label).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log_probs: Tensor | None = None) -> Tensor:
+    """Policy gradient with the teacher's log-ratio as every token's advantage, [N, T] x3 -> ().
+
+    `mask` is true where the student sampled a token; values outside it are never read. `old_log_probs` [N, T] belong to the
+    policy that sampled; None means the present one. Teacher and old carry no gradient.
+    Raises ValueError when the shapes differ.
+    """
+    given = {"teacher_log_probs": teacher_log_probs, "mask": mask, "old_log_probs": old_log_probs}
+    wrong = {k: list(v.shape) for k, v in given.items() if v is not None and v.shape != log_probs.shape}
+    if log_probs.ndim != 2 or len(log_probs) == 0 or wrong:
+        raise ValueError(f"opd_loss: log_probs {list(log_probs.shape)} beside {wrong or 'the rest'}; expected [N, T] for all")
+    mask = mask.bool()
+    # Outside the mask log-probabilities may be -inf or padding noise: replaced before use, or their gradient is NaN.
+    log_probs, teacher = log_probs.masked_fill(~mask, 0.0), teacher_log_probs.masked_fill(~mask, 0.0)
+    old = log_probs if old_log_probs is None else old_log_probs.masked_fill(~mask, 0.0)
+    advantage = (teacher - old).detach()
+    return -((advantage * log_probs).sum(-1) / mask.sum(-1).clamp(min=1)).mean()

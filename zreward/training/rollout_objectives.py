@@ -1,0 +1,104 @@
+"""The objectives of the roll-out trainer. The methods differ only here.
+
+Shapes: M sequences, T tokens, G traces per side, S bins. Where the policy also samples the score's label (rewards parsed
+from text, OPD), that label is its last token and stands in a column of its own after the trace's T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.objectives import (
+    bradley_terry_terms_detached,
+    gdso_loss,
+    grpo_loss,
+    opd_loss,
+    pointwise_cross_entropy,
+    score_gap_terms_detached,
+)
+from zreward.training.recipe import RolloutRecipe
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """M sequences of a roll-out (or a slice of them), with everything an objective needs; what it does not need is None."""
+
+    inputs: ModelInput
+    labels: Tensor | None = None  # (M,): the score bin that was sampled, when one was
+    advantages: Tensor | None = None  # (M,)
+    score: Tensor | None = None  # (M,): the annotated score of each sequence's side
+    target: Tensor | None = None  # (M, S)
+    partner_mu: Tensor | None = None  # (M, G): the other side's expected scores, under the present weights
+    partner_score: Tensor | None = None  # (M,)
+    old_log_probs: Tensor | None = None  # (M, T), from the second update on
+    ref_log_probs: Tensor | None = None  # (M, T), when beta > 0
+    teacher_log_probs: Tensor | None = None  # (M, T), for OPD
+
+    def rows(self, chosen: slice) -> Sequences:
+        parts = {key: value[chosen] for key, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, inputs=self.inputs.rows(chosen), **parts)
+
+
+Objective = Callable[[BackboneOutput, Tensor, Sequences, RolloutRecipe, Any], tuple[Tensor, dict[str, Tensor]]]
+
+
+def grpo_objective(output, mu, sequences, recipe, scale):
+    """Eq. 4: the policy gradient alone."""
+    loss = _policy_loss(output, sequences, recipe)
+    return loss, {"policy_loss": loss}
+
+
+def gdso_objective(output, mu, sequences, recipe, scale):
+    """Eq. 14, with the gap loss in its separable form: gradient of (11), twice its value."""
+    pointwise = pointwise_cross_entropy(output.score_logits.log_softmax(-1), sequences.target)
+    sides = (mu[:, None], sequences.partner_mu, sequences.score, sequences.partner_score)
+    if recipe.preference_loss == "bradley_terry":
+        gap = bradley_terry_terms_detached(*sides).mean()
+    else:
+        gap = score_gap_terms_detached(*sides, scale).mean()
+    policy = recipe.policy_weight * _policy_loss(output, sequences, recipe)
+    parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2}
+    return gdso_loss(policy, pointwise, gap, recipe.alpha_pt, recipe.alpha_pw), parts
+
+
+def opd_objective(output, mu, sequences, recipe, scale):
+    """On-policy distillation: the teacher's log-ratio is every sampled token's advantage."""
+    log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, recipe.temperature)
+    loss = opd_loss(log_probs, sequences.teacher_log_probs, mask, sequences.old_log_probs)
+    gap = ((log_probs.detach() - sequences.teacher_log_probs) * mask).sum(-1) / mask.sum(-1)
+    return loss, {"policy_loss": loss, "reverse_kl": gap.mean()}
+
+
+OBJECTIVES: dict[str, Objective] = {"grpo": grpo_objective, "gdso": gdso_objective, "opd": opd_objective}
+
+
+def sampled_tokens(
+    output: BackboneOutput, inputs: ModelInput, labels: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (M, T) of the tokens that the policy sampled, and their mask; with a last column for `labels`."""
+    log_probs, mask = output.trace_log_probs, inputs.trace_mask
+    assert log_probs is not None and mask is not None, "roll-outs have traces"
+    mask = mask.bool()
+    if labels is None:
+        return log_probs, mask
+    label = (output.score_logits / temperature).log_softmax(-1).gather(1, labels[:, None])
+    return torch.cat([log_probs, label], 1), torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+
+
+def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRecipe) -> Tensor:
+    log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, recipe.temperature)
+    return grpo_loss(
+        log_probs,
+        sequences.advantages,
+        mask,
+        sequences.old_log_probs,
+        sequences.ref_log_probs,
+        recipe.beta,
+        recipe.clip,
+    )
