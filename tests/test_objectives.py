@@ -17,6 +17,7 @@ from zreward.objectives import (
     pairwise_reward,
     pointwise_cross_entropy,
     pointwise_reward,
+    rewarddance_loss,
     risd_loss,
     score_gap_loss,
     score_gap_loss_detached,
@@ -328,3 +329,15 @@ def test_opd_ignores_what_lies_outside_the_mask_and_refuses_other_shapes():
     assert torch.isfinite(log_probs.grad).all()
     with pytest.raises(ValueError, match=r"teacher_log_probs.*\[1, 3\]"):
         opd_loss(log_probs, torch.zeros(1, 3), torch.ones(1, 2))
+
+
+# --- RewardDance
+
+
+def test_rewarddance_by_hand():
+    """Score cross-entropy -log .5, and chains of two and one tokens: -(-1 - 3) / 2 = 2 and 4, mean 3, weight 1/2."""
+    log_probs = T([[0.5, 0.5], [0.5, 0.5]]).log()
+    target = T([[1.0, 0.0], [0.0, 1.0]])
+    chains, mask = T([[-1.0, -3.0], [-4.0, float("-inf")]]), T([[1, 1], [1, 0]])
+    close(rewarddance_loss(log_probs, target, chains, mask, weight=0.5), math.log(2) + 1.5)
+    close(rewarddance_loss(log_probs, target, chains, torch.zeros(2, 2)), math.log(2))

@@ -154,7 +154,11 @@ class _Demo:
                 f"Traces are sampled at temperature {TEMPERATURE:g} for labelling and evaluation, at 1 for training.",
                 "The teacher (large, gdso) reasons before it scores; the student (small, risd) answers in one token.",
             ],
-            meta={"command": f"zreward demo --out {self.out} --seed {self.seed}", "seed": self.seed, "duration": seconds}
+            meta={
+                "command": f"zreward demo --out {self.out} --seed {self.seed}",
+                "seed": self.seed,
+                "duration": seconds,
+            }
             | {"versions": versions()},
         )
 

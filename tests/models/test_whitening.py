@@ -8,7 +8,9 @@ from zreward.models.scratch import ScratchSpec, make_scratch
 from zreward.models.whitening import whiten_patches
 from zreward.rubric import Rubric
 
-SPEC = ScratchSpec(hidden_size=24, heads=2, layers=1, vision_hidden_size=24, vision_heads=2, vision_layers=1, patch_size=4)
+SPEC = ScratchSpec(
+    hidden_size=24, heads=2, layers=1, vision_hidden_size=24, vision_heads=2, vision_layers=1, patch_size=4
+)
 
 
 def smooth_pictures(count: int) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from zreward.data import load_records
 from zreward.models.reward_model import RewardModel
+from zreward.training.recipe import DataRecipe
 from zreward.training.run import read_metrics, train
 from zreward.training.targets import LabelOptions, distilled_items, label
 
@@ -90,6 +91,6 @@ def test_labelling_killed_and_restarted_neither_loses_nor_repeats(tiny_world, tm
     assert done.returncode == 0, done.stderr[-2000:]
     for file in sorted(straight.glob("targets-*.parquet")):
         assert file.read_bytes() == (out / file.name).read_bytes()
-    items = distilled_items(out, pool, None, teacher)
+    items = distilled_items(out, pool, DataRecipe(train=""), teacher)
     assert len(items) == len(pool) * len(teacher.rubric.dimensions)
     assert len({(id(item.record), item.dimension) for item in items}) == len(items)

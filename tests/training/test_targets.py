@@ -8,6 +8,7 @@ import pytest
 from zreward.data import load_records
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
+from zreward.training.recipe import DataRecipe
 from zreward.training.targets import LabelOptions, distilled_items, label
 
 
@@ -46,7 +47,7 @@ def test_other_records_are_refused(labelled, tiny_world):
     with pytest.raises(InputError, match="other records"):
         label(teacher, "base", pool[:-1], out, LabelOptions(traces=2, shard_size=5))
     with pytest.raises(InputError, match="other records"):
-        distilled_items(out, load_records(tiny_world["train"]), None, teacher)
+        distilled_items(out, load_records(tiny_world["train"]), DataRecipe(train=""), teacher)
 
 
 def test_an_unfinished_folder_is_refused(labelled, tmp_path):
@@ -57,13 +58,13 @@ def test_an_unfinished_folder_is_refused(labelled, tmp_path):
     (part / first.name).write_bytes(first.read_bytes())
     (part / "manifest.json").write_text((out / "manifest.json").read_text())
     with pytest.raises(InputError, match=f"5 of {len(pool)} records"):
-        distilled_items(part, pool, None, teacher)
+        distilled_items(part, pool, DataRecipe(train=""), teacher)
 
 
 def test_a_folder_without_manifest_is_refused(labelled, tmp_path):
     teacher, pool, _ = labelled
     with pytest.raises(InputError, match="no manifest.json"):
-        distilled_items(tmp_path, pool, None, teacher)
+        distilled_items(tmp_path, pool, DataRecipe(train=""), teacher)
 
 
 def test_the_manifest_names_the_teacher(labelled):

@@ -180,7 +180,9 @@ def test_opd_refuses_a_teacher_that_reads_other_tokens(make_recipe, tmp_path, ti
     from zreward.models.scratch import ScratchSpec, make_scratch
 
     rubric = RewardModel.from_pretrained(tiny_world["base"]).rubric
-    stranger = make_scratch("qwen3_5", ScratchSpec(hidden_size=24, heads=2, layers=1), ["a teapot", "no teapot"], rubric)
+    stranger = make_scratch(
+        "qwen3_5", ScratchSpec(hidden_size=24, heads=2, layers=1), ["a teapot", "no teapot"], rubric
+    )
     stranger.save_pretrained(tmp_path / "stranger")
     with pytest.raises(InputError, match="its tokenizer is not the student's"):
         train(make_recipe("opd", rollout__teacher=str(tmp_path / "stranger")))
@@ -191,3 +193,57 @@ def test_without_policy_weight_the_traces_get_no_gradient_of_the_reward(make_rec
     train(recipe)
     rows = [row for row in read_metrics(recipe.out) if "policy_loss" in row]
     assert rows and all(row["policy_loss"] == 0 for row in rows)
+
+
+@pytest.fixture
+def annotated_chains(tiny_world, tmp_path):
+    """Traces of the base model over the rated set: what RewardDance takes its post-hoc chains from."""
+    model = RewardModel.from_pretrained(tiny_world["base"])
+    return label(model, "base", load_records(tiny_world["train"]), tmp_path / "chains", LabelOptions(traces=3))
+
+
+def test_rewarddance_learns_scores_and_the_chains_behind_them(make_recipe, annotated_chains, tmp_path):
+    options = {"data__targets": str(annotated_chains), "optimizer__batch_size": 16}
+    recipe = make_recipe("rewarddance", steps=20, **options)
+    folder = train(recipe)
+    assert losses(recipe)[-1] < 0.9 * losses(recipe)[0]
+    silent = make_recipe("rewarddance", steps=20, out=str(tmp_path / "silent"), data__chain_weight=0.0, **options)
+    train(silent)
+    train(make_recipe("sft", steps=20, out=str(tmp_path / "sft"), optimizer__batch_size=16))
+    sft = losses(make_recipe("sft", out=str(tmp_path / "sft")))
+    assert losses(silent) == pytest.approx(sft, abs=1e-4)  # without its chains it is SFT
+    assert weights(folder).keys() == weights(tmp_path / "sft" / "model").keys()
+
+
+def test_a_chain_is_the_trace_that_explains_the_annotation_best(make_recipe, annotated_chains, tiny_world):
+    from zreward.training.recipe import DataRecipe
+    from zreward.training.targets import _read, explained_items
+
+    model, records = RewardModel.from_pretrained(tiny_world["base"]), load_records(tiny_world["train"])
+    items = explained_items(annotated_chains, records, DataRecipe(train=""), ["realism"], model)
+    rows = _read(annotated_chains, records, ["realism"], model)
+    assert len(items) == len(records)
+    for item, row in zip(items, rows, strict=True):
+        score, chain = item.explanation
+        assert score == int(item.target.argmax())
+        fits = [sum(p * t for p, t in zip(probs, item.target.tolist(), strict=True)) for probs in row["trace_probs"]]
+        assert chain == model.as_trace(row["traces"][max(range(3), key=lambda k: fits[k])])
+        assert model.trace_text(chain) == row["traces"][max(range(3), key=lambda k: fits[k])]
+
+
+def test_fewer_traces_and_one_hot_targets_come_from_the_same_labels(make_recipe, annotated_chains, tiny_world):
+    from zreward.training.recipe import DataRecipe
+    from zreward.training.targets import distilled_items
+
+    model, records = RewardModel.from_pretrained(tiny_world["base"]), load_records(tiny_world["train"])
+
+    def targets(**options):
+        data = DataRecipe(train="", targets=str(annotated_chains), **options)
+        return torch.stack([i.target for i in distilled_items(annotated_chains, records, data, model)])
+
+    assert torch.allclose(targets(), targets(target_traces=3))
+    assert not torch.allclose(targets(), targets(target_traces=1))
+    assert torch.equal(targets(one_hot_targets=True).argmax(1), targets().argmax(1))
+    assert set(targets(one_hot_targets=True).unique().tolist()) == {0.0, 1.0}
+    with pytest.raises(InputError, match="3 traces an item.*--traces 5"):
+        targets(target_traces=5)

@@ -27,7 +27,10 @@ class ModelInput:
     patches: Tensor  # the images' patches (sum of patches, C) or squares (P, 3, side, side), one after another
     grid: Tensor  # (P, 3): frames, patch rows, patch columns
     row_image: Tensor  # (N,)
-    trace_mask: Tensor | None = None  # (N, T), ones on sampled trace tokens
+    trace_mask: Tensor | None = None  # (N, T), ones on the tokens of a trace or explanation
+    score_at: Tensor | None = (
+        None  # (N,): where the label is predicted, when an explanation follows; default the last token
+    )
 
     def to(self, device: torch.device) -> ModelInput:
         moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
@@ -44,12 +47,13 @@ class ModelInput:
             attention_mask=self.attention_mask[chosen],
             row_image=self.row_image[chosen],
             trace_mask=None if self.trace_mask is None else self.trace_mask[chosen],
+            score_at=None if self.score_at is None else self.score_at[chosen],
         )
 
 
 @dataclass(frozen=True)
 class BackboneOutput:
-    score_logits: Tensor  # (N, S): restricted to the label tokens, at each row's last real token
+    score_logits: Tensor  # (N, S): restricted to the label tokens, at each row's score position
     trace_log_probs: Tensor | None = None  # (N, T): log-probability of every trace token, zero elsewhere
 
 
@@ -93,8 +97,10 @@ class Backbone(nn.Module):
         vision tokens excluded.
         """
         hidden_NTH = self.hidden_states(inputs)
-        last_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
-        score_logits = self._label_logits(hidden_NTH[torch.arange(len(inputs), device=last_N.device), last_N])
+        at_N = inputs.score_at
+        if at_N is None:
+            at_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
+        score_logits = self._label_logits(hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N])
         if inputs.trace_mask is None:
             return BackboneOutput(score_logits)
         mask_NT = inputs.trace_mask.bool()

@@ -25,12 +25,16 @@ from zreward.rubric import Dimension, Rubric
 
 @dataclass(frozen=True)
 class Row:
-    """One thing to score: which image (an index), for which prompt, on which dimension; with a trace or directly."""
+    """One thing to score: which image (an index), for which prompt, on which dimension; with a trace or directly.
+
+    `explanation` (training only, direct form) follows the score: a score bin's index and the reasons for it.
+    """
 
     image: int
     prompt: str
     dimension: str
     trace: Trace | None = None
+    explanation: tuple[int, Trace] | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,11 @@ class RewardModel(nn.Module):
         ids = trace.ids if trace.truncated else trace.ids[: -len(stop)]
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
+    def as_trace(self, text: str) -> Trace:
+        """A written trace as tokens, ended by the stop marker."""
+        ids = self.tokenizer(f" {text.strip()}", add_special_tokens=False)["input_ids"]
+        return Trace((*ids, *self.encoder.stop_ids), truncated=False)
+
     # What trainers build on: opening images, rows to tensors, sampling.
 
     def check_dimensions(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
@@ -212,9 +221,10 @@ class RewardModel(nn.Module):
     def collate(self, images: Sequence[Tensor], rows: Sequence[Row]) -> ModelInput:
         """Rows over opened images -> right-padded tensors, not yet on the model's device.
 
-        A row with a trace gets it, its stop marker and the answer prefix.
+        A row with a trace gets it, its stop marker and the answer prefix; a row with an explanation gets its score's
+        label and the explanation after the answer prefix.
         """
-        sequences, trace_spans = [], []
+        sequences, trace_spans, score_at = [], [], []
         parts = [self.layout.patchify(image) for image in images]
         grids = [grid for _, grid in parts]
         for row in rows:
@@ -223,17 +233,26 @@ class RewardModel(nn.Module):
             if row.trace is not None:
                 ids += list(row.trace.ids) + (self.encoder.stop_ids if row.trace.truncated else [])
                 ids += self.encoder.prefix_ids
+            score_at.append(len(ids) - 1)
+            text = row.trace
+            if row.explanation is not None:
+                score, text = row.explanation
+                ids += [int(self.encoder.label_ids[score]), *self.encoder.reasoning_ids]
+                start = len(ids)
+                ids += text.ids
             sequences.append(ids)
-            trace_spans.append((start, start + (len(row.trace) if row.trace else 0)))
+            trace_spans.append((start, start + (len(text) if text else 0)))
         ids_NT, mask_NT = pad(sequences, self._pad_id())
         trace_NT = None
-        if any(row.trace is not None for row in rows):
+        explained = any(row.explanation is not None for row in rows)
+        if explained or any(row.trace is not None for row in rows):
             trace_NT = torch.zeros_like(mask_NT)
             for n, (start, stop) in enumerate(trace_spans):
                 trace_NT[n, start:stop] = 1
         patches = torch.cat([patches for patches, _ in parts])
         index = torch.tensor([row.image for row in rows])
-        return ModelInput(ids_NT, mask_NT, patches, torch.tensor(grids), index, trace_NT)
+        at = torch.tensor(score_at) if explained else None
+        return ModelInput(ids_NT, mask_NT, patches, torch.tensor(grids), index, trace_NT, at)
 
     def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
         """Sample one trace for every row (any trace it has is ignored)."""

@@ -27,6 +27,7 @@ class ConversationEncoder:
         self.control_tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
         self.prefix_ids = self._ids(forms.answer_prefix)
         self.stop_ids = self._ids(forms.stop_marker)
+        self.reasoning_ids = self._ids(forms.reasoning_start)
         self.label_ids = torch.tensor([self._label_id(label) for label in rubric.labels])
         self.trace_ban = self._trace_ban()
 

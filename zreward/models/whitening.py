@@ -26,7 +26,9 @@ def whiten_patches(model: RewardModel, images: Sequence[Tensor], gain: float) ->
     """
     embedding = getattr(getattr(model.backbone.vision_tower, "patch_embed", None), "proj", None)
     if embedding is None:
-        raise InputError("whiten_patches: the vision tower has no patch_embed.proj; set model.scratch.whiten_patches to 0")
+        raise InputError(
+            "whiten_patches: the vision tower has no patch_embed.proj; set model.scratch.whiten_patches to 0"
+        )
     patches = torch.cat([model.layout.patchify(image)[0] for image in images]).to(embedding.weight)
     mean = patches.mean(0)
     variances, components = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))

@@ -13,6 +13,7 @@ from zreward.objectives.gdso import (
 )
 from zreward.objectives.grpo import group_advantages, grpo_loss
 from zreward.objectives.opd import opd_loss
+from zreward.objectives.rewarddance import rewarddance_loss
 from zreward.objectives.risd import risd_loss
 from zreward.objectives.sft import sft_loss
 
@@ -26,6 +27,7 @@ __all__ = [
     "pairwise_reward",
     "pointwise_cross_entropy",
     "pointwise_reward",
+    "rewarddance_loss",
     "risd_loss",
     "score_gap_loss",
     "score_gap_loss_detached",

@@ -24,7 +24,9 @@ def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log
     given = {"teacher_log_probs": teacher_log_probs, "mask": mask, "old_log_probs": old_log_probs}
     wrong = {k: list(v.shape) for k, v in given.items() if v is not None and v.shape != log_probs.shape}
     if log_probs.ndim != 2 or len(log_probs) == 0 or wrong:
-        raise ValueError(f"opd_loss: log_probs {list(log_probs.shape)} beside {wrong or 'the rest'}; expected [N, T] for all")
+        raise ValueError(
+            f"opd_loss: log_probs {list(log_probs.shape)} beside {wrong or 'the rest'}; expected [N, T] for all"
+        )
     mask = mask.bool()
     # Outside the mask log-probabilities may be -inf or padding noise: replaced before use, or their gradient is NaN.
     log_probs, teacher = log_probs.masked_fill(~mask, 0.0), teacher_log_probs.masked_fill(~mask, 0.0)

@@ -1,4 +1,4 @@
-"""The direct trainer (SFT, RISD): one forward pass at the score position. The methods differ only in their targets."""
+"""The direct trainer (SFT, RewardDance, RISD): one forward pass at the score position. The methods differ in their targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, stack
 
 from zreward.data import Record
 from zreward.models.reward_model import RewardModel, Row
-from zreward.objectives import risd_loss, sft_loss
+from zreward.models.rollout import Trace
+from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
 from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.recipe import Recipe
 from zreward.training.trainer_base import RewardTrainer
@@ -19,7 +20,7 @@ from zreward.training.trainer_base import RewardTrainer
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES: dict[str, Loss] = {"sft": sft_loss, "risd": risd_loss}
-"""Objective by method, (log_probs (N, S), target_probs (N, S)) -> ()."""
+"""Objective by method, (log_probs (N, S), target_probs (N, S)) -> (); RewardDance's also needs its chains."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class DirectItem:
     record: Record
     dimension: str
     target: Tensor
+    explanation: tuple[int, Trace] | None = None  # a post-hoc chain: the given score's bin and the reasons for it
 
 
 def annotated_items(
@@ -58,7 +60,6 @@ class DirectTrainer(RewardTrainer):
     def __init__(
         self, reward_model: RewardModel, recipe: Recipe, run: Path, items: list[DirectItem], callbacks=()
     ) -> None:
-        self.objective: Loss = LOSSES[recipe.method]
         self._opened: dict[int, Tensor] = {}
         dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
         super().__init__(reward_model, recipe, run, dataset, callbacks)
@@ -67,15 +68,24 @@ class DirectTrainer(RewardTrainer):
         """Groups of items, one picture each -> pictures, rows and targets (N, S)."""
         return {
             "images": [self._open(group[0].record) for group in items],
-            "rows": [Row(i, item.record.prompt, item.dimension) for i, group in enumerate(items) for item in group],
+            "rows": [
+                Row(i, item.record.prompt, item.dimension, explanation=item.explanation)
+                for i, group in enumerate(items)
+                for item in group
+            ],
             "target": stack([item.target for group in items for item in group]),
         }
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
         batch = self.reward_model.collate(images, rows).to(self.args.device)
-        log_probs_NS = model(batch).score_logits.log_softmax(-1)
-        loss = self.objective(log_probs_NS, inputs["target"])
+        output = model(batch)
+        log_probs_NS = output.score_logits.log_softmax(-1)
+        if self.recipe.method == "rewarddance":
+            chains = (output.trace_log_probs, batch.trace_mask, self.recipe.data.chain_weight)
+            loss = rewarddance_loss(log_probs_NS, inputs["target"], *chains)
+        else:
+            loss = LOSSES[self.recipe.method](log_probs_NS, inputs["target"])
         self.refuse_nan(loss)
         return (loss, log_probs_NS) if return_outputs else loss
 

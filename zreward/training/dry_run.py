@@ -42,14 +42,19 @@ def dry_run(recipe: Recipe) -> str:
         base = make_base("small", family, recipe.seed)
         base.max_trace_tokens = TRACE_TOKENS
         targets = None
-        if recipe.method == "risd":
+        if recipe.method in ("risd", "rewarddance"):
             targets = str(label(base, "dry run", records, Path(folder) / "targets", LabelOptions()))
+        teacher = None
+        if recipe.method == "opd":
+            teacher = str(Path(folder) / "teacher")
+            base.save_pretrained(teacher)
         small = replace(
             recipe,
             out=str(Path(folder) / "run"),
             data=replace(recipe.data, train=str(data), train_split=None, dev=None, dimensions=None, targets=targets),
             optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
             model=replace(recipe.model, dtype="float32", quantization=None),
+            rollout=replace(recipe.rollout, teacher=teacher),
             save_every=recipe.rollout.updates_per_rollout,
             report_to=[],
             trainer={},

@@ -14,8 +14,8 @@ import yaml
 from zreward.errors import InputError
 from zreward.models.scratch import ScratchSpec
 
-METHODS = ("sft", "risd", "grpo", "gdso", "opd")
-DIRECT_METHODS = ("sft", "risd")
+METHODS = ("sft", "rewarddance", "risd", "grpo", "gdso", "opd")
+DIRECT_METHODS = ("sft", "rewarddance", "risd")
 DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 
 
@@ -27,7 +27,10 @@ class DataRecipe:
     dev_split: str | None = None
     dev_records: int = 200  # at most this many dev records, the first ones (whole prompts)
     dimensions: list[str] | None = None  # default: every dimension that the records rate
-    targets: str | None = None  # risd: the folder that `zreward label` wrote for `train`
+    targets: str | None = None  # risd, rewarddance: the folder that `zreward label` wrote for `train`
+    target_traces: int | None = None  # risd: average only the first K traces of each target
+    one_hot_targets: bool = False  # risd: the target's most likely bin in place of its distribution (ablation)
+    chain_weight: float = 1.0  # rewarddance: weight of the post-hoc chain beside the score
     smoothing: float = 0.0  # ordinal smoothing of the raters' histograms, standard deviation in points
     skip_bad: bool = False  # go on past bad lines, writing them to a file
     # Direct methods only:
@@ -88,7 +91,7 @@ class RolloutRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    method: str  # sft, risd, grpo, gdso or opd
+    method: str  # sft, rewarddance, risd, grpo, gdso or opd
     out: str  # run directory: config, versions, metrics, checkpoints, final model
     data: DataRecipe
     model: ModelRecipe
@@ -140,10 +143,13 @@ class Recipe:
             raise InputError(
                 f"recipe: data.{direct_only[0]} goes with methods {list(DIRECT_METHODS)}, not {self.method}"
             )
-        if (self.method == "risd") != (self.data.targets is not None):
+        if (self.method in ("risd", "rewarddance")) != (self.data.targets is not None):
             raise InputError(
-                "recipe: data.targets (a folder written by `zreward label`) goes with method risd, and only with it"
+                "recipe: data.targets (a folder written by `zreward label`) goes with methods risd and rewarddance, "
+                f"and only with them; the method is {self.method}"
             )
+        if self.data.target_traces is not None and not self.data.target_traces > 0:
+            raise InputError(f"recipe: data.target_traces is {self.data.target_traces}, expected 1 or more")
         if (self.method == "opd") != (self.rollout.teacher is not None):
             raise InputError("recipe: rollout.teacher (a checkpoint) goes with method opd, and only with it")
 

@@ -24,7 +24,7 @@ from zreward.training.direct import DirectTrainer, annotated_items
 from zreward.training.recipe import DIRECT_METHODS, Recipe, recipe_from_dict
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
-from zreward.training.targets import distilled_items
+from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
 
 WHITENING_PICTURES = 800  # enough for the covariance of a patch's values
@@ -57,7 +57,9 @@ def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTraine
     callbacks = _callbacks(recipe, records, dimensions, model)
     if recipe.method in DIRECT_METHODS:
         if recipe.method == "risd":
-            items = distilled_items(Path(str(data.targets)), records, data.dimensions, model)
+            items = distilled_items(Path(str(data.targets)), records, data, model)
+        elif recipe.method == "rewarddance":
+            items = explained_items(Path(str(data.targets)), records, data, dimensions, model)
         else:
             items = annotated_items(records, dimensions, model, data.smoothing)
         return DirectTrainer(model, recipe, run, items, callbacks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +22,8 @@ from zreward.data.files import atomic_path
 from zreward.errors import InputError, check_counts
 from zreward.files import write_json
 from zreward.models.reward_model import Judgement, RewardModel
-from zreward.training.direct import DirectItem
+from zreward.training.direct import DirectItem, annotated_items
+from zreward.training.recipe import DataRecipe
 
 MANIFEST = "manifest.json"
 
@@ -98,6 +99,7 @@ def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> l
             "dimension": name,
             "probs": distribution.probs[0, d].tolist(),
             "mean": distribution.mean[0, d].item(),
+            "trace_probs": judgement.trace_distribution[:, d].tolist() if reasoned else [],
             "traces": judgement.traces[name] if reasoned else [],
             "tokens": judgement.tokens[:, d].float().mean().item() if reasoned else 0.0,
             "truncated": judgement.truncated[:, d].float().mean().item() if reasoned else 0.0,
@@ -106,13 +108,53 @@ def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> l
     ]
 
 
-def distilled_items(
-    folder: Path, records: Sequence[Record], dimensions: Sequence[str] | None, model: RewardModel
-) -> list[DirectItem]:
-    """RISD's items: every labelled (record, dimension) with the teacher's distribution.
+def distilled_items(folder: Path, records: Sequence[Record], data: DataRecipe, model: RewardModel) -> list[DirectItem]:
+    """RISD's items: every labelled (record, dimension) with the teacher's distribution, as `data` wants it.
 
-    Raises InputError when the folder is incomplete, or belongs to other records or another rubric.
+    Raises InputError when the folder is incomplete, or belongs to other records or another rubric, or holds fewer traces.
     """
+    items = []
+    for row in _read(folder, records, data.dimensions, model):
+        probs = torch.tensor(row["probs"])
+        if data.target_traces is not None:
+            if len(row["trace_probs"]) < data.target_traces:
+                raise InputError(
+                    f"{folder}: made with {len(row['trace_probs'])} traces an item, data.target_traces is "
+                    f"{data.target_traces}; label with `--traces {data.target_traces}`"
+                )
+            probs = torch.tensor(row["trace_probs"][: data.target_traces]).mean(0)
+        if data.one_hot_targets:
+            probs = torch.nn.functional.one_hot(probs.argmax(), len(probs)).float()
+        items.append(DirectItem(records[row["record"]], row["dimension"], probs))
+    return items
+
+
+def explained_items(
+    folder: Path, records: Sequence[Record], data: DataRecipe, dimensions: Sequence[str], model: RewardModel
+) -> list[DirectItem]:
+    """RewardDance's items: annotations with a post-hoc chain each, written by the model that made the targets.
+
+    Of an item's traces the one is taken whose own distribution gives the annotation most weight: the chain that best
+    explains the given score. Raises InputError like `distilled_items`, and for targets made without reasoning.
+    """
+    scale, chains = model.rubric.scale, {}
+    for row in _read(folder, records, list(dimensions), model):
+        target = records[row["record"]].target(row["dimension"], scale, data.smoothing)
+        if target is None:
+            continue
+        if not row["traces"]:
+            raise InputError(f"{folder}: holds no traces; label without `--direct`")
+        best = int((torch.tensor(row["trace_probs"]) @ target).argmax())
+        chains[row["record"], row["dimension"]] = (int(target.argmax()), model.as_trace(row["traces"][best]))
+    index = {id(record): number for number, record in enumerate(records)}
+    return [
+        replace(item, explanation=chains[index[id(item.record)], item.dimension])
+        for item in annotated_items(records, dimensions, model, data.smoothing)
+    ]
+
+
+def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | None, model: RewardModel) -> list[dict]:
+    """The rows of all shards for these dimensions, after checks."""
     file = folder / MANIFEST
     if not file.exists():
         raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
@@ -130,11 +172,7 @@ def distilled_items(
             f"{folder}: {len(seen)} of {len(records)} records are labelled; run `zreward label` to the end"
         )
     wanted = set(dimensions or manifest["options"]["dimensions"])
-    return [
-        DirectItem(records[row["record"]], row["dimension"], torch.tensor(row["probs"]))
-        for row in rows
-        if row["dimension"] in wanted
-    ]
+    return [row for row in rows if row["dimension"] in wanted]
 
 
 def _check_manifest(out: Path, manifest: dict) -> None:

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel, Row
-from zreward.models.rollout import Trace
 from zreward.objectives import pointwise_cross_entropy
 from zreward.world.base_models import make_base
 from zreward.world.explain import explain
@@ -120,8 +119,7 @@ def _rows(
         for name in names:
             trace = None
             if rng.random() >= config.direct_share:
-                ids = model.tokenizer(" " + explain(scene, name), add_special_tokens=False)["input_ids"]
-                trace = Trace((*ids, *model.encoder.stop_ids), truncated=False)
+                trace = model.as_trace(explain(scene, name))
             rows.append(Row(index, scene.prompt.text, name, trace))
             targets.append(_spread(opinion(scene, name, config, trace is None), config.opinion_spread, model))
     return rows, torch.stack(targets)

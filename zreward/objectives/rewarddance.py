@@ -1,0 +1,28 @@
+"""RewardDance's style of supervision: the annotated score first, then the reasons for it (the paper's baseline).
+
+    L = L_SFT(score) + w (1 / N) sum_n (1 / T_n) sum_t -log pi(c_t | c_<t, score_n, p_n, I_n, d_n)
+
+c is a post-hoc chain: it follows the score, so that scoring needs no reasoning at test time; it may only shape the model.
+RewardDance (arXiv 2509.08826) itself scores by the probability of "yes" against a reference; Z-Reward's comparison takes its
+supervision with score tokens, and so does this loss. The weight w is ours: neither paper names one.
+
+Shapes: N sequences, S bins, T chain tokens.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from zreward.objectives.sft import sft_loss
+
+
+def rewarddance_loss(
+    log_probs: Tensor, target_probs: Tensor, chain_log_probs: Tensor, chain_mask: Tensor, weight: float = 1.0
+) -> Tensor:
+    """Score cross-entropy [N, S] x2 and the chains' mean token loss [N, T] x2 -> ().
+
+    `chain_mask` is true on chain tokens; values outside it are never read. A sequence without a chain counts with zero.
+    """
+    mask = chain_mask.bool()
+    tokens = chain_log_probs.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+    return sft_loss(log_probs, target_probs) - weight * tokens.mean()
