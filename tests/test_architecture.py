@@ -14,19 +14,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "zreward"
 PURE = {"distribution", "metrics", "objectives"}
 EDGE = {"training", "generation", "serving", "studio"}
-TOP = EDGE | {"evaluation", "report", "world", "demo", "cli"}
+TOP = EDGE | {"evaluation", "report", "world", "demo", "reproduce", "cli"}
 FORBIDDEN = {
     "rubric": TOP | {"models", "data"},
     "prompting": TOP | {"models", "data"},
     "data": TOP | {"models"},
     "models": TOP,
-    "evaluation": EDGE | {"world", "demo", "cli"},
-    "report": EDGE | {"models", "world", "demo", "cli"},
-    "world": EDGE | {"evaluation", "report", "demo", "cli"},
-    "training": (EDGE - {"training"}) | {"report", "demo", "cli"},
-    "generation": (EDGE - {"generation"}) | {"demo", "cli"},
-    "serving": (EDGE - {"serving"}) | {"demo", "cli"},
-    "studio": (EDGE - {"studio"}) | {"demo", "cli"},
+    "evaluation": EDGE | {"world", "demo", "reproduce", "cli"},
+    "report": EDGE | {"models", "world", "demo", "reproduce", "cli"},
+    "world": EDGE | {"evaluation", "report", "demo", "reproduce", "cli"},
+    "training": (EDGE - {"training"}) | {"report", "demo", "reproduce", "cli"},
+    "generation": (EDGE - {"generation"}) | {"demo", "reproduce", "cli"},
+    "serving": (EDGE - {"serving"}) | {"demo", "reproduce", "cli"},
+    "studio": (EDGE - {"studio"}) | {"demo", "reproduce", "cli"},
 }
 """Room -> rooms that it may not import, at the top of a file or inside a function."""
 

@@ -148,6 +148,34 @@ def demo(
     run_demo(out, seed, resume)
 
 
+@app.command()
+def reproduce(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value for every recipe, such as optimizer.steps=20.")
+    ] = None,
+    out: Out = Path("runs/reproduce"),
+    only: Annotated[
+        str, typer.Option(help="Parts, separated by commas: table2, table3, fig1, fig4, ablations.")
+    ] = "table2,table3,fig1,fig4",
+    seeds: Annotated[int, typer.Option(help="Training seeds per method.")] = 3,
+    world_seed: Annotated[int, typer.Option(help="Seed of prompts, scenes, raters and splits.")] = 0,
+    dimensions: Annotated[str, typer.Option(help="Names, separated by commas, or all.")] = "alignment",
+    jobs: Annotated[int, typer.Option(help="Tasks side by side, each with its share of the cores.")] = 2,
+) -> None:
+    """The paper's tables and curves on the built-in world; goes on where an earlier run in the folder stopped."""
+    from zreward.reproduce import Study
+    from zreward.reproduce import reproduce as run_study
+    from zreward.world.base_models import world_rubric
+
+    known = world_rubric().dimension_names
+    names = known if dimensions == "all" else _names(dimensions) or ()
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"dimensions {dimensions!r}: unknown {unknown}; expected some of {list(known)}, or all")
+    study = Study(out, seeds, world_seed, names, _names(only) or (), tuple(overrides or ()))
+    typer.echo(f"page: {run_study(study, jobs)}")
+
+
 @data_app.command("import")
 def import_data(
     kind: Annotated[str, typer.Argument(help="The data set's layout: agiqa3k.")],

@@ -7,7 +7,8 @@ import pytest
 from zreward.errors import InputError
 from zreward.training.recipe import load_recipe, recipe_from_dict
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("ablations/*.yaml")])
 MINIMAL = {"method": "sft", "out": "runs/x", "data": {"train": "a.jsonl"}, "model": {"name": "m"}}
 
 
@@ -62,3 +63,28 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1")
     with pytest.raises(InputError, match="not YAML"):
         load_recipe(tmp_path / "bad.yaml")
+
+
+def test_a_recipe_takes_over_its_base_and_changes_what_it_says(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "method: gdso\nout: a\ndata: {train: t}\nmodel: {name: m}\nrollout: {beta: 0.3, clip: 0.1}\n"
+    )
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "own.yaml").write_text("base: ../base.yaml\nout: b\nrollout: {beta: 0.0}\n")
+    recipe = load_recipe(tmp_path / "sub" / "own.yaml", ["rollout.group_size=8"])
+    assert (recipe.method, recipe.out, recipe.data.train) == ("gdso", "b", "t")
+    assert (recipe.rollout.beta, recipe.rollout.clip, recipe.rollout.group_size) == (0.0, 0.1, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: own.yaml\n", "leads back to itself"),
+        ("base: 3\n", "path of another recipe"),
+        ("base: no.yaml\n", "no.yaml: No such"),
+    ],
+)
+def test_a_bad_base_is_refused(tmp_path, text, message):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_recipe(tmp_path / "own.yaml")

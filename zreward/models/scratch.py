@@ -72,12 +72,11 @@ class ScratchSpec:
     merge_size: int = 2  # patches a side that become one image token
     positions: int = 144  # learned patch positions, a square number; other image sizes are interpolated
     initializer_range: float | None = None  # standard deviation of the first weights; default: the architecture's
-    whiten_patches: float = 0.0  # first patch embedding: whitening filters of the training pictures, with this gain
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if value is not None and not value >= (0 if item.name in ("linear_layers", "whiten_patches") else 1e-9):
+            if value is not None and not value >= (0 if item.name == "linear_layers" else 1e-9):
                 raise InputError(f"scratch: {item.name} is {value}, expected more than 0")
         for width, heads in ((self.hidden_size, self.heads), (self.vision_hidden_size, self.vision_heads)):
             if width % (4 * heads):
@@ -172,9 +171,7 @@ def build_model(family: str, spec: ScratchSpec, tokenizer: Any) -> torch.nn.Modu
         "out_hidden_size": spec.hidden_size,
     }
     if spec.initializer_range is not None:
-        text["initializer_range"] = spec.initializer_range
-        if not spec.whiten_patches:
-            vision["initializer_range"] = spec.initializer_range
+        text["initializer_range"] = vision["initializer_range"] = spec.initializer_range
     rope = {
         "rope_type": "default",
         "rope_theta": 10000.0,

@@ -1,4 +1,7 @@
-"""Recipes: one YAML file per experiment, read into dataclasses; every key is known or refused."""
+"""Recipes: one YAML file per experiment, read into dataclasses; every key is known or refused.
+
+`base: OTHER.yaml` (relative to the file) takes over another recipe and changes only what the file itself says.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 class DataRecipe:
     train: str  # records (JSONL or Parquet) to train on
     train_split: str | None = None  # only records of this split
+    train_records: int | None = None  # only this many records, the first ones
     dev: str | None = None  # records for the curve during training; never used for gradients
     dev_split: str | None = None
     dev_records: int = 200  # at most this many dev records, the first ones (whole prompts)
@@ -162,17 +166,39 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises InputError for unreadable files, unknown keys (naming the nearest known one) and values of the wrong type.
     """
+    raw = _read(Path(path), ())
+    for text in overrides:
+        _override(raw, text)
+    return recipe_from_dict(raw, str(path))
+
+
+def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
+    """The file's keys over those of its base."""
+    if path.resolve() in inside:
+        raise InputError(f"recipe {path}: its base leads back to itself")
     try:
-        raw = yaml.safe_load(Path(path).read_text())
+        raw = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"recipe {path}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(raw, dict):
         raise InputError(f"recipe {path}: expected keys and values, got {type(raw).__name__}")
-    for text in overrides:
-        _override(raw, text)
-    return recipe_from_dict(raw, str(path))
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise InputError(f"recipe {path}: base is {base!r}, expected the path of another recipe")
+    return _merge(_read(path.parent / base, (*inside, path.resolve())), raw)
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merge(under[key], over[key])
+        for key in over
+        if isinstance(under.get(key), dict) and isinstance(over[key], dict)
+    }
+    return under | over | both
 
 
 def recipe_from_dict(raw: dict[str, Any], where: str = "recipe") -> Recipe:

@@ -17,7 +17,6 @@ from zreward.files import write_json, write_text
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
-from zreward.models.whitening import whiten_patches
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items
@@ -26,8 +25,6 @@ from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
-
-WHITENING_PICTURES = 800  # enough for the covariance of a patch's values
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -53,7 +50,8 @@ def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTraine
     """The trainer for a recipe: data loaded and checked, nothing trained yet."""
     data = recipe.data
     records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
-    dimensions = _dimensions(recipe, records, model)
+    chosen = records[: data.train_records]
+    dimensions = _dimensions(recipe, chosen, model)
     callbacks = _callbacks(recipe, records, dimensions, model)
     if recipe.method in DIRECT_METHODS:
         if recipe.method == "risd":
@@ -61,15 +59,15 @@ def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTraine
         elif recipe.method == "rewarddance":
             items = explained_items(Path(str(data.targets)), records, data, dimensions, model)
         else:
-            items = annotated_items(records, dimensions, model, data.smoothing)
+            items = annotated_items(chosen, dimensions, model, data.smoothing)
         return DirectTrainer(model, recipe, run, items, callbacks)
     if recipe.method == "opd":
         teacher = load_teacher(recipe, model)
-        return RolloutTrainer(model, recipe, run, unrated_items(records, dimensions), callbacks, teacher)
-    pairs = mine_pairs(records, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
+        return RolloutTrainer(model, recipe, run, unrated_items(chosen, dimensions), callbacks, teacher)
+    pairs = mine_pairs(chosen, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
     if not pairs:
         raise InputError(f"{data.train}: no prompt has two rated images, so there are no pairs for {recipe.method}")
-    return RolloutTrainer(model, recipe, run, pair_items(records, pairs, model, data.smoothing), callbacks)
+    return RolloutTrainer(model, recipe, run, pair_items(chosen, pairs, model, data.smoothing), callbacks)
 
 
 def load_model(recipe: Recipe) -> RewardModel:
@@ -120,10 +118,6 @@ def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> Reward
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
     prompts = [record.prompt for record in records]
     model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
-    if wanted.scratch.whiten_patches:
-        every = max(1, len(records) // WHITENING_PICTURES)
-        pictures = [model.open(record.image) for record in records[::every]]
-        whiten_patches(model, pictures, wanted.scratch.whiten_patches)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

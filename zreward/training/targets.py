@@ -114,7 +114,10 @@ def distilled_items(folder: Path, records: Sequence[Record], data: DataRecipe, m
     Raises InputError when the folder is incomplete, or belongs to other records or another rubric, or holds fewer traces.
     """
     items = []
+    last = data.train_records or len(records)
     for row in _read(folder, records, data.dimensions, model):
+        if row["record"] >= last:
+            continue
         probs = torch.tensor(row["probs"])
         if data.target_traces is not None:
             if len(row["trace_probs"]) < data.target_traces:
@@ -138,6 +141,7 @@ def explained_items(
     explains the given score. Raises InputError like `distilled_items`, and for targets made without reasoning.
     """
     scale, chains = model.rubric.scale, {}
+    chosen = records[: data.train_records]
     for row in _read(folder, records, list(dimensions), model):
         target = records[row["record"]].target(row["dimension"], scale, data.smoothing)
         if target is None:
@@ -149,7 +153,7 @@ def explained_items(
     index = {id(record): number for number, record in enumerate(records)}
     return [
         replace(item, explanation=chains[index[id(item.record)], item.dimension])
-        for item in annotated_items(records, dimensions, model, data.smoothing)
+        for item in annotated_items(chosen, dimensions, model, data.smoothing)
     ]
 
 

@@ -24,6 +24,7 @@ from zreward.objectives import pointwise_cross_entropy
 from zreward.world.base_models import make_base
 from zreward.world.explain import explain
 from zreward.world.grammar import sample_prompt
+from zreward.world.impressions import ImpressionHeads
 from zreward.world.renderer import render
 from zreward.world.scenes import DIMENSIONS, Scene, sample_scene
 from zreward.world.sight import learn_to_see
@@ -44,6 +45,7 @@ class PretrainConfig:
     points_per_defect: float = 0.9  # the opinion: 5 minus this for every defect, whatever it is
     halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
+    impressions: float = 0.0  # weight of naming defects without words in direct rows (see `impressions`)
     seed: int = 0
 
     def with_seed(self, seed: int) -> PretrainConfig:
@@ -52,7 +54,7 @@ class PretrainConfig:
 
 CONFIGS = {
     "large": PretrainConfig("large", sight_steps=2000, steps=2400),
-    "small": PretrainConfig("small", sight_steps=2500, steps=3000, direct_share=0.6, halo=0.35),
+    "small": PretrainConfig("small", sight_steps=2000, steps=3500, direct_share=0.6, halo=0.5, impressions=2.0),
 }
 """How the shipped weights were made."""
 
@@ -66,7 +68,8 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     accuracy = learn_to_see(model, scenes, pixels, config.sight_steps, rng) if config.sight_steps else {}
     vision = list(model.backbone.base.model.visual.parameters())
     in_vision = {id(parameter) for parameter in vision}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision]
+    heads = ImpressionHeads(model.backbone.base.config.text_config.hidden_size)
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision] + [*heads.parameters()]
     groups: list[dict[str, Any]] = [
         {"params": rest},
         {"params": vision, "lr": config.learning_rate * config.vision_rate},
@@ -83,6 +86,11 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
         trace_loss = -_mean_trace_log_prob(output.trace_log_probs, rows)[has_trace].mean()
         score_loss = pointwise_cross_entropy(output.score_logits.log_softmax(-1), targets)
         loss = trace_loss + 0.25 * score_loss
+        if config.impressions:
+            direct = [n for n, row in enumerate(rows) if row.trace is None]
+            seen, names = [scenes[chosen[rows[n].image]] for n in direct], [rows[n].dimension for n in direct]
+            impression_loss = heads.loss(output.score_state[direct], seen, names)
+            loss = loss + config.impressions * impression_loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -90,6 +98,8 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
         schedule.step()
         if step % 20 == 0:
             log.append({"step": step, "trace_loss": trace_loss.item(), "score_loss": score_loss.item()})
+            if config.impressions:
+                log[-1]["impression_loss"] = impression_loss.item()
             progress.set_postfix({key: f"{value:.3f}" for key, value in log[-1].items() if key != "step"})
         if (step + 1) % 400 == 0 or step + 1 == config.steps:
             model.save_pretrained(out)

@@ -1,0 +1,79 @@
+"""`zreward reproduce` in miniature: what is planned, what is written, what a second run keeps."""
+
+import json
+import os
+
+import pytest
+
+from zreward.errors import InputError
+from zreward.reproduce import Study, reproduce
+from zreward.reproduce.plan import DEFAULT_PARTS, PARTS, tasks
+from zreward.world.dataset import WorldSize
+
+TINY = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(4, 3))
+SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "eval_every=1", "save_every=2")
+
+
+@pytest.mark.parametrize("parts", [DEFAULT_PARTS, PARTS, ("fig4",)])
+def test_every_task_comes_after_what_it_waits_for(tmp_path, parts):
+    planned = tasks(Study(tmp_path, seeds=2, parts=parts))
+    names = [task.name for task in planned]
+    assert len(set(names)) == len(names)
+    for number, task in enumerate(planned):
+        assert set(task.needs) <= set(names[:number])
+
+
+def test_the_student_waits_for_its_own_seeds_teacher(tmp_path):
+    planned = {task.name: task for task in tasks(Study(tmp_path, seeds=2))}
+    assert planned["train-small-risd-1"].needs == ("data", "label-pool-1")
+    assert planned["label-pool-1"].needs == ("train-large-gdso-1",)
+    assert "train-large-gdso-1" in planned["train-small-opd-1"].needs
+    assert "predict-large-zero-shot-1" not in planned  # it would say the same again
+
+
+def test_wrong_settings_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"unknown part \['table9'\]"):
+        Study(tmp_path, parts=("table9",))
+    with pytest.raises(InputError, match="seeds is 0"):
+        Study(tmp_path, seeds=0)
+    (tmp_path / "other").write_text("x")
+    with pytest.raises(InputError, match="holds no study"):
+        reproduce(Study(tmp_path))
+
+
+def miniature(out, **options) -> Study:
+    return Study(out, seeds=1, overrides=SHORT, size=TINY, **options)
+
+
+@pytest.mark.slow
+def test_a_miniature_writes_its_figure_and_keeps_what_is_done(tmp_path, capsys):
+    study = miniature(tmp_path / "study", parts=("fig4",))
+    page = reproduce(study, jobs=2)
+    assert "Figure 4" in page.read_text()
+    assert (study.out / "fig4.png").read_bytes().startswith(b"\x89PNG")
+    claims = {(row["first"], row["second"]) for row in json.loads((study.out / "claims.json").read_text())}
+    assert ("large-gdso", "large-gdso-parsed") in claims
+    assert "0 tasks" not in capsys.readouterr().out
+    before = {path: os.stat(path).st_mtime_ns for path in (study.out / "runs").rglob("*.safetensors")}
+    reproduce(study)
+    assert "0 tasks" in capsys.readouterr().out
+    assert before == {path: os.stat(path).st_mtime_ns for path in (study.out / "runs").rglob("*.safetensors")}
+    with pytest.raises(InputError, match="choose another --out"):
+        reproduce(miniature(study.out, world_seed=5))
+
+
+@pytest.mark.slow
+def test_every_method_runs_and_has_its_row(tmp_path):
+    study = miniature(tmp_path / "study", parts=PARTS)
+    reproduce(study, jobs=2)
+    rows = json.loads((study.out / "table2.json").read_text())
+    assert {(row["model"], row["method"]) for row in rows} >= {
+        *((size, name) for size in ("large", "small") for name in ("zero-shot", "sft", "rewarddance", "grpo", "gdso")),
+        ("large", "grpo-parsed"),
+        ("large", "gdso-parsed"),
+        ("small", "opd"),
+        ("small", "risd"),
+    }
+    assert all(row["seeds"] == 1 and row["spread"]["hpa"] == 0 for row in rows)
+    cheap = {row["method"]: row["output_tokens"] for row in json.loads((study.out / "table3.json").read_text())}
+    assert cheap["risd"] == 1 and cheap["opd"] > 1

@@ -1,0 +1,187 @@
+"""What there is to run: data, trainings, labellings and test-set predictions, each with what it waits for.
+
+A method is a shipped recipe on one of the two base models. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zreward.errors import InputError
+from zreward.world.dataset import WorldSize
+
+PARTS = ("table2", "table3", "fig1", "fig4", "ablations")
+DEFAULT_PARTS = ("table2", "table3", "fig1", "fig4")
+TEACHER, CHAINS = "large-gdso", "chains"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables: a recipe on a base model, and how it is asked on the test set."""
+
+    size: str  # large or small
+    name: str
+    recipe: str | None  # None: the base model as it is
+    reasoning: bool  # on the test set
+    minutes: float = 0.0  # of training on alignment alone, one core
+    targets: str | None = None  # label task whose targets it reads
+    parts: tuple[str, ...] = ("table2",)
+
+    @property
+    def key(self) -> str:
+        return f"{self.size}-{self.name}"
+
+
+T2, T3, F1, F4 = "table2", "table3", "fig1", "fig4"
+METHODS = (
+    Method("large", "zero-shot", None, False, parts=(T2, F1)),
+    Method("large", "zero-shot-reasoning", None, True),
+    Method("large", "sft", "world-sft", False, 1.5, parts=(T2, F1)),
+    Method("large", "rewarddance", "world-rewarddance", False, 2.0, CHAINS, (T2, F1)),
+    Method("large", "grpo", "world-grpo", True, 5.0, parts=(T2, F1, F4)),
+    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 5.0, parts=(T2, F4)),
+    Method("large", "gdso", "world-gdso", True, 6.0, parts=(T2, T3, F1, F4)),
+    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 6.0, parts=(T2, F4)),
+    Method("small", "zero-shot", None, False),
+    Method("small", "zero-shot-reasoning", None, True),
+    Method("small", "sft", "world-sft", False, 1.0, parts=(T2, T3)),
+    Method("small", "rewarddance", "world-rewarddance", False, 1.5, CHAINS),
+    Method("small", "grpo", "world-grpo", True, 3.0),
+    Method("small", "gdso", "world-gdso", True, 4.0, parts=(T2, T3)),
+    Method("small", "opd", "world-opd", True, 6.0, parts=(T2, T3)),
+    Method("small", "risd", "world-risd", False, 3.0, "pool", (T2, T3)),
+)
+_ABLATION = ("ablations",)
+ABLATIONS = (
+    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 6.0, parts=_ABLATION),
+    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 6.0, parts=_ABLATION),
+    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 6.0, parts=_ABLATION),
+    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 6.0, parts=_ABLATION),
+    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3.0, "pool-8", _ABLATION),
+    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3.0, "pool-8", _ABLATION),
+    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3.0, "pool-8", _ABLATION),
+    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, 3.0, "pool", _ABLATION),
+    Method("small", "risd-unreasoned", "ablations/risd-unreasoned", False, 3.0, "pool-direct", _ABLATION),
+    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3.0, "pool", _ABLATION),
+    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3.0, "pool", _ABLATION),
+    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3.0, "pool", _ABLATION),
+)
+LABELS = {
+    CHAINS: ("train", 4, True, 1.0),
+    "pool": ("pool", 1, True, 1.5),
+    "pool-8": ("pool", 8, True, 9.0),
+    "pool-direct": ("pool", 1, False, 0.3),
+}
+"""Label task -> split, traces an item (the base model writes the chains, the teacher the rest), reasoning, minutes."""
+PREDICT_MINUTES = {False: 0.2, True: 1.0}
+
+
+TEST_SIZE = WorldSize(dev=(60, 4), test=(800, 4))
+"""As the demo's, with enough test pairs to tell one point of HPA."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One reproduction: what is asked for, and where it lies."""
+
+    out: Path
+    seeds: int = 3
+    world_seed: int = 0
+    dimensions: tuple[str, ...] = ("alignment",)
+    parts: tuple[str, ...] = DEFAULT_PARTS
+    overrides: tuple[str, ...] = ()  # key=value for every recipe, such as optimizer.steps=20
+    size: WorldSize = TEST_SIZE
+
+    def __post_init__(self) -> None:
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown or not self.parts:
+            raise InputError(f"reproduce: unknown part {unknown or self.parts}; expected some of {list(PARTS)}")
+        if self.seeds < 1:
+            raise InputError(f"reproduce: seeds is {self.seeds}, expected 1 or more")
+
+    def fixed(self) -> dict[str, Any]:
+        """What may not change between runs in one folder; parts and seeds may be added."""
+        return {
+            "world_seed": self.world_seed,
+            "dimensions": list(self.dimensions),
+            "overrides": list(self.overrides),
+            "size": {name: list(value) for name, value in asdict(self.size).items()},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.fixed() | {"out": str(self.out), "seeds": self.seeds, "parts": list(self.parts)}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Study:
+        size = WorldSize(**{name: tuple(value) for name, value in raw["size"].items()})
+        lists = {name: tuple(raw[name]) for name in ("dimensions", "parts", "overrides")}
+        return cls(Path(raw["out"]), raw["seeds"], raw["world_seed"], size=size, **lists)
+
+    @property
+    def methods(self) -> list[Method]:
+        """The rows that the parts asked for need, in the order of the tables."""
+        return [method for method in (*METHODS, *ABLATIONS) if set(method.parts) & set(self.parts)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work. `name` is unique; `kind` says which function of `tasks` does it."""
+
+    name: str
+    kind: str  # data, train, label or predict
+    seed: int = 0
+    method: Method | None = None
+    label: str | None = None
+    needs: tuple[str, ...] = ()
+    minutes: float = 0.0  # estimate on one core
+
+
+def tasks(study: Study) -> list[Task]:
+    """Everything the study needs, every task after those it waits for."""
+    data = Task("data", "data", study.world_seed, minutes=0.5)
+    found = {data.name: data}
+    share = len(study.dimensions)
+    for seed in range(study.seeds):
+        for method in study.methods:
+            _add(found, method, seed, share)
+    return sorted(found.values(), key=lambda task: ("data", "train", "label", "predict").index(task.kind) == 3)
+
+
+def _add(found: dict[str, Task], method: Method, seed: int, share: int) -> None:
+    """The method's own tasks and those it waits for. Base models predict the same for every seed when asked directly."""
+    needs = ["data"]
+    if method.recipe is not None:
+        if method.targets is not None:
+            needs.append(_add_label(found, method.targets, seed, share))
+        if method.name == "opd":
+            needs.append(_add_training(found, _teacher(), seed, ["data"]))
+        needs = [_add_training(found, method, seed, needs)]
+    elif seed and not method.reasoning:
+        return
+    name = f"predict-{method.key}-{seed}"
+    found[name] = Task(
+        name, "predict", seed, method, needs=tuple(needs), minutes=PREDICT_MINUTES[method.reasoning] * share
+    )
+
+
+def _add_training(found: dict[str, Task], method: Method, seed: int, needs: Iterable[str]) -> str:
+    name = f"train-{method.key}-{seed}"
+    found.setdefault(name, Task(name, "train", seed, method, needs=tuple(needs), minutes=method.minutes))
+    return name
+
+
+def _add_label(found: dict[str, Task], label: str, seed: int, share: int) -> str:
+    if label == CHAINS:
+        seed, needs = 0, ["data"]
+    else:
+        needs = [_add_training(found, _teacher(), seed, ["data"])]
+    name = f"label-{label}-{seed}"
+    found.setdefault(name, Task(name, "label", seed, label=label, needs=tuple(needs), minutes=LABELS[label][3] * share))
+    return name
+
+
+def _teacher() -> Method:
+    return next(method for method in METHODS if method.key == TEACHER)

@@ -1,0 +1,141 @@
+"""Doing one task of the plan, in a folder of its own. A finished task is known by its last file and is not done again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zreward.data import load_records
+from zreward.evaluation import Predictions, predict
+from zreward.files import write_json
+from zreward.models.reward_model import RewardModel
+from zreward.reproduce.plan import CHAINS, LABELS, TEACHER, Method, Study, Task
+from zreward.training.recipe import Recipe, load_recipe
+from zreward.training.run import train
+from zreward.training.targets import LabelOptions, label
+from zreward.world.base_models import load_base
+from zreward.world.dataset import make_world
+from zreward.world.recipes import recipe_file
+
+TEMPERATURE = 0.5
+"""Of the traces that label the pool and answer on the test set, as in the demo."""
+REASONING_BATCH, DIRECT_BATCH = 64, 32
+
+
+def done(study: Study, task: Task) -> bool:
+    return _last_file(study, task).exists()
+
+
+def perform(study: Study, task: Task) -> None:
+    {"data": _data, "train": _train, "label": _label, "predict": _predict}[task.kind](study, task)
+
+
+def run_folder(study: Study, method: Method, seed: int) -> Path:
+    return study.out / "runs" / f"{method.key}-{seed}"
+
+
+def prediction_file(study: Study, method: Method, seed: int) -> Path:
+    return study.out / "predictions" / f"{method.key}-{seed}.json"
+
+
+def load_prediction(study: Study, method: Method, seed: int) -> Predictions:
+    """What a method said about the test set. Base models asked directly say the same for every seed."""
+    if method.recipe is None and not method.reasoning:
+        seed = 0
+    import torch
+
+    stored = json.loads(prediction_file(study, method, seed).read_text())
+    tensors = {name: torch.tensor(stored[name]) for name in ("probs", "bins", "output_tokens", "truncated")}
+    return Predictions(dimensions=tuple(stored["dimensions"]), seconds=stored["seconds"], **tensors)
+
+
+def _last_file(study: Study, task: Task) -> Path:
+    if task.kind == "data":
+        return study.out / "data" / "panel.json"
+    if task.kind == "label":
+        return study.out / "targets" / f"{task.label}-{task.seed}" / "done.json"
+    assert task.method is not None
+    if task.kind == "train":
+        return run_folder(study, task.method, task.seed) / "model" / "zreward.json"
+    return prediction_file(study, task.method, task.seed)
+
+
+def _data(study: Study, task: Task) -> None:
+    make_world(study.out / "data", study.world_seed, study.size, study.dimensions)
+
+
+def _train(study: Study, task: Task) -> None:
+    recipe = study_recipe(study, task)
+    train(recipe, resume=(Path(recipe.out) / "recipe.yaml").exists())
+
+
+def study_recipe(study: Study, task: Task) -> Recipe:
+    """The method's shipped recipe with this study's data, seed, dimensions and folders."""
+    method, data_folder = task.method, study.out / "data"
+    assert method is not None and method.recipe is not None
+    recipe = load_recipe(recipe_file(method.recipe), study.overrides)
+    on_pool = recipe.method in ("risd", "opd")
+    targets = None
+    if method.targets is not None:
+        seed = 0 if method.targets == CHAINS else task.seed
+        targets = str(study.out / "targets" / f"{method.targets}-{seed}")
+    data = replace(
+        recipe.data,
+        train=str(data_folder / ("pool.parquet" if on_pool else "train.parquet")),
+        dev=str(data_folder / "dev.parquet"),
+        dev_records=study.size.dev[0] * study.size.dev[1],
+        dimensions=list(study.dimensions),
+        targets=targets,
+    )
+    rollout = recipe.rollout
+    if recipe.method == "opd":
+        rollout = replace(rollout, teacher=str(study.out / "runs" / f"{TEACHER}-{task.seed}" / "model"))
+    model = replace(recipe.model, name=f"world:{method.size}")
+    out = str(run_folder(study, method, task.seed))
+    return replace(recipe, out=out, seed=task.seed, data=data, model=model, rollout=rollout)
+
+
+def _label(study: Study, task: Task) -> None:
+    assert task.label is not None
+    split, traces, reasoning, _ = LABELS[task.label]
+    folder = study.out / "targets" / f"{task.label}-{task.seed}"
+    if task.label == CHAINS:
+        name, model = "world:large", load_base("large")
+    else:
+        name = str(study.out / "runs" / f"{TEACHER}-{task.seed}" / "model")
+        model = RewardModel.from_pretrained(name)
+    options = LabelOptions(
+        traces,
+        study.dimensions,
+        TEMPERATURE if name != "world:large" else 1.0,
+        reasoning,
+        task.seed,
+        batch_size=max(1, REASONING_BATCH // traces),
+    )
+    label(model, name, load_records(study.out / "data" / f"{split}.parquet"), folder, options)
+    write_json(folder / "done.json", {"traces": traces})
+
+
+def _predict(study: Study, task: Task) -> None:
+    method = task.method
+    assert method is not None
+    if method.recipe is None:
+        model = load_base(method.size)
+    else:
+        model = RewardModel.from_pretrained(run_folder(study, method, task.seed) / "model")
+    records = load_records(study.out / "data" / "test.parquet")
+    found = predict(
+        model,
+        records,
+        list(study.dimensions),
+        reasoning=method.reasoning,
+        batch_size=REASONING_BATCH if method.reasoning else DIRECT_BATCH,
+        seed=task.seed,
+        temperature=TEMPERATURE,
+    )
+    stored: dict[str, Any] = {"dimensions": list(found.dimensions), "seconds": found.seconds}
+    for name in ("probs", "bins", "output_tokens", "truncated"):
+        stored[name] = getattr(found, name).tolist()
+    write_json(prediction_file(study, method, task.seed), stored)
