@@ -73,8 +73,16 @@ def evaluate(
 
     loaded = _load(model)
     records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
-    how = {"reasoning": reasoning, "traces": traces, "batch_size": batch_size, "seed": seed, "temperature": temperature}
-    rows = run_evaluation(loaded, records, _names(dimensions), **how)
+    rows = run_evaluation(
+        loaded,
+        records,
+        _names(dimensions),
+        reasoning=reasoning,
+        traces=traces,
+        batch_size=batch_size,
+        seed=seed,
+        temperature=temperature,
+    )
     print_table(rows, f"{model} on {data}", loaded.rubric.scale)
     if json_file:
         save_json(rows, json_file)

@@ -164,14 +164,14 @@ def _with_spread(column: str, row: dict[str, Any]) -> str:
 
 def _write_claims(out: Path, tallies: dict[str, list[PairTally]]) -> Section:
     """claims.json and claims.md: every difference that could be measured, with its interval."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for first, second in CLAIMS:
         if first in tallies and second in tallies:
             difference, low, high = paired_interval(tallies[first], tallies[second])
             rows.append({"first": first, "second": second, "difference": difference, "low": low, "high": high})
     write_json(out / "claims.json", rows)
     head = ["HPA of", "minus", "difference", "95 % interval"]
-    lines = [
+    lines: list[list[str]] = [
         [r["first"], r["second"], f"{100 * r['difference']:+.1f}", f"{100 * r['low']:+.1f} to {100 * r['high']:+.1f}"]
         for r in rows
     ]

@@ -57,7 +57,8 @@ def _claim(study: Study) -> None:
 
 
 def _run_all(study: Study, todo: list[Task], jobs: int) -> None:
-    waiting, running = {task.name: task for task in todo}, {}
+    waiting = {task.name: task for task in todo}
+    running: dict[str, subprocess.Popen[bytes]] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with tqdm(total=round(sum(task.minutes for task in todo), 1), unit="min", desc="study") as bar:
         try:

@@ -82,8 +82,9 @@ class DirectTrainer(RewardTrainer):
         output = model(batch)
         log_probs_NS = output.score_logits.log_softmax(-1)
         if self.recipe.method == "rewarddance":
-            chains = (output.trace_log_probs, batch.trace_mask, self.recipe.data.chain_weight)
-            loss = rewarddance_loss(log_probs_NS, inputs["target"], *chains)
+            chain, mask = output.trace_log_probs, batch.trace_mask
+            assert chain is not None and mask is not None, "every row has a chain"
+            loss = rewarddance_loss(log_probs_NS, inputs["target"], chain, mask, self.recipe.data.chain_weight)
         else:
             loss = LOSSES[self.recipe.method](log_probs_NS, inputs["target"])
         self.refuse_nan(loss)

@@ -188,10 +188,11 @@ class RolloutTrainer(RewardTrainer):
 
     def _teacher_log_probs(self, rollout: _Rollout) -> Tensor:
         """The teacher's log-probabilities of the student's tokens, at the student's places (its images may be longer)."""
-        assert self.teacher is not None
+        assert self.teacher is not None and rollout.labels is not None, "OPD has a teacher and samples its score"
         if rollout.teacher_log_probs is None:
             images = [self.teacher.open(record.image) for record in rollout.records]
             inputs = self.teacher.collate(images, rollout.rows).to(self.args.device)
+            assert inputs.trace_mask is not None and rollout.inputs.trace_mask is not None, "roll-outs have traces"
             mask, found = rollout.inputs.trace_mask.bool(), []
             for rows in self._slices(rollout):
                 part = inputs.rows(rows)
@@ -212,7 +213,7 @@ class RolloutTrainer(RewardTrainer):
         return score_logits.softmax(-1) @ self.scale.bins.to(score_logits)
 
     def _log_rollout(self, rollout: _Rollout) -> None:
-        traces = [row.trace for row in rollout.rows]
+        traces = [row.trace for row in rollout.rows if row.trace is not None]
         self.record(
             trace_tokens=sum(len(trace) for trace in traces) / len(traces),
             truncated=sum(trace.truncated for trace in traces) / len(traces),

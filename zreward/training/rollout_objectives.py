@@ -93,9 +93,11 @@ def sampled_tokens(
 
 def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRecipe) -> Tensor:
     log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, recipe.temperature)
+    advantages = sequences.advantages
+    assert advantages is not None, "given for every method that uses them"
     return grpo_loss(
         log_probs,
-        sequences.advantages,
+        advantages,
         mask,
         sequences.old_log_probs,
         sequences.ref_log_probs,
