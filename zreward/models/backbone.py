@@ -54,7 +54,6 @@ class ModelInput:
 @dataclass(frozen=True)
 class BackboneOutput:
     score_logits: Tensor  # (N, S): restricted to the label tokens, at each row's score position
-    score_state: Tensor  # (N, H): the last hidden state there
     trace_log_probs: Tensor | None = None  # (N, T): log-probability of every trace token, zero elsewhere
 
 
@@ -101,16 +100,15 @@ class Backbone(nn.Module):
         at_N = inputs.score_at
         if at_N is None:
             at_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
-        score_state = hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N]
-        score_logits = self._label_logits(score_state)
+        score_logits = self._label_logits(hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N])
         if inputs.trace_mask is None:
-            return BackboneOutput(score_logits, score_state)
+            return BackboneOutput(score_logits)
         mask_NT = inputs.trace_mask.bool()
         before_M = hidden_NTH[:, :-1][mask_NT[:, 1:]]  # the state that predicts each trace token
         tokens_M = inputs.input_ids[mask_NT]
         log_probs_M = self._token_log_probs(before_M, tokens_M, temperature)
         log_probs_NT = log_probs_M.new_zeros(mask_NT.shape).masked_scatter(mask_NT, log_probs_M)
-        return BackboneOutput(score_logits, score_state, log_probs_NT)
+        return BackboneOutput(score_logits, log_probs_NT)
 
     def hidden_states(self, inputs: ModelInput) -> Tensor:
         """(N, T, H), after the final norm. Every distinct image goes through the vision tower once."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 from zreward.world import explain, grammar
+from zreward.world.checklist import CHECKLIST
 
 WEIGHTS = Path(__file__).parent / "weights"
 SIZES = ("large", "small")
@@ -28,6 +30,8 @@ WORLD_FORMS = PromptForms(
     stop_marker="</think>",
     answer_prefix=" level ",
 )
+FORMS = {"large": WORLD_FORMS, "small": replace(WORLD_FORMS, prompt=WORLD_FORMS.prompt + CHECKLIST)}
+"""The small model reads what to look at after the prompt: a place for every finding, shared by all dimensions."""
 SPECS = {
     "large": ScratchSpec(
         hidden_size=128,
@@ -43,15 +47,15 @@ SPECS = {
         positions=64,
     ),
     "small": ScratchSpec(
-        hidden_size=96,
-        intermediate_size=256,
+        hidden_size=80,
+        intermediate_size=192,
         heads=4,
         layers=4,
         linear_layers=1,
-        vision_hidden_size=64,
-        vision_intermediate_size=192,
+        vision_hidden_size=48,
+        vision_intermediate_size=128,
         vision_heads=4,
-        vision_layers=3,
+        vision_layers=2,
         patch_size=4,
         positions=64,
     ),
@@ -78,8 +82,12 @@ def make_base(size: str, family: str = "qwen3_5", seed: int = 0) -> RewardModel:
     """An untrained world base model with the world's rubric, tokenizer and prompt forms."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = build_model(family, SPECS[size], tokenizer)
-    return RewardModel(model, tokenizer, world_rubric(), WORLD_FORMS, max_trace_tokens=40)
+    return as_judge(build_model(family, SPECS[size], tokenizer), tokenizer)
+
+
+def as_judge(model: Any, tokenizer: Any, forms: PromptForms = WORLD_FORMS) -> RewardModel:
+    """A model of the world with its rubric, under the given prompt forms."""
+    return RewardModel(model, tokenizer, world_rubric(), forms, max_trace_tokens=40)
 
 
 def load_base(size: str, **options: Any) -> RewardModel:

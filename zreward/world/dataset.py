@@ -23,13 +23,14 @@ from zreward.world.scenes import DIMENSIONS, Scene, sample_scene
 SPLITS = ("train", "dev", "pool", "test")
 AUDIT_ITEMS = 200
 AUDIT_THRESHOLD = 0.55
+RATED_DIMENSIONS = 1  # of each training prompt, drawn: a picture has one annotation in all
 
 
 @dataclass(frozen=True)
 class WorldSize:
     """How many prompts, and images per prompt, each split has."""
 
-    train: tuple[int, int] = (200, 2)  # one annotation per image and dimension
+    train: tuple[int, int] = (200, 2)  # one annotation per image (see `RATED_DIMENSIONS`)
     dev: tuple[int, int] = (40, 4)  # seven ratings
     pool: tuple[int, int] = (1600, 2)  # no ratings
     test: tuple[int, int] = (160, 4)  # seven ratings
@@ -57,9 +58,11 @@ def make_world(
         raters = {"train": (trusted, 1), "pool": (panel, 0)}.get(name, (panel, 7))
         records = []
         for number, prompt in enumerate(tqdm(mine, desc=f"world {name}", unit="prompt")):
+            most = RATED_DIMENSIONS if name == "train" else len(dimensions)
+            rated = tuple(rng.sample(dimensions, min(most, len(dimensions))))
             for candidate in range(images):
                 scene = sample_scene(prompt, rng)
-                record = make_record(scene, *raters, dimensions, rng, f"{name}-{number:05d}-{candidate}", name)
+                record = make_record(scene, *raters, rated, rng, f"{name}-{number:05d}-{candidate}", name)
                 records.append(record)
                 truths.append({"id": record.id, "prompt": prompt.text} | {d: scene.truth(d) for d in DIMENSIONS})
         paths[name] = out / f"{name}.parquet"

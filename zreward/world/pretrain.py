@@ -1,7 +1,7 @@
 """Pretrain the world's base models: they learn to see, to name what they see in a trace, and to hold an uncalibrated opinion.
 
 The opinion counts defects and gives each the same weight, with a wide spread: right in direction, wrong by the rubric,
-whose severities (`scenes.SEVERITY`) appear nowhere in pretraining. Three rows in four reason, one answers directly. Without a
+whose severities (`scenes.SEVERITY`) appear nowhere in pretraining. Some rows reason, some answer directly. Without a
 trace the opinion is a first impression: what is wrong in the other dimensions colours it (the halo effect of human raters).
 """
 
@@ -21,10 +21,10 @@ from tqdm import tqdm
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel, Row
 from zreward.objectives import pointwise_cross_entropy
-from zreward.world.base_models import make_base
+from zreward.world.base_models import FORMS, as_judge, make_base
+from zreward.world.checklist import ChecklistHeads
 from zreward.world.explain import explain
 from zreward.world.grammar import sample_prompt
-from zreward.world.impressions import ImpressionHeads
 from zreward.world.renderer import render
 from zreward.world.scenes import DIMENSIONS, Scene, sample_scene
 from zreward.world.sight import learn_to_see
@@ -45,7 +45,7 @@ class PretrainConfig:
     points_per_defect: float = 0.9  # the opinion: 5 minus this for every defect, whatever it is
     halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
-    impressions: float = 0.0  # weight of naming defects without words in direct rows (see `impressions`)
+    checklist_steps: int = 0  # third stage: also findings at the places of the prompt's checklist (see `checklist`)
     seed: int = 0
 
     def with_seed(self, seed: int) -> PretrainConfig:
@@ -54,7 +54,7 @@ class PretrainConfig:
 
 CONFIGS = {
     "large": PretrainConfig("large", sight_steps=2000, steps=2400),
-    "small": PretrainConfig("small", sight_steps=2000, steps=3500, direct_share=0.6, halo=0.5, impressions=2.0),
+    "small": PretrainConfig("small", sight_steps=2500, steps=3000, direct_share=0.6, halo=0.35, checklist_steps=2000),
 }
 """How the shipped weights were made."""
 
@@ -66,47 +66,64 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     scenes = [sample_scene(sample_prompt(rng), rng) for _ in tqdm(range(config.scenes), desc="scenes")]
     pixels = [to_pixels(render(scene)) for scene in tqdm(scenes, desc="pictures")]
     accuracy = learn_to_see(model, scenes, pixels, config.sight_steps, rng) if config.sight_steps else {}
-    vision = list(model.backbone.base.model.visual.parameters())
-    in_vision = {id(parameter) for parameter in vision}
-    heads = ImpressionHeads(model.backbone.base.config.text_config.hidden_size)
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision] + [*heads.parameters()]
-    groups: list[dict[str, Any]] = [
-        {"params": rest},
-        {"params": vision, "lr": config.learning_rate * config.vision_rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, config.steps))
-    log = []
-    progress = tqdm(range(config.steps), desc=f"pretraining {config.size}")
-    for step in progress:
-        chosen = rng.sample(range(config.scenes), config.images_per_step)
-        rows, targets = _rows([scenes[i] for i in chosen], model, config, rng)
-        output = model.backbone(model.collate([pixels[i] for i in chosen], rows))
-        has_trace = torch.tensor([row.trace is not None for row in rows])
-        trace_loss = -_mean_trace_log_prob(output.trace_log_probs, rows)[has_trace].mean()
-        score_loss = pointwise_cross_entropy(output.score_logits.log_softmax(-1), targets)
-        loss = trace_loss + 0.25 * score_loss
-        if config.impressions:
-            direct = [n for n, row in enumerate(rows) if row.trace is None]
-            seen, names = [scenes[chosen[rows[n].image]] for n in direct], [rows[n].dimension for n in direct]
-            impression_loss = heads.loss(output.score_state[direct], seen, names)
-            loss = loss + config.impressions * impression_loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 20 == 0:
-            log.append({"step": step, "trace_loss": trace_loss.item(), "score_loss": score_loss.item()})
-            if config.impressions:
-                log[-1]["impression_loss"] = impression_loss.item()
-            progress.set_postfix({key: f"{value:.3f}" for key, value in log[-1].items() if key != "step"})
-        if (step + 1) % 400 == 0 or step + 1 == config.steps:
-            model.save_pretrained(out)
-            (out / "pretraining.json").write_text(
-                json.dumps({"config": asdict(config), "sight": accuracy, "log": log}, indent=1)
-            )
+    learner = _Learner(config, scenes, pixels, accuracy, out)
+    learner.learn(model, config.steps, rng)
+    if config.checklist_steps:
+        model = as_judge(model.backbone.model, model.tokenizer, FORMS[config.size])
+        learner.learn(model, config.checklist_steps, random.Random(f"{config.seed} checklist"), ChecklistHeads(model))
     return model
+
+
+class _Learner:
+    """The stages that learn traces and opinions."""
+
+    def __init__(
+        self, config: PretrainConfig, scenes: list[Scene], pixels: list[Tensor], sight: dict[str, float], out: Path
+    ) -> None:
+        self.config, self.scenes, self.pixels, self.sight, self.out = config, scenes, pixels, sight, out
+        self.log: list[dict[str, float]] = []
+
+    def learn(self, model: RewardModel, steps: int, rng: random.Random, heads: ChecklistHeads | None = None) -> None:
+        config = self.config
+        vision = list(model.backbone.base.model.visual.parameters())
+        in_vision = {id(parameter) for parameter in vision}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision]
+        rest += heads.parameters() if heads else []
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            {"params": vision, "lr": config.learning_rate * config.vision_rate},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
+        progress = tqdm(range(steps), desc=f"pretraining {config.size}" + " with its checklist" * bool(heads))
+        for step in progress:
+            losses = self._losses(model, heads, rng)
+            optimizer.zero_grad()
+            (losses["trace"] + 0.25 * losses["score"] + losses.get("checklist", 0.0)).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if step % 20 == 0:
+                self.log.append({"step": step} | {f"{name}_loss": loss.item() for name, loss in losses.items()})
+                progress.set_postfix({key: f"{value:.3f}" for key, value in self.log[-1].items() if key != "step"})
+            if (step + 1) % 400 == 0 or step + 1 == steps:
+                model.save_pretrained(self.out)
+                facts = {"config": asdict(config), "sight": self.sight, "log": self.log}
+                (self.out / "pretraining.json").write_text(json.dumps(facts, indent=1))
+
+    def _losses(self, model: RewardModel, heads: ChecklistHeads | None, rng: random.Random) -> dict[str, Tensor]:
+        chosen = rng.sample(range(len(self.scenes)), self.config.images_per_step)
+        rows, targets = _rows([self.scenes[i] for i in chosen], model, self.config, rng)
+        inputs = model.collate([self.pixels[i] for i in chosen], rows)
+        output = model.backbone(inputs)
+        has_trace = torch.tensor([row.trace is not None for row in rows])
+        losses = {
+            "trace": -_mean_trace_log_prob(output.trace_log_probs, rows)[has_trace].mean(),
+            "score": pointwise_cross_entropy(output.score_logits.log_softmax(-1), targets),
+        }
+        if heads:
+            losses["checklist"] = heads.loss(inputs, [self.scenes[chosen[row.image]] for row in rows])
+        return losses
 
 
 def opinion(scene: Scene, dimension: str, config: PretrainConfig, first_impression: bool) -> float:
