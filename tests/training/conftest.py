@@ -16,7 +16,7 @@ from zreward.world.dataset import WorldSize, make_world
 def tiny_world(tmp_path_factory) -> dict[str, Path]:
     """Paths of train, dev, pool and test records, and of an untrained base model under "base"."""
     folder = tmp_path_factory.mktemp("world")
-    paths = make_world(folder, 0, WorldSize(train=(6, 2), dev=(3, 3), pool=(6, 2), test=(3, 3)))
+    paths = make_world(folder, 0, WorldSize(train=(6, 2), dev=(3, 3), pool=(6, 2), test=(3, 3)), rated_dimensions=4)
     base = make_base("small")
     base.max_trace_tokens = 6
     base.save_pretrained(folder / "base")

@@ -23,26 +23,30 @@ from zreward.world.scenes import DIMENSIONS, Scene, sample_scene
 SPLITS = ("train", "dev", "pool", "test")
 AUDIT_ITEMS = 200
 AUDIT_THRESHOLD = 0.55
-RATED_DIMENSIONS = 1  # of each training prompt, drawn: a picture has one annotation in all
 
 
 @dataclass(frozen=True)
 class WorldSize:
     """How many prompts, and images per prompt, each split has."""
 
-    train: tuple[int, int] = (200, 2)  # one annotation per image (see `RATED_DIMENSIONS`)
+    train: tuple[int, int] = (200, 2)  # one annotation per image and rated dimension
     dev: tuple[int, int] = (40, 4)  # seven ratings
     pool: tuple[int, int] = (1600, 2)  # no ratings
     test: tuple[int, int] = (160, 4)  # seven ratings
 
 
 def make_world(
-    out: Path, seed: int = 0, size: WorldSize | None = None, dimensions: tuple[str, ...] = DIMENSIONS
+    out: Path,
+    seed: int = 0,
+    size: WorldSize | None = None,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+    rated_dimensions: int = 1,
 ) -> dict[str, Path]:
     """Write train, dev, pool and test records (Parquet, images inside) and truth.jsonl; returns the path of each split.
 
     The train set's annotator of an item is drawn from the raters whose audited accuracy passes `AUDIT_THRESHOLD`; test and
-    dev ratings come from seven raters of the whole panel, the careless one among them at times.
+    dev ratings come from seven raters of the whole panel, the careless one among them at times. Of the train set's prompts
+    each is rated on `rated_dimensions` of the dimensions, drawn: by default a training picture has one annotation in all.
     """
     size = size or WorldSize()
     rng = random.Random(f"world {seed}")
@@ -58,7 +62,7 @@ def make_world(
         raters = {"train": (trusted, 1), "pool": (panel, 0)}.get(name, (panel, 7))
         records = []
         for number, prompt in enumerate(tqdm(mine, desc=f"world {name}", unit="prompt")):
-            most = RATED_DIMENSIONS if name == "train" else len(dimensions)
+            most = rated_dimensions if name == "train" else len(dimensions)
             rated = tuple(rng.sample(dimensions, min(most, len(dimensions))))
             for candidate in range(images):
                 scene = sample_scene(prompt, rng)
