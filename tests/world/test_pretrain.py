@@ -21,20 +21,18 @@ TINY = PretrainConfig("small", sight_steps=2, steps=3, checklist_steps=2, scenes
 
 def test_after_a_trace_every_defect_of_the_dimension_costs_the_same():
     prompt = sample_prompt(random.Random(0))
-    config = PretrainConfig(points_per_defect=0.9)
-    assert opinion(replace(Scene(prompt, ()), noise=2), "realism", config, first_impression=False) == pytest.approx(4.1)
+    assert opinion(replace(Scene(prompt, ()), noise=2), "realism", 0.9, halo=0) == pytest.approx(4.1)
     both = Scene(prompt, (), noise=1, blocks=1)
-    assert opinion(both, "realism", config, False) == pytest.approx(5 - 0.9 * len(both.defects("realism")))
+    assert opinion(both, "realism", 0.9, halo=0) == pytest.approx(5 - 0.9 * len(both.defects("realism")))
 
 
 def test_a_first_impression_is_coloured_by_the_other_dimensions():
     rng = random.Random(1)
-    config = PretrainConfig(points_per_defect=0.5, halo=0.5)
     for scene in [sample_scene(sample_prompt(rng), rng) for _ in range(50)]:
         own = len(scene.defects("realism"))
         others = [len(scene.defects(name)) for name in ("alignment", "aesthetics", "plausibility")]
         expected = 5 - 0.5 * (own / 2 + sum(others) / 3 / 2)
-        assert opinion(scene, "realism", config, first_impression=True) == pytest.approx(max(1, expected))
+        assert opinion(scene, "realism", 0.5, halo=0.5) == pytest.approx(max(1, expected))
 
 
 def test_sight_labels_have_the_classes_of_the_heads():

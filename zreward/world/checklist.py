@@ -38,7 +38,7 @@ class ChecklistHeads(nn.Module):
         self.wrong = nn.Parameter(torch.zeros(len(PLACES), width))
         self.drawn = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in ATTRIBUTES.items()})
         self._start_id: int = model.tokenizer.convert_tokens_to_ids(model.tokenizer.tokenize(f" {ROLES[0]}"))[0]
-        self._norm = base.model.language_model.norm
+        self._norm = (base.model.language_model.norm,)  # in a tuple: used here, not owned
         base.model.language_model.layers[-1].register_forward_pre_hook(self._keep, with_kwargs=True)
 
     def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -46,11 +46,10 @@ class ChecklistHeads(nn.Module):
 
     def loss(self, inputs: ModelInput, scenes: list[Scene]) -> Tensor:
         """Of the forward pass just made, one scene per row: mean over the places that ask something."""
-        start_N = (
-            (inputs.input_ids == self._start_id).int().argmax(1)
-        )  # prompts do not hold the word, traces come later
+        # Prompts do not hold the word, traces come later.
+        start_N = (inputs.input_ids == self._start_id).int().argmax(1)
         rows = torch.arange(len(scenes))[:, None]
-        states_NPH = self._norm(self._states_NTH[rows, start_N[:, None] + torch.tensor(PLACES)])
+        states_NPH = self._norm[0](self._states_NTH[rows, start_N[:, None] + torch.tensor(PLACES)])
         wrong_NP = torch.tensor([_wrong(scene) for scene in scenes])
         logits_NP = (states_NPH * self.wrong).sum(-1)
         asked = wrong_NP != UNASKED

@@ -46,6 +46,7 @@ class PretrainConfig:
     halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
     checklist_steps: int = 0  # third stage: also findings at the places of the prompt's checklist (see `checklist`)
+    checklist_halo: float = 0.5  # the third stage's halo
     seed: int = 0
 
     def with_seed(self, seed: int) -> PretrainConfig:
@@ -54,7 +55,9 @@ class PretrainConfig:
 
 CONFIGS = {
     "large": PretrainConfig("large", sight_steps=2000, steps=2400),
-    "small": PretrainConfig("small", sight_steps=2500, steps=3000, direct_share=0.6, halo=0.35, checklist_steps=2000),
+    "small": PretrainConfig(
+        "small", sight_steps=2500, steps=3000, direct_share=0.6, halo=0.35, checklist_steps=2000, checklist_halo=0.6
+    ),
 }
 """How the shipped weights were made."""
 
@@ -70,6 +73,7 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     learner.learn(model, config.steps, rng)
     if config.checklist_steps:
         model = as_judge(model.backbone.model, model.tokenizer, FORMS[config.size])
+        learner.halo = config.checklist_halo
         learner.learn(model, config.checklist_steps, random.Random(f"{config.seed} checklist"), ChecklistHeads(model))
     return model
 
@@ -81,6 +85,7 @@ class _Learner:
         self, config: PretrainConfig, scenes: list[Scene], pixels: list[Tensor], sight: dict[str, float], out: Path
     ) -> None:
         self.config, self.scenes, self.pixels, self.sight, self.out = config, scenes, pixels, sight, out
+        self.halo = config.halo
         self.log: list[dict[str, float]] = []
 
     def learn(self, model: RewardModel, steps: int, rng: random.Random, heads: ChecklistHeads | None = None) -> None:
@@ -113,7 +118,7 @@ class _Learner:
 
     def _losses(self, model: RewardModel, heads: ChecklistHeads | None, rng: random.Random) -> dict[str, Tensor]:
         chosen = rng.sample(range(len(self.scenes)), self.config.images_per_step)
-        rows, targets = _rows([self.scenes[i] for i in chosen], model, self.config, rng)
+        rows, targets = _rows([self.scenes[i] for i in chosen], model, self.config, self.halo, rng)
         inputs = model.collate([self.pixels[i] for i in chosen], rows)
         output = model.backbone(inputs)
         has_trace = torch.tensor([row.trace is not None for row in rows])
@@ -126,17 +131,16 @@ class _Learner:
         return losses
 
 
-def opinion(scene: Scene, dimension: str, config: PretrainConfig, first_impression: bool) -> float:
+def opinion(scene: Scene, dimension: str, points_per_defect: float, halo: float) -> float:
     """What the base model thinks of a scene, in points: every defect costs the same, whatever it is."""
     count = {name: len(scene.defects(name)) for name in DIMENSIONS}
     defects: float = count.pop(dimension)
-    if first_impression:
-        defects += config.halo * (sum(count.values()) / len(count) - defects)
-    return max(1.0, 5.0 - config.points_per_defect * defects)
+    defects += halo * (sum(count.values()) / len(count) - defects)
+    return max(1.0, 5.0 - points_per_defect * defects)
 
 
 def _rows(
-    scenes: list[Scene], model: RewardModel, config: PretrainConfig, rng: random.Random
+    scenes: list[Scene], model: RewardModel, config: PretrainConfig, halo: float, rng: random.Random
 ) -> tuple[list[Row], Tensor]:
     rows, targets = [], []
     others = [name for name in DIMENSIONS if name != "alignment"]
@@ -148,7 +152,8 @@ def _rows(
             if rng.random() >= config.direct_share:
                 trace = model.as_trace(explain(scene, name))
             rows.append(Row(index, scene.prompt.text, name, trace))
-            targets.append(_spread(opinion(scene, name, config, trace is None), config.opinion_spread, model))
+            points = opinion(scene, name, config.points_per_defect, halo if trace is None else 0.0)
+            targets.append(_spread(points, config.opinion_spread, model))
     return rows, torch.stack(targets)
 
 
