@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zreward.errors import InputError
-from zreward.models.tokens import ConversationEncoder, expand_image, pad
+from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Rubric
 from zreward.world.base_models import WORLD_FORMS, make_tokenizer, world_rubric
@@ -107,7 +107,8 @@ def test_a_tokenizer_without_a_chat_template_is_refused():
 
 
 def test_expanding_the_image_placeholder_and_padding():
-    assert expand_image([5, 9, 6], image_token_id=9, count=3) == [5, 9, 9, 9, 6]
+    assert expand_images([5, 9, 6], image_token_id=9, counts=[3]) == [5, 9, 9, 9, 6]
+    assert expand_images([9, 5, 9], image_token_id=9, counts=[2, 1]) == [9, 9, 5, 9]
     ids, mask = pad([[1, 2, 3], [4]], pad_id=0)
     assert ids.tolist() == [[1, 2, 3], [4, 0, 0]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]

@@ -34,16 +34,18 @@ def score(
     prompt: Annotated[str, typer.Option("--prompt", help="The text that the images were made from.")],
     dimensions: Dimensions = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    reference: Annotated[Path | None, typer.Option(help="Image to compare with, for models that compare.")] = None,
     json_file: Json = None,
 ) -> None:
     """Score images for a prompt: mean, spread and distribution per dimension."""
     from zreward.scoring import print_scores, score_rows
 
-    for image in images:
+    for image in [*images, *([reference] if reference else [])]:
         if not image.is_file():
             raise InputError(f"{image}: no such image file")
     loaded = _load(model)
-    rows = score_rows(loaded, [str(image) for image in images], prompt, _names(dimensions), batch_size)
+    beside = str(reference) if reference else None
+    rows = score_rows(loaded, [str(image) for image in images], prompt, _names(dimensions), batch_size, beside)
     scale = loaded.rubric.scale
     print_scores(rows, scale)
     if json_file:

@@ -42,6 +42,8 @@ class Predictions:
     truncated: Tensor
     """[N, D]: share of the traces that the budget cut off."""
     seconds: float = 0.0
+    compares: bool = False
+    """Shares of comparisons won, not scores: what needs the human scale (NLL, CRPS, ECE) is not defined."""
 
     def __post_init__(self) -> None:
         self.dimensions = tuple(self.dimensions)
@@ -88,7 +90,8 @@ def predict(
 ) -> Predictions:
     """Score every record on `dimensions` (default: all of the model's rubric), directly or after `traces` traces.
 
-    Traces are sampled at `temperature`; 0 is greedy.
+    Traces are sampled at `temperature`; 0 is greedy. A model that compares is asked about every other picture of the
+    record's prompt group as its reference; the answers are averaged.
 
     `batch_size` counts records (default 32, with reasoning 8). Sampling is seeded and leaves torch's random state as it
     was, so that evaluating does not disturb a training run; sampled traces depend on `seed` and `batch_size`.
@@ -97,6 +100,7 @@ def predict(
         raise InputError("no records to evaluate; the data set is empty")
     check_counts(traces=traces, batch_size=batch_size)
     _check_records(model, records, dimensions)
+    others = _others(records) if model.forms.reference else None
     names, size = model.check_dimensions(dimensions), batch_size or (8 if reasoning else 32)
     probs, tokens, truncated = [], [], []
     begin = time.perf_counter()
@@ -113,7 +117,10 @@ def predict(
                         tokens.append(judgement.tokens.float().mean(0, keepdim=True) + 1)
                         truncated.append(judgement.truncated.float().mean(0, keepdim=True))
                 else:
-                    probs.append(model.score(images, prompts, names, batch_size=size).probs)
+                    if others is None:
+                        probs.append(model.score(images, prompts, names, batch_size=size).probs)
+                    else:
+                        probs.append(_compare(model, chunk, others[start : start + size], names, size))
                     tokens.append(torch.ones(len(chunk), len(names)))
                     truncated.append(torch.zeros(len(chunk), len(names)))
             except (ValueError, RuntimeError) as error:
@@ -126,7 +133,32 @@ def predict(
             bar.update(len(chunk))
     seconds = time.perf_counter() - begin
     probs_NDS = torch.cat(probs).detach().cpu()
-    return Predictions(probs_NDS, model.rubric.scale.bins, names, torch.cat(tokens), torch.cat(truncated), seconds)
+    bins, tokens_ND, truncated_ND = model.rubric.scale.bins, torch.cat(tokens), torch.cat(truncated)
+    return Predictions(probs_NDS, bins, names, tokens_ND, truncated_ND, seconds, compares=others is not None)
+
+
+def _others(records: Sequence[Record]) -> list[list[Record]]:
+    """For every record the others of its prompt group, which it can be compared with."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.group_key, []).append(record)
+    others = [[other for other in groups[record.group_key] if other is not record] for record in records]
+    for number, (record, found) in enumerate(zip(records, others, strict=True)):
+        if not found:
+            raise InputError(
+                f"record {record.id or number}: the only picture of its prompt; a model that compares needs a second one"
+            )
+    return others
+
+
+def _compare(
+    model: RewardModel, records: Sequence[Record], others: list[list[Record]], names: tuple[str, ...], size: int
+) -> Tensor:
+    """(N, D, 2): the answers about each record, averaged over the pictures it is compared with."""
+    asked = [(record, other) for record, found in zip(records, others, strict=True) for other in found]
+    images, prompts = [record.image for record, _ in asked], [record.prompt for record, _ in asked]
+    answers = model.score(images, prompts, names, size, references=[other.image for _, other in asked]).probs
+    return torch.stack([part.mean(0) for part in answers.split([len(found) for found in others])])
 
 
 def evaluate(
@@ -196,13 +228,13 @@ def metrics_table(predictions: Predictions, records: Sequence[Record]) -> list[d
 def _items(predictions: Predictions, records: Sequence[Record], name: str) -> _Items:
     column, scale = predictions.dimensions.index(name), predictions.scale
     rated = [n for n, record in enumerate(records) if record.ratings(name)]
-    counts = [_counts(records[n], name, scale) for n in rated]
+    counts = [] if predictions.compares else [_counts(records[n], name, scale) for n in rated]
     probs = predictions.probs[rated, column].double().numpy()
     return _Items(
         pred=probs @ predictions.bins.double().numpy(),
         target=np.array([records[n].score(name) for n in rated], dtype=float),
         probs=probs,
-        counts=np.stack(counts) if counts else np.zeros_like(probs),
+        counts=np.stack(counts) if counts else np.full_like(probs, np.nan),
         group=[(records[n].group_key, name) for n in rated],
         output_tokens=predictions.output_tokens[rated, column].double().numpy(),
         truncated=predictions.truncated[rated, column].double().numpy(),
@@ -222,6 +254,7 @@ def _counts(record: Record, name: str, scale: ScoreScale) -> np.ndarray:
 def _row(name: str, items: _Items, bins: np.ndarray) -> dict[str, Any]:
     pairs = pair_counts(items.pred, items.target, items.group)
     wide = pair_counts(items.pred, items.target, items.group, MARGIN)
+    scored, undefined = not np.isnan(items.counts).any(), float("nan")  # comparisons have no human scale
     # As ScoreDistribution.log_probs: a probability that underflowed counts as the smallest normal number.
     probs = np.maximum(items.probs, np.finfo(np.float32).tiny)
     return {
@@ -231,9 +264,9 @@ def _row(name: str, items: _Items, bins: np.ndarray) -> dict[str, Any]:
         "hpa": _share(pairs.correct, pairs.pairs),
         "margin_hpa": _share(wide.correct, wide.pairs),
         "tie_rate": _share(pairs.tied, pairs.pairs),
-        "nll": nll(probs, items.counts),
-        "crps": crps(items.probs, items.counts, bins),
-        "ece": expected_calibration_error(items.pred, items.target),
+        "nll": nll(probs, items.counts) if scored else undefined,
+        "crps": crps(items.probs, items.counts, bins) if scored else undefined,
+        "ece": expected_calibration_error(items.pred, items.target) if scored else undefined,
         "output_tokens": float(items.output_tokens.mean()),
         "truncated": float(items.truncated.mean()),
         "n_items": len(items.pred),
@@ -259,6 +292,8 @@ def _check_records(model: RewardModel, records: Sequence[Record], dimensions: Se
             f"{', '.join(rubric.dimension_names)}: a checkpoint of another rubric. Use a model trained on these "
             "dimensions, or name the ones to evaluate"
         )
+    if model.forms.reference:
+        return  # its scale is that of the answer
     for number, record in enumerate(records):
         for name in [name for name in record.scores if name in (dimensions or rubric.dimension_names)]:
             for rating in record.ratings(name):

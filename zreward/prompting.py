@@ -39,6 +39,8 @@ class PromptForms:
     stop_marker: str = "</think>"
     # Forced; the label token follows.
     answer_prefix: str = "\n\nLevel: "
+    # With a text here a second picture, the reference, stands before the image, and this text between the two.
+    reference: str = ""
 
     def __post_init__(self) -> None:
         known = {"prompt", "title", "name", "question", "anchors", "levels"}
@@ -77,7 +79,10 @@ def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptFor
         "levels": ", ".join(rubric.labels),
     }
     text = forms.prompt.format(prompt=prompt, **values) + template.format(prompt=prompt, **values)
-    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    content = [{"type": "image"}, {"type": "text", "text": text}]
+    if forms.reference:
+        content = [{"type": "image"}, {"type": "text", "text": forms.reference}, *content]
+    turns: list[dict] = [{"role": "user", "content": content}]
     if forms.system:
         turns.insert(0, {"role": "system", "content": [{"type": "text", "text": forms.system}]})
     return turns

@@ -10,10 +10,16 @@ from zreward.models.reward_model import RewardModel
 
 
 def score_rows(
-    model: RewardModel, images: Sequence[str], prompt: str, dimensions: Sequence[str] | None, batch_size: int
+    model: RewardModel,
+    images: Sequence[str],
+    prompt: str,
+    dimensions: Sequence[str] | None,
+    batch_size: int,
+    reference: str | None = None,
 ) -> list[dict[str, Any]]:
     """One row per image: {"image", "prompt", "dimensions": {name: {"mean", "std", "probs"}}}."""
-    distribution = model.score(images, prompt, dimensions, batch_size)
+    references = [reference] * len(images) if reference is not None else None
+    distribution = model.score(images, prompt, dimensions, batch_size, references)
     return [
         {"image": image, "prompt": prompt, "dimensions": scores}
         for image, scores in zip(images, distribution.to_dicts(), strict=True)

@@ -1,11 +1,16 @@
 """The two trainers on tiny real models: what moves, what stays, that the loss falls, that bookkeeping is exact."""
 
+import math
+
 import pytest
 import torch
 
-from zreward.data import load_records
+from zreward.data import Pair, load_records
 from zreward.errors import InputError
+from zreward.evaluation import evaluate
+from zreward.models.pairwise import Comparison, comparing
 from zreward.models.reward_model import RewardModel
+from zreward.training.direct import compared_items
 from zreward.training.run import load_model, read_metrics, train
 from zreward.training.targets import LabelOptions, label
 
@@ -247,3 +252,38 @@ def test_fewer_traces_and_one_hot_targets_come_from_the_same_labels(make_recipe,
     assert set(targets(one_hot_targets=True).unique().tolist()) == {0.0, 1.0}
     with pytest.raises(InputError, match="3 traces an item.*--traces 5"):
         targets(target_traces=5)
+
+
+WORLD_WORDS = {"no": "1", "yes": "9", "reference": " above", "direct": " {question} now", "answer_prefix": " level "}
+
+
+def test_pairwise_rewarddance_learns_to_compare(make_recipe, tiny_world):
+    recipe = make_recipe(
+        "rewarddance-pairwise",
+        steps=20,
+        comparison=WORLD_WORDS,
+        optimizer__batch_size=16,
+        data__dev=str(tiny_world["dev"]),
+        eval_every=20,
+    )
+    judge = RewardModel.from_pretrained(train(recipe))
+    assert losses(recipe)[-1] < losses(recipe)[0]
+    assert judge.rubric.labels == ("1", "9") and judge.forms.reference == " above"
+    table = evaluate(judge, load_records(tiny_world["test"]), progress=False)
+    pooled = table[-1]
+    assert 0 <= pooled["hpa"] <= 1 and pooled["n_pairs"] > 0
+    assert math.isnan(pooled["nll"]) and math.isnan(pooled["crps"])
+
+
+def test_every_pair_is_compared_in_both_orders_and_a_tie_is_half_a_yes(tiny_world):
+    records = load_records(tiny_world["train"])
+    pairs = [Pair(0, 1, "realism", 0.5), Pair(2, 3, "realism", 0.0)]
+    items = compared_items(records, pairs)
+    seen = [(records.index(item.record), records.index(item.reference), item.target.tolist()) for item in items]
+    assert seen == [(0, 1, [0, 1]), (1, 0, [1, 0]), (2, 3, [0.5, 0.5]), (3, 2, [0.5, 0.5])]
+
+
+def test_a_picture_without_another_of_its_prompt_cannot_be_compared(tiny_world):
+    base = comparing(RewardModel.from_pretrained(tiny_world["base"]), Comparison(**WORLD_WORDS))
+    with pytest.raises(InputError, match="the only picture of its prompt"):
+        evaluate(base, load_records(tiny_world["test"])[:1], progress=False)

@@ -20,13 +20,13 @@ _HEAD_CHUNK = 4096  # tokens of a trace whose V logits are held at a time
 
 @dataclass(frozen=True)
 class ModelInput:
-    """Rows ready for the model. Rows share images: `row_image[n]` is the index of row n's image."""
+    """Rows ready for the model. Rows share images: `row_images[n]` are the indices of row n's image(s)."""
 
     input_ids: Tensor  # (N, T)
     attention_mask: Tensor  # (N, T), ones where real
     patches: Tensor  # the images' patches (sum of patches, C) or squares (P, 3, side, side), one after another
     grid: Tensor  # (P, 3): frames, patch rows, patch columns
-    row_image: Tensor  # (N,)
+    row_images: Tensor  # (N, 1), or (N, 2) with a reference: in the order of the row's placeholders
     trace_mask: Tensor | None = None  # (N, T), ones on the tokens of a trace or explanation
     score_at: Tensor | None = (
         None  # (N,): where the label is predicted, when an explanation follows; default the last token
@@ -45,7 +45,7 @@ class ModelInput:
             self,
             input_ids=self.input_ids[chosen],
             attention_mask=self.attention_mask[chosen],
-            row_image=self.row_image[chosen],
+            row_images=self.row_images[chosen],
             trace_mask=None if self.trace_mask is None else self.trace_mask[chosen],
             score_at=None if self.score_at is None else self.score_at[chosen],
         )
@@ -115,20 +115,20 @@ class Backbone(nn.Module):
         core = self.base.model
         grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
         features = core.get_image_features(pixel_values=inputs.patches.to(self.base.dtype), **grid, return_dict=True)
-        rows = inputs.row_image.tolist()
-        features.pooler_output = tuple(features.pooler_output[i] for i in rows)
+        shown = inputs.row_images.flatten().tolist()
+        features.pooler_output = tuple(features.pooler_output[i] for i in shown)
         if getattr(features, "deepstack_features", None) is not None:
-            features.deepstack_features = [tuple(level[i] for i in rows) for level in features.deepstack_features]
+            features.deepstack_features = [tuple(level[i] for i in shown) for level in features.deepstack_features]
         return core(
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,
             mm_encoder_outputs={"image": features},
             use_cache=False,
-            **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_image]),
+            **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_images.flatten()]),
         ).last_hidden_state
 
     def image_arguments(self, input_ids: Tensor, grids: Tensor) -> dict[str, Tensor]:
-        """What Qwen-type models want to know of rows (N, T) and their images' grids (N, 3); nothing for others."""
+        """What Qwen-type models want to know of rows (N, T) and the grids of all their images, in order; nothing for others."""
         if not takes_grids(self.base.model):
             return {}
         return {"mm_token_type_ids": (input_ids == self.image_token_id).int(), "image_grid_thw": grids}

@@ -18,7 +18,7 @@ from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, check_pixels, to_pixels
 from zreward.models.rollout import Trace, sample_traces
-from zreward.models.tokens import ConversationEncoder, expand_image, pad
+from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
 
@@ -28,6 +28,7 @@ class Row:
     """One thing to score: which image (an index), for which prompt, on which dimension; with a trace or directly.
 
     `explanation` (training only, direct form) follows the score: a score bin's index and the reasons for it.
+    `reference` is the image to compare with, for models that compare (see `zreward.models.pairwise`).
     """
 
     image: int
@@ -35,6 +36,12 @@ class Row:
     dimension: str
     trace: Trace | None = None
     explanation: tuple[int, Trace] | None = None
+    reference: int | None = None
+
+    @property
+    def images(self) -> list[int]:
+        """In the order of the conversation."""
+        return [self.image] if self.reference is None else [self.reference, self.image]
 
 
 @dataclass(frozen=True)
@@ -100,35 +107,47 @@ class RewardModel(nn.Module):
         prompts: Sequence[str] | str,
         dimensions: Sequence[str] | None = None,
         batch_size: int | None = None,
+        references: Sequence[Any] | None = None,
     ) -> ScoreDistribution:
         """Distributions for N images (paths, bytes, PIL images, arrays or tensors) -> probs (N, D, S), on the CPU.
 
         `prompts` is one text per image, or one for all. Scores are on the rubric's scale and do not depend on
-        `batch_size` (default 32 images), order or padding.
+        `batch_size` (default 32 images), order or padding. `references` are for models that compare, one per image.
         """
         prompts = _match(prompts, images)
         names = self.check_dimensions(dimensions)
         if not images:
             raise InputError("no images were given; score needs at least one")
         check_counts(batch_size=batch_size)
+        self._check_references(references, len(images))
         size, parts = batch_size or 32, []
         with _eval_mode(self):
             for start in range(0, len(images), size):
                 stop = start + size
                 pixels = [self.open(image) for image in images[start:stop]]
-                parts.append(self._distribution(pixels, prompts[start:stop], names).detach().to("cpu"))
+                others = [self.open(image) for image in references[start:stop]] if references is not None else []
+                parts.append(self._distribution(pixels, prompts[start:stop], names, others).detach().to("cpu"))
         return ScoreDistribution.cat(parts)
 
     def forward(
-        self, pixels: Tensor, prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
+        self,
+        pixels: Tensor,
+        prompts: Sequence[str] | str,
+        dimensions: Sequence[str] | None = None,
+        references: Sequence[Any] | None = None,
     ) -> ScoreDistribution:
-        """Float pixels (N, 3, H, W) in [0, 1] -> probs (N, D, S) on the model's device, differentiable to the pixels."""
+        """Float pixels (N, 3, H, W) in [0, 1] -> probs (N, D, S) on the model's device, differentiable to the pixels.
+
+        `references` (for models that compare) may be anything that `score` takes, one per image.
+        """
         if not isinstance(pixels, Tensor) or pixels.ndim != 4:
             shape = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
             raise InputError(f"pixels: got {shape}, expected a float tensor (N, 3, H, W) in [0, 1]")
         check_pixels(pixels)
+        self._check_references(references, len(pixels))
         images = [self.fit(image) for image in pixels]
-        return self._distribution(images, _match(prompts, images), self.check_dimensions(dimensions))
+        others = [self.open(image) for image in references or ()]
+        return self._distribution(images, _match(prompts, images), self.check_dimensions(dimensions), others)
 
     @torch.no_grad()
     def judge(
@@ -146,6 +165,7 @@ class RewardModel(nn.Module):
         """
         prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
+        self._check_references(None, len(images))
         if not temperature >= 0:
             raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
         if not images:
@@ -228,7 +248,7 @@ class RewardModel(nn.Module):
         parts = [self.layout.patchify(image) for image in images]
         grids = [grid for _, grid in parts]
         for row in rows:
-            ids = self._prompt_ids(row, grids[row.image], reasoning=row.trace is not None)
+            ids = self._prompt_ids(row, grids, reasoning=row.trace is not None)
             start = len(ids)
             if row.trace is not None:
                 ids += list(row.trace.ids) + (self.encoder.stop_ids if row.trace.truncated else [])
@@ -250,20 +270,21 @@ class RewardModel(nn.Module):
             for n, (start, stop) in enumerate(trace_spans):
                 trace_NT[n, start:stop] = 1
         patches = torch.cat([patches for patches, _ in parts])
-        index = torch.tensor([row.image for row in rows])
+        index = torch.tensor([row.images for row in rows])
         at = torch.tensor(score_at) if explained else None
         return ModelInput(ids_NT, mask_NT, patches, torch.tensor(grids), index, trace_NT, at)
 
     def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
         """Sample one trace for every row (any trace it has is ignored)."""
         parts = [self.layout.patchify(image) for image in images]
-        sequences = [self._prompt_ids(row, parts[row.image][1], reasoning=True) for row in rows]
+        sequences = [self._prompt_ids(row, [grid for _, grid in parts], reasoning=True) for row in rows]
+        shown = [parts[index] for row in rows for index in row.images]
         ids_NT, mask_NT = pad(sequences, self._pad_id(), left=True)
-        grids = torch.tensor([parts[row.image][1] for row in rows])
+        grids = torch.tensor([grid for _, grid in shown])
         inputs = {
             "input_ids": ids_NT,
             "attention_mask": mask_NT,
-            "pixel_values": torch.cat([parts[row.image][0] for row in rows]).to(self.backbone.base.dtype),
+            "pixel_values": torch.cat([patches for patches, _ in shown]).to(self.backbone.base.dtype),
             **self.backbone.image_arguments(ids_NT, grids),
         }
         return sample_traces(
@@ -281,14 +302,30 @@ class RewardModel(nn.Module):
         logits = logits_ND_S.view(-1, len(dimensions), len(self.rubric.scale))
         return ScoreDistribution.from_logits(logits, self.rubric.scale.bins.to(logits.device), tuple(dimensions))
 
-    def _distribution(self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...]) -> ScoreDistribution:
-        rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
-        return self.distribution(self.backbone(self.collate(images, rows).to(self.device)).score_logits, names)
+    def _distribution(
+        self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...], references: list[Tensor]
+    ) -> ScoreDistribution:
+        rows = [
+            Row(i, prompt, name, reference=len(images) + i if references else None)
+            for i, prompt in enumerate(prompts)
+            for name in names
+        ]
+        inputs = self.collate([*images, *references], rows).to(self.device)
+        return self.distribution(self.backbone(inputs).score_logits, names)
 
-    def _prompt_ids(self, row: Row, grid: Grid, reasoning: bool) -> list[int]:
+    def _check_references(self, references: Sequence[Any] | None, images: int) -> None:
+        if self.forms.reference and references is None:
+            raise InputError("this model compares with a reference; give one per image (`references`, or --reference)")
+        if not self.forms.reference and references is not None:
+            raise InputError("this model scores single images; `references` is for models that compare")
+        if references is not None and len(references) != images:
+            raise InputError(f"{images} images but {len(references)} references; give one reference per image")
+
+    def _prompt_ids(self, row: Row, grids: Sequence[Grid], reasoning: bool) -> list[int]:
         dimension: Dimension = self.rubric.dimension(row.dimension)
         ids = self.encoder.encode(row.prompt, dimension, reasoning)
-        return expand_image(ids, self.encoder.image_token_id, self.layout.tokens(grid))
+        counts = [self.layout.tokens(grids[index]) for index in row.images]
+        return expand_images(ids, self.encoder.image_token_id, counts)
 
     def _pad_id(self) -> int:
         pad_id = self.tokenizer.pad_token_id

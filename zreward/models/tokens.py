@@ -34,7 +34,7 @@ class ConversationEncoder:
     def encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> list[int]:
         """Ids up to where the model continues: right after the answer prefix (direct), or where the trace starts.
 
-        One image placeholder stands for the whole image.
+        One image placeholder stands for the whole image; with a reference there are two.
         """
         if not isinstance(prompt, str):
             raise InputError(f"prompt is a {type(prompt).__name__} ({prompt!r}); expected a text")
@@ -46,10 +46,11 @@ class ConversationEncoder:
         if reasoning and not text.rstrip().endswith(start.strip()):
             text += start
         ids = self._ids(text) + ([] if reasoning else self.prefix_ids)
-        if ids.count(self.image_token_id) != 1:
+        images = 2 if self.forms.reference else 1
+        if ids.count(self.image_token_id) != images:
             raise InputError(
-                f"the chat template wrote {ids.count(self.image_token_id)} image placeholders for one image; "
-                "expected exactly one"
+                f"the chat template wrote {ids.count(self.image_token_id)} image placeholders for {images} image(s); "
+                "expected one for each"
             )
         return ids
 
@@ -81,10 +82,10 @@ class ConversationEncoder:
         return torch.tensor(sorted(i for i in banned - set(self.stop_ids) if i is not None and i >= 0))
 
 
-def expand_image(ids: Sequence[int], image_token_id: int, count: int) -> list[int]:
-    """Replace the single image placeholder by `count` of them: one per merged patch."""
-    at = list(ids).index(image_token_id)
-    return [*ids[:at], *([image_token_id] * count), *ids[at + 1 :]]
+def expand_images(ids: Sequence[int], image_token_id: int, counts: Sequence[int]) -> list[int]:
+    """Replace the k-th image placeholder by `counts[k]` of them: one per merged patch."""
+    left = iter(counts)
+    return [token for i in ids for token in ([i] * next(left) if i == image_token_id else [i])]
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int, left: bool = False) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,9 @@
     L = L_SFT(score) + w (1 / N) sum_n (1 / T_n) sum_t -log pi(c_t | c_<t, score_n, p_n, I_n, d_n)
 
 c is a post-hoc chain: it follows the score, so that scoring needs no reasoning at test time; it may only shape the model.
-RewardDance (arXiv 2509.08826) itself scores by the probability of "yes" against a reference; Z-Reward's comparison takes its
-supervision with score tokens, and so does this loss. The weight w is ours: neither paper names one.
+RewardDance (arXiv 2509.08826) itself scores by the probability of "yes" against a reference (`zreward.models.pairwise`);
+Z-Reward's comparison takes its supervision with score tokens, and so does this loss. The weight w is ours: neither paper
+names one.
 
 Shapes: N sequences, S bins, T chain tokens.
 """

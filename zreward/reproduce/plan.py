@@ -56,6 +56,7 @@ METHODS = (
 )
 _ABLATION = ("ablations",)
 ABLATIONS = (
+    Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, 5.0, parts=_ABLATION),
     Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 6.0, parts=_ABLATION),
     Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 6.0, parts=_ABLATION),
     Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 6.0, parts=_ABLATION),

@@ -48,7 +48,8 @@ def load_prediction(study: Study, method: Method, seed: int) -> Predictions:
 
     stored = json.loads(prediction_file(study, method, seed).read_text())
     tensors = {name: torch.tensor(stored[name]) for name in ("probs", "bins", "output_tokens", "truncated")}
-    return Predictions(dimensions=tuple(stored["dimensions"]), seconds=stored["seconds"], **tensors)
+    facts: dict[str, Any] = {name: stored[name] for name in ("seconds", "compares")}
+    return Predictions(dimensions=tuple(stored["dimensions"]), **facts | tensors)
 
 
 def _last_file(study: Study, task: Task) -> Path:
@@ -135,7 +136,11 @@ def _predict(study: Study, task: Task) -> None:
         seed=task.seed,
         temperature=TEMPERATURE,
     )
-    stored: dict[str, Any] = {"dimensions": list(found.dimensions), "seconds": found.seconds}
+    stored: dict[str, Any] = {
+        "dimensions": list(found.dimensions),
+        "seconds": found.seconds,
+        "compares": found.compares,
+    }
     for name in ("probs", "bins", "output_tokens", "truncated"):
         stored[name] = getattr(found, name).tolist()
     write_json(prediction_file(study, method, task.seed), stored)

@@ -1,4 +1,4 @@
-"""The direct trainer (SFT, RewardDance, RISD): one forward pass at the score position. The methods differ in their targets."""
+"""The direct trainer (SFT, RewardDance, RISD): one forward pass at the score position; the methods differ in their targets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, stack
+from torch import Tensor, stack, tensor
 
-from zreward.data import Record
+from zreward.data import Pair, Record
 from zreward.models.reward_model import RewardModel, Row
 from zreward.models.rollout import Trace
 from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
@@ -19,7 +19,7 @@ from zreward.training.trainer_base import RewardTrainer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-LOSSES: dict[str, Loss] = {"sft": sft_loss, "risd": risd_loss}
+LOSSES: dict[str, Loss] = {"sft": sft_loss, "risd": risd_loss, "rewarddance-pairwise": sft_loss}
 """Objective by method, (log_probs (N, S), target_probs (N, S)) -> (); RewardDance's also needs its chains."""
 
 
@@ -31,6 +31,7 @@ class DirectItem:
     dimension: str
     target: Tensor
     explanation: tuple[int, Trace] | None = None  # a post-hoc chain: the given score's bin and the reasons for it
+    reference: Record | None = None  # what the picture is compared with; the target is then over no and yes
 
 
 def annotated_items(
@@ -46,11 +47,21 @@ def annotated_items(
     return items
 
 
+def compared_items(records: Sequence[Record], pairs: Sequence[Pair]) -> list[DirectItem]:
+    """The pairwise RewardDance's items: every pair in both orders; equal scores are half a yes."""
+    items = []
+    for pair in pairs:
+        winner, loser, yes = records[pair.winner], records[pair.loser], 1.0 if pair.gap > 0 else 0.5
+        items.append(DirectItem(winner, pair.dimension, tensor([1 - yes, yes]), reference=loser))
+        items.append(DirectItem(loser, pair.dimension, tensor([yes, 1 - yes]), reference=winner))
+    return items
+
+
 def by_image(items: Sequence[DirectItem]) -> list[list[DirectItem]]:
-    """The dimensions of one record together, so that its picture passes the vision tower once."""
-    groups: dict[int, list[DirectItem]] = {}
+    """The dimensions of one record (and reference) together, so that a picture passes the vision tower once."""
+    groups: dict[tuple[int, int], list[DirectItem]] = {}
     for item in items:
-        groups.setdefault(id(item.record), []).append(item)
+        groups.setdefault((id(item.record), id(item.reference)), []).append(item)
     return list(groups.values())
 
 
@@ -65,16 +76,18 @@ class DirectTrainer(RewardTrainer):
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 
     def collate(self, items: list[list[DirectItem]]) -> dict[str, Any]:
-        """Groups of items, one picture each -> pictures, rows and targets (N, S)."""
-        return {
-            "images": [self._open(group[0].record) for group in items],
-            "rows": [
-                Row(i, item.record.prompt, item.dimension, explanation=item.explanation)
-                for i, group in enumerate(items)
-                for item in group
-            ],
-            "target": stack([item.target for group in items for item in group]),
-        }
+        """Groups of items, one picture (and reference) each -> pictures, rows and targets (N, S)."""
+        images: list[Tensor] = []
+        rows: list[Row] = []
+        for group in items:
+            image, reference = len(images), None
+            images.append(self._open(group[0].record))
+            if group[0].reference is not None:
+                reference = len(images)
+                images.append(self._open(group[0].reference))
+            for item in group:
+                rows.append(Row(image, item.record.prompt, item.dimension, None, item.explanation, reference))
+        return {"images": images, "rows": rows, "target": stack([item.target for group in items for item in group])}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         images, rows = self._augmented(inputs["images"], inputs["rows"])

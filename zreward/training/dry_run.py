@@ -22,7 +22,7 @@ PAIRS, IMAGES, TRACE_TOKENS = 2, 2, 8
 
 def dry_run(recipe: Recipe) -> str:
     """Run one optimizer step; returns a line that says what ran and which loss came out."""
-    from zreward.world.base_models import make_base
+    from zreward.world.base_models import WORLD_COMPARISON, make_base
     from zreward.world.dataset import make_record
     from zreward.world.grammar import sample_prompts
     from zreward.world.raters import make_panel
@@ -55,6 +55,7 @@ def dry_run(recipe: Recipe) -> str:
             optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
             model=replace(recipe.model, dtype="float32", quantization=None),
             rollout=replace(recipe.rollout, teacher=teacher),
+            comparison=WORLD_COMPARISON,
             save_every=recipe.rollout.updates_per_rollout,
             report_to=[],
             trainer={},

@@ -15,10 +15,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from zreward.errors import InputError
+from zreward.models.pairwise import Comparison
 from zreward.models.scratch import ScratchSpec
 
-METHODS = ("sft", "rewarddance", "risd", "grpo", "gdso", "opd")
-DIRECT_METHODS = ("sft", "rewarddance", "risd")
+METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd", "grpo", "gdso", "opd")
+DIRECT_METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd")
 DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 
 
@@ -95,12 +96,13 @@ class RolloutRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    method: str  # sft, rewarddance, risd, grpo, gdso or opd
+    method: str  # sft, rewarddance, rewarddance-pairwise, risd, grpo, gdso or opd
     out: str  # run directory: config, versions, metrics, checkpoints, final model
     data: DataRecipe
     model: ModelRecipe
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)
+    comparison: Comparison = field(default_factory=Comparison)  # rewarddance-pairwise: how the question is put
     seed: int = 0
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
     eval_temperature: float = 1.0  # of the traces behind the dev curve; 0: greedy

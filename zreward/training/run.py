@@ -11,15 +11,16 @@ import torch
 import yaml
 from transformers import set_seed
 
-from zreward.data import Record, check_disjoint, load_records, mine_pairs
+from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
 from zreward.errors import InputError
 from zreward.files import write_json, write_text
+from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
-from zreward.training.direct import DirectTrainer, annotated_items
+from zreward.training.direct import DirectTrainer, annotated_items, compared_items
 from zreward.training.recipe import DIRECT_METHODS, Recipe, recipe_from_dict
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
@@ -42,7 +43,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
     trainer = build_trainer(recipe, run, model)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if is_main_process():
-        model.save_pretrained(run / "model")
+        trainer.reward_model.save_pretrained(run / "model")
     return run / "model"
 
 
@@ -52,22 +53,32 @@ def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTraine
     records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
     chosen = records[: data.train_records]
     dimensions = _dimensions(recipe, chosen, model)
-    callbacks = _callbacks(recipe, records, dimensions, model)
+    trained = comparing(model, recipe.comparison) if recipe.method == "rewarddance-pairwise" else model
+    callbacks = _callbacks(recipe, records, dimensions, model.rubric, trained)
     if recipe.method in DIRECT_METHODS:
         if recipe.method == "risd":
             items = distilled_items(Path(str(data.targets)), records, data, model)
         elif recipe.method == "rewarddance":
             items = explained_items(Path(str(data.targets)), records, data, dimensions, model)
+        elif recipe.method == "rewarddance-pairwise":
+            items = compared_items(chosen, _pairs(recipe, chosen, dimensions))
         else:
             items = annotated_items(chosen, dimensions, model, data.smoothing)
-        return DirectTrainer(model, recipe, run, items, callbacks)
+        return DirectTrainer(trained, recipe, run, items, callbacks)
     if recipe.method == "opd":
         teacher = load_teacher(recipe, model)
         return RolloutTrainer(model, recipe, run, unrated_items(chosen, dimensions), callbacks, teacher)
-    pairs = mine_pairs(chosen, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
-    if not pairs:
-        raise InputError(f"{data.train}: no prompt has two rated images, so there are no pairs for {recipe.method}")
+    pairs = _pairs(recipe, chosen, dimensions)
     return RolloutTrainer(model, recipe, run, pair_items(chosen, pairs, model, data.smoothing), callbacks)
+
+
+def _pairs(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...]) -> list[Pair]:
+    pairs = mine_pairs(records, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
+    if not pairs:
+        raise InputError(
+            f"{recipe.data.train}: no prompt has two rated images, so there are no pairs for {recipe.method}"
+        )
+    return pairs
 
 
 def load_model(recipe: Recipe) -> RewardModel:
@@ -168,12 +179,14 @@ def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tu
     return rated
 
 
-def _callbacks(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...], model: RewardModel) -> list[Any]:
+def _callbacks(
+    recipe: Recipe, records: list[Record], dimensions: tuple[str, ...], rubric: Rubric, model: RewardModel
+) -> list[Any]:
     if not (recipe.data.dev and recipe.eval_every):
         return []
-    dev = load_records(recipe.data.dev, model.rubric, split=recipe.data.dev_split)[: recipe.data.dev_records]
+    dev = load_records(recipe.data.dev, rubric, split=recipe.data.dev_split)[: recipe.data.dev_records]
     check_disjoint(records, dev)
-    rated = [name for name in (dimensions or model.rubric.dimension_names) if any(r.ratings(name) for r in dev)]
+    rated = [name for name in (dimensions or rubric.dimension_names) if any(r.ratings(name) for r in dev)]
     reasoning = recipe.method not in DIRECT_METHODS
     return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed, recipe.eval_temperature)]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from zreward.models.pairwise import Comparison
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer
 from zreward.prompting import PromptForms
@@ -30,6 +31,8 @@ WORLD_FORMS = PromptForms(
     stop_marker="</think>",
     answer_prefix=" level ",
 )
+WORLD_COMPARISON = Comparison("1", "9", " above", " {question} now", WORLD_FORMS.answer_prefix)
+"""Its small vocabulary has no yes: the lowest and the highest label stand for the answers."""
 FORMS = {"large": WORLD_FORMS, "small": replace(WORLD_FORMS, prompt=WORLD_FORMS.prompt + CHECKLIST)}
 """The small model reads what to look at after the prompt: a place for every finding, shared by all dimensions."""
 SPECS = {
