@@ -1,9 +1,10 @@
-"""What a training step costs: GDSO beside GRPO with the same roll-outs, RISD beside SFT with the same rows.
+"""What a training step costs: GDSO beside GRPO with the same roll-outs and beside TRL's GRPOTrainer, RISD beside SFT.
 
     python benchmarks/training_step.py [--json FILE] [--steps 12] [--rounds 4] [--threads N]
 
 Each pair runs in turns on the same model, pictures, prompts and seeds, at a learning rate that moves nothing: so both
 sample the very same traces. The ratio is that of the medians over all steps; the first step of a turn is not counted.
+TRL's trainer (extra `trl`) samples as many traces a step, of the same model over the same pictures and questions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -29,6 +33,7 @@ from zreward.world.dataset import WorldSize, make_world
 from zreward.world.recipes import recipe_file
 
 STILL = 1e-12  # learning rate
+Timed = Callable[[], list[float]]
 
 
 class Stopwatch(TrainerCallback):
@@ -56,15 +61,29 @@ def step_seconds(recipe: Recipe) -> list[float]:
     return watch.seconds
 
 
-def compare(first: Recipe, second: Recipe, rounds: int) -> dict[str, float]:
-    """Median seconds of a step of both, and their ratio."""
+def trl_step_seconds(recipe: Recipe) -> list[float]:
+    """As many traces a step as the recipe's, by TRL."""
+    from trl_grpo import trl_trainer
+
+    model, records = load_model(recipe), load_records(recipe.data.train)
+    items = [(record, name) for record in records for name in record.scores if record.ratings(name)]
+    sequences = 2 * recipe.optimizer.batch_size * recipe.rollout.group_size
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trl_trainer(model, items, sequences, recipe.rollout.group_size, recipe.optimizer.steps, Path(folder))
+        watch = Stopwatch()
+        trainer.add_callback(watch)
+        trainer.train()
+    return watch.seconds
+
+
+def compare(names: tuple[str, str], sides: tuple[Timed, Timed], rounds: int) -> dict[str, float]:
+    """Median seconds of a step of both, in turns, and their ratio."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(rounds):
-        order = (0, 1) if turn % 2 == 0 else (1, 0)
-        for side in order:
-            seconds[side].extend(step_seconds((first, second)[side]))
+        for side in (0, 1) if turn % 2 == 0 else (1, 0):
+            seconds[side].extend(sides[side]())
     medians = [statistics.median(side) for side in seconds]
-    return {first.method: medians[0], second.method: medians[1], "ratio": medians[0] / medians[1]}
+    return {names[0]: medians[0], names[1]: medians[1], "ratio": medians[0] / medians[1]}
 
 
 def still(name: str, steps: int, data: dict[str, Path], **changes) -> Recipe:
@@ -95,17 +114,24 @@ def main() -> None:
         label(load_base("small"), "small", load_records(data["train"]), targets, LabelOptions(reasoning=False))
         risd = still("world-risd", options.steps, data, data={"targets": str(targets)})
         sft = replace(risd, method="sft", data=replace(risd.data, targets=None))
-        result = {
-            "gdso_over_grpo": compare(gdso, grpo, options.rounds),
-            "risd_over_sft": compare(risd, sft, options.rounds),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
+        timed = {
+            name: partial(step_seconds, recipe)
+            for name, recipe in dict(gdso=gdso, grpo=grpo, risd=risd, sft=sft).items()
         }
-    for name in ("gdso_over_grpo", "risd_over_sft"):
-        first, second, ratio = result[name].items()
+        wanted = [("gdso", "grpo"), ("risd", "sft")]
+        if find_spec("trl"):
+            timed["trl_grpo"] = partial(trl_step_seconds, gdso)
+            wanted.append(("gdso", "trl_grpo"))
+        result = {
+            f"{first}_over_{second}": compare((first, second), (timed[first], timed[second]), options.rounds)
+            for first, second in wanted
+        }
+    for name, figures in result.items():
+        first, second, ratio = figures.items()
         print(f"{name}: {ratio[1]:.3f}  ({first[0]} {first[1]:.3f} s, {second[0]} {second[1]:.3f} s a step)")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2))
+        facts = {"threads": torch.get_num_threads(), "versions": versions()}
+        options.json.write_text(json.dumps(result | facts, indent=2))
 
 
 if __name__ == "__main__":
