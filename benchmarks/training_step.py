@@ -116,7 +116,7 @@ def main() -> None:
         sft = replace(risd, method="sft", data=replace(risd.data, targets=None))
         timed = {
             name: partial(step_seconds, recipe)
-            for name, recipe in dict(gdso=gdso, grpo=grpo, risd=risd, sft=sft).items()
+            for name, recipe in {"gdso": gdso, "grpo": grpo, "risd": risd, "sft": sft}.items()
         }
         wanted = [("gdso", "grpo"), ("risd", "sft")]
         if find_spec("trl"):
