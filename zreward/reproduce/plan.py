@@ -80,8 +80,8 @@ LABELS = {
 PREDICT_MINUTES = {False: 0.2, True: 1.0}
 
 
-TEST_SIZE = WorldSize(dev=(60, 4), test=(800, 4))
-"""As the demo's, with enough test pairs to tell one point of HPA."""
+TEST_SIZE = WorldSize(dev=(60, 4), pool=(1600, 2), test=(800, 4))
+"""As the demo's, with a larger pool and enough test pairs to tell one point of HPA."""
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,9 @@ def _open_run(run: Path, recipe: Recipe, resume: bool) -> Path | None:
 def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tuple[str, ...]:
     asked = model.check_dimensions(recipe.data.dimensions)
     rated = tuple(name for name in asked if any(record.ratings(name) for record in records))
-    if recipe.method == "opd":
+    if recipe.method in ("risd", "opd"):
         return asked
-    if not rated and recipe.method != "risd":
+    if not rated:
         raise InputError(
             f"{recipe.data.train}: no record rates any of {list(asked)}; {recipe.method} needs annotations"
         )
@@ -186,7 +186,7 @@ def _callbacks(
         return []
     dev = load_records(recipe.data.dev, rubric, split=recipe.data.dev_split)[: recipe.data.dev_records]
     check_disjoint(records, dev)
-    rated = [name for name in (dimensions or rubric.dimension_names) if any(r.ratings(name) for r in dev)]
+    rated = [name for name in dimensions if any(r.ratings(name) for r in dev)]
     reasoning = recipe.method not in DIRECT_METHODS
     return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed, recipe.eval_temperature)]
 
