@@ -18,8 +18,8 @@ from zreward.rubric import Rubric
 class Comparison:
     """How the question is put; its texts take the fields of `PromptForms`."""
 
-    no: str = "no"  # one token each
-    yes: str = "yes"
+    negative: str = "no"  # one token each; not called no and yes, which YAML reads as booleans
+    positive: str = "yes"
     reference: str = "The image above is the reference. The image to judge:"
     direct: str = (
         "\n\n{title}: {question}\nIs the second image better than the reference here? Answer with one word: {levels}."
@@ -39,7 +39,7 @@ def comparing(model: RewardModel, how: Comparison | None = None) -> RewardModel:
         name=f"{model.rubric.name}-comparison",
         version=model.rubric.version,
         scale=ScoreScale(0, 1, 1),
-        labels=(how.no, how.yes),
+        labels=(how.negative, how.positive),
         dimensions=tuple(
             replace(dimension, anchors={1: "better than the reference", 0: "not better"})
             for dimension in model.rubric.dimensions

@@ -32,7 +32,7 @@ WORLD_FORMS = PromptForms(
     answer_prefix=" level ",
 )
 WORLD_COMPARISON = Comparison("1", "9", " above", " {question} now", WORLD_FORMS.answer_prefix)
-"""Its small vocabulary has no yes: the lowest and the highest label stand for the answers."""
+"""Its small vocabulary has neither yes nor no: the lowest and the highest label stand for the answers."""
 FORMS = {"large": WORLD_FORMS, "small": replace(WORLD_FORMS, prompt=WORLD_FORMS.prompt + CHECKLIST)}
 """The small model reads what to look at after the prompt: a place for every finding, shared by all dimensions."""
 SPECS = {
