@@ -84,6 +84,20 @@ def test_score_prints_a_table_and_states_the_scale(zreward, picture, tmp_path):
         assert scores["std"] > 0
 
 
+@pytest.mark.parametrize("end", [["--json"], ["--json", "-"]], ids=["alone", "dash"])
+def test_json_without_a_file_prints_nothing_but_json(zreward, picture, end):
+    code, out, _ = zreward("score", "world:small", picture, "--prompt", "a red circle", *end)
+    assert code == 0
+    assert json.loads(out)["scores"][0]["image"] == str(picture)
+
+
+def test_json_does_not_overwrite_an_image(zreward, picture):
+    before = picture.read_bytes()
+    command = ("score", "world:small", "--prompt", "x", "--json", picture, picture)
+    complains(zreward(*command), "--json", "would overwrite an image")
+    assert picture.read_bytes() == before
+
+
 def test_score_takes_many_images_and_chosen_dimensions(zreward, picture, tmp_path):
     code, _, _ = zreward(
         "score",

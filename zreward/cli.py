@@ -20,7 +20,12 @@ world_app = typer.Typer(no_args_is_help=True, help="The built-in world: make its
 app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
 
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+STDOUT = Path("-")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 Temperature = Annotated[float, typer.Option(help="Sampling temperature of the traces; 0 is greedy.")]
@@ -40,6 +45,8 @@ def score(
     """Score images for a prompt: mean, spread and distribution per dimension."""
     from zreward.scoring import print_scores, score_rows
 
+    if json_file and json_file.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"--json {json_file} would overwrite an image; put --json last, or name a file after it")
     for image in [*images, *([reference] if reference else [])]:
         if not image.is_file():
             raise InputError(f"{image}: no such image file")
@@ -47,9 +54,10 @@ def score(
     beside = str(reference) if reference else None
     rows = score_rows(loaded, [str(image) for image in images], prompt, _names(dimensions), batch_size, beside)
     scale = loaded.rubric.scale
-    print_scores(rows, scale)
+    if json_file != STDOUT:
+        print_scores(rows, scale)
     if json_file:
-        _write(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
+        _save(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
 
 
 @app.command()
@@ -71,7 +79,7 @@ def evaluate(
     """Run a model over rated records and print PLCC, SRCC, HPA, margin HPA, ties and calibration per dimension."""
     from zreward.data import load_records
     from zreward.evaluation import evaluate as run_evaluation
-    from zreward.evaluation import print_table, save_json
+    from zreward.evaluation import plain_rows, print_table
 
     loaded = _load(model)
     records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
@@ -85,9 +93,10 @@ def evaluate(
         seed=seed,
         temperature=temperature,
     )
-    print_table(rows, f"{model} on {data}", loaded.rubric.scale)
+    if json_file != STDOUT:
+        print_table(rows, f"{model} on {data}", loaded.rubric.scale)
     if json_file:
-        save_json(rows, json_file)
+        _save(json_file, plain_rows(rows))
 
 
 @app.command()
@@ -242,17 +251,30 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
 
 
-def _write(path: Path, value: Any) -> None:
-    from zreward.files import write_text
+def _save(path: Path, value: Any) -> None:
+    from zreward.files import write_json
 
-    write_text(path, json.dumps(value, indent=2))
+    if path == STDOUT:
+        print(json.dumps(value, indent=2))
+    else:
+        write_json(path, value)
+
+
+def _with_json_target(arguments: list[str]) -> list[str]:
+    """A `--json` that no file follows prints: the command line's library knows no option with an optional value."""
+    following = [*arguments[1:], "--"]
+    return [
+        part
+        for word, after in zip(arguments, following, strict=True)
+        for part in ([word, str(STDOUT)] if word == "--json" and after.startswith("--") else [word])
+    ]
 
 
 def main() -> None:
     """Entry point: InputError, and files that cannot be read or written, become a message and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        app()
+        app(_with_json_target(sys.argv[1:]))
     except InputError as error:
         print(f"zreward: {error}", file=sys.stderr)
         sys.exit(2)

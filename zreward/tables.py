@@ -100,7 +100,12 @@ def print_table(
 
 def save_json(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
     """Write the rows as a JSON list, whole or not at all; NaN becomes null."""
-    write_json(path, [{key: _plain(value) for key, value in row.items()} for row in rows])
+    write_json(path, plain_rows(rows))
+
+
+def plain_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that JSON can hold: null in the place of NaN."""
+    return [{key: _plain(value) for key, value in row.items()} for row in rows]
 
 
 def _plain(value: Any) -> Any:

@@ -254,7 +254,13 @@ def test_fewer_traces_and_one_hot_targets_come_from_the_same_labels(make_recipe,
         targets(target_traces=5)
 
 
-WORLD_WORDS = {"negative": "1", "positive": "9", "reference": " above", "direct": " {question} now", "answer_prefix": " level "}
+WORLD_WORDS = {
+    "negative": "1",
+    "positive": "9",
+    "reference": " above",
+    "direct": " {question} now",
+    "answer_prefix": " level ",
+}
 
 
 def test_pairwise_rewarddance_learns_to_compare(make_recipe, tiny_world):
