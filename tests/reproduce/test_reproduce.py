@@ -7,11 +7,14 @@ import pytest
 
 from zreward.errors import InputError
 from zreward.reproduce import Study, reproduce
-from zreward.reproduce.plan import DEFAULT_PARTS, PARTS, tasks
+from zreward.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, Task, tasks
+from zreward.reproduce.tasks import study_recipe
+from zreward.training.recipe import Recipe, load_recipe
 from zreward.world.dataset import WorldSize
+from zreward.world.recipes import recipe_file
 
 TINY = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(4, 3))
-SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "eval_every=1", "save_every=2")
+SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "save_every=2")
 
 
 @pytest.mark.parametrize("parts", [DEFAULT_PARTS, PARTS, ("fig4",)])
@@ -29,6 +32,19 @@ def test_the_student_waits_for_its_own_seeds_teacher(tmp_path):
     assert planned["label-pool-1"].needs == ("train-large-gdso-1",)
     assert "train-large-gdso-1" in planned["train-small-opd-1"].needs
     assert "predict-large-zero-shot-1" not in planned  # it would say the same again
+
+
+def test_a_student_sees_as_many_rows_a_step_whatever_the_dimensions(tmp_path):
+    def recipe(*dimensions: str) -> Recipe:
+        study = Study(tmp_path, dimensions=dimensions)
+        method = next(method for method in METHODS if method.key == "small-risd")
+        return study_recipe(study, Task("train-small-risd-2", "train", 2, method))
+
+    shipped, one, two = load_recipe(recipe_file("world-risd")), recipe("alignment"), recipe("alignment", "realism")
+    assert one.optimizer.batch_size == 2 * two.optimizer.batch_size == 4 * shipped.optimizer.batch_size
+    assert one.optimizer.steps == shipped.optimizer.steps
+    assert one.seed == 2 and one.data.dimensions == ["alignment"]
+    assert one.optimizer.steps // one.eval_every == 8
 
 
 def test_wrong_settings_are_refused(tmp_path):

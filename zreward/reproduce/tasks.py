@@ -15,13 +15,14 @@ from zreward.reproduce.plan import CHAINS, LABELS, TEACHER, Method, Study, Task
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
-from zreward.world.base_models import load_base
+from zreward.world.base_models import load_base, world_rubric
 from zreward.world.dataset import make_world
 from zreward.world.recipes import recipe_file
 
 TEMPERATURE = 0.5
 """Of the traces that label the pool and answer on the test set, as in the demo."""
 REASONING_BATCH, DIRECT_BATCH = 64, 32
+CURVE_POINTS = 8  # measurements on dev prompts in a training
 
 
 def done(study: Study, task: Task) -> bool:
@@ -93,9 +94,20 @@ def study_recipe(study: Study, task: Task) -> Recipe:
     rollout = recipe.rollout
     if recipe.method == "opd":
         rollout = replace(rollout, teacher=str(study.out / "runs" / f"{TEACHER}-{task.seed}" / "model"))
-    model = replace(recipe.model, name=f"world:{method.size}")
-    out = str(run_folder(study, method, task.seed))
-    return replace(recipe, out=out, seed=task.seed, data=data, model=model, rollout=rollout)
+    optimizer = recipe.optimizer
+    if recipe.data.group_dimensions:  # as many rows a step when an image brings fewer dimensions
+        images = optimizer.batch_size * len(world_rubric().dimensions) // len(study.dimensions)
+        optimizer = replace(optimizer, batch_size=images)
+    return replace(
+        recipe,
+        out=str(run_folder(study, method, task.seed)),
+        seed=task.seed,
+        data=data,
+        model=replace(recipe.model, name=f"world:{method.size}"),
+        optimizer=optimizer,
+        rollout=rollout,
+        eval_every=max(1, optimizer.steps // CURVE_POINTS),
+    )
 
 
 def _label(study: Study, task: Task) -> None:
