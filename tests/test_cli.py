@@ -94,7 +94,7 @@ def test_json_without_a_file_prints_nothing_but_json(zreward, picture, end):
 def test_json_does_not_overwrite_an_image(zreward, picture):
     before = picture.read_bytes()
     command = ("score", "world:small", "--prompt", "x", "--json", picture, picture)
-    complains(zreward(*command), "--json", "would overwrite an image")
+    complains(zreward(*command), "--json", "would overwrite what is there")
     assert picture.read_bytes() == before
 
 
@@ -214,6 +214,40 @@ def test_a_run_directory_in_use_is_not_overwritten(zreward, picture, tmp_path):
     train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(picture)))
     complains(zreward("train", train), "is not empty", "--resume")
     complains(zreward("demo", "--out", tmp_path / "run"), "is not empty", "--resume")
+
+
+def test_a_failed_start_does_not_block_the_corrected_one(zreward, picture, tmp_path):
+    train = recipe(tmp_path / "r.yaml", tmp_path / "d.jsonl")
+    complains(zreward("train", train), "d.jsonl")
+    records(tmp_path / "d.jsonl", row(picture))
+    code, _, _ = zreward("train", train)
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer.steps=[", "not YAML"),
+        ("optimizer.schedule=cosin", "cosin"),
+        ("trainer.foo=1", "foo"),
+        ("report_to=[foo]", "foo"),
+        ("model.lora_rank=-1", "model.lora_rank is -1"),
+    ],
+)
+def test_overrides_that_cannot_be(zreward, picture, tmp_path, override, words):
+    train = recipe(tmp_path / "r.yaml", records(tmp_path / "d.jsonl", row(picture)))
+    complains(zreward("train", train, override), words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_targets_of_json_are_not_inputs(zreward, picture, tmp_path):
+    data = records(tmp_path / "d.jsonl", row(picture))
+    before = data.read_bytes()
+    complains(zreward("evaluate", "world:small", "--data", data, "--json", data), "would overwrite")
+    complains(zreward("score", "world:small", picture, "--prompt", " "), "--prompt is empty")
+    complains(zreward("score", "world:small", tmp_path, "--prompt", "x"), "is a folder")
+    complains(zreward("evaluate", "world:small", "--data", data, "--traces", 4), "--reasoning")
+    assert data.read_bytes() == before
 
 
 def test_a_place_that_cannot_be_written_is_named(zreward, picture, tmp_path):

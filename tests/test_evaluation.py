@@ -16,7 +16,8 @@ from rich.console import Console
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
-from zreward.evaluation import Predictions, evaluate, metrics_table, predict, print_table, save_json
+from zreward.evaluation import Predictions, evaluate, metrics_table, predict, print_table
+from zreward.files import write_json
 from zreward.world.base_models import make_base
 from zreward.world.grammar import sample_prompts
 from zreward.world.raters import make_panel
@@ -112,7 +113,7 @@ def test_undefined_is_nan_and_null_in_json(tmp_path):
     with pytest.warns(RuntimeWarning, match="constant"):
         rows = metrics_table(made, [record("p", a=1.0), record("q", a=2.0)])
     assert math.isnan(rows[0]["plcc"]) and math.isnan(rows[0]["hpa"]) and rows[0]["n_pairs"] == 0
-    save_json(rows, tmp_path / "new" / "metrics.json")
+    write_json(tmp_path / "new" / "metrics.json", rows)
     read = json.loads((tmp_path / "new" / "metrics.json").read_text())
     assert read[0]["plcc"] is None and read[0]["hpa"] is None and read[0]["n_items"] == 2
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["metrics.json"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -15,13 +14,13 @@ from zreward.errors import InputError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: import, check.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: import.")
 world_app = typer.Typer(no_args_is_help=True, help="The built-in world: make its data, pretrain its base models.")
 app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
 
 STDOUT = Path("-")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+EXTRAS = {"matplotlib": "report", "datasets": "datasets", "bitsandbytes": "quantized"}
 
 Json = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")
@@ -43,13 +42,14 @@ def score(
     json_file: Json = None,
 ) -> None:
     """Score images for a prompt: mean, spread and distribution per dimension."""
+    from zreward.data.images import check_path
     from zreward.scoring import print_scores, score_rows
 
-    if json_file and json_file.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"--json {json_file} would overwrite an image; put --json last, or name a file after it")
+    _check_target(json_file)
+    if not prompt.strip():
+        raise InputError("--prompt is empty; expected the text that the images were made from")
     for image in [*images, *([reference] if reference else [])]:
-        if not image.is_file():
-            raise InputError(f"{image}: no such image file")
+        check_path(str(image))
     loaded = _load(model)
     beside = str(reference) if reference else None
     rows = score_rows(loaded, [str(image) for image in images], prompt, _names(dimensions), batch_size, beside)
@@ -79,14 +79,20 @@ def evaluate(
     """Run a model over rated records and print PLCC, SRCC, HPA, margin HPA, ties and calibration per dimension."""
     from zreward.data import load_records
     from zreward.evaluation import evaluate as run_evaluation
-    from zreward.evaluation import plain_rows, print_table
+    from zreward.evaluation import print_table
 
+    _check_target(json_file)
+    if not reasoning and (traces != 1 or temperature != 1.0):
+        raise InputError("--traces and --temperature go with --reasoning: the direct form samples nothing")
     loaded = _load(model)
-    records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
+    names = _names(dimensions)
+    # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
+    rubric = None if names or loaded.forms.reference else loaded.rubric
+    records = load_records(data, rubric, skip_bad=skip_bad, split=split)
     rows = run_evaluation(
         loaded,
         records,
-        _names(dimensions),
+        names,
         reasoning=reasoning,
         traces=traces,
         batch_size=batch_size,
@@ -96,7 +102,7 @@ def evaluate(
     if json_file != STDOUT:
         print_table(rows, f"{model} on {data}", loaded.rubric.scale)
     if json_file:
-        _save(json_file, plain_rows(rows))
+        _save(json_file, rows)
 
 
 @app.command()
@@ -108,7 +114,7 @@ def train(
         bool, typer.Option("--dry-run", help="One step with tiny random weights of the architecture.")
     ] = False,
 ) -> None:
-    """Train by a recipe: SFT, RISD, GRPO or GDSO."""
+    """Train by a recipe: SFT, RewardDance (two forms), RISD, GRPO, GDSO or OPD."""
     from zreward.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -147,9 +153,9 @@ def label(
     from zreward.training.targets import LabelOptions
     from zreward.training.targets import label as run_label
 
-    loaded = _load(teacher)
-    records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
     options = LabelOptions(traces, _names(dimensions), temperature, not direct, seed, shard_size, batch_size)
+    loaded = _load(teacher)
+    records = load_records(data, skip_bad=skip_bad, split=split)
     typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
 
 
@@ -239,23 +245,26 @@ def world_pretrain(
 
 def _load(name: str):
     from zreward.models.reward_model import RewardModel
+    from zreward.world.base_models import checkpoint_name
 
-    if name in ("world:large", "world:small"):
-        from zreward.world.base_models import load_base
-
-        return load_base(name.removeprefix("world:"))
-    return RewardModel.from_pretrained(name)
+    return RewardModel.from_pretrained(checkpoint_name(name))
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else None
 
 
+def _check_target(path: Path | None) -> None:
+    """InputError where --json would write over something that is not JSON: an image, a data set, a folder."""
+    if path and path != STDOUT and path.suffix != ".json" and path.exists():
+        raise InputError(f"--json {path} would overwrite what is there; name a new file, or put --json last to print")
+
+
 def _save(path: Path, value: Any) -> None:
-    from zreward.files import write_json
+    from zreward.files import to_json, write_json
 
     if path == STDOUT:
-        print(json.dumps(value, indent=2))
+        print(to_json(value))
     else:
         write_json(path, value)
 
@@ -275,8 +284,13 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app(_with_json_target(sys.argv[1:]))
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:
         print(f"zreward: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"zreward: {error.name} is missing; pip install 'zreward[{EXTRAS[error.name]}]'", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None:

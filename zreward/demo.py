@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from zreward.data import Record, load_records
 from zreward.errors import InputError
-from zreward.evaluation import Predictions, metrics_table, predict, print_table, save_json
+from zreward.evaluation import Predictions, metrics_table, predict, print_table
 from zreward.files import write_json
 from zreward.models.reward_model import RewardModel
 from zreward.report import Example, ExampleDimension, write_report
@@ -61,7 +61,7 @@ def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, A
     _publish(student, out / "models" / "student")
     results = demo.evaluate()
     rows = [row for _, table in results for row in table]
-    save_json(rows, out / "metrics.json")
+    write_json(out / "metrics.json", rows)
     records = load_records(paths["test"])
     pooled = [row for row in rows if row["dimension"] == "all"]
     print_table(pooled, f"The built-in world, seed {seed}: all dimensions pooled", load_base("small").rubric.scale)

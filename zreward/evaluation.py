@@ -20,12 +20,12 @@ from zreward.data.record import Record
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError, check_counts
 from zreward.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
-from zreward.tables import MARGIN, POOLED, plain_rows, print_table, save_json
+from zreward.tables import MARGIN, POOLED, print_table
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
-__all__ = ["Predictions", "evaluate", "metrics_table", "plain_rows", "predict", "print_table", "save_json"]
+__all__ = ["Predictions", "evaluate", "metrics_table", "predict", "print_table"]
 
 
 @dataclass(eq=False)

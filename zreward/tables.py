@@ -1,8 +1,7 @@
-"""Tables of metrics: their columns, printed in the terminal, and as JSON."""
+"""Tables of metrics: their columns, printed in the terminal."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -14,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from zreward.distribution import ScoreScale
-from zreward.files import write_json
 
 MARGIN = 0.5
 """Margin HPA counts the pairs whose human gap is above this, score units."""
@@ -96,17 +94,3 @@ def print_table(
         pooled = row.get("dimension") == POOLED and "method" not in names
         table.add_row(*[escape(cells[index]) for _, cells in columns.values()], style="bold" if pooled else None)
     console.print(table)
-
-
-def save_json(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write the rows as a JSON list, whole or not at all; NaN becomes null."""
-    write_json(path, plain_rows(rows))
-
-
-def plain_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that JSON can hold: null in the place of NaN."""
-    return [{key: _plain(value) for key, value in row.items()} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from zreward.errors import InputError
 from zreward.models.pixels import ResolutionPolicy
@@ -103,11 +104,34 @@ def test_a_newer_schema_is_refused(folder):
         RewardModel.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": "x"}', "{}"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": "x"}', "{}", '{"schema_version": 1}'])
 def test_a_damaged_description_is_refused(folder, text):
     (folder / "zreward.json").write_text(text)
     with pytest.raises(InputError, match="not a valid zreward.json"):
         RewardModel.from_pretrained(folder)
+
+
+def test_missing_weights_are_refused_not_invented(folder):
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if "mlp.up_proj" in name)
+    save_file({name: value for name, value in weights.items() if name != lost}, folder / "model.safetensors")
+    with pytest.raises(InputError, match="1 weights are missing, .*mlp.up_proj"):
+        RewardModel.from_pretrained(folder)
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        RewardModel.from_pretrained(folder)
+
+
+def test_a_model_without_a_rubric_says_that_the_default_one_is_used(folder):
+    (folder / "zreward.json").unlink()
+    with pytest.warns(UserWarning, match="no rubric was given"):
+        assert RewardModel.from_pretrained(folder).rubric == Rubric.default()
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent.parent)
+    with pytest.raises(InputError, match="no such checkpoint folder"):
+        RewardModel.from_pretrained(f"{folder.parent.name}/modell")
 
 
 def test_a_checkpoint_of_another_rubric_is_refused(folder):

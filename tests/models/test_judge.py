@@ -92,7 +92,7 @@ def test_traces_end_at_the_stop_marker_or_at_the_budget(model, pictures):
     stop = model.encoder.stop_ids
     head = model.backbone.base.get_output_embeddings()
     original, bias = head.forward, torch.zeros(head.weight.shape[0])
-    bias[stop] = 6.0  # so that some of the untrained model's traces end early
+    bias[stop] = 5.0  # so that some of the untrained model's traces end early
     rows = [Row(i % 4, PROMPT, "realism") for i in range(24)]
     try:
         head.forward = lambda hidden: original(hidden) + bias

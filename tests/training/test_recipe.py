@@ -45,6 +45,12 @@ def test_overrides_reach_nested_keys_with_their_types(tmp_path):
         ({"method": "risd"}, "data.targets"),
         ({"data": {"train": "a", "targets": "t"}}, "data.targets"),
         ({"data": None}, "expected keys and values"),
+        ({"data": {"train": "a", "train_records": -1}}, "data.train_records is -1, expected more than 0"),
+        ({"rollout": {"beta": -1.0}}, "rollout.beta is -1.0, expected 0 or more"),
+        ({"rollout": {"alpha_pt": float("nan")}}, "rollout.alpha_pt is nan"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate is inf"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0, expected more than 0"),
+        ({"seed": -1}, "seed is -1, expected 0 or more"),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(change, message):

@@ -4,12 +4,13 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from zreward.data import load_records
+from zreward.data import Record, load_records
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import DataRecipe
-from zreward.training.targets import LabelOptions, distilled_items, label
+from zreward.training.targets import LabelOptions, distilled_items, label, records_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,33 @@ def test_an_unfinished_folder_is_refused(labelled, tmp_path):
     (part / "manifest.json").write_text((out / "manifest.json").read_text())
     with pytest.raises(InputError, match=f"5 of {len(pool)} records"):
         distilled_items(part, pool, DataRecipe(train=""), teacher)
+
+
+def test_targets_without_the_wanted_dimension_are_refused(labelled, tmp_path):
+    teacher, pool, _ = labelled
+    out = tmp_path / "one"
+    label(teacher, "base", pool[:2], out, LabelOptions(dimensions=("realism",)))
+    with pytest.raises(InputError, match=r"hold \['realism'\], not \['alignment'\]"):
+        distilled_items(out, pool[:2], DataRecipe(train="", dimensions=["alignment"]), teacher)
+    (out / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="is damaged"):
+        distilled_items(out, pool[:2], DataRecipe(train=""), teacher)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), float("inf")])
+def test_a_bad_temperature_is_refused_before_anything_is_written(temperature):
+    with pytest.raises(InputError, match="temperature"):
+        LabelOptions(temperature=temperature)
+
+
+def test_other_pictures_under_the_same_names_are_other_records(tmp_path):
+    def fingerprint(folder: str, colour: str) -> str:
+        path = tmp_path / folder / "1.png"
+        path.parent.mkdir()
+        Image.effect_noise((8, 8), 50 if colour == "grey" else 0).save(path)
+        return records_fingerprint([Record("a red circle", str(path), {})])
+
+    assert fingerprint("a", "grey") != fingerprint("b", "plain")
 
 
 def test_a_folder_without_manifest_is_refused(labelled, tmp_path):

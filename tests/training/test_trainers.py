@@ -51,6 +51,12 @@ def test_lora_trains_the_adapter_only_and_loads_again(make_recipe, tiny_world):
     assert any(p.abs().sum() > 0 for p in adapters)
 
 
+def test_an_adapter_leaves_a_frozen_vision_tower_alone(make_recipe):
+    recipe = make_recipe("sft", model__lora_rank=2, model__freeze_vision=True)
+    trained = [name for name, p in load_model(recipe).backbone.model.named_parameters() if p.requires_grad]
+    assert trained and not any("visual" in name for name in trained)
+
+
 def test_gdso_on_micro_batches_equals_one_batch(make_recipe, tmp_path):
     """The separable gap loss needs no partner in the micro-batch: chunks of 3 of the 8 sequences, same weights after."""
     whole = make_recipe("gdso", steps=1, out=str(tmp_path / "whole"))

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from zreward.data.files import atomic_path
 from zreward.errors import InputError
+from zreward.files import atomic_path
 
 SHOWN = 20  # bad lines named in one error; reading stops there
 
@@ -54,9 +54,8 @@ class BadLines:
 
     def _refuse(self, count: str) -> None:
         shown = [f"{line.place}: {line.reason}" for line in self.lines[:SHOWN]]
-        raise InputError(
-            "\n".join([*shown, f"{count} in {self.name}; correct them, or leave them out with skip_bad (--skip-bad)"])
-        )
+        advice = "correct them, or leave them out with --skip-bad (in a recipe: data.skip_bad=true)"
+        raise InputError("\n".join([*shown, f"{count} in {self.name}; {advice}"]))
 
     def _write(self) -> str:
         if self.report is None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def load(
     Raises InputError: missing folder, another rubric, newer schema, labels that are not one token, unsupported model.
     """
     folder = Path(path)
-    meta = _read_meta(folder)
+    meta = _read_meta(path, folder)
     if meta and rubric and rubric.fingerprint() != Rubric.from_dict(meta["rubric"]).fingerprint():
         mine = Rubric.from_dict(meta["rubric"])
         raise InputError(
@@ -72,6 +73,10 @@ def load(
         _recorded_layout(path, folder, model),
         max_trace_tokens or 512,
     )
+    if not meta and rubric is None:
+        warnings.warn(
+            f"{path} brings no {META_FILE} and no rubric was given: it is asked with the default rubric", stacklevel=3
+        )
     return reward_model.eval()
 
 
@@ -147,14 +152,19 @@ def _is_checkpoint(path: Path) -> bool:
     return any((path / name).exists() for name in (META_FILE, "config.json", "adapter_config.json"))
 
 
-def _read_meta(folder: Path) -> dict[str, Any] | None:
-    file = folder / META_FILE
+def _read_meta(path: str | Path, folder: Path) -> dict[str, Any] | None:
+    file = _file_of(path, folder, META_FILE)
     if not file.exists():
         return None
     try:
         meta = json.loads(file.read_text())
         version = int(meta["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
+        if version <= SCHEMA_VERSION:
+            Rubric.from_dict(meta["rubric"])
+            PromptForms.from_dict(meta["forms"])
+            ResolutionPolicy(**meta["resolution"])
+            int(meta["max_trace_tokens"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} is not a valid zreward.json ({error}); the checkpoint is damaged, write it again"
         ) from None
@@ -163,6 +173,26 @@ def _read_meta(folder: Path) -> dict[str, Any] | None:
             f"{file} has schema version {version}; this zreward reads up to {SCHEMA_VERSION}. Install a newer zreward"
         )
     return meta
+
+
+def _on_hub(path: str | Path, folder: Path) -> bool:
+    """Whether a name reads like ORGANISATION/NAME of the model hub, and not like a folder that is not there."""
+    text = str(path)
+    named = text.count("/") == 1 and not text.startswith((".", "/", "~"))
+    return named and not folder.exists() and not folder.parent.exists()
+
+
+def _file_of(path: str | Path, folder: Path, name: str) -> Path:
+    """A file of the checkpoint: in its folder, or from the hub. It need not exist."""
+    if not _on_hub(path, folder):
+        return folder / name
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(str(path), name, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # no such repository, or no way to ask: loading says so
+        found = None
+    return Path(found or folder / name)
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
@@ -177,9 +207,10 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype
 
 
 def _load_parts(path, folder: Path, device, dtype, quantization, trainable_adapter):
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
-    if not folder.exists() and (str(path).startswith((".", "/", "~")) or str(path).count("/") != 1):
+    if not folder.exists() and not _on_hub(path, folder):
         raise InputError(f"{path}: no such checkpoint folder")
     if folder.exists() and not _is_checkpoint(folder):
         raise InputError(f"{path} holds neither config.json nor adapter_config.json: not a checkpoint folder")
@@ -189,13 +220,21 @@ def _load_parts(path, folder: Path, device, dtype, quantization, trainable_adapt
     if quantization:
         options["quantization_config"] = _quantization(quantization, device)
         options["device_map"] = {"": device}
+    model: Any
+    found: dict[str, Any]
     try:
         AutoConfig.from_pretrained(source)
-        model: Any = AutoModelForImageTextToText.from_pretrained(source, **options)
+        parts: Any = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **options)
+        model, found = parts
         tokenizer = AutoTokenizer.from_pretrained(str(path) if folder.exists() else source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{source}: cannot be loaded as an image-text-to-text model: {reason}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise InputError(
+            f"{source}: {len(missing)} weights are missing, {missing[0]} among them; they would be random numbers. "
+            "The checkpoint is damaged, or of another architecture"
+        )
     if adapter.exists():
         from peft import PeftModel
 
@@ -218,13 +257,12 @@ def _recorded_layout(path, folder: Path, model) -> ImageLayout:
     layout: Any = layout_of(model.get_base_model() if hasattr(model, "peft_config") else model)
     stored: dict[str, Any] = {}
     for name in ("preprocessor_config.json", "processor_config.json"):
-        file = folder / name
-        if not folder.exists():
-            from transformers.utils import cached_file
-
-            file = Path(cached_file(str(path), name, _raise_exceptions_for_missing_entries=False) or file)
+        file = _file_of(path, folder, name)
         if file.exists() and not stored:
-            stored = json.loads(file.read_text())
+            try:
+                stored = json.loads(file.read_text())
+            except ValueError as error:
+                raise InputError(f"{file} is not JSON ({error}); the checkpoint is damaged") from None
             stored = stored.get("image_processor") or stored
     mean, std = stored.get("image_mean", layout.mean), stored.get("image_std", layout.std)
     return replace(layout, mean=tuple(mean), std=tuple(std))

@@ -226,7 +226,10 @@ class RewardModel(nn.Module):
             raise InputError(
                 f"dimensions is {dimensions!r}; expected a list of names from {self.rubric.dimension_names}"
             )
-        return tuple(self.rubric.dimension(name).name for name in dimensions)
+        names = tuple(self.rubric.dimension(name).name for name in dimensions)
+        if len(set(names)) < len(names):
+            raise InputError(f"dimensions {list(names)} name one twice; expected each once")
+        return names
 
     def open(self, image: Any) -> Tensor:
         """A path, bytes, PIL image, array or tensor -> float pixels (3, H, W) at the size the model sees."""
@@ -333,6 +336,8 @@ class RewardModel(nn.Module):
 
 
 def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:
+    if isinstance(images, str | bytes):
+        raise InputError(f"images is a {type(images).__name__}; expected a list, for one image too: [image]")
     if isinstance(prompts, str):
         return [prompts] * len(images)
     if len(prompts) != len(images):

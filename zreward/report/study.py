@@ -10,8 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from zreward.data.files import atomic_path
-from zreward.files import write_text
+from zreward.files import atomic_path, write_text
 from zreward.report import plots
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -30,7 +31,7 @@ class DataRecipe:
     train_records: int | None = None  # only this many records, the first ones
     dev: str | None = None  # records for the curve during training; never used for gradients
     dev_split: str | None = None
-    dev_records: int = 200  # at most this many dev records, the first ones (whole prompts)
+    dev_records: int = 200  # at most this many dev records, the first ones
     dimensions: list[str] | None = None  # default: every dimension that the records rate
     targets: str | None = None  # risd, rewarddance: the folder that `zreward label` wrote for `train`
     target_traces: int | None = None  # risd: average only the first K traces of each target
@@ -115,18 +116,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)
-        positive = {
-            "optimizer.steps": self.optimizer.steps,
-            "optimizer.batch_size": self.optimizer.batch_size,
-            "optimizer.gradient_accumulation": self.optimizer.gradient_accumulation,
-            "optimizer.learning_rate": self.optimizer.learning_rate,
-            "rollout.updates_per_rollout": self.rollout.updates_per_rollout,
-            "rollout.temperature": self.rollout.temperature,
-            "save_every": self.save_every,
-        }
-        for key, value in positive.items():
-            if not value > 0:
-                raise InputError(f"recipe: {key} is {value}, expected more than 0")
+        _check_numbers(self)
         _one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
         _one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
         if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:
@@ -138,8 +128,6 @@ class Recipe:
                 f"recipe: save_every ({self.save_every}) must be a multiple of rollout.updates_per_rollout "
                 f"({self.rollout.updates_per_rollout}), so that no checkpoint falls inside a roll-out"
             )
-        if not self.eval_temperature >= 0:
-            raise InputError(f"recipe: eval_temperature is {self.eval_temperature}, expected 0 (greedy) or more")
         if not 0 <= self.data.word_dropout < 1:
             raise InputError(
                 f"recipe: data.word_dropout is {self.data.word_dropout}, expected a share from 0 to below 1"
@@ -154,8 +142,6 @@ class Recipe:
                 "recipe: data.targets (a folder written by `zreward label`) goes with methods risd and rewarddance, "
                 f"and only with them; the method is {self.method}"
             )
-        if self.data.target_traces is not None and not self.data.target_traces > 0:
-            raise InputError(f"recipe: data.target_traces is {self.data.target_traces}, expected 1 or more")
         if (self.method == "opd") != (self.rollout.teacher is not None):
             raise InputError("recipe: rollout.teacher (a checkpoint) goes with method opd, and only with it")
 
@@ -179,10 +165,10 @@ def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in inside:
         raise InputError(f"recipe {path}: its base leads back to itself")
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {path}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(raw, dict):
         raise InputError(f"recipe {path}: expected keys and values, got {type(raw).__name__}")
@@ -218,7 +204,10 @@ def _override(raw: dict[str, Any], text: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise InputError(f"override {text!r}: {parent} holds a value, not further keys")
-    place[last] = yaml.safe_load(value)
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {text!r}: the value is not YAML: {str(error).splitlines()[0]}") from None
 
 
 def _build(cls: type, raw: Any, where: str, prefix: str) -> Any:
@@ -261,6 +250,27 @@ def _check(value: Any, expected: Any, where: str, key: str) -> Any:
             return value
     names = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
     raise InputError(f"{where}: {key} is {value!r}, expected {names}")
+
+
+MAY_BE_ZERO = (
+    *("data.chain_weight", "data.smoothing", "data.word_dropout", "optimizer.warmup_steps", "optimizer.weight_decay"),
+    *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
+    *("rollout.policy_weight", "seed", "eval_every", "eval_temperature"),
+)
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    """InputError for the first number that is not finite, is negative, or is zero where that means nothing."""
+    own = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+    rooms = {"": own} | {name: asdict(own[name]) for name in ("data", "model", "optimizer", "rollout")}
+    for room, values in rooms.items():
+        for name, value in values.items():
+            key = f"{room}.{name}" if room else name
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if not (isfinite(value) and (value > 0 or (value == 0 and key in MAY_BE_ZERO))):
+                expected = "0 or more" if key in MAY_BE_ZERO else "more than 0"
+                raise InputError(f"recipe: {key} is {value}, expected {expected}")
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:

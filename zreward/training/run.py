@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
+from zreward.world.base_models import checkpoint_name
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -37,10 +39,15 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
     Raises InputError for bad recipes, data, checkpoints, and for a run directory that is in use.
     """
     run = Path(recipe.out)
-    checkpoint = _open_run(run, recipe, resume)
+    checkpoint = _checkpoint_to_resume(run, recipe) if resume else None
+    if not resume and is_main_process() and run.exists() and any(run.iterdir()):
+        raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
     set_seed(recipe.seed)
     model = model or load_model(recipe)
     trainer = build_trainer(recipe, run, model)
+    if not resume and is_main_process():
+        write_text(run / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        write_json(run / "versions.json", versions())
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if is_main_process():
         trainer.reward_model.save_pretrained(run / "model")
@@ -84,11 +91,7 @@ def _pairs(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...]) -
 def load_model(recipe: Recipe) -> RewardModel:
     """The recipe's starting model, with its adapter when one is asked for."""
     wanted = recipe.model
-    name = wanted.name
-    if name in ("world:large", "world:small"):
-        from zreward.world.base_models import WEIGHTS
-
-        name = str(WEIGHTS / name.removeprefix("world:"))
+    name = checkpoint_name(wanted.name)
     resolution = None
     if wanted.longest_side or wanted.pixel_budget:
         resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
@@ -108,7 +111,7 @@ def load_model(recipe: Recipe) -> RewardModel:
 
 def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
     """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
-    teacher = RewardModel.from_pretrained(str(recipe.rollout.teacher), dtype=recipe.model.dtype)
+    teacher = RewardModel.from_pretrained(checkpoint_name(str(recipe.rollout.teacher)), dtype=recipe.model.dtype)
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise InputError(
             f"{recipe.rollout.teacher}: its tokenizer is not the student's; OPD compares token by token. Use models of "
@@ -140,22 +143,29 @@ def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:
     if wanted.lora_rank:
         from peft import LoraConfig, get_peft_model
 
-        config = LoraConfig(r=wanted.lora_rank, lora_alpha=wanted.lora_alpha, target_modules=wanted.lora_targets)
-        model.backbone.model = get_peft_model(model.backbone.model, config)
+        config = LoraConfig(
+            r=wanted.lora_rank,
+            lora_alpha=wanted.lora_alpha,
+            target_modules=wanted.lora_targets,
+            exclude_modules=_vision_modules(model) if wanted.freeze_vision else None,
+        )
+        try:
+            model.backbone.model = get_peft_model(model.backbone.model, config)
+        except ValueError as error:
+            raise InputError(f"model.lora_rank, model.lora_targets: {error}") from error
     return model
 
 
-def _open_run(run: Path, recipe: Recipe, resume: bool) -> Path | None:
-    """Make the run directory, or find where to go on. Returns the checkpoint to resume from."""
+def _vision_modules(model: RewardModel) -> str:
+    """A regular expression for everything inside the vision tower."""
+    tower = model.backbone.vision_tower
+    name = next(name for name, module in model.backbone.model.named_modules() if module is tower)
+    return rf"{re.escape(name)}\..*"
+
+
+def _checkpoint_to_resume(run: Path, recipe: Recipe) -> Path | None:
+    """The newest whole checkpoint of a run; None when it was cut off before the first."""
     config = run / "recipe.yaml"
-    if not resume:
-        if run.exists() and any(run.iterdir()):
-            raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
-        if is_main_process():
-            run.mkdir(parents=True, exist_ok=True)
-            write_text(config, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-            write_json(run / "versions.json", versions())
-        return None
     if not config.exists():
         raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
     stored = recipe_from_dict(yaml.safe_load(config.read_text()), str(config))
@@ -184,9 +194,12 @@ def _callbacks(
 ) -> list[Any]:
     if not (recipe.data.dev and recipe.eval_every):
         return []
-    dev = load_records(recipe.data.dev, rubric, split=recipe.data.dev_split)[: recipe.data.dev_records]
+    data = recipe.data
+    dev = load_records(recipe.data.dev, rubric, skip_bad=data.skip_bad, split=data.dev_split)[: data.dev_records]
     check_disjoint(records, dev)
     rated = [name for name in dimensions if any(r.ratings(name) for r in dev)]
+    if not rated:
+        raise InputError(f"{data.dev}: rates none of the trained dimensions {list(dimensions)}; leave data.dev out")
     reasoning = recipe.method not in DIRECT_METHODS
     return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed, recipe.eval_temperature)]
 

@@ -18,9 +18,9 @@ import torch
 from tqdm import tqdm
 
 from zreward.data import Record
-from zreward.data.files import atomic_path
+from zreward.data.images import ImageSource
 from zreward.errors import InputError, check_counts
-from zreward.files import write_json
+from zreward.files import atomic_path, write_json
 from zreward.models.reward_model import Judgement, RewardModel
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
@@ -40,6 +40,8 @@ class LabelOptions:
 
     def __post_init__(self) -> None:
         check_counts(traces=self.traces, shard_size=self.shard_size, batch_size=self.batch_size)
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
 
 
 def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path, options: LabelOptions) -> Path:
@@ -48,6 +50,8 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path
     Raises InputError when `out` holds targets of another teacher, data set or other options.
     """
     names = model.check_dimensions(options.dimensions)
+    if model.forms.reference:
+        raise InputError(f"{teacher} compares with a reference; label with a model that scores single images")
     manifest = {
         "teacher": teacher,
         "teacher_weights": weights_fingerprint(model),
@@ -162,7 +166,7 @@ def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | N
     file = folder / MANIFEST
     if not file.exists():
         raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
-    manifest = json.loads(file.read_text())
+    manifest = _stored_manifest(file)
     if manifest["records"] != records_fingerprint(records):
         raise InputError(
             f"{folder}: the targets were made for other records than data.train; label these records first"
@@ -175,8 +179,23 @@ def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | N
         raise InputError(
             f"{folder}: {len(seen)} of {len(records)} records are labelled; run `zreward label` to the end"
         )
-    wanted = set(dimensions or manifest["options"]["dimensions"])
+    labelled = manifest["options"]["dimensions"]
+    absent = [name for name in dimensions or () if name not in labelled]
+    if absent:
+        raise InputError(
+            f"{folder}: the targets hold {labelled}, not {absent}; label these dimensions, or train on others"
+        )
+    wanted = set(dimensions or labelled)
     return [row for row in rows if row["dimension"] in wanted]
+
+
+def _stored_manifest(file: Path) -> dict:
+    try:
+        stored = json.loads(file.read_text())
+        _ = [stored[key] for key in ("records", "rubric", "options")]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file} is damaged; delete the folder and run `zreward label` again") from None
+    return stored
 
 
 def _check_manifest(out: Path, manifest: dict) -> None:
@@ -186,7 +205,7 @@ def _check_manifest(out: Path, manifest: dict) -> None:
             raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
         write_json(file, manifest)
         return
-    stored = json.loads(file.read_text())
+    stored = _stored_manifest(file)
     manifest = json.loads(json.dumps(manifest))
     different = [key for key in manifest if key != "teacher" and stored.get(key) != manifest[key]]
     if different:
@@ -196,19 +215,17 @@ def _check_manifest(out: Path, manifest: dict) -> None:
 
 
 def records_fingerprint(records: Sequence[Record]) -> str:
-    """Changes with the prompts, their order, and encoded images or image paths."""
+    """Changes with the prompts, their order and the images: their bytes; of files the name and the size."""
     digest = hashlib.sha256()
     for record in records:
-        image = record.image
-        name = (
-            Path(image).name.encode()
-            if isinstance(image, str)
-            else image
-            if isinstance(image, bytes)
-            else image.tobytes()
-        )
-        digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(name).digest())
+        digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(_image_identity(record.image)).digest())
     return digest.hexdigest()[:16]
+
+
+def _image_identity(image: ImageSource) -> bytes:
+    if isinstance(image, str):
+        return f"{Path(image).name} {Path(image).stat().st_size}".encode()
+    return image if isinstance(image, bytes) else image.tobytes()
 
 
 def weights_fingerprint(model: RewardModel) -> str:

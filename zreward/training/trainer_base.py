@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
+from zreward.errors import InputError
 from zreward.files import write_json_lines
 from zreward.models.checkpoint import save
 from zreward.models.reward_model import RewardModel
@@ -49,7 +50,10 @@ def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
         "use_cpu": not torch.cuda.is_available(),
         "disable_tqdm": False,
     }
-    return TrainingArguments(**options | recipe.trainer)
+    try:
+        return TrainingArguments(**options | recipe.trainer)
+    except (TypeError, ValueError, ImportError) as error:
+        raise InputError(f"recipe: transformers refuses optimizer.schedule, report_to or trainer: {error}") from error
 
 
 class RewardTrainer(Trainer):
@@ -58,13 +62,17 @@ class RewardTrainer(Trainer):
     def __init__(self, reward_model: RewardModel, recipe: Recipe, run: Path, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
         self._step_metrics: dict[str, list[float]] = defaultdict(list)
-        super().__init__(
-            model=reward_model.backbone,
-            args=training_arguments(recipe, run),
-            data_collator=self.collate,
-            train_dataset=dataset,
-            callbacks=[_RunFiles(run), *callbacks],
-        )
+        arguments = training_arguments(recipe, run)
+        try:
+            super().__init__(
+                model=reward_model.backbone,
+                args=arguments,
+                data_collator=self.collate,
+                train_dataset=dataset,
+                callbacks=[_RunFiles(run), *callbacks],
+            )
+        except ValueError as error:
+            raise InputError(f"recipe: transformers.Trainer refuses report_to or trainer: {error}") from error
         if self.pop_callback(ProgressCallback):
             self.add_callback(_Progress())
 

@@ -96,3 +96,9 @@ def as_judge(model: Any, tokenizer: Any, forms: PromptForms = WORLD_FORMS) -> Re
 def load_base(size: str, **options: Any) -> RewardModel:
     """The shipped base model of that size."""
     return RewardModel.from_pretrained(WEIGHTS / size, **options)
+
+
+def checkpoint_name(name: str) -> str:
+    """Where a name leads: world:large and world:small to the shipped weights, any other name to itself."""
+    size = name.removeprefix("world:")
+    return str(WEIGHTS / size) if name.startswith("world:") and size in SIZES else name
