@@ -47,6 +47,7 @@ def test_the_main_job_runs_from_data_to_report(miniature, tmp_path, capsys):
     assert tokens["large", "gdso"] > 5
     for name in ("teacher", "student"):
         assert RewardModel.from_pretrained(out / "models" / name).rubric.name == "world"
+    assert (out / "examples" / "0.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<img" in page

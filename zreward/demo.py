@@ -29,11 +29,9 @@ from zreward.training.run import read_metrics, train, versions
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
 from zreward.world.dataset import make_world
-from zreward.world.recipes import recipe_file
+from zreward.world.recipes import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
 
 EXAMPLES = 6
-REASONING_BATCH, DIRECT_BATCH = 64, 32  # images at a time
-TEMPERATURE = 0.5  # of traces outside training: one sampled trace has to stand for the model's view (chosen on dev)
 
 
 def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, Any]]:
@@ -177,14 +175,16 @@ class _Demo:
         return curves
 
     def _examples(self, results: list[Result], records: list[Record]) -> list[Example]:
-        """A few test images, drawn by the seed, with every trained model's distributions and the teacher's trace."""
+        """A few test images, drawn by the seed, with distributions and the teacher's trace; also as files to try out."""
         chosen = random.Random(self.seed).sample(range(len(records)), EXAMPLES)
         shown = [records[i] for i in chosen]
         teacher = RewardModel.from_pretrained(self.out / "models" / "teacher")
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             judged = teacher.judge([r.image for r in shown], [r.prompt for r in shown], temperature=TEMPERATURE)
-        examples = []
+        examples: list[Example] = []
+        folder = self.out / "examples"
+        folder.mkdir(exist_ok=True)
         for index, record, judgement in zip(chosen, shown, judged, strict=True):
             dimensions = {}
             for d, name in enumerate(teacher.rubric.dimension_names):
@@ -193,7 +193,9 @@ class _Demo:
                     if (size, method) in (("small", "risd"), ("small", "sft")):
                         said["student" if method == "risd" else "small sft"] = predictions.probs[index, d].tolist()
                 dimensions[name] = ExampleDimension(record.ratings(name), said, judgement.traces[name][0])
-            examples.append(Example(record.open_image(), record.prompt, dimensions))
+            picture = record.open_image()
+            picture.save(folder / f"{len(examples)}.png")
+            examples.append(Example(picture, record.prompt, dimensions))
         return examples
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import yaml
 
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
+from zreward.files import write_text
 
 _DEFAULT = Path(__file__).parent / "rubrics" / "default.yaml"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -147,12 +147,7 @@ class Rubric:
 
     def to_yaml(self, path: str | Path) -> None:
         """Written in one step, so that a reader never sees half a file."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(
-            yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110), encoding="utf-8"
-        )
-        os.replace(temporary, path)
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110))
 
     @classmethod
     def default(cls) -> Rubric:

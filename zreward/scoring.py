@@ -29,6 +29,7 @@ def score_rows(
 def print_scores(rows: Sequence[dict[str, Any]], scale: ScoreScale) -> None:
     """A table with mean, standard deviation and the distribution as bars, and the scale in its caption."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     low, high, step = (f"{value:g}" for value in (scale.min, scale.max, scale.step))
@@ -40,7 +41,7 @@ def print_scores(rows: Sequence[dict[str, Any]], scale: ScoreScale) -> None:
     for row in rows:
         for index, (name, value) in enumerate(row["dimensions"].items()):
             image = row["image"] if index == 0 else ""
-            table.add_row(image, name, f"{value['mean']:.2f}", f"{value['std']:.2f}", _bars(value["probs"]))
+            table.add_row(escape(image), name, f"{value['mean']:.2f}", f"{value['std']:.2f}", _bars(value["probs"]))
     Console().print(table)
 
 

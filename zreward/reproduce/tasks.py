@@ -17,11 +17,8 @@ from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base, world_rubric
 from zreward.world.dataset import make_world
-from zreward.world.recipes import recipe_file
+from zreward.world.recipes import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
 
-TEMPERATURE = 0.5
-"""Of the traces that label the pool and answer on the test set, as in the demo."""
-REASONING_BATCH, DIRECT_BATCH = 64, 32
 CURVE_POINTS = 8  # measurements on dev prompts in a training
 
 

@@ -144,6 +144,8 @@ class Recipe:
             )
         if (self.method == "opd") != (self.rollout.teacher is not None):
             raise InputError("recipe: rollout.teacher (a checkpoint) goes with method opd, and only with it")
+        if self.method == "opd" and self.rollout.beta:
+            raise InputError("recipe: rollout.beta has no place in opd: its pull is to the teacher; leave it at 0")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

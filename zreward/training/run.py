@@ -49,8 +49,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         write_text(run / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
         write_json(run / "versions.json", versions())
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if is_main_process():
-        trainer.reward_model.save_pretrained(run / "model")
+    trainer.save_model(str(run / "model"))
     return run / "model"
 
 

@@ -1,4 +1,4 @@
-"""Where the recipes lie: inside an installed package, or at the top of a source checkout."""
+"""The world's recipes (inside an installed package, or at the top of a source checkout) and how its models are asked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from zreward.errors import InputError
 
 _PACKAGE = Path(__file__).parents[1]
+
+REASONING_BATCH, DIRECT_BATCH = 64, 32  # images at a time
+TEMPERATURE = 0.5  # of traces outside training: one sampled trace has to stand for the model's view (chosen on dev)
 
 
 def recipe_file(name: str) -> Path:
