@@ -32,7 +32,7 @@ class WorldSize:
     train: tuple[int, int] = (200, 2)  # one annotation per image and rated dimension
     dev: tuple[int, int] = (40, 4)  # seven ratings
     pool: tuple[int, int] = (1300, 2)  # no ratings
-    test: tuple[int, int] = (160, 4)  # seven ratings
+    test: tuple[int, int] = (120, 4)  # seven ratings
 
 
 def make_world(

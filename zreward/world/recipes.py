@@ -8,7 +8,7 @@ from zreward.errors import InputError
 
 _PACKAGE = Path(__file__).parents[1]
 
-REASONING_BATCH, DIRECT_BATCH = 64, 32  # images at a time
+REASONING_BATCH, DIRECT_BATCH = 128, 32  # images at a time
 TEMPERATURE = 0.5  # of traces outside training: one sampled trace has to stand for the model's view (chosen on dev)
 
 
