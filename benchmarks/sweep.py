@@ -22,6 +22,7 @@ from pathlib import Path
 from zreward.files import write_text
 from zreward.reproduce import tasks
 from zreward.reproduce.plan import CHAINS, METHODS, TEACHER, Method, Study, Task
+from zreward.reproduce.runner import threads_each
 from zreward.training.run import read_metrics, train
 from zreward.world.dataset import WorldSize
 
@@ -49,7 +50,7 @@ def run_one(study: Study, name: str, factor: float) -> None:
 
 def run_all(study: Study, work: Iterable[tuple[str, float]], jobs: int) -> None:
     """Each in a process of its own, `jobs` side by side."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(threads_each(jobs))
 
     def run(name: str, factor: float) -> None:
         print(f"{name} at {factor:g} times its rate", flush=True)

@@ -9,7 +9,7 @@ import torch
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import Row
 from zreward.world.base_models import FORMS, as_judge, make_base
-from zreward.world.checklist import CHECKLIST, PLACES, UNASKED, ChecklistHeads, _drawn, _wrong
+from zreward.world.checklist import CHECKLIST, PLACES, UNASKED, ChecklistHeads, _drawn, _drawn_relation, _wrong
 from zreward.world.grammar import ObjectSpec, PromptSpec
 from zreward.world.renderer import render
 from zreward.world.scenes import PlacedObject, Scene
@@ -42,6 +42,12 @@ def test_drawn_values_are_indices_of_what_the_picture_shows():
     assert _drawn(scene, "size") == [0, 1, UNASKED]
     assert _drawn(scene, "colour") == [1, 2, UNASKED]
     assert _drawn(scene, "shape") == [0, 3, UNASKED]
+
+
+def test_a_wrong_relation_is_drawn_the_other_way_round():
+    scene = Scene(PROMPT, (DRAWN_CIRCLE, DRAWN_CROSS))
+    assert _drawn_relation(scene) == "left of"
+    assert _drawn_relation(replace(scene, relation_wrong=True)) == "right of"
 
 
 def test_the_heads_read_the_checklist_wherever_it_stands_in_the_row():

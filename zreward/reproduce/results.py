@@ -33,7 +33,8 @@ TITLES = {
     "output_tokens": "tokens",
     "seconds": "ms an image",
 }
-PAPER = {
+PAPER_COLUMNS = ("plcc", "srcc", "hpa", "margin_hpa")
+PAPER: dict[tuple[str, str], tuple[float | None, ...]] = {
     ("large", "zero-shot"): (0.6301, 0.5816, 0.7438, 0.9538),
     ("large", "sft"): (0.6458, 0.5914, 0.8135, 0.9644),
     ("large", "rewarddance"): (0.6667, 0.6207, 0.8425, 0.9706),
@@ -47,7 +48,7 @@ PAPER = {
     ("small", "opd"): (None, None, 0.8311, 0.9643),
     ("small", "risd"): (0.7391, 0.6882, 0.8864, 0.9801),
 }
-"""The paper's Tables 2 and 3 (27B and 9B, its internal test set): PLCC, SRCC, HPA, margin HPA."""
+"""The paper's Tables 2 and 3 (27B and 9B, its internal test set), in the order of PAPER_COLUMNS."""
 CLAIMS = (
     ("large-gdso", "large-grpo"),
     ("large-grpo", "large-sft"),
@@ -134,14 +135,12 @@ def _write_table(out: Path, part: str, columns: tuple[str, ...], rows: list[dict
     writer.writerows([*(row[n] for n in names), *(row["spread"][c] for c in columns), row["seeds"]] for row in kept)
     write_text(out / f"{part}.csv", text.getvalue())
     with_paper = part != "ablations"
-    head = ["model", "method", *(TITLES[c] for c in columns)] + (["paper: HPA", "margin HPA"] if with_paper else [])
-    lines = []
-    for row in rows:
-        cells = [_with_spread(c, row) for c in columns]
-        paper = PAPER.get((row["model"], row["method"]), (None,) * 4)[2:]
-        lines.append(
-            [row["model"], row["method"], *cells, *([format_value(v, 3) for v in paper] if with_paper else [])]
-        )
+    shown = [c for c in PAPER_COLUMNS if c in columns] if with_paper else []
+    head = ["model", "method", *(TITLES[c] for c in columns), *_paper_head(shown)]
+    lines = [
+        [row["model"], row["method"], *(_with_spread(c, row) for c in columns), *_paper_cells(row, shown)]
+        for row in rows
+    ]
     write_text(out / f"{part}.md", _markdown(head, lines))
     titles = {
         "table2": "Table 2: agreement with people",
@@ -152,6 +151,17 @@ def _write_table(out: Path, part: str, columns: tuple[str, ...], rows: list[dict
     if with_paper:
         note += " The paper's own figures stand beside ours: other models (27B, 9B), another test set."
     return Section(titles[part], note, head, lines)
+
+
+def _paper_head(columns: list[str]) -> list[str]:
+    titles = [TITLES[column] for column in columns]
+    return [f"paper: {titles[0]}", *titles[1:]] if titles else []
+
+
+def _paper_cells(row: dict[str, Any], columns: list[str]) -> list[str]:
+    """The paper's figures of the same method, where it has them."""
+    figures = dict(zip(PAPER_COLUMNS, PAPER.get((row["model"], row["method"]), (None,) * 4), strict=True))
+    return [format_value(figures[column], 3) for column in columns]
 
 
 def _with_spread(column: str, row: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def _claim(study: Study) -> None:
 def _run_all(study: Study, todo: list[Task], jobs: int) -> None:
     waiting = {task.name: task for task in todo}
     running: dict[str, subprocess.Popen[bytes]] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads_each(jobs)
     with tqdm(total=round(sum(task.minutes for task in todo), 1), unit="min", desc="study") as bar:
         try:
             while waiting or running:
@@ -79,6 +79,12 @@ def _run_all(study: Study, todo: list[Task], jobs: int) -> None:
         finally:
             for process in running.values():
                 process.terminate()
+
+
+def threads_each(jobs: int) -> int:
+    """A fair share of the cores that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // jobs)
 
 
 def _start(study: Study, task: Task, threads: int) -> subprocess.Popen:

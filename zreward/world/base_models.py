@@ -53,7 +53,7 @@ SPECS = {
         hidden_size=80,
         intermediate_size=192,
         heads=4,
-        layers=4,
+        layers=6,
         linear_layers=1,
         vision_hidden_size=48,
         vision_intermediate_size=128,
@@ -81,11 +81,12 @@ def make_tokenizer() -> Any:
     return learn_tokenizer(words)
 
 
-def make_base(size: str, family: str = "qwen3_5", seed: int = 0) -> RewardModel:
-    """An untrained world base model with the world's rubric, tokenizer and prompt forms."""
+def make_base(size: str, family: str = "qwen3_5", seed: int = 0, layers: int | None = None) -> RewardModel:
+    """An untrained world base model with the world's rubric, tokenizer and prompt forms; `layers` other than its own."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    return as_judge(build_model(family, SPECS[size], tokenizer), tokenizer)
+    spec = replace(SPECS[size], layers=layers or SPECS[size].layers)
+    return as_judge(build_model(family, spec, tokenizer), tokenizer)
 
 
 def as_judge(model: Any, tokenizer: Any, forms: PromptForms = WORLD_FORMS) -> RewardModel:

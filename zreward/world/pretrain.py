@@ -21,8 +21,9 @@ from tqdm import tqdm
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel, Row
 from zreward.objectives import pointwise_cross_entropy
-from zreward.world.base_models import FORMS, as_judge, make_base
+from zreward.world.base_models import FORMS, SPECS, as_judge, make_base
 from zreward.world.checklist import ChecklistHeads
+from zreward.world.deepen import deepen
 from zreward.world.explain import explain
 from zreward.world.grammar import sample_prompt
 from zreward.world.renderer import render
@@ -46,7 +47,11 @@ class PretrainConfig:
     halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
     checklist_steps: int = 0  # third stage: also findings at the places of the prompt's checklist (see `checklist`)
-    checklist_halo: float = 0.5  # the third stage's halo
+    checklist_halo: float = 0.5  # the halo from the third stage on
+    relation_steps: int = 0  # fourth stage: a deeper model, and also how two objects stand to each other
+    relation_rate: float = 0.5  # the fourth stage's share of the learning rate
+    wrong_relations: float = 0.25  # of its pictures, the part drawn from those with a wrong relation
+    first_layers: int | None = None  # of the language model before the fourth stage; default: all
     seed: int = 0
 
     def with_seed(self, seed: int) -> PretrainConfig:
@@ -56,7 +61,15 @@ class PretrainConfig:
 CONFIGS = {
     "large": PretrainConfig("large", sight_steps=2000, steps=2400),
     "small": PretrainConfig(
-        "small", sight_steps=2500, steps=3000, direct_share=0.6, halo=0.35, checklist_steps=2000, checklist_halo=0.6
+        "small",
+        sight_steps=2500,
+        steps=3000,
+        direct_share=0.6,
+        halo=0.35,
+        checklist_steps=2000,
+        checklist_halo=0.6,
+        relation_steps=2500,
+        first_layers=4,
     ),
 }
 """How the shipped weights were made."""
@@ -65,16 +78,16 @@ CONFIGS = {
 def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     """Train one base model from random weights and save it to `out` (also every 400 steps)."""
     rng = random.Random(config.seed)
-    model = make_base(config.size, seed=config.seed)
+    model = make_base(config.size, seed=config.seed, layers=config.first_layers)
     scenes = [sample_scene(sample_prompt(rng), rng) for _ in tqdm(range(config.scenes), desc="scenes")]
     pixels = [to_pixels(render(scene)) for scene in tqdm(scenes, desc="pictures")]
     accuracy = learn_to_see(model, scenes, pixels, config.sight_steps, rng) if config.sight_steps else {}
     learner = _Learner(config, scenes, pixels, accuracy, out)
     learner.learn(model, config.steps, rng)
     if config.checklist_steps:
-        model = as_judge(model.backbone.model, model.tokenizer, FORMS[config.size])
-        learner.halo = config.checklist_halo
-        learner.learn(model, config.checklist_steps, random.Random(f"{config.seed} checklist"), ChecklistHeads(model))
+        model = learner.with_checklist(model)
+    if config.relation_steps:
+        model = learner.with_relations(model)
     return model
 
 
@@ -85,8 +98,28 @@ class _Learner:
         self, config: PretrainConfig, scenes: list[Scene], pixels: list[Tensor], sight: dict[str, float], out: Path
     ) -> None:
         self.config, self.scenes, self.pixels, self.sight, self.out = config, scenes, pixels, sight, out
-        self.halo = config.halo
+        self.halo, self.rate = config.halo, config.learning_rate
+        self.wrong_relations = [n for n, scene in enumerate(scenes) if scene.relation_wrong]
         self.log: list[dict[str, float]] = []
+
+    def with_checklist(self, model: RewardModel) -> RewardModel:
+        """The third stage: prompts end with the checklist."""
+        self.halo = self.config.checklist_halo
+        model = as_judge(model.backbone.model, model.tokenizer, FORMS[self.config.size])
+        rng = random.Random(f"{self.config.seed} checklist")
+        self.learn(model, self.config.checklist_steps, rng, ChecklistHeads(model))
+        return model
+
+    def with_relations(self, model: RewardModel) -> RewardModel:
+        """The fourth stage: a deeper model, which also learns how objects stand to each other."""
+        config = self.config
+        torch.manual_seed(config.seed)
+        network = deepen(model.backbone.model, SPECS[config.size].layers)
+        model = as_judge(network, model.tokenizer, FORMS[config.size])
+        self.halo, self.rate = config.checklist_halo, config.learning_rate * config.relation_rate
+        rng = random.Random(f"{config.seed} relations")
+        self.learn(model, config.relation_steps, rng, ChecklistHeads(model, relations=True))
+        return model
 
     def learn(self, model: RewardModel, steps: int, rng: random.Random, heads: ChecklistHeads | None = None) -> None:
         config = self.config
@@ -96,9 +129,9 @@ class _Learner:
         rest += heads.parameters() if heads else []
         groups: list[dict[str, Any]] = [
             {"params": rest},
-            {"params": vision, "lr": config.learning_rate * config.vision_rate},
+            {"params": vision, "lr": self.rate * config.vision_rate},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
         progress = tqdm(range(steps), desc=f"pretraining {config.size}" + " with its checklist" * bool(heads))
         for step in progress:
@@ -117,7 +150,7 @@ class _Learner:
                 (self.out / "pretraining.json").write_text(json.dumps(facts, indent=1))
 
     def _losses(self, model: RewardModel, heads: ChecklistHeads | None, rng: random.Random) -> dict[str, Tensor]:
-        chosen = rng.sample(range(len(self.scenes)), self.config.images_per_step)
+        chosen = self._choose(rng, self.config.wrong_relations if heads and heads.relations else 0.0)
         rows, targets = _rows([self.scenes[i] for i in chosen], model, self.config, self.halo, rng)
         inputs = model.collate([self.pixels[i] for i in chosen], rows)
         output = model.backbone(inputs)
@@ -129,6 +162,11 @@ class _Learner:
         if heads:
             losses["checklist"] = heads.loss(inputs, [self.scenes[chosen[row.image]] for row in rows])
         return losses
+
+    def _choose(self, rng: random.Random, wrong_relations: float) -> list[int]:
+        count = self.config.images_per_step
+        wrong = rng.sample(self.wrong_relations, round(wrong_relations * count))
+        return [*wrong, *rng.sample(range(len(self.scenes)), count - len(wrong))]
 
 
 def opinion(scene: Scene, dimension: str, points_per_defect: float, halo: float) -> float:
