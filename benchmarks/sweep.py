@@ -1,6 +1,7 @@
 """Which learning rate each method of the comparison wants, on dev prompts of a world that is used for nothing else.
 
-    python benchmarks/sweep.py [--world-seed 77] [--dimensions alignment] [--factors 0.3,1,3] [--jobs 2] [--out runs/sweep]
+    python benchmarks/sweep.py [--world-seed 77] [--dimensions alignment] [--factors 0.1,0.3,1,3] [--jobs 2] [--out runs/sweep]
+        [recipe.key=value ...]
 
 Every method gets the same budget: its recipe's steps and roll-outs, the same number of rates (the recipe's times each
 factor), one seed. The teacher of RISD and OPD is the best GDSO run found here. Writes OUT/sweep.md: the dev HPA at the end
@@ -28,7 +29,7 @@ from zreward.world.dataset import WorldSize
 
 SIZE = WorldSize(dev=(250, 4), test=(2, 2))
 LATE = ("opd", "risd")  # they need a teacher
-TRAINED = [method for method in METHODS if method.recipe is not None]
+TRAINED = [replace(method, rate=None) for method in METHODS if method.recipe is not None]
 
 
 def run_folder(study: Study, method: Method, factor: float) -> Path:
@@ -67,6 +68,14 @@ def dev_hpa(study: Study, method: Method, factor: float) -> float:
     return [row["dev_hpa"] for row in read_metrics(run_folder(study, method, factor)) if "dev_hpa" in row][-1]
 
 
+def finished(study: Study, method: Method) -> list[float]:
+    """The factors at which a method is trained already, in this run of the sweep or an earlier one."""
+    return [
+        float(folder.parent.name.rsplit("-", 1)[1])
+        for folder in (study.out / "rates").glob(f"{method.key}-[0-9]*/model")
+    ]
+
+
 def missing(study: Study, methods: Iterable[Method], factors: Iterable[float]) -> list[tuple[str, float]]:
     wanted = [(method, factor) for method in methods for factor in factors]
     return [(m.key, f) for m, f in wanted if not (run_folder(study, m, f) / "model" / "zreward.json").exists()]
@@ -76,16 +85,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world-seed", type=int, default=77)
     parser.add_argument("--dimensions", default="alignment", help="names with commas between")
-    parser.add_argument("--factors", default="0.3,1,3", help="of each recipe's learning rate")
+    parser.add_argument("--factors", default="0.1,0.3,1,3", help="of each recipe's learning rate")
     parser.add_argument("--methods", help="keys such as large-gdso, with commas between; default: all")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
+    parser.add_argument("overrides", nargs="*", help="recipe keys, such as rollout.beta=0.3 (with another --out)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--factor", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
 
     dimensions = tuple(arguments.dimensions.split(","))
-    study = Study(arguments.out, 1, arguments.world_seed, dimensions, size=SIZE)
+    study = Study(arguments.out, 1, arguments.world_seed, dimensions, overrides=tuple(arguments.overrides), size=SIZE)
     if arguments.one:
         run_one(study, arguments.one, arguments.factor)
         return
@@ -102,10 +112,10 @@ def main() -> None:
     run_all(study, missing(study, [m for m in chosen if m.name not in LATE], factors), arguments.jobs)
     late = [method for method in chosen if method.name in LATE]
     if late:
-        teacher = next(method for method in METHODS if method.key == TEACHER)
-        best = max(factors, key=lambda factor: dev_hpa(study, teacher, factor))
+        teacher = next(method for method in TRAINED if method.key == TEACHER)
         place = tasks.run_folder(study, teacher, 0) / "model"
         if not place.exists():
+            best = max(finished(study, teacher), key=lambda factor: dev_hpa(study, teacher, factor))
             shutil.copytree(run_folder(study, teacher, best) / "model", place)
         if not tasks.done(study, Task("pool", "label", label="pool")):
             run_all(study, [("pool", 1.0)], 1)

@@ -26,6 +26,7 @@ class Method:
     name: str
     recipe: str | None  # None: the base model as it is
     reasoning: bool  # on the test set
+    rate: float | None = None  # learning rate for the comparison, chosen on dev prompts; None: the recipe's
     minutes: float = 0.0  # of training on alignment alone, one core
     targets: str | None = None  # label task whose targets it reads
     parts: tuple[str, ...] = ("table2",)
@@ -35,40 +36,41 @@ class Method:
         return f"{self.size}-{self.name}"
 
 
+# Learning rates: benchmarks/sweep.py, on a world seed of its own (docs/results.md has its table).
 T2, T3, F1, F4 = "table2", "table3", "fig1", "fig4"
 METHODS = (
     Method("large", "zero-shot", None, False, parts=(T2, F1)),
     Method("large", "zero-shot-reasoning", None, True),
-    Method("large", "sft", "world-sft", False, 1.5, parts=(T2, F1)),
-    Method("large", "rewarddance", "world-rewarddance", False, 2.0, CHAINS, (T2, F1)),
-    Method("large", "grpo", "world-grpo", True, 5.0, parts=(T2, F1, F4)),
-    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 5.0, parts=(T2, F4)),
-    Method("large", "gdso", "world-gdso", True, 6.0, parts=(T2, T3, F1, F4)),
-    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 6.0, parts=(T2, F4)),
+    Method("large", "sft", "world-sft", False, None, 1.5, parts=(T2, F1)),
+    Method("large", "rewarddance", "world-rewarddance", False, None, 2.0, CHAINS, (T2, F1)),
+    Method("large", "grpo", "world-grpo", True, None, 5.0, parts=(T2, F1, F4)),
+    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, None, 5.0, parts=(T2, F4)),
+    Method("large", "gdso", "world-gdso", True, None, 6.0, parts=(T2, T3, F1, F4)),
+    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, None, 6.0, parts=(T2, F4)),
     Method("small", "zero-shot", None, False),
     Method("small", "zero-shot-reasoning", None, True),
-    Method("small", "sft", "world-sft", False, 1.0, parts=(T2, T3)),
-    Method("small", "rewarddance", "world-rewarddance", False, 1.5, CHAINS),
-    Method("small", "grpo", "world-grpo", True, 3.0),
-    Method("small", "gdso", "world-gdso", True, 4.0, parts=(T2, T3)),
-    Method("small", "opd", "world-opd", True, 6.0, parts=(T2, T3)),
-    Method("small", "risd", "world-risd", False, 3.0, "pool", (T2, T3)),
+    Method("small", "sft", "world-sft", False, None, 1.0, parts=(T2, T3)),
+    Method("small", "rewarddance", "world-rewarddance", False, None, 1.5, CHAINS),
+    Method("small", "grpo", "world-grpo", True, None, 3.0),
+    Method("small", "gdso", "world-gdso", True, None, 4.0, parts=(T2, T3)),
+    Method("small", "opd", "world-opd", True, None, 6.0, parts=(T2, T3)),
+    Method("small", "risd", "world-risd", False, None, 3.0, "pool", (T2, T3)),
 )
 _ABLATION = ("ablations",)
 ABLATIONS = (
-    Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 6.0, parts=_ABLATION),
-    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 6.0, parts=_ABLATION),
-    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 6.0, parts=_ABLATION),
-    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 6.0, parts=_ABLATION),
-    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3.0, "pool-8", _ABLATION),
-    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3.0, "pool-8", _ABLATION),
-    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3.0, "pool-8", _ABLATION),
-    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, 3.0, "pool", _ABLATION),
-    Method("small", "risd-unreasoned", "ablations/risd-unreasoned", False, 3.0, "pool-direct", _ABLATION),
-    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3.0, "pool", _ABLATION),
-    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3.0, "pool", _ABLATION),
-    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3.0, "pool", _ABLATION),
+    Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 5.0, parts=_ABLATION),
+    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, None, 6.0, parts=_ABLATION),
+    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, None, 6.0, parts=_ABLATION),
+    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, None, 6.0, parts=_ABLATION),
+    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, None, 6.0, parts=_ABLATION),
+    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, None, 3.0, "pool-8", _ABLATION),
+    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, None, 3.0, "pool-8", _ABLATION),
+    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, None, 3.0, "pool-8", _ABLATION),
+    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, None, 3.0, "pool", _ABLATION),
+    Method("small", "risd-unreasoned", "ablations/risd-unreasoned", False, None, 3.0, "pool-direct", _ABLATION),
+    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, None, 3.0, "pool", _ABLATION),
+    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, None, 3.0, "pool", _ABLATION),
+    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, None, 3.0, "pool", _ABLATION),
 )
 LABELS = {
     CHAINS: ("train", 4, True, 1.0),

@@ -71,10 +71,11 @@ def _train(study: Study, task: Task) -> None:
 
 
 def study_recipe(study: Study, task: Task) -> Recipe:
-    """The method's shipped recipe with this study's data, seed, dimensions and folders."""
+    """The method's shipped recipe with its learning rate and this study's overrides, data, seed, dimensions and folders."""
     method, data_folder = task.method, study.out / "data"
     assert method is not None and method.recipe is not None
-    recipe = load_recipe(recipe_file(method.recipe), study.overrides)
+    rate = [] if method.rate is None else [f"optimizer.learning_rate={method.rate}"]
+    recipe = load_recipe(recipe_file(method.recipe), (*rate, *study.overrides))
     on_pool = recipe.method in ("risd", "opd")
     targets = None
     if method.targets is not None:
