@@ -4,8 +4,8 @@
 
 Each pair runs in turns on the same model, pictures, prompts and seeds, at a learning rate that moves nothing: so both
 sample the very same traces. The ratio is that of the medians over all steps; the first step of a turn is not counted.
-TRL's trainer (extra `trl`) samples as many traces a step, of the same model over the same pictures and questions. The JSON file maps gdso_over_grpo, risd_over_sft and
-gdso_over_trl_grpo to their ratios, and holds the seconds behind them.
+TRL's trainer (extra `trl`) samples as many traces a step, of the same model over the same pictures and questions. The JSON
+file maps gdso_over_grpo, risd_over_sft and gdso_over_trl_grpo to their ratios, and holds the seconds behind them.
 """
 
 from __future__ import annotations
