@@ -17,6 +17,12 @@ TINY = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(4, 3))
 SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "save_every=2")
 
 
+def recipe_of(key: str, out, dimensions=("alignment",), overrides=()) -> Recipe:
+    method = next(method for method in METHODS if method.key == key)
+    study = Study(out, dimensions=tuple(dimensions), overrides=tuple(overrides))
+    return study_recipe(study, Task(f"train-{key}-2", "train", 2, method))
+
+
 @pytest.mark.parametrize("parts", [DEFAULT_PARTS, PARTS, ("fig4",)])
 def test_every_task_comes_after_what_it_waits_for(tmp_path, parts):
     planned = tasks(Study(tmp_path, seeds=2, parts=parts))
@@ -35,16 +41,20 @@ def test_the_student_waits_for_its_own_seeds_teacher(tmp_path):
 
 
 def test_a_student_sees_as_many_rows_a_step_whatever_the_dimensions(tmp_path):
-    def recipe(*dimensions: str) -> Recipe:
-        study = Study(tmp_path, dimensions=dimensions)
-        method = next(method for method in METHODS if method.key == "small-risd")
-        return study_recipe(study, Task("train-small-risd-2", "train", 2, method))
-
-    shipped, one, two = load_recipe(recipe_file("world-risd")), recipe("alignment"), recipe("alignment", "realism")
+    shipped = load_recipe(recipe_file("world-risd"))
+    one, two = (recipe_of("small-risd", tmp_path, names) for names in (["alignment"], ["alignment", "realism"]))
     assert one.optimizer.batch_size == 2 * two.optimizer.batch_size == 4 * shipped.optimizer.batch_size
     assert one.optimizer.steps == shipped.optimizer.steps
     assert one.seed == 2 and one.data.dimensions == ["alignment"]
-    assert one.optimizer.steps // one.eval_every == 8
+
+
+def test_methods_of_the_figures_have_a_curve_and_overrides_have_the_last_word(tmp_path):
+    teacher, student = recipe_of("large-gdso", tmp_path), recipe_of("small-risd", tmp_path)
+    assert teacher.optimizer.steps // teacher.eval_every == 8
+    assert student.eval_every == 0
+    chosen = next(method.rate for method in METHODS if method.key == "small-risd")
+    assert student.optimizer.learning_rate == chosen
+    assert recipe_of("small-risd", tmp_path, overrides=["optimizer.learning_rate=0.5"]).optimizer.learning_rate == 0.5
 
 
 def test_wrong_settings_are_refused(tmp_path):

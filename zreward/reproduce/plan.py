@@ -13,8 +13,8 @@ from typing import Any
 from zreward.errors import InputError
 from zreward.world.dataset import WorldSize
 
-PARTS = ("table2", "table3", "fig1", "fig4", "ablations")
-DEFAULT_PARTS = ("table2", "table3", "fig1", "fig4")
+T2, T3, F1, F4 = DEFAULT_PARTS = ("table2", "table3", "fig1", "fig4")
+PARTS = (*DEFAULT_PARTS, "ablations")
 TEACHER, CHAINS = "large-gdso", "chains"
 
 
@@ -35,55 +35,69 @@ class Method:
     def key(self) -> str:
         return f"{self.size}-{self.name}"
 
+    @property
+    def has_curve(self) -> bool:
+        return F1 in self.parts or F4 in self.parts
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Targets that a model writes for a split of the data."""
+
+    split: str
+    traces: int = 1  # an item
+    reasoning: bool = True
+    records: int | None = None  # only the first ones
+    minutes: float = 0.0  # on alignment alone, one core
+
 
 # Learning rates: benchmarks/sweep.py, on a world seed of its own (docs/results.md has its table).
-T2, T3, F1, F4 = "table2", "table3", "fig1", "fig4"
 METHODS = (
     Method("large", "zero-shot", None, False, parts=(T2, F1)),
     Method("large", "zero-shot-reasoning", None, True),
-    Method("large", "sft", "world-sft", False, None, 1.5, parts=(T2, F1)),
-    Method("large", "rewarddance", "world-rewarddance", False, None, 2.0, CHAINS, (T2, F1)),
-    Method("large", "grpo", "world-grpo", True, None, 5.0, parts=(T2, F1, F4)),
-    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, None, 5.0, parts=(T2, F4)),
-    Method("large", "gdso", "world-gdso", True, None, 6.0, parts=(T2, T3, F1, F4)),
-    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, None, 6.0, parts=(T2, F4)),
+    Method("large", "sft", "world-sft", False, 9e-5, 1.2, parts=(T2, F1)),
+    Method("large", "rewarddance", "world-rewarddance", False, 9e-5, 1.6, CHAINS, (T2, F1)),
+    Method("large", "grpo", "world-grpo", True, 1e-4, 4.0, parts=(T2, F1, F4)),
+    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 4.0, parts=(T2, F4)),
+    Method("large", "gdso", "world-gdso", True, 9e-5, 5.0, parts=(T2, T3, F1, F4)),
+    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 9e-5, 5.0, parts=(T2, F4)),
     Method("small", "zero-shot", None, False),
     Method("small", "zero-shot-reasoning", None, True),
-    Method("small", "sft", "world-sft", False, None, 1.0, parts=(T2, T3)),
-    Method("small", "rewarddance", "world-rewarddance", False, None, 1.5, CHAINS),
-    Method("small", "grpo", "world-grpo", True, None, 3.0),
-    Method("small", "gdso", "world-gdso", True, None, 4.0, parts=(T2, T3)),
-    Method("small", "opd", "world-opd", True, None, 6.0, parts=(T2, T3)),
-    Method("small", "risd", "world-risd", False, None, 3.0, "pool", (T2, T3)),
+    Method("small", "sft", "world-sft", False, 9e-5, 0.8, parts=(T2, T3)),
+    Method("small", "rewarddance", "world-rewarddance", False, 9e-5, 1.2, CHAINS),
+    Method("small", "grpo", "world-grpo", True, 1e-4, 3.0),
+    Method("small", "gdso", "world-gdso", True, 9e-5, 4.0, parts=(T2, T3)),
+    Method("small", "opd", "world-opd", True, 9e-5, 6.0, parts=(T2, T3)),
+    Method("small", "risd", "world-risd", False, 3e-4, 5.0, "pool", (T2, T3)),
 )
 _ABLATION = ("ablations",)
 ABLATIONS = (
     Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, None, 6.0, parts=_ABLATION),
-    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, None, 6.0, parts=_ABLATION),
-    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, None, 6.0, parts=_ABLATION),
-    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, None, 6.0, parts=_ABLATION),
-    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, None, 3.0, "pool-8", _ABLATION),
-    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, None, 3.0, "pool-8", _ABLATION),
-    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, None, 3.0, "pool-8", _ABLATION),
-    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, None, 3.0, "pool", _ABLATION),
-    Method("small", "risd-unreasoned", "ablations/risd-unreasoned", False, None, 3.0, "pool-direct", _ABLATION),
-    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, None, 3.0, "pool", _ABLATION),
-    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, None, 3.0, "pool", _ABLATION),
-    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, None, 3.0, "pool", _ABLATION),
+    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 9e-5, 5.0, parts=_ABLATION),
+    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 9e-5, 5.0, parts=_ABLATION),
+    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 9e-5, 5.0, parts=_ABLATION),
+    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 9e-5, 5.0, parts=_ABLATION),
+    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3e-4, 5.0, "quarter-8", _ABLATION),
+    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION),
+    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION),
+    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, 3e-4, 5.0, "pool", _ABLATION),
+    Method("small", "risd-unreasoned", "ablations/risd-unreasoned", False, 3e-4, 5.0, "pool-direct", _ABLATION),
+    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3e-4, 5.0, "pool", _ABLATION),
+    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3e-4, 5.0, "pool", _ABLATION),
+    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3e-4, 5.0, "pool", _ABLATION),
 )
 LABELS = {
-    CHAINS: ("train", 4, True, 1.0),
-    "pool": ("pool", 1, True, 1.5),
-    "pool-8": ("pool", 8, True, 9.0),
-    "pool-direct": ("pool", 1, False, 0.3),
+    CHAINS: Labelling("train", traces=4, minutes=1.0),
+    "pool": Labelling("pool", minutes=4.0),
+    "quarter-8": Labelling("pool", records=2600, traces=8, minutes=8.0),
+    "pool-direct": Labelling("pool", reasoning=False, minutes=1.0),
 }
-"""Label task -> split, traces an item (the base model writes the chains, the teacher the rest), reasoning, minutes."""
-PREDICT_MINUTES = {False: 0.2, True: 1.0}
+"""The base model writes the chains, each seed's teacher the rest."""
+PREDICT_MINUTES = {False: 0.4, True: 1.3}
 
 
-TEST_SIZE = WorldSize(dev=(60, 4), pool=(1600, 2), test=(800, 4))
-"""As the demo's, with a larger pool and enough test pairs to tell one point of HPA."""
+TEST_SIZE = WorldSize(dev=(60, 4), pool=(5200, 2), test=(800, 4))
+"""As the demo's, with a larger pool (labels from a teacher cost no people) and enough test pairs to tell one point of HPA."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +196,9 @@ def _add_label(found: dict[str, Task], label: str, seed: int, share: int) -> str
     else:
         needs = [_add_training(found, _teacher(), seed, ["data"])]
     name = f"label-{label}-{seed}"
-    found.setdefault(name, Task(name, "label", seed, label=label, needs=tuple(needs), minutes=LABELS[label][3] * share))
+    found.setdefault(
+        name, Task(name, "label", seed, label=label, needs=tuple(needs), minutes=LABELS[label].minutes * share)
+    )
     return name
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zreward.data import load_records
+from zreward.data import load_records, save_records
 from zreward.evaluation import Predictions, predict
 from zreward.files import write_json
 from zreward.models.reward_model import RewardModel
-from zreward.reproduce.plan import CHAINS, LABELS, TEACHER, Method, Study, Task
+from zreward.reproduce.plan import CHAINS, LABELS, TEACHER, Labelling, Method, Study, Task
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
@@ -76,14 +76,14 @@ def study_recipe(study: Study, task: Task) -> Recipe:
     assert method is not None and method.recipe is not None
     rate = [] if method.rate is None else [f"optimizer.learning_rate={method.rate}"]
     recipe = load_recipe(recipe_file(method.recipe), (*rate, *study.overrides))
-    on_pool = recipe.method in ("risd", "opd")
-    targets = None
+    train_file, targets = data_folder / ("pool.parquet" if recipe.method == "opd" else "train.parquet"), None
     if method.targets is not None:
+        train_file = _labelled_file(study, LABELS[method.targets])
         seed = 0 if method.targets == CHAINS else task.seed
         targets = str(study.out / "targets" / f"{method.targets}-{seed}")
     data = replace(
         recipe.data,
-        train=str(data_folder / ("pool.parquet" if on_pool else "train.parquet")),
+        train=str(train_file),
         dev=str(data_folder / "dev.parquet"),
         dev_records=study.size.dev[0] * study.size.dev[1],
         dimensions=list(study.dimensions),
@@ -104,13 +104,19 @@ def study_recipe(study: Study, task: Task) -> Recipe:
         model=replace(recipe.model, name=f"world:{method.size}"),
         optimizer=optimizer,
         rollout=rollout,
-        eval_every=max(1, optimizer.steps // CURVE_POINTS),
+        eval_every=max(1, optimizer.steps // CURVE_POINTS) if method.has_curve else 0,
     )
+
+
+def _labelled_file(study: Study, labelling: Labelling) -> Path:
+    """The records that a label task writes targets for: a split, or a file with its first ones."""
+    first = "" if labelling.records is None else f"-{labelling.records}"
+    return study.out / "data" / f"{labelling.split}{first}.parquet"
 
 
 def _label(study: Study, task: Task) -> None:
     assert task.label is not None
-    split, traces, reasoning, _ = LABELS[task.label]
+    labelling = LABELS[task.label]
     folder = study.out / "targets" / f"{task.label}-{task.seed}"
     if task.label == CHAINS:
         name, model = "world:large", load_base("large")
@@ -118,15 +124,18 @@ def _label(study: Study, task: Task) -> None:
         name = str(study.out / "runs" / f"{TEACHER}-{task.seed}" / "model")
         model = RewardModel.from_pretrained(name)
     options = LabelOptions(
-        traces,
+        labelling.traces,
         study.dimensions,
         TEMPERATURE if name != "world:large" else 1.0,
-        reasoning,
+        labelling.reasoning,
         task.seed,
-        batch_size=max(1, REASONING_BATCH // traces),
+        batch_size=max(1, REASONING_BATCH // labelling.traces),
     )
-    label(model, name, load_records(study.out / "data" / f"{split}.parquet"), folder, options)
-    write_json(folder / "done.json", {"traces": traces})
+    file = _labelled_file(study, labelling)
+    if labelling.records is not None and not file.exists():
+        save_records(load_records(study.out / "data" / f"{labelling.split}.parquet")[: labelling.records], file)
+    label(model, name, load_records(file), folder, options)
+    write_json(folder / "done.json", {"traces": labelling.traces})
 
 
 def _predict(study: Study, task: Task) -> None:
