@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from zreward.data import check_disjoint, load_records
+from zreward.errors import InputError
 from zreward.world.dataset import WorldSize, make_world
 from zreward.world.explain import explain
-from zreward.world.grammar import ObjectSpec, PromptSpec, sample_prompt, sample_prompts
+from zreward.world.grammar import ObjectSpec, PromptSpec, parse_prompt, sample_prompt, sample_prompts
 from zreward.world.raters import Rater, audit, make_panel
 from zreward.world.renderer import PALETTE, render_array
 from zreward.world.scenes import DIMENSIONS, SEVERITY, PlacedObject, Scene, sample_scene
@@ -20,6 +21,20 @@ BLUE = PlacedObject("small", "blue", "circle", (23.0, 8.5), 1)
 
 def test_a_prompt_reads_as_a_sentence():
     assert PROMPT.text == "a large red square left of a small blue circle"
+
+
+def test_prompts_are_read_back():
+    rng = random.Random(4)
+    for prompt in (sample_prompt(rng) for _ in range(50)):
+        assert parse_prompt(prompt.text) == prompt
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a red circle", "a huge red circle", "a small red circle and", "two small red circles"]
+)
+def test_a_prompt_outside_the_grammar_is_refused(text):
+    with pytest.raises(InputError, match="not of the world's grammar"):
+        parse_prompt(text)
 
 
 def test_truth_is_five_minus_the_severities():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from zreward.errors import InputError
+
 SIZES = ("small", "large")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -61,6 +63,30 @@ def sample_prompts(count: int, rng: random.Random, exclude: set[str] | None = No
             seen.add(prompt.text)
             prompts.append(prompt)
     return prompts
+
+
+def parse_prompt(text: str) -> PromptSpec:
+    """The prompt that reads like this. Raises InputError for a text outside the grammar."""
+    relation = next((name for name in RELATIONS if f" {name} " in text), None)
+    first, _, rest = text.partition(f" {relation} ") if relation else (text, "", "")
+    objects = []
+    for part in [first, *rest.split(" and ")] if rest else [first]:
+        words = part.split()
+        if (
+            len(words) != 4
+            or words[0] != "a"
+            or words[1] not in SIZES
+            or words[2] not in COLOURS
+            or words[3] not in SHAPES
+        ):
+            raise InputError(
+                f"prompt {text!r} is not of the world's grammar at {part!r}; expected 'a SIZE COLOUR SHAPE', up to three of "
+                "them: 'a large red circle left of a small blue cross and a small cyan square'"
+            )
+        objects.append(ObjectSpec(*words[1:]))
+    if len(objects) > 3:
+        raise InputError(f"prompt {text!r} names {len(objects)} objects; the world has at most three")
+    return PromptSpec(tuple(objects), relation)
 
 
 def vocabulary() -> list[str]:

@@ -24,10 +24,13 @@ HARSH_BACKGROUNDS = ((1.0, 0.45, 0.75), (0.72, 1.0, 0.30), (1.0, 0.62, 0.25), (0
 SHADOW_OFFSET = {"ok": (1.8, 1.8), "opposite": (-1.8, -1.8), "distant": (4.2, 4.2)}  # pixels right, down
 SHADOW_DARKNESS = 0.45
 CUT_SHIFT = (0.0, 3.0, 6.0)  # pixels, by degree
+CUT_SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # right, down
 NOISE_STD = (0.0, 0.04, 0.10)
 BLUR_STD = (0.0, 0.7, 1.2)  # pixels
 BLOCK_AMPLITUDE = (0.0, 0.08, 0.2)
-FADE = (0.0, 0.3, 0.55)
+FADE = (0.0, 0.3, 0.55)  # towards FADED_GREY
+FADED_GREY = 0.72
+CHECKER = np.indices((IMAGE_SIZE, IMAGE_SIZE)).sum(axis=0) // 2 % 2 * 2.0 - 1  # the pattern of blocks, -1 and 1
 
 
 def render(scene: Scene) -> Image.Image:
@@ -42,20 +45,19 @@ def render_array(scene: Scene) -> np.ndarray:
     x, y = np.meshgrid(axis, axis)
     colour = (HARSH_BACKGROUNDS if scene.harsh else BACKGROUNDS)[scene.background]
     canvas = np.broadcast_to(np.asarray(colour, dtype=np.float32), (side, side, 3)).copy()
-    shift = CUT_SHIFT[scene.cut]
-    dx, dy = ((-shift, 0), (shift, 0), (0, -shift), (0, shift))[scene.cut_side]
+    dx, dy = (CUT_SHIFT[scene.cut] * toward for toward in CUT_SIDES[scene.cut_side])
     for placed in scene.objects:
         if placed.shadow != "missing":
             sx, sy = SHADOW_OFFSET[placed.shadow]
-            canvas[_mask(placed, x - dx - sx, y - dy - sy)] *= 1 - SHADOW_DARKNESS
+            canvas[coverage(placed, x - dx - sx, y - dy - sy)] *= 1 - SHADOW_DARKNESS
     for placed in scene.objects:
-        canvas[_mask(placed, x - dx, y - dy)] = PALETTE[placed.colour]
+        canvas[coverage(placed, x - dx, y - dy)] = PALETTE[placed.colour]
     pixels = canvas.reshape(IMAGE_SIZE, SAMPLES, IMAGE_SIZE, SAMPLES, 3).mean(axis=(1, 3))
     return _degrade(pixels, scene)
 
 
-def _mask(placed: PlacedObject, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which samples an object covers; a split one has a gap through its middle and its lower half moved sideways."""
+def coverage(placed: PlacedObject, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which of the points (x, y) an object covers; a split one has a gap through its middle and its lower half moved sideways."""
     u, v, r = x - placed.centre[0], y - placed.centre[1], RADIUS[placed.size]
     if placed.split:
         lower = v > 0
@@ -78,12 +80,11 @@ def _shape(shape: str, u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
 
 def _degrade(pixels: np.ndarray, scene: Scene) -> np.ndarray:
     if scene.faded:
-        pixels = pixels + FADE[scene.faded] * (0.72 - pixels)
+        pixels = pixels + FADE[scene.faded] * (FADED_GREY - pixels)
     if scene.blur:
         pixels = gaussian_filter(pixels, sigma=(BLUR_STD[scene.blur], BLUR_STD[scene.blur], 0))
     if scene.blocks:
-        checker = np.indices((IMAGE_SIZE, IMAGE_SIZE)).sum(axis=0) // 2 % 2 * 2.0 - 1
-        pixels = pixels + BLOCK_AMPLITUDE[scene.blocks] * checker[..., None] / 2
+        pixels = pixels + BLOCK_AMPLITUDE[scene.blocks] * CHECKER[..., None] / 2
     if scene.noise:
         rng = np.random.default_rng(scene.pixel_seed)
         pixels = pixels + rng.normal(0, NOISE_STD[scene.noise], pixels.shape)
