@@ -20,7 +20,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
 
 STDOUT = Path("-")
-EXTRAS = {"matplotlib": "report", "datasets": "datasets", "bitsandbytes": "quantized"}
+EXTRAS = {"matplotlib": "report", "datasets": "datasets", "diffusers": "generation", "bitsandbytes": "quantized"}
 
 Json = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")

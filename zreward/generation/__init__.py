@@ -1,0 +1,6 @@
+"""Following a reward model's gradient into a text-to-image generator."""
+
+from zreward.generation.aggregate import Aggregate
+from zreward.generation.sampling import Walk, draw
+
+__all__ = ["Aggregate", "Walk", "draw"]

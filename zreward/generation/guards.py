@@ -1,0 +1,106 @@
+"""What stops a run: each look at held-out prompts is compared with the frozen generator's, and with the best so far.
+
+A look that no guard objects to and that has the best held-out reward is the last good state; its weights are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from zreward.generation.recipe import GuardsRecipe
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of held-out prompts at one step; scores on the rubric's scale."""
+
+    step: int
+    reward: float  # the aggregate that is trained on
+    student: dict[str, float]  # dimension -> mean expected score
+    holdout: dict[str, float]  # the same by the judge that is not trained on; empty without one
+    entropy: float  # nats, mean over pictures and dimensions of the student's distributions
+    saturation: float  # share of expected scores in the top half point of the scale
+    diversity: float  # root mean square distance of the pictures of a prompt, in [0, 1] units
+    drift: float  # of the predictions, see `anchor`; 0 at the start
+
+    @property
+    def judged(self) -> float:
+        """What decides which look is best: the held-out judge's mean; without one, the reward."""
+        return sum(self.holdout.values()) / len(self.holdout) if self.holdout else self.reward
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Guards:
+    """Fed one look after the other. `best` is the last good one."""
+
+    recipe: GuardsRecipe
+    first: Look | None = None
+    best: Look | None = None
+    looks: list[Look] = field(default_factory=list)
+    tripped: tuple[str, str] | None = None  # which guard, and the message
+
+    def see(self, look: Look) -> bool:
+        """Whether this look is the best so far. Sets `tripped` when a guard objects."""
+        self.looks.append(look)
+        self.first = self.first or look
+        objection = self._objection(look)
+        if objection and self.recipe.enabled:
+            self.tripped = objection
+        if not objection and (self.best is None or look.judged > self.best.judged):
+            self.best = look
+            return True
+        return False
+
+    def _objection(self, look: Look) -> tuple[str, str] | None:
+        assert self.first is not None, "set by see"
+        recipe, first = self.recipe, self.first
+        limits = [
+            (
+                "diversity",
+                look.diversity / max(first.diversity, 1e-9),
+                recipe.min_diversity,
+                "of the frozen generator's",
+            ),
+            (
+                "entropy",
+                look.entropy / max(first.entropy, 1e-9),
+                recipe.min_entropy,
+                "of that on the frozen generator's",
+            ),
+            ("drift", -look.drift, -recipe.max_drift, "of the predictions' own size"),
+            ("saturation", -look.saturation, -recipe.max_saturation, "of the scores at the top of the scale"),
+        ]
+        for name, value, least, what in limits:
+            if value < least:
+                bound = "less than" if least > 0 else "more than"
+                return name, f"{name} is {abs(value):.2f} {what}, {bound} {abs(least):g}"
+        if self.best is None:
+            return None
+        source = "held-out reward" if look.holdout else "reward on held-out prompts"
+        if look.judged < self.best.judged - recipe.max_fall:
+            fall = self.best.judged - look.judged
+            return (
+                "holdout",
+                f"the {source} fell {fall:.2f} below its best ({self.best.judged:.2f} at step {self.best.step})",
+            )
+        since = [seen for seen in self.looks if seen.step > self.best.step]
+        if len(since) >= recipe.patience and look.judged <= self.best.judged:
+            return (
+                "patience",
+                f"no better {source} in {len(since)} looks (best {self.best.judged:.2f} at step {self.best.step})",
+            )
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"looks": [look.to_dict() for look in self.looks], "tripped": self.tripped}
+
+    @classmethod
+    def from_dict(cls, recipe: GuardsRecipe, stored: dict[str, Any]) -> Guards:
+        guards = cls(recipe)
+        for row in stored["looks"]:
+            guards.see(Look(**row))
+        return guards

@@ -1,0 +1,342 @@
+"""Optimising a generator: draw with a gradient, score, aggregate, step; look at held-out prompts; stop in time.
+
+loss = -mean A(student(picture, prompt)) + anchor * drift
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from zreward.config import config_from_dict
+from zreward.distribution import ScoreDistribution
+from zreward.errors import InputError
+from zreward.files import write_json, write_text
+from zreward.generation.adaptation import Adaptation, load_pipeline
+from zreward.generation.anchor import drift
+from zreward.generation.disturb import disturbed
+from zreward.generation.guards import Guards, Look
+from zreward.generation.pictures import diversity, draw_all, grid
+from zreward.generation.prompts import load_prompts
+from zreward.generation.recipe import OptimizeRecipe
+from zreward.generation.sampling import Walk, draw
+from zreward.generation.state import last_checkpoint, load_state, save_state
+from zreward.models.reward_model import RewardModel
+from zreward.runs import append_metrics, versions
+from zreward.world.base_models import checkpoint_name
+
+LOOK_SEEDS = (10_001, 10_002)  # far from the seeds of training
+GRID_PROMPTS = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the folder of the weights that are kept, the step they are from, and what stopped it."""
+
+    model: Path
+    step: int
+    guard: str | None
+    message: str
+
+
+def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
+    """Run a recipe to its end, or until a guard stops it; the last good weights are in `out`/model either way.
+
+    Raises InputError for everything that is wrong with the input, before anything is trained; FloatingPointError when a
+    reward or a gradient is not finite (the last good weights are kept).
+    """
+    run = Path(recipe.out)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=1,  # ours: a micro-batch is a whole draw
+        mixed_precision=recipe.mixed_precision,
+        log_with=recipe.report_to or None,
+        project_dir=str(run),
+    )
+    _check_folder(run, recipe, resume)
+    optimization = _Optimization(recipe, accelerator, run)
+    if accelerator.is_main_process and not resume:
+        write_text(run / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        write_json(run / "versions.json", versions())
+    if recipe.report_to:
+        accelerator.init_trackers("zreward", config={"recipe": json.dumps(recipe.to_dict())})
+    if resume:
+        optimization.resume()
+    try:
+        return optimization.run_to_end()
+    finally:
+        accelerator.end_training()
+
+
+def _check_folder(run: Path, recipe: OptimizeRecipe, resume: bool) -> None:
+    stored = run / "recipe.yaml"
+    if not resume:
+        if run.exists() and any(run.iterdir()):
+            raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
+        return
+    if not stored.exists():
+        raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
+    before = config_from_dict(OptimizeRecipe, yaml.safe_load(stored.read_text()), str(stored)).to_dict()
+    different = [key for key, value in recipe.to_dict().items() if before[key] != value]
+    if different:
+        raise InputError(
+            f"{run} was started with another recipe (different: {', '.join(different)}); resume with the same one"
+        )
+
+
+class _Optimization:
+    def __init__(self, recipe: OptimizeRecipe, accelerator: Accelerator, run: Path) -> None:
+        self.recipe, self.accelerator, self.run = recipe, accelerator, run
+        self.prompts = load_prompts(recipe.prompts, recipe.seed)
+        held_out = load_prompts(recipe.held_out, recipe.seed + 1, set(self.prompts))
+        both = set(self.prompts) & set(held_out)
+        if both:
+            raise InputError(
+                f"held_out {recipe.held_out}: {len(both)} of its prompts are trained on, such as {min(both)!r}"
+            )
+        self.looked_at = held_out[: recipe.guards.prompts]
+        device = accelerator.device
+        self.student = load_judge(recipe.student, device)
+        self.dimensions = self.student.check_dimensions(recipe.reward.dimensions)
+        recipe.reward.aggregate.check(self.dimensions, len(self.student.rubric.scale))
+        self.holdout = load_judge(recipe.holdout, device) if recipe.holdout else None
+        self.pipeline = load_pipeline(recipe.generator, device)
+        self.adaptation = Adaptation(self.pipeline, recipe.generator, recipe.optimizer.average)
+        self.optimizer = torch.optim.AdamW(
+            self.adaptation.weights.values(),
+            lr=recipe.optimizer.learning_rate,
+            weight_decay=recipe.optimizer.weight_decay,
+        )
+        self.guards = Guards(recipe.guards)
+        self.step = 0
+        self.options: dict[str, Any] = {"guidance_scale": recipe.generator.guidance}
+        self.options |= {k: v for k in ("height", "width") if (v := getattr(recipe.generator, k)) is not None}
+
+    # The loop.
+
+    def run_to_end(self) -> Outcome:
+        recipe, steps = self.recipe, self.recipe.optimizer.steps
+        if self.step == 0:
+            self._look()
+        with tqdm(total=steps, initial=self.step, desc="optimize", unit="step", disable=not self._is_main) as bar:
+            while self.step < steps and not self.guards.tripped:
+                metrics = self._train_step()
+                self.step += 1
+                self._log(metrics)
+                bar.update()
+                bar.set_postfix(reward=metrics["reward"], drift=metrics["drift"])
+                if self.step % recipe.guards.every == 0 or self.step == steps:
+                    self._look()
+                if self.step % recipe.save_every == 0:
+                    self._checkpoint()
+        return self._finish()
+
+    def _train_step(self) -> dict[str, float]:
+        recipe, settings = self.recipe, self.recipe.optimizer
+        rng = random.Random(f"{recipe.seed}-{self.step}-{self.accelerator.process_index}")
+        torch.manual_seed(rng.randrange(2**62))
+        self._set_rate()
+        totals: dict[str, float] = {}
+        for _ in range(settings.gradient_accumulation):
+            loss, metrics = self._loss(rng)
+            (loss / settings.gradient_accumulation).backward()
+            for key, value in metrics.items():
+                totals[key] = totals.get(key, 0.0) + value / settings.gradient_accumulation
+        weights = list(self.adaptation.weights.values())
+        if self.accelerator.num_processes > 1:
+            for weight in weights:
+                weight.grad = self.accelerator.reduce(weight.grad, reduction="mean")
+        norm = torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"step {self.step + 1}: the gradient is not finite; the last good weights are in {self.run / 'best'}. Lower "
+                "optimizer.learning_rate or gradient.steps"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.adaptation.update_average()
+        return totals | {"grad_norm": norm.item()}
+
+    def _loss(self, rng: random.Random) -> tuple[Tensor, dict[str, float]]:
+        recipe, count = self.recipe, self.recipe.optimizer.batch_size
+        prompts = rng.choices(self.prompts, k=count)
+        seeds = [rng.randrange(2**31) for _ in prompts]
+        walk = Walk(recipe.generator.steps, rng.randint(*recipe.gradient.steps), rng.randint(*recipe.gradient.skipped))
+        with self.accelerator.autocast():
+            drawn = draw(self.pipeline, prompts, seeds, walk, recipe.gradient.checkpointing, **self.options)
+        reference = self._reference(prompts, seeds)
+        rewards = []
+        for _ in range(recipe.reward.copies):
+            pixels = disturbed(drawn.pixels.float(), recipe.reward.shift, recipe.reward.noise)
+            scores = self.student(pixels, prompts, self.dimensions)
+            rewards.append(recipe.reward.aggregate(scores, reference))
+        reward = torch.stack(rewards).mean(0)
+        if not bool(torch.isfinite(reward).all()):
+            bad = int((~torch.isfinite(reward)).nonzero()[0])
+            raise FloatingPointError(
+                f"step {self.step + 1}: the reward of {prompts[bad]!r} is {reward[bad].item()}; the last good weights are in "
+                f"{self.run / 'best'}"
+            )
+        with self.adaptation.frozen() as frozen, self.accelerator.autocast():
+            moved = drift(drawn.calls, frozen)
+        loss = -reward.mean() + recipe.guards.anchor * moved
+        return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": walk.gradient_steps}
+
+    def _reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> ScoreDistribution | None:
+        """Scores of the frozen generator's pictures of the same prompts and seeds, where the aggregate compares."""
+        if self.recipe.reward.aggregate.kind != "beats":
+            return None
+        with torch.no_grad(), self.adaptation.frozen_pipeline() as pipeline:
+            drawn = draw(pipeline, prompts, seeds, Walk(self.recipe.generator.steps), **self.options)
+            return self.student(drawn.pixels.float(), prompts, self.dimensions)
+
+    def _set_rate(self) -> None:
+        settings = self.recipe.optimizer
+        warm = min(1.0, (self.step + 1) / max(1, settings.warmup_steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * warm
+
+    # Looks, and what is kept.
+
+    @torch.no_grad()
+    def _look(self) -> None:
+        """Draw the held-out prompts with the averaged weights, measure, and keep the weights when they are the best."""
+        with self.adaptation.averaged():
+            steps, size = self.recipe.generator.steps, self.recipe.optimizer.batch_size
+            pixels = draw_all(self.pipeline, self.looked_at, LOOK_SEEDS, steps, size, **self.options)
+            moved = self._drift()
+        prompts = [prompt for prompt in self.looked_at for _ in LOOK_SEEDS]
+        scores = self._scores(self.student, pixels, prompts)
+        holdout = {}
+        if self.holdout is not None:
+            found = self._judged(self.holdout, pixels, prompts)
+            holdout = dict(zip(found.dimensions, found.mean.mean(0).tolist(), strict=True))
+        scale = self.student.rubric.scale
+        reference = scores if self.recipe.reward.aggregate.kind == "beats" else None
+        look = Look(
+            self.step,
+            self.recipe.reward.aggregate(scores, reference).mean().item(),
+            dict(zip(scores.dimensions, scores.mean.mean(0).tolist(), strict=True)),
+            holdout,
+            scores.entropy.mean().item(),
+            (scores.mean > scale.max - scale.step).float().mean().item(),
+            diversity(pixels, len(LOOK_SEEDS)),
+            moved,
+        )
+        better = self.guards.see(look)
+        if not self._is_main:
+            return
+        shown = pixels[: GRID_PROMPTS * len(LOOK_SEEDS)]
+        (self.run / "grids").mkdir(parents=True, exist_ok=True)
+        grid(shown, GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1])).save(
+            self.run / "grids" / f"step-{self.step:05d}.png"
+        )
+        if better:
+            self._keep("best")
+        write_json(self.run / "looks.json", self.guards.to_dict())
+        facts = {f"look/{key}": value for key, value in look.to_dict().items() if isinstance(value, float)}
+        self.accelerator.log(facts, step=self.step)
+
+    def _drift(self) -> float:
+        """Of a fixed batch of held-out prompts."""
+        count = min(self.recipe.optimizer.batch_size, len(self.looked_at))
+        walk = Walk(self.recipe.generator.steps, self.recipe.generator.steps)
+        with torch.enable_grad():
+            drawn = draw(self.pipeline, self.looked_at[:count], [LOOK_SEEDS[0]] * count, walk, **self.options)
+        with self.adaptation.frozen() as frozen:
+            return drift(drawn.calls, frozen).item()
+
+    def _scores(self, model: RewardModel, pixels: Tensor, prompts: Sequence[str]) -> ScoreDistribution:
+        size = self.recipe.optimizer.batch_size
+        parts = [
+            model(pixels[n : n + size].to(model.device), prompts[n : n + size], self.dimensions).to("cpu")
+            for n in range(0, len(pixels), size)
+        ]
+        return ScoreDistribution.cat(parts)
+
+    def _judged(self, model: RewardModel, pixels: Tensor, prompts: Sequence[str]) -> ScoreDistribution:
+        if not self.recipe.guards.holdout_reasoning:
+            return self._scores(model, pixels, prompts)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            size = self.recipe.optimizer.batch_size
+            found = model.judge(list(pixels), prompts, dimensions=self.dimensions, temperature=0.5, batch_size=size)
+        return ScoreDistribution.cat([judgement.distribution for judgement in found])
+
+    def _keep(self, name: str) -> None:
+        """The averaged weights under a name, whole or not at all."""
+        folder, temporary = self.run / name, self.run / f".{name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self.adaptation.save(temporary)
+            old = self.run / f".{name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise InputError(f"{folder}: cannot write: {error}; the last good weights are kept") from error
+
+    def _checkpoint(self) -> None:
+        if not self._is_main:
+            return
+        facts = {"step": self.step, "guards": self.guards.to_dict()}
+        folder = self.run / "checkpoints" / f"step-{self.step}"
+        save_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer, facts)
+        for old in sorted((self.run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))[:-2]:
+            shutil.rmtree(old)
+
+    def resume(self) -> None:
+        """Go on from the last whole checkpoint; from the start when there is none."""
+        folder = last_checkpoint(self.run)
+        if folder is None:
+            return
+        facts = load_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer)
+        self.step = facts["step"]
+        self.guards = Guards.from_dict(self.recipe.guards, facts["guards"])
+
+    def _finish(self) -> Outcome:
+        """`model` holds the best look's weights; without guards, the last ones."""
+        guards = self.guards
+        guard, message = guards.tripped or (None, f"ran all {self.step} steps")
+        if not self._is_main:
+            return Outcome(self.run / "model", self.step, guard, message)
+        if guards.recipe.enabled and guards.best is not None:
+            step = guards.best.step
+            shutil.rmtree(self.run / "model", ignore_errors=True)
+            shutil.copytree(self.run / "best", self.run / "model")
+        else:
+            step = self.step
+            self._keep("model")
+        outcome = Outcome(self.run / "model", step, guard, message)
+        write_json(
+            self.run / "outcome.json", {"step": step, "stopped_at": self.step, "guard": guard, "message": message}
+        )
+        return outcome
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        if self._is_main:
+            append_metrics(self.run, {"step": self.step} | metrics)
+        self.accelerator.log(metrics, step=self.step)
+
+    @property
+    def _is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+
+def load_judge(path: str, device: Any) -> RewardModel:
+    """A reward model that only judges: no gradient to its weights."""
+    model = RewardModel.from_pretrained(checkpoint_name(path)).to(device).eval()
+    return model.requires_grad_(False)

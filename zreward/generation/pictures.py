@@ -1,0 +1,82 @@
+"""A folder of pictures that a generator drew: PNG files and pictures.jsonl, which says what each one is.
+
+`zreward compare` takes two such folders: the same prompts and seeds, drawn by two generators.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from zreward.files import write_json_lines
+from zreward.generation.sampling import Walk, draw
+
+MANIFEST = "pictures.jsonl"
+
+
+def draw_all(
+    pipeline: Any,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    batch_size: int,
+    what: str = "",
+    **options: Any,
+) -> Tensor:
+    """One picture for every prompt and seed, (prompts * seeds, 3, H, W) on the CPU, a prompt's pictures together."""
+    wanted = [(prompt, seed) for prompt in prompts for seed in seeds]
+    parts = []
+    with torch.no_grad(), tqdm(total=len(wanted), desc=what or "drawing", unit="picture", disable=not what) as bar:
+        for start in range(0, len(wanted), batch_size):
+            chunk = wanted[start : start + batch_size]
+            drawn = draw(pipeline, [p for p, _ in chunk], [s for _, s in chunk], Walk(steps), **options)
+            parts.append(drawn.pixels.float().cpu())
+            bar.update(len(chunk))
+    return torch.cat(parts)
+
+
+def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+    """Write the pictures of `draw_all` and their manifest, the manifest last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, (prompt, seed) in enumerate(itertools.product(prompts, seeds)):
+        name = f"{number // len(seeds):05d}-{seed}.png"
+        to_image(pixels[number]).save(folder / name)
+        rows.append({"image": name, "prompt": prompt, "seed": seed})
+    write_json_lines(folder / MANIFEST, rows)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] -> RGB."""
+    return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+
+
+def diversity(pixels: Tensor, seeds: int) -> float:
+    """Root mean square pixel distance between two pictures of a prompt, mean over pairs and prompts, [0, 1] units."""
+    groups = pixels.unflatten(0, (-1, seeds)).flatten(2)
+    pairs = list(itertools.combinations(range(seeds), 2))
+    distance = torch.stack([(groups[:, a] - groups[:, b]).square().mean(-1).sqrt() for a, b in pairs])
+    return distance.mean().item()
+
+
+def grid(pixels: Tensor, columns: int, zoom: int = 1) -> Image.Image:
+    """Pictures (N, 3, H, W) in rows of `columns`, two pixels apart, each pixel `zoom` wide."""
+    count, _, height, width = pixels.shape
+    rows = -(-count // columns)
+    canvas = Image.new("RGB", (columns * (width * zoom + 2) - 2, rows * (height * zoom + 2) - 2), "white")
+    for number, picture in enumerate(pixels):
+        tile = to_image(picture).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
+        canvas.paste(tile, (number % columns * (width * zoom + 2), number // columns * (height * zoom + 2)))
+    return canvas
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / MANIFEST).read_text().splitlines()]

@@ -1,0 +1,58 @@
+"""Prompts to draw: from a file, or from the built-in world's grammar."""
+
+from __future__ import annotations
+
+import json
+import random
+import unicodedata
+from pathlib import Path
+
+from zreward.errors import InputError
+from zreward.world.grammar import sample_prompts
+
+WORLD = "world:"
+
+
+def load_prompts(source: str, seed: int, exclude: set[str] | None = None) -> list[str]:
+    """The prompts of a text file (one a line), of a .jsonl file (its `prompt` field), or `world:COUNT` new ones.
+
+    World prompts depend on `seed` and avoid `exclude`. Raises InputError, with the line, for a file that cannot be read or
+    holds no prompts, for a prompt with control characters, and for one that is empty or given twice.
+    """
+    if source.startswith(WORLD):
+        count = source.removeprefix(WORLD)
+        if not count.isdecimal() or int(count) < 1:
+            raise InputError(f"prompts {source!r}: expected world:COUNT, for example world:400")
+        return [prompt.text for prompt in sample_prompts(int(count), random.Random(seed), exclude)]
+    path = Path(source)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise InputError(f"prompts {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"prompts {path}: not UTF-8 at byte {error.start}") from None
+    prompts: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        prompt = _of_json(path, number, line) if path.suffix.lower() == ".jsonl" else line.strip("\r ")
+        bad = next((letter for letter in prompt if unicodedata.category(letter) in ("Cc", "Cs")), None)
+        if bad is not None:
+            raise InputError(f"prompts {path}, line {number}: control character {bad!r}; take it out")
+        if not prompt.strip() or prompt in prompts:
+            what = f"the same as line {prompts[prompt]}" if prompt in prompts else "an empty prompt"
+            raise InputError(f"prompts {path}, line {number}: {what}; expected different prompts")
+        prompts[prompt] = number
+    if not prompts:
+        raise InputError(f"prompts {path}: holds no prompts; expected one a line")
+    return list(prompts)
+
+
+def _of_json(path: Path, number: int, line: str) -> str:
+    try:
+        found = json.loads(line)["prompt"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, str):
+        raise InputError(f"prompts {path}, line {number}: expected a JSON object with a text `prompt`")
+    return found

@@ -1,0 +1,139 @@
+"""Recipes of `zreward optimize`: which generator learns from which reward model, how far, and what stops it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from zreward.config import check_numbers, one_of
+from zreward.errors import InputError
+from zreward.generation.aggregate import Aggregate
+
+JUDGES = ("oracle", "holdout", "none")
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    name: str = "world:generator"  # folder or hub name of a diffusers text-to-image pipeline, or world:generator
+    dtype: str = "float32"  # of the frozen parts: float32, bfloat16 or float16; what is trained stays float32
+    lora_rank: int | None = None  # train a LoRA adapter of this rank; default: all weights of the denoiser
+    lora_alpha: int = 16
+    lora_targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+    height: int | None = None  # pixels; default: the pipeline's own size
+    width: int | None = None
+    guidance: float = 1.0  # classifier-free guidance scale; 1: none
+    steps: int = 12  # denoising steps
+
+
+@dataclass(frozen=True)
+class GradientRecipe:
+    steps: list[int] = field(default_factory=lambda: [1, 4])  # K is drawn from this range, for every batch
+    skipped: list[int] = field(
+        default_factory=lambda: [0, 0]
+    )  # steps left out at the end (ReFL: a random stop), likewise
+    checkpointing: bool = False  # recompute denoising steps and the decoder in the backward pass
+
+
+@dataclass(frozen=True)
+class RewardRecipe:
+    dimensions: list[str] | None = None  # default: all of the student's
+    aggregate: Aggregate = field(default_factory=Aggregate)
+    copies: int = 1  # the reward of a picture is the mean over this many disturbed copies
+    shift: int = 0  # a copy is moved by up to this many pixels
+    noise: float = 0.0  # and gets Gaussian noise of this standard deviation, in [0, 1] units
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    steps: int = 300
+    batch_size: int = 16  # pictures per device and micro-batch
+    gradient_accumulation: int = 1
+    learning_rate: float = 1e-4
+    warmup_steps: int = 10
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    average: float = 0.99  # decay of the averaged weights, which are what is looked at and kept
+
+
+@dataclass(frozen=True)
+class GuardsRecipe:
+    """Against reward hacking. Each look draws the same held-out prompts and seeds."""
+
+    enabled: bool = True  # false: look and log, but never stop (and keep the last weights)
+    anchor: float = 0.1  # weight of the pull to the frozen generator's predictions, relative to their size
+    every: int = 25  # steps between looks
+    prompts: int = 32  # held-out prompts a look draws, with two seeds each
+    holdout: str | None = None  # a judge that is not trained on; {student} stands for the student's path
+    holdout_reasoning: bool = False  # it reasons before it scores
+    patience: int = 4  # looks without a new best of the held-out reward before the run stops
+    max_fall: float = 0.15  # points that the held-out reward may fall below its best before the run stops
+    min_diversity: float = 0.8  # pixel distance between seeds of a prompt, over the frozen generator's
+    max_drift: float = 0.5  # mean squared difference of predictions from the frozen generator's, over their mean square
+    max_saturation: float = 0.95  # share of the student's scores in the top half point of the scale
+    min_entropy: float = 0.25  # of the student's distributions, over their entropy on the frozen generator's pictures
+
+
+@dataclass(frozen=True)
+class FinalRecipe:
+    """What is measured at the end: new pictures of the frozen and of the optimised generator, side by side."""
+
+    prompts: int = 400
+    seeds: int = 2  # pictures of each prompt
+    judge: str = "none"  # oracle (the built-in world's), holdout (guards.holdout) or none
+    same: float = 0.25  # a smaller difference of overall scores counts as the same
+
+
+@dataclass(frozen=True)
+class OptimizeRecipe:
+    student: str  # the reward model: a checkpoint folder or hub name
+    out: str  # run directory
+    prompts: str  # text file, one prompt a line; .jsonl with a `prompt` in every line; or world:COUNT
+    held_out: str  # prompts for looks and the final comparison, of the same forms; none of them in `prompts`
+    generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)
+    gradient: GradientRecipe = field(default_factory=GradientRecipe)
+    reward: RewardRecipe = field(default_factory=RewardRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    guards: GuardsRecipe = field(default_factory=GuardsRecipe)
+    final: FinalRecipe = field(default_factory=FinalRecipe)
+    seed: int = 0
+    save_every: int = 50  # steps between checkpoints
+    mixed_precision: str = "no"  # bf16 or fp16: accelerate's autocast
+    report_to: list[str] = field(default_factory=list)  # trackers that accelerate knows: tensorboard, wandb, ...
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            may_be_zero=(
+                *(
+                    "reward.shift",
+                    "reward.noise",
+                    "optimizer.warmup_steps",
+                    "optimizer.weight_decay",
+                    "optimizer.average",
+                ),
+                *("guards.anchor", "guards.min_diversity", "guards.min_entropy", "final.same", "final.prompts", "seed"),
+            ),
+            may_be_negative=("reward.aggregate.caution",),
+        )
+        one_of("final.judge", self.final.judge, JUDGES)
+        one_of("generator.dtype", self.generator.dtype, ("float32", "bfloat16", "float16"))
+        one_of("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
+        for key, least in (("steps", 1), ("skipped", 0)):
+            given = getattr(self.gradient, key)
+            if len(given) != 2 or not all(isinstance(n, int) for n in given) or not least <= given[0] <= given[1]:
+                raise InputError(f"recipe: gradient.{key} is {given}, expected [lowest, highest] from {least} up")
+        if self.gradient.steps[1] + self.gradient.skipped[1] > self.generator.steps:
+            raise InputError(
+                f"recipe: gradient.steps {self.gradient.steps} and gradient.skipped {self.gradient.skipped} need more than "
+                f"generator.steps ({self.generator.steps})"
+            )
+        if self.final.judge == "holdout" and not self.guards.holdout:
+            raise InputError("recipe: final.judge is holdout, but guards.holdout names none")
+
+    @property
+    def holdout(self) -> str | None:
+        """The path of the held-out judge."""
+        return self.guards.holdout.format(student=self.student) if self.guards.holdout else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,190 @@
+"""Pictures from a diffusers pipeline, with a gradient over the last denoising steps.
+
+The pipeline's own `__call__` runs, only without its `no_grad`: how prompts are encoded, latents prepared, guidance applied
+and pictures decoded stays diffusers' affair, whatever the family (Stable Diffusion 1-3, XL, FLUX, Z-Image). What we steer
+is the scheduler's step: it knows when the gradient begins and when the picture is taken.
+
+    x_T ... x_{K+1}   no gradient
+    x_K ... x_1       gradient (K = 1 and a random stop: ReFL; K steps to the end: DRaFT-K; larger K: the paper's earlier steps)
+    picture           decode(x_0), or of the clean latents predicted where the walk stops early
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zreward.errors import InputError
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A way from noise to a picture."""
+
+    steps: int  # of the schedule
+    gradient_steps: int = 0  # K: the last of the steps that are run; 0: no gradient at all
+    skipped: int = 0  # steps left out at the end: the picture is what the last step that runs takes it to become
+
+    def __post_init__(self) -> None:
+        run = self.steps - self.skipped
+        if self.steps < 1 or self.skipped < 0 or run < 1 or not 0 <= self.gradient_steps <= run:
+            raise InputError(
+                f"walk: {self.steps} steps, {self.skipped} skipped, gradient over {self.gradient_steps}; expected at least "
+                "one step that runs, and no more gradient steps than those"
+            )
+
+
+@dataclass
+class Drawn:
+    """Pictures, and what the denoiser was asked and answered in the steps with a gradient."""
+
+    pixels: Tensor  # (N, 3, H, W) in [0, 1]
+    calls: list[tuple[tuple, dict[str, Any], Any]] = field(default_factory=list)  # detached inputs, live output
+
+
+def denoiser_of(pipeline: Any) -> nn.Module:
+    """The network that is trained: `unet` or `transformer`. InputError where a pipeline lacks a part that is needed."""
+    for name in ("scheduler", "vae"):
+        if getattr(pipeline, name, None) is None:
+            raise InputError(f"{type(pipeline).__name__} has no {name}; expected a latent text-to-image pipeline")
+    for name in ("unet", "transformer"):
+        if isinstance(getattr(pipeline, name, None), nn.Module):
+            return getattr(pipeline, name)
+    raise InputError(f"{type(pipeline).__name__} has neither a unet nor a transformer; there is nothing to train")
+
+
+def draw(
+    pipeline: Any,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    walk: Walk,
+    checkpointing: bool = False,
+    **options: Any,
+) -> Drawn:
+    """One picture per prompt and seed, (N, 3, H, W) in [0, 1]; differentiable to the denoiser if the walk says so.
+
+    `options` go to the pipeline: guidance_scale, height, width, ... `checkpointing` recomputes every gradient step and the
+    decoding in the backward pass instead of keeping their activations. Raises InputError for pipelines whose parts are
+    missing and for schedulers that ask the denoiser more than once a step.
+    """
+    denoiser = denoiser_of(pipeline)
+    if len(prompts) != len(seeds) or not prompts:
+        raise InputError(f"draw: {len(prompts)} prompts and {len(seeds)} seeds; expected as many, at least one")
+    if getattr(pipeline.scheduler, "order", 1) != 1:
+        raise InputError(
+            f"scheduler {type(pipeline.scheduler).__name__} takes {pipeline.scheduler.order} predictions a step; "
+            "expected a first-order one such as DDIM, Euler or FlowMatchEuler"
+        )
+    call = getattr(type(pipeline).__call__, "__wrapped__", None)
+    if call is None:
+        raise InputError(f"{type(pipeline).__name__}.__call__ has no undecorated form; its gradient cannot be had")
+    generators = [torch.Generator(pipeline.device).manual_seed(int(seed)) for seed in seeds]
+    pipeline.set_progress_bar_config(disable=True)
+    with ExitStack() as stack:
+        stack.enter_context(torch.set_grad_enabled(walk.gradient_steps == walk.steps - walk.skipped))
+        calls = stack.enter_context(_recorded(denoiser))
+        stack.enter_context(_steered(pipeline, walk))
+        if checkpointing:
+            stack.enter_context(_checkpointed(denoiser, "forward"))
+            stack.enter_context(_checkpointed(pipeline.vae, "decode"))
+        result = call(
+            pipeline,
+            prompt=list(prompts),
+            num_inference_steps=walk.steps,
+            generator=generators,
+            output_type="pt",
+            **options,
+        )
+    return Drawn(result.images.clamp(0, 1), calls)
+
+
+@contextmanager
+def _steered(pipeline: Any, walk: Walk) -> Iterator[None]:
+    """The scheduler's step switches the gradient on in time, and ends the walk early where it should."""
+    scheduler, done = pipeline.scheduler, 0
+    original, last = scheduler.step, walk.steps - walk.skipped
+
+    @functools.wraps(original)
+    def step(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        nonlocal done
+        done += 1
+        if done == last and walk.skipped:
+            pipeline._interrupt = True
+            return (_predicted_clean(scheduler, original, model_output, timestep, sample, *args, **kwargs),)
+        latents = original(model_output, timestep, sample, *args, **kwargs)[0]
+        if walk.gradient_steps and done == last - walk.gradient_steps:
+            torch.set_grad_enabled(True)
+            latents = latents.detach()
+        return (latents,)
+
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
+    if done != last:
+        raise InputError(f"{type(scheduler).__name__} took {done} steps, expected {last}; choose another scheduler")
+
+
+def _predicted_clean(
+    scheduler: Any, step: Any, model_output: Tensor, timestep: Any, sample: Tensor, *args, **kwargs
+) -> Tensor:
+    """The clean latents that this step's prediction stands for."""
+    if "FlowMatch" in type(scheduler).__name__:
+        index = scheduler.step_index
+        sigma = scheduler.sigmas[scheduler.index_for_timestep(timestep) if index is None else index]
+        return (sample.float() - sigma.to(sample.device) * model_output.float()).to(sample.dtype)
+    result = step(model_output, timestep, sample, *args, **kwargs | {"return_dict": True})
+    clean = getattr(result, "pred_original_sample", None)
+    if clean is None:
+        raise InputError(f"{type(scheduler).__name__} tells no predicted picture; leave no steps out with it")
+    return clean
+
+
+@contextmanager
+def _recorded(denoiser: nn.Module) -> Iterator[list]:
+    """What goes into and comes out of the denoiser while a gradient is kept."""
+    calls: list[tuple[tuple, dict[str, Any], Any]] = []
+
+    def keep(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        if torch.is_grad_enabled():
+            calls.append((_detached(args), _detached(kwargs), output))
+
+    handle = denoiser.register_forward_hook(keep, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _checkpointed(module: Any, method: str) -> Iterator[None]:
+    original = getattr(module, method)
+
+    def recomputed(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return original(*args, **kwargs)
+        return checkpoint(original, *args, use_reentrant=False, **kwargs)
+
+    setattr(module, method, recomputed)
+    try:
+        yield
+    finally:
+        delattr(module, method)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {key: _detached(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_detached(item) for item in value)
+    return value
