@@ -1,7 +1,7 @@
 """Which learning rate each method of the comparison wants, on dev prompts of a world that is used for nothing else.
 
     python benchmarks/sweep.py [--world-seed 77] [--dimensions alignment] [--factors 0.1,0.3,1,3] [--jobs 2] [--out runs/sweep]
-        [recipe.key=value ...]
+        [--methods large-gdso,...] [--pool 5200] [recipe.key=value ...]
 
 Every method gets the same budget: its recipe's steps and roll-outs, the same number of rates (the recipe's times each
 factor), one seed. The teacher of RISD and OPD is the best GDSO run found here. Writes OUT/sweep.md: the dev HPA at the end
@@ -22,12 +22,12 @@ from pathlib import Path
 
 from zreward.files import write_text
 from zreward.reproduce import tasks
-from zreward.reproduce.plan import CHAINS, METHODS, TEACHER, Method, Study, Task
+from zreward.reproduce.plan import CHAINS, METHODS, TEACHER, TEST_SIZE, Method, Study, Task
 from zreward.reproduce.runner import threads_each
 from zreward.training.run import read_metrics, train
 from zreward.world.dataset import WorldSize
 
-SIZE = WorldSize(dev=(250, 4), test=(2, 2))
+SIZE = WorldSize(dev=(250, 4), pool=TEST_SIZE.pool, test=(2, 2))
 LATE = ("opd", "risd")  # they need a teacher
 TRAINED = [replace(method, rate=None) for method in METHODS if method.recipe is not None]
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--dimensions", default="alignment", help="names with commas between")
     parser.add_argument("--factors", default="0.1,0.3,1,3", help="of each recipe's learning rate")
     parser.add_argument("--methods", help="keys such as large-gdso, with commas between; default: all")
+    parser.add_argument("--pool", type=int, default=SIZE.pool[0], help="prompts of the pool, two pictures each")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
     parser.add_argument("overrides", nargs="*", help="recipe keys, such as rollout.beta=0.3 (with another --out)")
@@ -95,7 +96,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     dimensions = tuple(arguments.dimensions.split(","))
-    study = Study(arguments.out, 1, arguments.world_seed, dimensions, overrides=tuple(arguments.overrides), size=SIZE)
+    size = replace(SIZE, pool=(arguments.pool, 2))
+    study = Study(arguments.out, 1, arguments.world_seed, dimensions, overrides=tuple(arguments.overrides), size=size)
     if arguments.one:
         run_one(study, arguments.one, arguments.factor)
         return
