@@ -30,9 +30,10 @@ from zreward.files import write_json, write_text
 from zreward.metrics import hpa, pair_counts, plcc, srcc
 from zreward.models.pixels import resize, to_pixels
 from zreward.models.reward_model import RewardModel
+from zreward.runs import versions
 from zreward.training.augment import flip_and_shift
 from zreward.training.recipe import Recipe, load_recipe
-from zreward.training.run import train, versions
+from zreward.training.run import train
 
 DIMENSIONS = ("quality", "alignment")
 SIDE, MARGIN, CENTRE = 96, 0.5, 3.0

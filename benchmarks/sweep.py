@@ -24,7 +24,8 @@ from zreward.files import write_text
 from zreward.reproduce import tasks
 from zreward.reproduce.plan import CHAINS, METHODS, TEACHER, TEST_SIZE, Method, Study, Task
 from zreward.reproduce.runner import threads_each
-from zreward.training.run import read_metrics, train
+from zreward.runs import read_metrics
+from zreward.training.run import train
 from zreward.world.dataset import WorldSize
 
 SIZE = WorldSize(dev=(250, 4), pool=TEST_SIZE.pool, test=(2, 2))

@@ -26,8 +26,9 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from zreward.data import load_records
+from zreward.runs import versions
 from zreward.training.recipe import Recipe, load_recipe
-from zreward.training.run import build_trainer, load_model, versions
+from zreward.training.run import build_trainer, load_model
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world

@@ -18,10 +18,11 @@ from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, learn_tokenizer, make_scratch, shared_words
 from zreward.rubric import Rubric
+from zreward.runs import read_metrics
 from zreward.training.augment import REACH, drop_words, flip_and_shift
 from zreward.training.direct import annotated_items, by_image
 from zreward.training.recipe import Recipe, load_recipe
-from zreward.training.run import load_model, read_metrics, train
+from zreward.training.run import load_model, train
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "agiqa3k-sft.yaml"

@@ -24,8 +24,9 @@ from zreward.evaluation import Predictions, metrics_table, predict, print_table
 from zreward.files import write_json
 from zreward.models.reward_model import RewardModel
 from zreward.report import Example, ExampleDimension, write_report
+from zreward.runs import read_metrics, versions
 from zreward.training.recipe import Recipe, load_recipe
-from zreward.training.run import read_metrics, train, versions
+from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
 from zreward.world.dataset import make_world

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from zreward.training.recipe import Recipe, recipe_from_dict
+from zreward.config import config_from_dict
+from zreward.training.recipe import Recipe
 from zreward.world.base_models import make_base
 from zreward.world.dataset import WorldSize, make_world
 
@@ -42,6 +43,6 @@ def make_recipe(tiny_world, tmp_path):
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[last] = value
-        return recipe_from_dict(raw)
+        return config_from_dict(Recipe, raw)
 
     return make

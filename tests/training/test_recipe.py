@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from zreward.config import config_from_dict
 from zreward.errors import InputError
-from zreward.training.recipe import load_recipe, recipe_from_dict
+from zreward.training.recipe import Recipe, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("ablations/*.yaml")])
@@ -55,12 +56,12 @@ def test_overrides_reach_nested_keys_with_their_types(tmp_path):
 )
 def test_a_wrong_recipe_says_what_is_wrong(change, message):
     with pytest.raises(InputError, match=message):
-        recipe_from_dict(MINIMAL | change)
+        config_from_dict(Recipe, MINIMAL | change)
 
 
 def test_a_missing_key_is_named():
     with pytest.raises(InputError, match=r"model\.name is missing"):
-        recipe_from_dict(MINIMAL | {"model": {}})
+        config_from_dict(Recipe, MINIMAL | {"model": {}})
 
 
 def test_a_missing_file_and_broken_yaml_are_named(tmp_path):

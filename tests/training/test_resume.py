@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from zreward.data import load_records
 from zreward.models.reward_model import RewardModel
+from zreward.runs import read_metrics
 from zreward.training.recipe import DataRecipe
-from zreward.training.run import read_metrics, train
+from zreward.training.run import train
 from zreward.training.targets import LabelOptions, distilled_items, label
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

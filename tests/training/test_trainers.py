@@ -10,8 +10,9 @@ from zreward.errors import InputError
 from zreward.evaluation import evaluate
 from zreward.models.pairwise import Comparison, comparing
 from zreward.models.reward_model import RewardModel
+from zreward.runs import read_metrics
 from zreward.training.direct import compared_items
-from zreward.training.run import load_model, read_metrics, train
+from zreward.training.run import load_model, train
 from zreward.training.targets import LabelOptions, label
 
 

@@ -57,8 +57,11 @@ _STYLE: dict[Any, Any] = {
 
 
 def method_colour(name: str, index: int = 0) -> str:
-    """A method's colour, the same in all plots. `name` may start with the model's: "large gdso"."""
-    words = name.lower().replace("/", " ").split()
+    """A method's colour, the same in all plots. `name` may start with the model's: "large gdso".
+
+    A method whose rewards are parsed has the colour of the method.
+    """
+    words = name.lower().replace("/", " ").replace("-parsed", "").split()
     known = next((METHOD_COLOURS[word] for word in reversed(words) if word in METHOD_COLOURS), None)
     return known or COLOURS[index % len(COLOURS)]
 
@@ -107,7 +110,7 @@ def accuracy_bars(rows: Sequence[Mapping[str, Any]]) -> str:
     return _figure((4.1, 0.5 + 0.46 * len(rows)), draw, grid="x")
 
 
-def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> str | None:
+def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str = "") -> str | None:
     """Values over steps, one line each; a long noisy line also gets its running mean. None without a finite value.
 
     A second line of the same colour (one method, two models) is dashed.
@@ -131,6 +134,7 @@ def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> str 
         if len(series) > 1:
             ax.legend(drawn, [_plain(name) for name in lines], loc="best")
         ax.set_xlabel("step")
+        ax.set_ylabel(label)
         ax.margins(x=0.02)
 
     return _figure((3.6, 2.7), draw, grid="both")

@@ -22,6 +22,7 @@ class Section:
     note: str = ""
     head: Sequence[str] = ()
     lines: Sequence[Sequence[str]] = ()
+    value: str = ""  # what the curves show
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     picture: Path | None = None
 
@@ -37,7 +38,7 @@ def write_study_page(path: Path, title: str, settings: Mapping[str, Any], sectio
     )
     shown = []
     for section in sections:
-        plot = plots.learning_curves(section.curves) if section.curves else None
+        plot = plots.learning_curves(section.curves, section.value) if section.curves else None
         if plot and section.picture:
             with atomic_path(section.picture) as temporary:
                 temporary.write_bytes(base64.b64decode(plot.split(",", 1)[1]))

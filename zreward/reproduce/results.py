@@ -17,8 +17,8 @@ from zreward.report.study import Section, write_study_page
 from zreward.reproduce.plan import ABLATIONS, METHODS, Method, Study
 from zreward.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
 from zreward.reproduce.tasks import load_prediction, run_folder, study_recipe
+from zreward.runs import read_metrics, versions
 from zreward.tables import POOLED, format_value
-from zreward.training.run import read_metrics, versions
 
 TABLE2 = ("plcc", "srcc", "hpa", "margin_hpa", "tie_rate", "nll", "crps")
 TABLE3 = ("hpa", "margin_hpa", "output_tokens", "seconds")
@@ -208,6 +208,7 @@ def _figures(study: Study) -> list[Section]:
             Section(
                 title,
                 note,
+                value="HPA, dev prompts",
                 curves={key.replace("-", " ", 1): c for key, c in curves.items()},
                 picture=study.out / f"{part}.png",
             )

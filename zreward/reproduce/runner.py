@@ -60,7 +60,8 @@ def _run_all(study: Study, todo: list[Task], jobs: int) -> None:
     waiting = {task.name: task for task in todo}
     running: dict[str, subprocess.Popen[bytes]] = {}
     threads = threads_each(jobs)
-    with tqdm(total=round(sum(task.minutes for task in todo), 1), unit="min", desc="study") as bar:
+    shown = "{l_bar}{bar}| {n:.0f}/{total:.0f} min of one core [{elapsed}<{remaining}{postfix}]"
+    with tqdm(total=sum(task.minutes for task in todo), desc="study", bar_format=shown) as bar:
         try:
             while waiting or running:
                 for name, process in list(running.items()):

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from zreward.data import save_records
 from zreward.errors import InputError
+from zreward.runs import read_metrics
 from zreward.training.recipe import DIRECT_METHODS, Recipe
-from zreward.training.run import prepare, read_metrics, train
+from zreward.training.run import prepare, train
 from zreward.training.targets import LabelOptions, label
 
 PAIRS, IMAGES, TRACE_TOKENS = 2, 2, 8

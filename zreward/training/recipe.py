@@ -1,20 +1,13 @@
-"""Recipes: one YAML file per experiment, read into dataclasses; every key is known or refused.
-
-`base: OTHER.yaml` (relative to the file) takes over another recipe and changes only what the file itself says.
-"""
+"""Recipes of `zreward train`: one YAML file per experiment, read into dataclasses (see `zreward.config`)."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
-from math import isfinite
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-import yaml
-
+from zreward.config import check_numbers, load_config, one_of
 from zreward.errors import InputError
 from zreward.models.pairwise import Comparison
 from zreward.models.scratch import ScratchSpec
@@ -115,10 +108,10 @@ class Recipe:
     )  # passed on to transformers.TrainingArguments (fsdp, deepspeed, bf16, ...)
 
     def __post_init__(self) -> None:
-        _one_of("method", self.method, METHODS)
-        _check_numbers(self)
-        _one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
-        _one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
+        one_of("method", self.method, METHODS)
+        check_numbers(self, MAY_BE_ZERO)
+        one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
+        one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
         if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:
             raise InputError(
                 f"recipe: rollout.group_size is {self.rollout.group_size}; a group needs at least 2 traces"
@@ -152,132 +145,12 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a YAML recipe and apply `key=value` overrides (dotted keys: optimizer.steps=10).
-
-    Raises InputError for unreadable files, unknown keys (naming the nearest known one) and values of the wrong type.
-    """
-    raw = _read(Path(path), ())
-    for text in overrides:
-        _override(raw, text)
-    return recipe_from_dict(raw, str(path))
-
-
-def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's keys over those of its base."""
-    if path.resolve() in inside:
-        raise InputError(f"recipe {path}: its base leads back to itself")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"recipe {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path}: not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"recipe {path}: expected keys and values, got {type(raw).__name__}")
-    base = raw.pop("base", None)
-    if base is None:
-        return raw
-    if not isinstance(base, str):
-        raise InputError(f"recipe {path}: base is {base!r}, expected the path of another recipe")
-    return _merge(_read(path.parent / base, (*inside, path.resolve())), raw)
-
-
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _merge(under[key], over[key])
-        for key in over
-        if isinstance(under.get(key), dict) and isinstance(over[key], dict)
-    }
-    return under | over | both
-
-
-def recipe_from_dict(raw: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Build a recipe from nested dictionaries, with the same checks as a file."""
-    return _build(Recipe, raw, where, "")
-
-
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise InputError(f"override {text!r}: expected key=value, for example optimizer.steps=100")
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise InputError(f"override {text!r}: {parent} holds a value, not further keys")
-    try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {text!r}: the value is not YAML: {str(error).splitlines()[0]}") from None
-
-
-def _build(cls: type, raw: Any, where: str, prefix: str) -> Any:
-    if not isinstance(raw, dict):
-        raise InputError(f"{where}: {prefix or 'recipe'} is {raw!r}, expected keys and values")
-    known = {item.name: item for item in fields(cls)}
-    for key in raw:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys are {sorted(known)}"
-            raise InputError(f"{where}: unknown key {prefix}{key}; {hint}")
-    hints = get_type_hints(cls)
-    values = {}
-    for name, item in known.items():
-        if name not in raw:
-            if item.default is MISSING and item.default_factory is MISSING:
-                raise InputError(f"{where}: {prefix}{name} is missing")
-            continue
-        expected = hints[name]
-        if is_dataclass(expected):
-            values[name] = _build(expected, raw[name], where, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            values[name] = _check(raw[name], expected, where, f"{prefix}{name}")
-    return cls(**values)
-
-
-def _check(value: Any, expected: Any, where: str, key: str) -> Any:
-    """The value as the expected type; YAML reads 1e-4 as a text, which is taken for the number it is."""
-    options = get_args(expected) if get_origin(expected) in (Union, UnionType) else (expected,)
-    if value is None and type(None) in options:
-        return None
-    if float in options and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    for option in options:
-        plain = get_origin(option) or option
-        if plain is not type(None) and isinstance(value, plain) and not (plain is int and isinstance(value, bool)):
-            return value
-    names = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
-    raise InputError(f"{where}: {key} is {value!r}, expected {names}")
+    """A YAML recipe with `key=value` overrides; see `zreward.config.load_config`."""
+    return load_config(Recipe, path, overrides)
 
 
 MAY_BE_ZERO = (
     *("data.chain_weight", "data.smoothing", "data.word_dropout", "optimizer.warmup_steps", "optimizer.weight_decay"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
-    *("rollout.policy_weight", "seed", "eval_every", "eval_temperature"),
+    *("rollout.policy_weight", "model.scratch.linear_layers", "seed", "eval_every", "eval_temperature"),
 )
-
-
-def _check_numbers(recipe: Recipe) -> None:
-    """InputError for the first number that is not finite, is negative, or is zero where that means nothing."""
-    own = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
-    rooms = {"": own} | {name: asdict(own[name]) for name in ("data", "model", "optimizer", "rollout")}
-    for room, values in rooms.items():
-        for name, value in values.items():
-            key = f"{room}.{name}" if room else name
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            if not (isfinite(value) and (value > 0 or (value == 0 and key in MAY_BE_ZERO))):
-                expected = "0 or more" if key in MAY_BE_ZERO else "more than 0"
-                raise InputError(f"recipe: {key} is {value}, expected {expected}")
-
-
-def _one_of(key: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        raise InputError(
-            f"recipe: {key} is {value!r}; expected one of {list(known)}" + (f" ({near[0]}?)" if near else "")
-        )

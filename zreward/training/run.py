@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 import yaml
 from transformers import set_seed
 
+from zreward.config import config_from_dict
 from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
 from zreward.errors import InputError
 from zreward.files import write_json, write_text
@@ -20,9 +19,10 @@ from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
+from zreward.runs import versions
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items, compared_items
-from zreward.training.recipe import DIRECT_METHODS, Recipe, recipe_from_dict
+from zreward.training.recipe import DIRECT_METHODS, Recipe
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
@@ -167,7 +167,7 @@ def _checkpoint_to_resume(run: Path, recipe: Recipe) -> Path | None:
     config = run / "recipe.yaml"
     if not config.exists():
         raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
-    stored = recipe_from_dict(yaml.safe_load(config.read_text()), str(config))
+    stored = config_from_dict(Recipe, yaml.safe_load(config.read_text()), str(config))
     if stored.to_dict() != recipe.to_dict():
         different = [key for key, value in recipe.to_dict().items() if stored.to_dict()[key] != value]
         raise InputError(
@@ -201,25 +201,3 @@ def _callbacks(
         raise InputError(f"{data.dev}: rates none of the trained dimensions {list(dimensions)}; leave data.dev out")
     reasoning = recipe.method not in DIRECT_METHODS
     return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed, recipe.eval_temperature)]
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on besides the recipe."""
-    import peft
-    import transformers
-
-    import zreward
-
-    return {
-        "zreward": zreward.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
-        "platform": platform.platform(),
-    }
-
-
-def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The steps of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
