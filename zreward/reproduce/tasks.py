@@ -71,11 +71,12 @@ def _train(study: Study, task: Task) -> None:
 
 
 def study_recipe(study: Study, task: Task) -> Recipe:
-    """The method's shipped recipe with its learning rate and this study's overrides, data, seed, dimensions and folders."""
+    """The shipped recipe with the method's rate and steps, then this study's overrides; its data, seed, dimensions and folders."""
     method, data_folder = task.method, study.out / "data"
     assert method is not None and method.recipe is not None
-    rate = [] if method.rate is None else [f"optimizer.learning_rate={method.rate}"]
-    recipe = load_recipe(recipe_file(method.recipe), (*rate, *study.overrides))
+    chosen = {"learning_rate": method.rate, "steps": method.steps}
+    own = [f"optimizer.{key}={value}" for key, value in chosen.items() if value is not None]
+    recipe = load_recipe(recipe_file(method.recipe), (*own, *study.overrides))
     train_file, targets = data_folder / ("pool.parquet" if recipe.method == "opd" else "train.parquet"), None
     if method.targets is not None:
         train_file = _labelled_file(study, LABELS[method.targets])
