@@ -71,7 +71,7 @@ def _train(study: Study, task: Task) -> None:
 
 
 def study_recipe(study: Study, task: Task) -> Recipe:
-    """The shipped recipe with the method's rate and steps, then this study's overrides; its data, seed, dimensions and folders."""
+    """The shipped recipe with the method's rate and steps, then the overrides; the study's data, seed, dimensions and folders."""
     method, data_folder = task.method, study.out / "data"
     assert method is not None and method.recipe is not None
     chosen = {"learning_rate": method.rate, "steps": method.steps}
