@@ -88,10 +88,10 @@ def compare(names: tuple[str, str], sides: tuple[Timed, Timed], rounds: int) -> 
     return {names[0]: medians[0], names[1]: medians[1], "ratio": medians[0] / medians[1]}
 
 
-def still(name: str, steps: int, data: dict[str, Path], **changes) -> Recipe:
+def still(name: str, steps: int, splits: dict[str, Path], **changes) -> Recipe:
     """A shipped recipe that trains for `steps` steps and changes nothing."""
     recipe = load_recipe(recipe_file(name))
-    sources = replace(recipe.data, train=str(data["train"]), dev=None, **changes.pop("data", {}))
+    sources = replace(recipe.data, train=str(splits["train"]), dev=None, **changes.pop("data", {}))
     optimizer = replace(
         recipe.optimizer, steps=steps, learning_rate=STILL, warmup_steps=0, **changes.pop("optimizer", {})
     )
@@ -109,12 +109,13 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        data = make_world(Path(folder), 0, WorldSize(train=(100, 2), dev=(1, 1), pool=(1, 1), test=(1, 1)))
+        data = make_world(Path(folder), 0, WorldSize(train=(100, 2), dev=(100, 2), pool=(1, 1), test=(1, 1)))
         gdso = still("world-gdso", options.steps, data)
         grpo = replace(gdso, method="grpo")  # the same roll-outs, KL term included
         targets = Path(folder) / "targets"
-        label(load_base("small"), "small", load_records(data["train"]), targets, LabelOptions(reasoning=False))
-        risd = still("world-risd", options.steps, data, data={"targets": str(targets)})
+        rated = data | {"train": data["dev"]}  # every dimension of every picture is rated: SFT has as many rows as RISD
+        label(load_base("small"), "small", load_records(rated["train"]), targets, LabelOptions(reasoning=False))
+        risd = still("world-risd", options.steps, rated, data={"targets": str(targets)})
         sft = replace(risd, method="sft", data=replace(risd.data, targets=None))
         timed = {
             name: partial(step_seconds, recipe)
