@@ -133,7 +133,7 @@ class OptimizeRecipe:
     @property
     def holdout(self) -> str | None:
         """The path of the held-out judge."""
-        return self.guards.holdout.format(student=self.student) if self.guards.holdout else None
+        return self.guards.holdout.replace("{student}", self.student) if self.guards.holdout else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -53,7 +53,7 @@ class Labelling:
 
 
 RISD_STEPS = 700  # more than the demo's: the pool is larger
-# Learning rates: benchmarks/sweep.py, on a world seed of its own (docs/results.md has its table).
+# Learning rates: benchmarks/sweep.py, on a world seed of its own.
 METHODS = (
     Method("large", "zero-shot", None, False, parts=(T2, F1)),
     Method("large", "zero-shot-reasoning", None, True),
