@@ -52,7 +52,7 @@ class Labelling:
     minutes: float = 0.0  # on alignment alone, one core
 
 
-RISD_STEPS = 700  # more than the demo's: the pool is larger
+RISD_STEPS = 900  # more than the demo's: the pool is larger
 # Learning rates: benchmarks/sweep.py, on a world seed of its own.
 METHODS = (
     Method("large", "zero-shot", None, False, parts=(T2, F1)),
@@ -61,24 +61,24 @@ METHODS = (
     Method("large", "rewarddance", "world-rewarddance", False, 3e-5, 1.6, CHAINS, (T2, F1)),
     Method("large", "grpo", "world-grpo", True, 1e-4, 4.0, parts=(T2, F1, F4)),
     Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 4.0, parts=(T2, F4)),
-    Method("large", "gdso", "world-gdso", True, 9e-5, 5.0, parts=(T2, T3, F1, F4)),
-    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 9e-5, 5.0, parts=(T2, F4)),
+    Method("large", "gdso", "world-gdso", True, 1e-4, 5.0, parts=(T2, T3, F1, F4)),
+    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 1e-4, 5.0, parts=(T2, F4)),
     Method("small", "zero-shot", None, False),
     Method("small", "zero-shot-reasoning", None, True),
-    Method("small", "sft", "world-sft", False, 9e-5, 0.8, parts=(T2, T3)),
-    Method("small", "rewarddance", "world-rewarddance", False, 9e-5, 1.2, CHAINS),
+    Method("small", "sft", "world-sft", False, 1e-4, 0.8, parts=(T2, T3)),
+    Method("small", "rewarddance", "world-rewarddance", False, 1e-4, 1.2, CHAINS),
     Method("small", "grpo", "world-grpo", True, 1e-4, 2.2),
-    Method("small", "gdso", "world-gdso", True, 9e-5, 2.7, parts=(T2, T3)),
-    Method("small", "opd", "world-opd", True, 9e-5, 2.8, parts=(T2, T3)),
+    Method("small", "gdso", "world-gdso", True, 1e-4, 2.7, parts=(T2, T3)),
+    Method("small", "opd", "world-opd", True, 1e-4, 2.8, parts=(T2, T3)),
     Method("small", "risd", "world-risd", False, 3e-4, 8.0, "pool", (T2, T3), RISD_STEPS),
 )
 _ABLATION = ("ablations",)
 ABLATIONS = (
     Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 9e-5, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 9e-5, 5.0, parts=_ABLATION),
-    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 9e-5, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 9e-5, 5.0, parts=_ABLATION),
+    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 1e-4, 5.0, parts=_ABLATION),
+    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 1e-4, 5.0, parts=_ABLATION),
+    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 1e-4, 5.0, parts=_ABLATION),
+    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 1e-4, 5.0, parts=_ABLATION),
     Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3e-4, 8.0, "quarter-8", _ABLATION, RISD_STEPS),
     Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3e-4, 8.0, "quarter-8", _ABLATION, RISD_STEPS),
     Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3e-4, 8.0, "quarter-8", _ABLATION, RISD_STEPS),
