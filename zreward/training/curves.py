@@ -24,10 +24,16 @@ class DevCurve(TrainerCallback):
         every: int,
         seed: int,
         temperature: float = 1.0,
+        batch_size: int | None = None,
     ) -> None:
         self.model, self.records, self.dimensions = model, records, tuple(dimensions)
         self.every = every
-        self.how: dict[str, Any] = {"reasoning": reasoning, "seed": seed, "temperature": temperature}
+        self.how: dict[str, Any] = {
+            "reasoning": reasoning,
+            "seed": seed,
+            "temperature": temperature,
+            "batch_size": batch_size,
+        }
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         if state.global_step == 0:

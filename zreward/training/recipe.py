@@ -100,6 +100,7 @@ class Recipe:
     seed: int = 0
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
     eval_temperature: float = 1.0  # of the traces behind the dev curve; 0: greedy
+    eval_batch_size: int | None = None  # images at a time for the dev curve; default: 32, with reasoning 8
     save_every: int = 50  # steps between checkpoints
     keep_checkpoints: int = 2
     report_to: list[str] = field(default_factory=list)  # trackers that transformers knows: tensorboard, wandb, ...

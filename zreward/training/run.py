@@ -200,4 +200,5 @@ def _callbacks(
     if not rated:
         raise InputError(f"{data.dev}: rates none of the trained dimensions {list(dimensions)}; leave data.dev out")
     reasoning = recipe.method not in DIRECT_METHODS
-    return [DevCurve(model, dev, rated, reasoning, recipe.eval_every, recipe.seed, recipe.eval_temperature)]
+    how = (recipe.eval_every, recipe.seed, recipe.eval_temperature, recipe.eval_batch_size)
+    return [DevCurve(model, dev, rated, reasoning, *how)]
