@@ -181,6 +181,17 @@ def test_gsb_interval_covers_about_the_normal_width_and_is_seeded():
         m.gsb_interval(["good", "better"])
 
 
+def test_gsb_interval_draws_whole_groups():
+    outcomes = ["good", "good"] * 50 + ["bad", "bad"] * 50
+    pairs = [number // 2 for number in range(len(outcomes))]
+    # A hundred groups that agree within: as wide as a hundred items, not as two hundred.
+    assert m.gsb_interval(outcomes, pairs) == m.gsb_interval(outcomes[::2])
+    low, high = m.gsb_interval(outcomes, pairs)
+    assert high == pytest.approx(1.96 / math.sqrt(100), abs=0.02) and low == pytest.approx(-high, abs=0.04)
+    with pytest.raises(ValueError, match="200 outcomes but 3 groups"):
+        m.gsb_interval(outcomes, [1, 2, 3])
+
+
 # --- distributions
 
 

@@ -201,6 +201,54 @@ def reproduce(
     typer.echo(f"page: {run_study(study, jobs)}")
 
 
+@app.command()
+def optimize(
+    recipe: Annotated[Path, typer.Argument(help="Recipe YAML.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, for example student=runs/demo/models/student.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
+) -> None:
+    """Let a reward model's gradient improve a text-to-image generator; guards stop it before it is hacked."""
+    from zreward.config import load_config
+    from zreward.generation.optimize import optimize as run_optimize
+    from zreward.generation.recipe import OptimizeRecipe
+
+    outcome = run_optimize(load_config(OptimizeRecipe, recipe, overrides or []), resume)
+    typer.echo(f"{outcome.message}; generator: {outcome.model} (step {outcome.step})")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Folder of pictures, with pictures.jsonl.")],
+    after: Annotated[Path, typer.Argument(help="Folder of pictures of the same prompts and seeds.")],
+    judge: Annotated[str, typer.Option(help="oracle (the built-in world's), or a reward model: folder or hub name.")],
+    same: Annotated[float, typer.Option(help="A smaller difference, in score points, counts as the same.")] = 0.25,
+    overall: Annotated[
+        str | None, typer.Option(help="Dimensions whose mean decides, separated by commas; default all.")
+    ] = None,
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="The judge reasons before it scores.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Page of the pairs, side by side.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Good, same or bad: two generators' pictures of the same prompts and seeds, pair by pair."""
+    from zreward.generation.comparison import compare as run_compare
+    from zreward.generation.comparison import read_pairs
+    from zreward.generation.judges import load_judge
+    from zreward.generation.pages import print_verdicts, write_comparison_page
+
+    _check_target(json_file)
+    pairs = read_pairs(before, after)
+    found = run_compare(load_judge(judge, reasoning=reasoning), pairs, same, _names(overall) or ())
+    if json_file != STDOUT:
+        print_verdicts(found)
+    if out:
+        facts = {"before": str(before), "after": str(after)}
+        typer.echo(f"page: {write_comparison_page(out, found, pairs, facts)}")
+    if json_file:
+        _save(json_file, found.to_dict())
+
+
 @data_app.command("import")
 def import_data(
     kind: Annotated[str, typer.Argument(help="The data set's layout: agiqa3k.")],

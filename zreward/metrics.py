@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,19 +98,34 @@ def gsb(good: Any, same: Any, bad: Any) -> float:
 
 
 def gsb_interval(
-    outcomes: Iterable[str], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    outcomes: Sequence[str],
+    groups: Sequence[Any] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `gsb` over items, from each item's verdict: "good", "same" or "bad"."""
-    counts = Counter(outcomes)
+    """Percentile bootstrap interval of `gsb`, from each item's verdict: "good", "same" or "bad".
+
+    With `groups` (one per item: its prompt) whole groups are drawn: pictures of one prompt are not independent.
+    """
     names = ("good", "same", "bad")
-    if set(counts) - set(names) or not counts:
-        raise ValueError(f"gsb_interval: outcomes {sorted(map(str, counts))}, expected some of {names}, at least one")
+    outcomes = list(outcomes)
+    if set(outcomes) - set(names) or not outcomes:
+        found = sorted(map(str, set(outcomes)))
+        raise ValueError(f"gsb_interval: outcomes {found}, expected some of {names}, at least one")
     if not 0 < confidence < 1 or resamples < 1:
         raise ValueError(f"gsb_interval: confidence {confidence}, resamples {resamples}; expected 0..1 and 1 or more")
-    n = counts.total()
-    # Drawing n items with replacement is one multinomial draw of the three counts.
-    draws = np.random.default_rng(seed).multinomial(n, [counts[name] / n for name in names], size=resamples)
-    low, high = np.quantile((draws[:, 0] - draws[:, 2]) / n, [(1 - confidence) / 2, (1 + confidence) / 2])
+    keys = list(range(len(outcomes)) if groups is None else groups)
+    if len(keys) != len(outcomes):
+        raise ValueError(f"gsb_interval: {len(outcomes)} outcomes but {len(keys)} groups; expected one for each")
+    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    counts_GO = np.zeros((len(number), 3))
+    for key, outcome in zip(keys, outcomes, strict=True):
+        counts_GO[number[key], names.index(outcome)] += 1
+    # Drawing n groups with replacement is one multinomial draw of how often each is taken.
+    taken_RG = np.random.default_rng(seed).multinomial(len(number), np.full(len(number), 1 / len(number)), resamples)
+    good, same, bad = (taken_RG @ counts_GO).T
+    low, high = np.quantile((good - bad) / (good + same + bad), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 

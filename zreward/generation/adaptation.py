@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zreward.errors import InputError
-from zreward.generation.recipe import GeneratorRecipe
+from zreward.generation.recipe import GeneratorRecipe, OptimizeRecipe
 from zreward.generation.sampling import denoiser_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -125,3 +126,13 @@ def load_pipeline(recipe: GeneratorRecipe, device: torch.device | str) -> Any:
         pipeline.safety_checker = None
     denoiser_of(pipeline)
     return pipeline.to(device)
+
+
+def load_optimized(recipe: OptimizeRecipe, device: torch.device | str) -> Any:
+    """The generator that a run left in its `model` folder: a whole pipeline, or its LoRA on the generator it began with."""
+    folder = Path(recipe.out) / "model"
+    if recipe.generator.lora_rank is None:
+        return load_pipeline(replace(recipe.generator, name=str(folder)), device)
+    pipeline = load_pipeline(recipe.generator, device)
+    pipeline.load_lora_weights(folder)
+    return pipeline

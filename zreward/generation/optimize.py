@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -26,18 +25,16 @@ from zreward.files import write_json, write_text
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
 from zreward.generation.disturb import disturbed
-from zreward.generation.guards import Guards, Look
-from zreward.generation.pictures import diversity, draw_all, grid
+from zreward.generation.final import measure_final
+from zreward.generation.guards import Guards
+from zreward.generation.judges import load_frozen, load_judge
+from zreward.generation.looks import Viewer
+from zreward.generation.pages import write_optimization_page
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
 from zreward.generation.state import last_checkpoint, load_state, save_state
-from zreward.models.reward_model import RewardModel
 from zreward.runs import append_metrics, versions
-from zreward.world.base_models import checkpoint_name
-
-LOOK_SEEDS = (10_001, 10_002)  # far from the seeds of training
-GRID_PROMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,15 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     if resume:
         optimization.resume()
     try:
-        return optimization.run_to_end()
+        outcome = optimization.run_to_end()
     finally:
         accelerator.end_training()
+    if accelerator.is_main_process:
+        final = measure_final(recipe, optimization.final_prompts, accelerator.device)
+        grids = sorted((run / "grids").glob("step-*.png"))
+        facts = {"command": f"zreward optimize {run / 'recipe.yaml'}", "student": recipe.student, "seed": recipe.seed}
+        write_optimization_page(run / "report.html", optimization.guards.looks, grids, outcome.message, facts, final)
+    return outcome
 
 
 def _check_folder(run: Path, recipe: OptimizeRecipe, resume: bool) -> None:
@@ -94,6 +97,18 @@ def _check_folder(run: Path, recipe: OptimizeRecipe, resume: bool) -> None:
         )
 
 
+def _split(held_out: list[str], recipe: OptimizeRecipe) -> tuple[list[str], list[str]]:
+    """Held-out prompts for the looks, which choose weights, and others for the final comparison, which is made once."""
+    looks = recipe.guards.prompts
+    needed = looks + (recipe.final.prompts if recipe.final.judge != "none" else 0)
+    if len(held_out) < needed:
+        raise InputError(
+            f"held_out {recipe.held_out}: {len(held_out)} prompts, expected {needed} (guards.prompts and final.prompts); "
+            "add prompts or lower these"
+        )
+    return held_out[:looks], held_out[looks:needed]
+
+
 class _Optimization:
     def __init__(self, recipe: OptimizeRecipe, accelerator: Accelerator, run: Path) -> None:
         self.recipe, self.accelerator, self.run = recipe, accelerator, run
@@ -104,12 +119,13 @@ class _Optimization:
             raise InputError(
                 f"held_out {recipe.held_out}: {len(both)} of its prompts are trained on, such as {min(both)!r}"
             )
-        self.looked_at = held_out[: recipe.guards.prompts]
+        looked_at, self.final_prompts = _split(held_out, recipe)
         device = accelerator.device
-        self.student = load_judge(recipe.student, device)
+        self.student = load_frozen(recipe.student, device)
         self.dimensions = self.student.check_dimensions(recipe.reward.dimensions)
         recipe.reward.aggregate.check(self.dimensions, len(self.student.rubric.scale))
-        self.holdout = load_judge(recipe.holdout, device) if recipe.holdout else None
+        size = recipe.optimizer.batch_size
+        holdout = load_judge(recipe.holdout, device, recipe.guards.holdout_reasoning, size) if recipe.holdout else None
         self.pipeline = load_pipeline(recipe.generator, device)
         self.adaptation = Adaptation(self.pipeline, recipe.generator, recipe.optimizer.average)
         self.optimizer = torch.optim.AdamW(
@@ -119,8 +135,9 @@ class _Optimization:
         )
         self.guards = Guards(recipe.guards)
         self.step = 0
-        self.options: dict[str, Any] = {"guidance_scale": recipe.generator.guidance}
-        self.options |= {k: v for k in ("height", "width") if (v := getattr(recipe.generator, k)) is not None}
+        self.options = recipe.generator.options
+        how = (holdout, recipe.generator.steps, size, self.options)
+        self.viewer = Viewer(self.adaptation, looked_at, self.student, self.dimensions, recipe.reward.aggregate, *how)
 
     # The loop.
 
@@ -178,19 +195,31 @@ class _Optimization:
         rewards = []
         for _ in range(recipe.reward.copies):
             pixels = disturbed(drawn.pixels.float(), recipe.reward.shift, recipe.reward.noise)
-            scores = self.student(pixels, prompts, self.dimensions)
-            rewards.append(recipe.reward.aggregate(scores, reference))
+            rewards.append(self._reward(pixels, prompts, reference))
         reward = torch.stack(rewards).mean(0)
+        with self.adaptation.frozen() as frozen, self.accelerator.autocast():
+            moved = drift(drawn.calls, frozen)
+        loss = -reward.mean() + recipe.guards.anchor * moved
+        return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": walk.gradient_steps}
+
+    def _reward(self, pixels: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None) -> Tensor:
+        """(N,); FloatingPointError where one is not finite."""
+        try:
+            reward = self.recipe.reward.aggregate(self.student(pixels, prompts, self.dimensions), reference)
+        except InputError:
+            raise
+        except ValueError as error:  # a distribution refuses NaN
+            raise FloatingPointError(
+                f"step {self.step + 1}: the reward of {len(prompts)} pictures: {error}; the last good weights are in "
+                f"{self.run / 'best'}"
+            ) from error
         if not bool(torch.isfinite(reward).all()):
             bad = int((~torch.isfinite(reward)).nonzero()[0])
             raise FloatingPointError(
                 f"step {self.step + 1}: the reward of {prompts[bad]!r} is {reward[bad].item()}; the last good weights are in "
                 f"{self.run / 'best'}"
             )
-        with self.adaptation.frozen() as frozen, self.accelerator.autocast():
-            moved = drift(drawn.calls, frozen)
-        loss = -reward.mean() + recipe.guards.anchor * moved
-        return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": walk.gradient_steps}
+        return reward
 
     def _reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> ScoreDistribution | None:
         """Scores of the frozen generator's pictures of the same prompts and seeds, where the aggregate compares."""
@@ -208,70 +237,17 @@ class _Optimization:
 
     # Looks, and what is kept.
 
-    @torch.no_grad()
     def _look(self) -> None:
-        """Draw the held-out prompts with the averaged weights, measure, and keep the weights when they are the best."""
-        with self.adaptation.averaged():
-            steps, size = self.recipe.generator.steps, self.recipe.optimizer.batch_size
-            pixels = draw_all(self.pipeline, self.looked_at, LOOK_SEEDS, steps, size, **self.options)
-            moved = self._drift()
-        prompts = [prompt for prompt in self.looked_at for _ in LOOK_SEEDS]
-        scores = self._scores(self.student, pixels, prompts)
-        holdout = {}
-        if self.holdout is not None:
-            found = self._judged(self.holdout, pixels, prompts)
-            holdout = dict(zip(found.dimensions, found.mean.mean(0).tolist(), strict=True))
-        scale = self.student.rubric.scale
-        reference = scores if self.recipe.reward.aggregate.kind == "beats" else None
-        look = Look(
-            self.step,
-            self.recipe.reward.aggregate(scores, reference).mean().item(),
-            dict(zip(scores.dimensions, scores.mean.mean(0).tolist(), strict=True)),
-            holdout,
-            scores.entropy.mean().item(),
-            (scores.mean > scale.max - scale.step).float().mean().item(),
-            diversity(pixels, len(LOOK_SEEDS)),
-            moved,
-        )
+        """Measure held-out pictures, and keep the weights when they are the best so far."""
+        look = self.viewer.look(self.step, self.run / "grids" if self._is_main else None)
         better = self.guards.see(look)
         if not self._is_main:
             return
-        shown = pixels[: GRID_PROMPTS * len(LOOK_SEEDS)]
-        (self.run / "grids").mkdir(parents=True, exist_ok=True)
-        grid(shown, GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1])).save(
-            self.run / "grids" / f"step-{self.step:05d}.png"
-        )
         if better:
             self._keep("best")
         write_json(self.run / "looks.json", self.guards.to_dict())
         facts = {f"look/{key}": value for key, value in look.to_dict().items() if isinstance(value, float)}
         self.accelerator.log(facts, step=self.step)
-
-    def _drift(self) -> float:
-        """Of a fixed batch of held-out prompts."""
-        count = min(self.recipe.optimizer.batch_size, len(self.looked_at))
-        walk = Walk(self.recipe.generator.steps, self.recipe.generator.steps)
-        with torch.enable_grad():
-            drawn = draw(self.pipeline, self.looked_at[:count], [LOOK_SEEDS[0]] * count, walk, **self.options)
-        with self.adaptation.frozen() as frozen:
-            return drift(drawn.calls, frozen).item()
-
-    def _scores(self, model: RewardModel, pixels: Tensor, prompts: Sequence[str]) -> ScoreDistribution:
-        size = self.recipe.optimizer.batch_size
-        parts = [
-            model(pixels[n : n + size].to(model.device), prompts[n : n + size], self.dimensions).to("cpu")
-            for n in range(0, len(pixels), size)
-        ]
-        return ScoreDistribution.cat(parts)
-
-    def _judged(self, model: RewardModel, pixels: Tensor, prompts: Sequence[str]) -> ScoreDistribution:
-        if not self.recipe.guards.holdout_reasoning:
-            return self._scores(model, pixels, prompts)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            size = self.recipe.optimizer.batch_size
-            found = model.judge(list(pixels), prompts, dimensions=self.dimensions, temperature=0.5, batch_size=size)
-        return ScoreDistribution.cat([judgement.distribution for judgement in found])
 
     def _keep(self, name: str) -> None:
         """The averaged weights under a name, whole or not at all."""
@@ -334,9 +310,3 @@ class _Optimization:
     @property
     def _is_main(self) -> bool:
         return self.accelerator.is_main_process
-
-
-def load_judge(path: str, device: Any) -> RewardModel:
-    """A reward model that only judges: no gradient to its weights."""
-    model = RewardModel.from_pretrained(checkpoint_name(path)).to(device).eval()
-    return model.requires_grad_(False)

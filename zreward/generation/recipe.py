@@ -24,6 +24,12 @@ class GeneratorRecipe:
     guidance: float = 1.0  # classifier-free guidance scale; 1: none
     steps: int = 12  # denoising steps
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the pipeline is called with."""
+        sizes = {key: value for key in ("height", "width") if (value := getattr(self, key)) is not None}
+        return {"guidance_scale": self.guidance} | sizes
+
 
 @dataclass(frozen=True)
 class GradientRecipe:

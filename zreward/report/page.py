@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +17,10 @@ from zreward.distribution import ScoreScale
 from zreward.errors import InputError
 from zreward.files import write_text
 from zreward.report import plots
+from zreward.report.pictures import embed
 from zreward.tables import COLUMNS, MARGIN, POOLED, Column, format_value
 
 MODEL_ORDER = ("large", "small")
-_THUMBNAIL = 512  # pixels along the longer side: larger images are reduced
-_PIXELATED = 128  # images up to this size are enlarged pixel by pixel
 
 
 @dataclass
@@ -171,9 +168,7 @@ def _meta(name: Any, value: Any) -> str:
 
 
 def _example(example: Example, scale: ScoreScale) -> dict[str, Any]:
-    image = example.image.convert("RGB")
-    pixelated = max(image.size) <= _PIXELATED
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    image, pixelated = embed(example.image)
     dimensions = []
     for name, part in example.dimensions.items():
         human = [float(score) for score in part.human]
@@ -184,7 +179,7 @@ def _example(example: Example, scale: ScoreScale) -> dict[str, Any]:
         for index, (method, probs) in enumerate(part.predictions.items()):
             charts.append(_chart(method, np.asarray(probs, dtype=float), scale, plots.method_colour(method, index)))
         dimensions.append({"name": name, "charts": charts, "trace": part.trace.strip()})
-    return {"image": _data_uri(image), "pixelated": pixelated, "prompt": example.prompt, "dimensions": dimensions}
+    return {"image": image, "pixelated": pixelated, "prompt": example.prompt, "dimensions": dimensions}
 
 
 def _chart(name: str, probs: np.ndarray, scale: ScoreScale, colour: str) -> dict[str, Any]:
@@ -208,9 +203,3 @@ def _chart(name: str, probs: np.ndarray, scale: ScoreScale, colour: str) -> dict
         "colour": colour,
         "listed": listed,
     }
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

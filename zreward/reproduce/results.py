@@ -13,7 +13,7 @@ import numpy as np
 from zreward.data import Record, load_records
 from zreward.evaluation import metrics_table
 from zreward.files import write_json, write_text
-from zreward.report.study import Section, write_study_page
+from zreward.report.sections import Section, write_sections
 from zreward.reproduce.plan import ABLATIONS, METHODS, Method, Study
 from zreward.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
 from zreward.reproduce.tasks import load_prediction, run_folder, study_recipe
@@ -88,8 +88,12 @@ def write_results(study: Study) -> Path:
         "versions": versions(),
         "date": time.strftime("%Y-%m-%d"),
     }
-    return write_study_page(
-        study.out / "study.html", "zreward: the paper's comparison on the built-in world", settings, sections
+    return write_sections(
+        study.out / "study.html",
+        "zreward: the paper's comparison on the built-in world",
+        settings,
+        sections,
+        written_by="zreward reproduce",
     )
 
 

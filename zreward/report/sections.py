@@ -1,4 +1,4 @@
-"""One page for a study: its settings, tables and curves. Nothing is fetched when it is opened."""
+"""One page of sections: settings, then tables, curves and pictures. Nothing is fetched when it is opened."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from zreward.files import atomic_path, write_text
 from zreward.report import plots
+from zreward.report.pictures import embed
+
+
+@dataclass
+class Figure:
+    """Pictures side by side under one caption, and a line of text below."""
+
+    images: Sequence[Image.Image]
+    caption: str = ""
+    text: str = ""
 
 
 @dataclass
 class Section:
-    """A heading, a note, and a table or curves; curves are also written as a PNG to `picture`."""
+    """A heading, a note, and a table, curves or figures; curves are also written as a PNG to `picture`."""
 
     title: str
     note: str = ""
@@ -25,10 +36,14 @@ class Section:
     value: str = ""  # what the curves show
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     picture: Path | None = None
+    figures: Sequence[Figure] = ()
+    wide: bool = False  # figures of many pictures: two beside each other at most
 
 
-def write_study_page(path: Path, title: str, settings: Mapping[str, Any], sections: Sequence[Section]) -> Path:
-    """Write the page and its sections' pictures, whole or not at all; returns `path`."""
+def write_sections(
+    path: Path, title: str, settings: Mapping[str, Any], sections: Sequence[Section], written_by: str
+) -> Path:
+    """Write the page and its sections' curve pictures, each whole or not at all; returns `path`."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -42,10 +57,12 @@ def write_study_page(path: Path, title: str, settings: Mapping[str, Any], sectio
         if plot and section.picture:
             with atomic_path(section.picture) as temporary:
                 temporary.write_bytes(base64.b64decode(plot.split(",", 1)[1]))
-        shown.append((section, plot))
+        figures = [([embed(image) for image in figure.images], figure) for figure in section.figures]
+        shown.append((section, plot, figures))
     meta = [
         (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value)
         for name, value in settings.items()
     ]
-    write_text(path, environment.get_template("study.html.j2").render(title=title, meta=meta, sections=shown))
+    page = environment.get_template("sections.html.j2")
+    write_text(path, page.render(title=title, meta=meta, sections=shown, written_by=written_by))
     return path

@@ -1,0 +1,148 @@
+"""A good/same/bad study (the paper's section 6): each picture against the one that another generator drew of the same prompt
+and seed.
+
+    overall = mean of the chosen dimensions' scores
+    good    overall(after) - overall(before) >= same,     bad: <= -same,     same otherwise
+    GSB     (G - B) / (G + S + B)
+
+Ours: people judge in the paper; here a judge's scores do, so "same" needs a width. The interval is a bootstrap over
+prompts. Shapes: N pairs of pictures, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from zreward.errors import InputError
+from zreward.generation.judges import Judge
+from zreward.generation.pictures import MANIFEST, read_manifest
+from zreward.metrics import GAP_TOLERANCE, gsb, gsb_interval
+
+OUTCOMES = ("good", "same", "bad")
+SAME = 0.25  # score points
+BATCH = 64  # pictures at a time
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of both sides and what follows from them."""
+
+    judge: str
+    dimensions: tuple[str, ...]
+    prompts: tuple[str, ...]  # N: of each pair
+    before: np.ndarray  # (N, D)
+    after: np.ndarray  # (N, D)
+    same: float = SAME
+    overall: tuple[str, ...] = ()  # dimensions whose mean decides; empty: all
+
+    def __post_init__(self) -> None:
+        shape = (len(self.prompts), len(self.dimensions))
+        if self.before.shape != shape or self.after.shape != shape or not shape[0]:
+            raise InputError(f"compare: scores {self.before.shape} and {self.after.shape}, expected {shape} for both")
+        if not np.isfinite(self.before).all() or not np.isfinite(self.after).all():
+            raise InputError(f"compare: the judge {self.judge} gave a score that is not finite; check its weights")
+        unknown = [name for name in self.overall if name not in self.dimensions]
+        if unknown:
+            raise InputError(f"compare: unknown dimension {unknown[0]!r}; the judge has {list(self.dimensions)}")
+        if not self.same >= 0:
+            raise InputError(f"compare: same is {self.same}, expected 0 or more score points")
+
+    def outcomes(self, dimension: str | None = None) -> list[str]:
+        """The verdict on each pair, by one dimension or overall."""
+        chosen = (dimension,) if dimension else (self.overall or self.dimensions)
+        columns = [self.dimensions.index(name) for name in chosen]
+        gain_N = (self.after - self.before)[:, columns].mean(1)
+        clear_N = np.abs(gain_N) > self.same - GAP_TOLERANCE if self.same else gain_N != 0
+        return [
+            ("good" if gain > 0 else "bad") if clear else "same" for gain, clear in zip(gain_N, clear_N, strict=True)
+        ]
+
+    def verdict(self, dimension: str | None = None) -> dict[str, Any]:
+        """{gsb, low, high, good, same, bad}: GSB with its 95 % interval, and how many pairs fell each way."""
+        outcomes = self.outcomes(dimension)
+        counts = {name: outcomes.count(name) for name in OUTCOMES}
+        low, high = gsb_interval(outcomes, self.prompts)
+        return {"gsb": gsb(**counts), "low": low, "high": high, **counts}
+
+    def means(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Mean score by dimension, before and after."""
+        before, after = (
+            dict(zip(self.dimensions, scores.mean(0).tolist(), strict=True)) for scores in (self.before, self.after)
+        )
+        return before, after
+
+    def to_dict(self) -> dict[str, Any]:
+        before, after = self.means()
+        return {
+            **self.verdict(),
+            "judge": self.judge,
+            "same_below": self.same,
+            "overall": list(self.overall or self.dimensions),
+            "before": before,
+            "after": after,
+            "by_dimension": {name: self.verdict(name) for name in self.dimensions},
+        }
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two folders' pictures, matched by prompt and seed."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    before: tuple[Image.Image, ...]
+    after: tuple[Image.Image, ...]
+
+
+def read_pairs(before: Path, after: Path) -> Pairs:
+    """The pictures of two folders with a pictures.jsonl each (image, prompt, seed). InputError unless they match."""
+    found = []
+    for folder in (before, after):
+        rows = {(row["prompt"], row["seed"]): folder / row["image"] for row in read_manifest(folder)}
+        if not rows:
+            raise InputError(f"{folder / MANIFEST} lists no pictures")
+        found.append(rows)
+    lonely = sorted(found[0].keys() ^ found[1].keys())
+    if lonely:
+        prompt, seed = lonely[0]
+        where = before if lonely[0] in found[0] else after
+        raise InputError(
+            f"compare: only {where} has a picture of {prompt!r} with seed {seed} ({len(lonely)} without a partner); draw the "
+            "same prompts and seeds on both sides"
+        )
+    keys = list(found[0])
+    opened = [tuple(_open(rows[key]) for key in keys) for rows in found]
+    return Pairs(tuple(prompt for prompt, _ in keys), tuple(seed for _, seed in keys), opened[0], opened[1])
+
+
+def compare(judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[str] = ()) -> Comparison:
+    """Let a judge score both sides. Raises InputError for pictures or prompts that it refuses."""
+    before, after = (
+        _scored(judge, pictures, pairs.prompts, side)
+        for side, pictures in (("before", pairs.before), ("after", pairs.after))
+    )
+    return Comparison(judge.name, judge.dimensions, pairs.prompts, before, after, same, tuple(overall))
+
+
+def _scored(judge: Judge, pictures: Sequence[Image.Image], prompts: Sequence[str], side: str) -> np.ndarray:
+    """(N, D)"""
+    parts = []
+    with tqdm(total=len(pictures), desc=f"{judge.name}, {side}", unit="picture") as bar:
+        for start in range(0, len(pictures), BATCH):
+            chunk = pictures[start : start + BATCH]
+            parts.append(judge(chunk, prompts[start : start + BATCH]))
+            bar.update(len(chunk))
+    return np.concatenate(parts)
+
+
+def _open(path: Path) -> Image.Image:
+    from zreward.data.images import open_image
+
+    return open_image(str(path)).convert("RGB")

@@ -1,0 +1,61 @@
+"""What came of an optimisation: new pictures by the frozen and by the optimised generator, compared pair by pair.
+
+Both generators are loaded from where anyone would load them, so what is measured is what was saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zreward.files import write_json
+from zreward.generation.adaptation import load_optimized, load_pipeline
+from zreward.generation.comparison import Comparison, Pairs, compare, read_pairs
+from zreward.generation.judges import ORACLE, load_frozen, load_judge
+from zreward.generation.looks import score_pixels
+from zreward.generation.pictures import diversity, draw_all, save_pictures
+from zreward.generation.recipe import OptimizeRecipe
+
+
+def measure_final(
+    recipe: OptimizeRecipe, prompts: list[str], device: torch.device | str
+) -> tuple[Comparison, Pairs] | None:
+    """Write `before`, `after` (pictures) and gsb.json into the run; None where the recipe asks for no judge."""
+    final, run = recipe.final, Path(recipe.out)
+    if final.judge == "none":
+        return None
+    seeds = [20_000 + number for number in range(final.seeds)]
+    student = load_frozen(recipe.student, device)
+    names = student.check_dimensions(recipe.reward.dimensions)
+    drawn, scores = {}, {}
+    asked = [prompt for prompt in prompts for _ in seeds]
+    for side in ("before", "after"):
+        generator = load_pipeline(recipe.generator, device) if side == "before" else load_optimized(recipe, device)
+        size, options = recipe.optimizer.batch_size, recipe.generator.options
+        pixels = draw_all(generator, prompts, seeds, recipe.generator.steps, size, f"drawing, {side}", **options)
+        save_pictures(run / side, pixels, prompts, seeds)
+        drawn[side] = diversity(pixels, len(seeds)) if len(seeds) > 1 else float("nan")
+        scores[side] = score_pixels(student, pixels, asked, names, size)
+    pairs = read_pairs(run / "before", run / "after")
+    holdout = recipe.holdout or ""
+    judge = load_judge(ORACLE if final.judge == ORACLE else holdout, device, recipe.guards.holdout_reasoning)
+    found = compare(replace(judge, name=final.judge), pairs, final.same)
+    before, after = found.means()
+    aggregate = recipe.reward.aggregate
+    rewards = {side: aggregate(scores[side], scores["before"]).mean().item() for side in scores}
+    result: dict[str, Any] = found.verdict() | {
+        f"{final.judge}_before": before,
+        f"{final.judge}_after": after,
+        "diversity_ratio": drawn["after"] / drawn["before"],
+        "reward_before": rewards["before"],
+        "reward_after": rewards["after"],
+        "by_dimension": {name: found.verdict(name) for name in found.dimensions},
+        "pairs": len(pairs.prompts),
+        "same_below": final.same,
+        "seed": recipe.seed,
+    }
+    write_json(run / "gsb.json", result)
+    return found, pairs

@@ -1,0 +1,75 @@
+"""Who says how good a picture is: a reward model, directly or after reasoning, or the built-in world's pixel oracle.
+
+Shapes: N pictures, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zreward.errors import InputError
+from zreward.generation.pictures import to_image
+from zreward.models.reward_model import RewardModel
+from zreward.world.base_models import checkpoint_name
+
+ORACLE = "oracle"
+TEMPERATURE = 0.5  # of a reasoning judge's traces
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Expected scores (N, D) of pictures and their prompts."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    score: Callable[[Sequence[Image.Image], Sequence[str]], np.ndarray]
+
+    def __call__(self, pictures: Sequence[Image.Image] | Tensor, prompts: Sequence[str]) -> np.ndarray:
+        """PIL pictures, or pixels (N, 3, H, W) in [0, 1], which are rounded as a PNG file rounds them."""
+        images = [to_image(pixels) if isinstance(pixels, Tensor) else pixels for pixels in pictures]
+        if len(images) != len(prompts) or not images:
+            raise InputError(
+                f"judge: {len(images)} pictures and {len(prompts)} prompts; expected as many, at least one"
+            )
+        return self.score(images, prompts)
+
+
+def load_judge(name: str, device: Any = "cpu", reasoning: bool = False, batch_size: int = 32) -> Judge:
+    """`oracle`, or a reward model by checkpoint folder or hub name. InputError where it cannot be loaded."""
+    if name == ORACLE:
+        return _oracle()
+    model = load_frozen(name, device)
+
+    def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        if not reasoning:
+            return model.score(images, prompts, batch_size=batch_size).mean.double().numpy()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            judged = model.judge(images, prompts, temperature=TEMPERATURE, batch_size=batch_size)
+        return torch.cat([judgement.distribution.mean for judgement in judged]).double().numpy()
+
+    return Judge(name, model.rubric.dimension_names, score)
+
+
+def load_frozen(name: str, device: Any = "cpu") -> RewardModel:
+    """A reward model that only judges: no gradient to its weights."""
+    model = RewardModel.from_pretrained(checkpoint_name(name)).to(device).eval()
+    return model.requires_grad_(False)
+
+
+def _oracle() -> Judge:
+    from zreward.world.oracle import read_picture
+    from zreward.world.scenes import DIMENSIONS
+
+    def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        readings = [read_picture(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        return np.array([[reading.score(name) for name in DIMENSIONS] for reading in readings])
+
+    return Judge(ORACLE, DIMENSIONS, score)

@@ -1,0 +1,104 @@
+"""Looking at a generator under training: the same held-out prompts and seeds each time, measured and laid out in a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zreward.distribution import ScoreDistribution
+from zreward.generation.adaptation import Adaptation
+from zreward.generation.aggregate import Aggregate
+from zreward.generation.anchor import drift
+from zreward.generation.guards import Look
+from zreward.generation.judges import Judge
+from zreward.generation.pictures import diversity, draw_all, grid
+from zreward.generation.sampling import Walk, draw
+from zreward.models.reward_model import RewardModel
+
+SEEDS = (10_001, 10_002)  # of the pictures of a prompt; far from the seeds of training
+GRID_PROMPTS = 8
+
+
+class Viewer:
+    """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one."""
+
+    def __init__(
+        self,
+        adaptation: Adaptation,
+        prompts: Sequence[str],
+        student: RewardModel,
+        dimensions: Sequence[str],
+        aggregate: Aggregate,
+        holdout: Judge | None,
+        steps: int,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> None:
+        self.adaptation, self.prompts, self.student, self.dimensions = adaptation, prompts, student, dimensions
+        self.aggregate, self.holdout = aggregate, holdout
+        self.steps, self.batch_size, self.options = steps, batch_size, options
+        self._reference: ScoreDistribution | None = None
+
+    @torch.no_grad()
+    def look(self, step: int, grids: Path | None = None) -> Look:
+        """What there is to see after `step` steps; the grid of pictures goes to a file in `grids`."""
+        prompts = [prompt for prompt in self.prompts for _ in SEEDS]
+        with self.adaptation.averaged():
+            pixels = self._draw(self.adaptation.pipeline)
+            moved = self._drift()
+        scores = self._scores(pixels, prompts)
+        if self.aggregate.kind == "beats" and self._reference is None:
+            with self.adaptation.frozen_pipeline() as pipeline:
+                self._reference = self._scores(self._draw(pipeline), prompts)
+        holdout = {}
+        if self.holdout is not None:
+            means = self.holdout(pixels, prompts).mean(0).tolist()
+            holdout = {
+                name: mean for name, mean in zip(self.holdout.dimensions, means, strict=True) if name in self.dimensions
+            }
+        if grids is not None:
+            grids.mkdir(parents=True, exist_ok=True)
+            shown = pixels[: GRID_PROMPTS * len(SEEDS)]
+            grid(shown, GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1])).save(grids / f"step-{step:05d}.png")
+        scale = self.student.rubric.scale
+        return Look(
+            step,
+            self.aggregate(scores, self._reference).mean().item(),
+            dict(zip(scores.dimensions, scores.mean.mean(0).tolist(), strict=True)),
+            holdout,
+            scores.entropy.mean().item(),
+            (scores.mean > scale.max - scale.step).float().mean().item(),
+            diversity(pixels, len(SEEDS)),
+            moved,
+        )
+
+    def _draw(self, pipeline: Any) -> Tensor:
+        return draw_all(pipeline, self.prompts, SEEDS, self.steps, self.batch_size, **self.options)
+
+    def _drift(self) -> float:
+        """Of a fixed batch of the prompts, over the whole walk."""
+        count = min(self.batch_size, len(self.prompts))
+        walk = Walk(self.steps, self.steps)
+        with torch.enable_grad():
+            drawn = draw(self.adaptation.pipeline, self.prompts[:count], [SEEDS[0]] * count, walk, **self.options)
+        with self.adaptation.frozen() as frozen:
+            return drift(drawn.calls, frozen).item()
+
+    def _scores(self, pixels: Tensor, prompts: Sequence[str]) -> ScoreDistribution:
+        return score_pixels(self.student, pixels, prompts, self.dimensions, self.batch_size)
+
+
+@torch.no_grad()
+def score_pixels(
+    model: RewardModel, pixels: Tensor, prompts: Sequence[str], dimensions: Sequence[str], batch_size: int
+) -> ScoreDistribution:
+    """Distributions (N, D, S) of pixels (N, 3, H, W) in [0, 1], on the CPU."""
+    parts = [
+        model(pixels[n : n + batch_size].to(model.device), prompts[n : n + batch_size], dimensions).to("cpu")
+        for n in range(0, len(pixels), batch_size)
+    ]
+    return ScoreDistribution.cat(parts)

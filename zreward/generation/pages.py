@@ -1,0 +1,129 @@
+"""What a person looks at: a page of pairs after `zreward compare`, a page of curves and grids after `zreward optimize`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from zreward.generation.comparison import OUTCOMES, Comparison, Pairs
+from zreward.generation.guards import Look
+from zreward.report.sections import Figure, Section, write_sections
+from zreward.runs import versions
+
+SHOWN = 100  # pairs
+
+
+def write_comparison_page(
+    path: Path, comparison: Comparison, pairs: Pairs, settings: dict[str, Any], shown: int = SHOWN
+) -> Path:
+    """The verdicts, and the first `shown` pairs side by side with their scores; returns `path`."""
+    sections = [verdict_section(comparison), pairs_section(comparison, pairs, shown)]
+    facts = settings | {"judge": comparison.judge, "versions": versions()}
+    return write_sections(path, "Before and after", facts, sections, written_by="zreward compare")
+
+
+def verdict_section(comparison: Comparison) -> Section:
+    rows = [("overall", comparison.verdict()), *((name, comparison.verdict(name)) for name in comparison.dimensions)]
+    before, after = comparison.means()
+    chosen = comparison.overall or comparison.dimensions
+    before["overall"], after["overall"] = (sum(side[name] for name in chosen) / len(chosen) for side in (before, after))
+    lines = [
+        [
+            name,
+            f"{found['gsb']:+.3f}",
+            f"{found['low']:+.3f} to {found['high']:+.3f}",
+            *(str(found[outcome]) for outcome in OUTCOMES),
+            f"{before[name]:.2f}",
+            f"{after[name]:.2f}",
+        ]
+        for name, found in rows
+    ]
+    note = (
+        f"{len(comparison.prompts)} pairs, judged by {comparison.judge}. Overall is the mean of {', '.join(chosen)}; "
+        f"a difference under {comparison.same:g} is the same. GSB = (good - bad) / all, with a 95 % bootstrap interval over "
+        "prompts."
+    )
+    head = ["", "GSB", "interval", *OUTCOMES, "before", "after"]
+    return Section("Good, same, bad", note, head, lines)
+
+
+def print_verdicts(comparison: Comparison) -> None:
+    """The table of the page, on the terminal."""
+    section = verdict_section(comparison)
+    table = Table(*section.head, title=section.title, caption=section.note)
+    for line in section.lines:
+        table.add_row(*line)
+    Console().print(table)
+
+
+def pairs_section(comparison: Comparison, pairs: Pairs, shown: int = SHOWN) -> Section:
+    figures = []
+    for n, outcome in enumerate(comparison.outcomes()[:shown]):
+        scores = ", ".join(
+            f"{name} {comparison.before[n, d]:.1f} → {comparison.after[n, d]:.1f}"
+            for d, name in enumerate(comparison.dimensions)
+        )
+        figures.append(Figure([pairs.before[n], pairs.after[n]], f"{pairs.prompts[n]}: {outcome}", scores))
+    return Section(
+        "Pairs", f"Left before, right after; the first {len(figures)} of {len(pairs.prompts)}.", figures=figures
+    )
+
+
+def write_optimization_page(
+    path: Path,
+    looks: Sequence[Look],
+    grids: Sequence[Path],
+    ending: str,
+    settings: dict[str, Any],
+    final: tuple[Comparison, Pairs] | None = None,
+) -> Path:
+    """Held-out curves, guards, sample grids over training and, where there is one, the final comparison."""
+    sections = [Section("How it ended", ending)]
+    if final is not None:
+        sections.append(verdict_section(final[0]))
+    sections += curve_sections(looks, path.parent)
+    figures = [Figure([Image.open(grid)], f"step {int(grid.stem.removeprefix('step-'))}") for grid in grids]
+    sections.append(Section("The same prompts and seeds over training", figures=figures, wide=True))
+    if final is not None:
+        sections.append(pairs_section(*final))
+    facts = settings | {"versions": versions()}
+    return write_sections(path, "A generator that follows a reward", facts, sections, written_by="zreward optimize")
+
+
+def curve_sections(looks: Sequence[Look], folder: Path) -> list[Section]:
+    """The paper's Figure 5 (held-out scores by dimension), and what the guards watch, relative to its limit or start."""
+    names = list(looks[0].student)
+    student = {name: [(look.step, look.student[name]) for look in looks] for name in names}
+    sections = [
+        Section(
+            "Held-out prompts, by the trained reward",
+            "Mean expected score by dimension of the reward model that is trained on.",
+            value="expected score",
+            curves=student,
+            picture=folder / "fig5.png",
+        )
+    ]
+    if looks[0].holdout:
+        holdout = {name: [(look.step, look.holdout[name]) for look in looks] for name in looks[0].holdout}
+        sections.append(
+            Section(
+                "Held-out prompts, by a judge that is not trained on",
+                value="expected score",
+                curves=holdout,
+                picture=folder / "holdout.png",
+            )
+        )
+    first = looks[0]
+    watched = {
+        "diversity, of the start": [(look.step, look.diversity / max(first.diversity, 1e-9)) for look in looks],
+        "entropy, of the start": [(look.step, look.entropy / max(first.entropy, 1e-9)) for look in looks],
+        "drift": [(look.step, look.drift) for look in looks],
+        "saturation": [(look.step, look.saturation) for look in looks],
+    }
+    sections.append(Section("What the guards watch", value="share", curves=watched, picture=folder / "guards.png"))
+    return sections
