@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ class Adaptation:
 
             layers = get_peft_model_state_dict(self.denoiser, adapter_name=ADAPTER)
             kind = "unet" if getattr(self.pipeline, "unet", None) is self.denoiser else "transformer"
-            type(self.pipeline).save_lora_weights(folder, **{f"{kind}_lora_layers": layers}, safe_serialization=True)
+            facts = self.denoiser.peft_config[
+                ADAPTER
+            ].to_dict()  # without its alpha a LoRA is loaded at another strength
+            parts = {f"{kind}_lora_layers": layers, f"{kind}_lora_adapter_metadata": facts}
+            type(self.pipeline).save_lora_weights(folder, **parts, safe_serialization=True)
 
 
 def load_pipeline(recipe: GeneratorRecipe, device: torch.device | str) -> Any:
@@ -125,6 +130,9 @@ def load_pipeline(recipe: GeneratorRecipe, device: torch.device | str) -> Any:
     if getattr(pipeline, "safety_checker", None) is not None:
         pipeline.safety_checker = None
     denoiser_of(pipeline)
+    unknown = set(recipe.options) - set(signature(type(pipeline).__call__).parameters)
+    if unknown:
+        raise InputError(f"generator.{min(unknown)}: {type(pipeline).__name__} takes no such option; leave it out")
     return pipeline.to(device)
 
 

@@ -21,14 +21,15 @@ class GeneratorRecipe:
     lora_targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
     height: int | None = None  # pixels; default: the pipeline's own size
     width: int | None = None
-    guidance: float = 1.0  # classifier-free guidance scale; 1: none
+    guidance: float = 1.0  # guidance_scale as the pipeline means it: none is 1 for Stable Diffusion and 0 for Z-Image
+    max_sequence_length: int | None = None  # tokens of a prompt, for pipelines that pad to it (SD3, FLUX, Z-Image)
     steps: int = 12  # denoising steps
 
     @property
     def options(self) -> dict[str, Any]:
         """What the pipeline is called with."""
-        sizes = {key: value for key in ("height", "width") if (value := getattr(self, key)) is not None}
-        return {"guidance_scale": self.guidance} | sizes
+        given = {key: getattr(self, key) for key in ("height", "width", "max_sequence_length")}
+        return {"guidance_scale": self.guidance} | {key: value for key, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,15 @@ class OptimizeRecipe:
                     "optimizer.weight_decay",
                     "optimizer.average",
                 ),
-                *("guards.anchor", "guards.min_diversity", "guards.min_entropy", "final.same", "final.prompts", "seed"),
+                *(
+                    "guards.anchor",
+                    "guards.min_diversity",
+                    "guards.min_entropy",
+                    "generator.guidance",
+                    "final.same",
+                    "final.prompts",
+                    "seed",
+                ),
             ),
             may_be_negative=("reward.aggregate.caution",),
         )
