@@ -278,17 +278,23 @@ def world_data(out: Out, seed: Seed = 0) -> None:
 
 @world_app.command("pretrain")
 def world_pretrain(
-    size: Annotated[str, typer.Argument(help="large or small.")],
+    model: Annotated[str, typer.Argument(help="large, small or generator.")],
     out: Out,
     seed: Seed = 0,
 ) -> None:
-    """Make a base model again from random weights (large: about 30 minutes on two cores, small: about 15)."""
+    """Make a shipped model again from random weights (large, generator: about 30 minutes on two cores, small: about 15)."""
     from zreward.world.base_models import SIZES
-    from zreward.world.pretrain import CONFIGS, pretrain
 
-    if size not in SIZES:
-        raise InputError(f"size {size!r} is unknown; expected one of {list(SIZES)}")
-    pretrain(CONFIGS[size].with_seed(seed), out)
+    if model in SIZES:
+        from zreward.world.pretrain import CONFIGS, pretrain
+
+        pretrain(CONFIGS[model].with_seed(seed), out)
+    elif model == "generator":
+        from zreward.world.drawing import DrawingConfig, pretrain_generator
+
+        pretrain_generator(DrawingConfig(seed=seed), out)
+    else:
+        raise InputError(f"model {model!r} is unknown; expected one of {[*SIZES, 'generator']}")
 
 
 def _load(name: str):
