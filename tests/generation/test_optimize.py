@@ -145,8 +145,7 @@ def test_lora_is_saved_as_diffusers_loads_it(folder):
     assert any("lora" in name for name, _ in loaded.unet.named_parameters())
 
 
-def test_accumulation_of_halves_is_one_batch(folder):
-    """Two micro-batches of a draw each: gradients are averaged, not summed."""
+def test_a_step_of_two_micro_batches_logs_their_mean(folder):
     optimize(make_recipe(folder, optimizer__gradient_accumulation=2, optimizer__steps=1, final__judge="none"))
     (row,) = read_metrics(folder / "run")
     assert 1.0 <= row["reward"] <= 5.0 and row["gradient_steps"] in (1.0, 1.5, 2.0)

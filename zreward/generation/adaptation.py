@@ -109,9 +109,8 @@ class Adaptation:
 
             layers = get_peft_model_state_dict(self.denoiser, adapter_name=ADAPTER)
             kind = "unet" if getattr(self.pipeline, "unet", None) is self.denoiser else "transformer"
-            facts = self.denoiser.peft_config[
-                ADAPTER
-            ].to_dict()  # without its alpha a LoRA is loaded at another strength
+            # Without its alpha a LoRA is loaded at another strength.
+            facts = self.denoiser.peft_config[ADAPTER].to_dict()
             parts = {f"{kind}_lora_layers": layers, f"{kind}_lora_adapter_metadata": facts}
             type(self.pipeline).save_lora_weights(folder, **parts, safe_serialization=True)
 
@@ -142,5 +141,5 @@ def load_optimized(recipe: OptimizeRecipe, device: torch.device | str) -> Any:
     if recipe.generator.lora_rank is None:
         return load_pipeline(replace(recipe.generator, name=str(folder)), device)
     pipeline = load_pipeline(recipe.generator, device)
-    pipeline.load_lora_weights(folder)
+    pipeline.load_lora_weights(folder, use_safetensors=True)
     return pipeline
