@@ -219,6 +219,37 @@ def optimize(
 
 
 @app.command()
+def rank(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders of them (with pictures.jsonl: of many prompts).")
+    ],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What they were made from; not with pictures.jsonl.")
+    ] = None,
+    dimensions: Dimensions = None,
+    top: Annotated[int, typer.Option(help="Candidates printed of each prompt.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    out: Annotated[Path | None, typer.Option("--out", help="Page with all candidates, best first.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Best of N: the candidates of each prompt, with the probability that each is the best."""
+    from zreward.contact_sheet import find_candidates, print_ranking, write_contact_sheet
+    from zreward.ranking import rank as rank_all
+
+    _check_target(json_file)
+    files, prompts = find_candidates(images, prompt)
+    scores = _load(model).score(files, prompts, _names(dimensions), batch_size)
+    ranked = rank_all(files, prompts, scores)
+    if json_file != STDOUT:
+        print_ranking(ranked, top)
+    if out:
+        typer.echo(f"page: {write_contact_sheet(out, ranked, model)}")
+    if json_file:
+        _save(json_file, [candidate.to_dict() for candidate in ranked])
+
+
+@app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="Folder of pictures, with pictures.jsonl.")],
     after: Annotated[Path, typer.Argument(help="Folder of pictures of the same prompts and seeds.")],

@@ -23,6 +23,7 @@ class Look:
     saturation: float  # share of expected scores in the top half point of the scale
     diversity: float  # root mean square distance of the pictures of a prompt, in [0, 1] units
     drift: float  # of the predictions, see `anchor`; 0 at the start
+    oracle: dict[str, float] = field(default_factory=dict)  # the final judge's means, to look at: they decide nothing
 
     @property
     def judged(self) -> float:

@@ -24,7 +24,10 @@ GRID_PROMPTS = 8
 
 
 class Viewer:
-    """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one."""
+    """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one.
+
+    `oracle`, if there is one, is only written down: it decides nothing.
+    """
 
     def __init__(
         self,
@@ -34,12 +37,13 @@ class Viewer:
         dimensions: Sequence[str],
         aggregate: Aggregate,
         holdout: Judge | None,
+        oracle: Judge | None,
         steps: int,
         batch_size: int,
         options: dict[str, Any],
     ) -> None:
         self.adaptation, self.prompts, self.student, self.dimensions = adaptation, prompts, student, dimensions
-        self.aggregate, self.holdout = aggregate, holdout
+        self.aggregate, self.holdout, self.oracle = aggregate, holdout, oracle
         self.steps, self.batch_size, self.options = steps, batch_size, options
         self._reference: ScoreDistribution | None = None
 
@@ -54,12 +58,6 @@ class Viewer:
         if self.aggregate.kind == "beats" and self._reference is None:
             with self.adaptation.frozen_pipeline() as pipeline:
                 self._reference = self._scores(self._draw(pipeline), prompts)
-        holdout = {}
-        if self.holdout is not None:
-            means = self.holdout(pixels, prompts).mean(0).tolist()
-            holdout = {
-                name: mean for name, mean in zip(self.holdout.dimensions, means, strict=True) if name in self.dimensions
-            }
         if grids is not None:
             grids.mkdir(parents=True, exist_ok=True)
             shown = pixels[: GRID_PROMPTS * len(SEEDS)]
@@ -69,12 +67,20 @@ class Viewer:
             step,
             self.aggregate(scores, self._reference).mean().item(),
             dict(zip(scores.dimensions, scores.mean.mean(0).tolist(), strict=True)),
-            holdout,
+            self._judged(self.holdout, pixels, prompts),
             scores.entropy.mean().item(),
             (scores.mean > scale.max - scale.step).float().mean().item(),
             diversity(pixels, len(SEEDS)),
             moved,
+            self._judged(self.oracle, pixels, prompts),
         )
+
+    def _judged(self, judge: Judge | None, pixels: Tensor, prompts: Sequence[str]) -> dict[str, float]:
+        """Mean score by dimension; empty without a judge."""
+        if judge is None:
+            return {}
+        means = judge(pixels, prompts).mean(0).tolist()
+        return {name: mean for name, mean in zip(judge.dimensions, means, strict=True) if name in self.dimensions}
 
     def _draw(self, pipeline: Any) -> Tensor:
         return draw_all(pipeline, self.prompts, SEEDS, self.steps, self.batch_size, **self.options)

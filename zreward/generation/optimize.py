@@ -27,7 +27,7 @@ from zreward.generation.anchor import drift
 from zreward.generation.disturb import disturbed
 from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
-from zreward.generation.judges import load_frozen, load_judge
+from zreward.generation.judges import ORACLE, load_frozen, load_judge
 from zreward.generation.looks import Viewer
 from zreward.generation.pages import write_optimization_page
 from zreward.generation.prompts import load_prompts
@@ -61,6 +61,7 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
         project_dir=str(run),
     )
     _check_folder(run, recipe, resume)
+    accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others look at
     optimization = _Optimization(recipe, accelerator, run)
     if accelerator.is_main_process and not resume:
         write_text(run / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
@@ -136,7 +137,8 @@ class _Optimization:
         self.guards = Guards(recipe.guards)
         self.step = 0
         self.options = recipe.generator.options
-        how = (holdout, recipe.generator.steps, size, self.options)
+        oracle = load_judge(ORACLE) if recipe.final.judge == ORACLE else None
+        how = (holdout, oracle, recipe.generator.steps, size, self.options)
         self.viewer = Viewer(self.adaptation, looked_at, self.student, self.dimensions, recipe.reward.aggregate, *how)
 
     # The loop.

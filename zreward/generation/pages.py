@@ -83,16 +83,29 @@ def write_optimization_page(
     final: tuple[Comparison, Pairs] | None = None,
 ) -> Path:
     """Held-out curves, guards, sample grids over training and, where there is one, the final comparison."""
+    sections = optimization_sections(looks, grids, ending, path.parent, final)
+    facts = settings | {"versions": versions()}
+    return write_sections(path, "A generator that follows a reward", facts, sections, written_by="zreward optimize")
+
+
+def optimization_sections(
+    looks: Sequence[Look],
+    grids: Sequence[Path],
+    ending: str,
+    folder: Path,
+    final: tuple[Comparison, Pairs] | None = None,
+    shown: int = SHOWN,
+) -> list[Section]:
+    """What the page holds; the curves' pictures go to `folder`, the first `shown` pairs are shown."""
     sections = [Section("How it ended", ending)]
     if final is not None:
         sections.append(verdict_section(final[0]))
-    sections += curve_sections(looks, path.parent)
+    sections += curve_sections(looks, folder)
     figures = [Figure([Image.open(grid)], f"step {int(grid.stem.removeprefix('step-'))}") for grid in grids]
     sections.append(Section("The same prompts and seeds over training", figures=figures, wide=True))
     if final is not None:
-        sections.append(pairs_section(*final))
-    facts = settings | {"versions": versions()}
-    return write_sections(path, "A generator that follows a reward", facts, sections, written_by="zreward optimize")
+        sections.append(pairs_section(*final, shown))
+    return sections
 
 
 def curve_sections(looks: Sequence[Look], folder: Path) -> list[Section]:
@@ -116,6 +129,17 @@ def curve_sections(looks: Sequence[Look], folder: Path) -> list[Section]:
                 value="expected score",
                 curves=holdout,
                 picture=folder / "holdout.png",
+            )
+        )
+    if looks[0].oracle:
+        oracle = {name: [(look.step, look.oracle[name]) for look in looks] for name in looks[0].oracle}
+        sections.append(
+            Section(
+                "Held-out prompts, by the pixel oracle",
+                "To look at: it trains, selects and stops nothing.",
+                value="score",
+                curves=oracle,
+                picture=folder / "oracle.png",
             )
         )
     first = looks[0]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from zreward.distribution import ScoreScale
@@ -18,6 +17,8 @@ from zreward.errors import InputError
 from zreward.files import write_text
 from zreward.report import plots
 from zreward.report.pictures import embed
+from zreward.report.sections import Section, prepare
+from zreward.report.templates import template
 from zreward.tables import COLUMNS, MARGIN, POOLED, Column, format_value
 
 MODEL_ORDER = ("large", "small")
@@ -54,25 +55,20 @@ def write_report(
     rubric_scale: ScoreScale,
     notes: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
+    generation: Sequence[Section] = (),
 ) -> Path:
     """Write one HTML page without outside resources; sections without content are left out.
 
     `rows`: metrics rows (dimension, model, method and any of the columns of `zreward.tables`).
     `scatter`: per method human and expected scores, [N] both. `calibration`: per method probabilities and ratings per
     bin, [N, S] both. `curves`: plot title -> line name -> (step, value). `meta`: what was run, seed, versions,
-    duration; numbers under "seconds" or "duration" are shown as time, mappings as "name value" lists.
+    duration; numbers under "seconds" or "duration" are shown as time, mappings as "name value" lists. `generation`: what
+    came of a generator that followed the student's gradient.
     """
     if not rows:
         raise InputError("report: no rows of metrics; evaluate something first")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pooled = [row for row in rows if row.get("dimension") == POOLED] or list(rows)
-    page = environment.get_template("template.html.j2").render(
+    page = template("template.html.j2").render(
         title=title,
         scale=rubric_scale,
         margin=MARGIN,
@@ -90,6 +86,7 @@ def write_report(
         ],
         examples=[_example(example, rubric_scale) for example in examples],
         human_colour=plots.HUMAN,
+        sections=prepare(generation),
     )
     write_text(path, page)
     return Path(path)

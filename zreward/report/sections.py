@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from zreward.files import atomic_path, write_text
 from zreward.report import plots
 from zreward.report.pictures import embed
+from zreward.report.templates import template
 
 
 @dataclass
@@ -44,13 +44,17 @@ def write_sections(
     path: Path, title: str, settings: Mapping[str, Any], sections: Sequence[Section], written_by: str
 ) -> Path:
     """Write the page and its sections' curve pictures, each whole or not at all; returns `path`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    meta = [
+        (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value)
+        for name, value in settings.items()
+    ]
+    page = template("sections.html.j2")
+    write_text(path, page.render(title=title, meta=meta, sections=prepare(sections), written_by=written_by))
+    return path
+
+
+def prepare(sections: Sequence[Section]) -> list[tuple[Section, str | None, list[Any]]]:
+    """What the template `section_list` shows: each section with its plot and its embedded pictures."""
     shown = []
     for section in sections:
         plot = plots.learning_curves(section.curves, section.value) if section.curves else None
@@ -59,10 +63,4 @@ def write_sections(
                 temporary.write_bytes(base64.b64decode(plot.split(",", 1)[1]))
         figures = [([embed(image) for image in figure.images], figure) for figure in section.figures]
         shown.append((section, plot, figures))
-    meta = [
-        (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value)
-        for name, value in settings.items()
-    ]
-    page = environment.get_template("sections.html.j2")
-    write_text(path, page.render(title=title, meta=meta, sections=shown, written_by=written_by))
-    return path
+    return shown
