@@ -100,7 +100,7 @@ class Backbone(nn.Module):
         at_N = inputs.score_at
         if at_N is None:
             at_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
-        score_logits = self._label_logits(hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N])
+        score_logits = self.label_logits(hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N])
         if inputs.trace_mask is None:
             return BackboneOutput(score_logits)
         mask_NT = inputs.trace_mask.bool()
@@ -110,8 +110,8 @@ class Backbone(nn.Module):
         log_probs_NT = log_probs_M.new_zeros(mask_NT.shape).masked_scatter(mask_NT, log_probs_M)
         return BackboneOutput(score_logits, log_probs_NT)
 
-    def hidden_states(self, inputs: ModelInput) -> Tensor:
-        """(N, T, H), after the final norm. Every distinct image goes through the vision tower once."""
+    def hidden_states(self, inputs: ModelInput, cache: Any = None) -> Tensor:
+        """(N, T, H), after the final norm. Every distinct image goes through the vision tower once; `cache` is filled."""
         core = self.base.model
         grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
         features = core.get_image_features(pixel_values=inputs.patches.to(self.base.dtype), **grid, return_dict=True)
@@ -123,7 +123,8 @@ class Backbone(nn.Module):
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,
             mm_encoder_outputs={"image": features},
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
             **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_images.flatten()]),
         ).last_hidden_state
 
@@ -133,7 +134,8 @@ class Backbone(nn.Module):
             return {}
         return {"mm_token_type_ids": (input_ids == self.image_token_id).int(), "image_grid_thw": grids}
 
-    def _label_logits(self, hidden_NH: Tensor) -> Tensor:
+    def label_logits(self, hidden_NH: Tensor) -> Tensor:
+        """(N, S): the output layer's rows of the labels alone, never V logits of every token."""
         head = self.base.get_output_embeddings()
         weight = getattr(head, "weight", None)
         if (

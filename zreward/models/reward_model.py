@@ -18,6 +18,7 @@ from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, check_pixels, to_pixels
 from zreward.models.rollout import Trace, sample_traces
+from zreward.models.shared_prefix import Questions, ask, can_share, split_questions
 from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
@@ -313,8 +314,16 @@ class RewardModel(nn.Module):
             for i, prompt in enumerate(prompts)
             for name in names
         ]
-        inputs = self.collate([*images, *references], rows).to(self.device)
-        return self.distribution(self.backbone(inputs).score_logits, names)
+        inputs = self.collate([*images, *references], rows)
+        questions = self._questions(inputs, len(names)) if can_share(self.backbone) else None
+        if questions is None:
+            logits = self.backbone(inputs.to(self.device)).score_logits
+        else:
+            logits = ask(self.backbone, questions.to(self.device))
+        return self.distribution(logits, names)
+
+    def _questions(self, inputs: ModelInput, each: int) -> Questions | None:
+        return split_questions(inputs, each, self.encoder.image_token_id, self._pad_id())
 
     def _check_references(self, references: Sequence[Any] | None, images: int) -> None:
         if self.forms.reference and references is None:
