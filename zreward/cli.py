@@ -20,7 +20,14 @@ app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
 
 STDOUT = Path("-")
-EXTRAS = {"matplotlib": "report", "datasets": "datasets", "diffusers": "generation", "bitsandbytes": "quantized"}
+EXTRAS = {
+    "matplotlib": "report",
+    "datasets": "datasets",
+    "diffusers": "generation",
+    "bitsandbytes": "quantized",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+}
 
 Json = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")
@@ -247,6 +254,41 @@ def rank(
         typer.echo(f"page: {write_contact_sheet(out, ranked, model)}")
     if json_file:
         _save(json_file, [candidate.to_dict() for candidate in ranked])
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    max_batch: Annotated[int, typer.Option(help="Images per forward pass, and per request.")] = 32,
+    max_wait: Annotated[float, typer.Option(help="Seconds that a request waits for company.")] = 0.01,
+    max_queue: Annotated[int, typer.Option(help="Images that may wait; more are answered with 429.")] = 1024,
+    dimensions: Dimensions = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="ZREWARD_TOKEN", help="Bearer token that clients must send.")
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Also POST / in pickle, on loopback only.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="Such as cuda; default: where the model loads to.")] = None,
+) -> None:
+    """Answer scores over HTTP: /v1/score, /compute, /get_reward, /health, /metrics, /docs."""
+    from zreward.serving.server import serve as run_server
+    from zreward.serving.settings import Settings
+
+    settings = Settings(
+        host,
+        port,
+        max_batch,
+        max_wait,
+        max_queue,
+        token=token,
+        dimensions=_names(dimensions) or (),
+        allow_pickle=allow_pickle,
+    )
+    typer.echo(f"zreward serves {model} at http://{host}:{port} (documentation: /docs)")
+    run_server(model, settings, device)
 
 
 @app.command()

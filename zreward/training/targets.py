@@ -21,6 +21,7 @@ from zreward.data import Record
 from zreward.data.images import ImageSource
 from zreward.errors import InputError, check_counts
 from zreward.files import atomic_path, write_json
+from zreward.models.fingerprint import weights_fingerprint
 from zreward.models.reward_model import Judgement, RewardModel
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
@@ -226,12 +227,3 @@ def _image_identity(image: ImageSource) -> bytes:
     if isinstance(image, str):
         return f"{Path(image).name} {Path(image).stat().st_size}".encode()
     return image if isinstance(image, bytes) else image.tobytes()
-
-
-def weights_fingerprint(model: RewardModel) -> str:
-    """A short digest of all weights: sums and first values of every tensor."""
-    digest = hashlib.sha256()
-    for name, value in model.backbone.model.state_dict().items():
-        flat = value.detach().flatten()[:64].float().cpu()
-        digest.update(f"{name} {value.float().sum().item():.6e}".encode() + flat.numpy().tobytes())
-    return digest.hexdigest()[:16]
