@@ -1,0 +1,1 @@
+"""The student as other programs' reward or metric: a few lines each; docs/guides/plugins.md shows them at work."""
