@@ -27,6 +27,7 @@ EXTRAS = {
     "bitsandbytes": "quantized",
     "fastapi": "serve",
     "uvicorn": "serve",
+    "httpx": "serve",
 }
 
 Json = Annotated[

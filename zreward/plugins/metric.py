@@ -28,6 +28,7 @@ class RewardScore(Metric):
     probs: Tensor
     spread: Tensor
     count: Tensor
+    model: RewardModel
 
     def __init__(self, model: RewardModel, dimensions: Sequence[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
