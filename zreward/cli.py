@@ -42,18 +42,28 @@ Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, sep
 @app.command()
 def score(
     model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    prompt: Annotated[str, typer.Option("--prompt", help="The text that the images were made from.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The text that the images were made from.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Records (.jsonl, .parquet) in place of images.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="With --data: the Parquet file to write.")] = None,
     dimensions: Dimensions = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
     reference: Annotated[Path | None, typer.Option(help="Image to compare with, for models that compare.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="With --data: bad rows get no score, and the reason.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
-    """Score images for a prompt: mean, spread and distribution per dimension."""
+    """Score images for a prompt (mean, spread and distribution per dimension), or a whole data set into a Parquet file."""
     from zreward.data.images import check_path
     from zreward.scoring import print_scores, score_rows
 
+    if data:
+        _score_data(model, data, out, images, prompt, dimensions, batch_size, skip_bad)
+        return
     _check_target(json_file)
+    if not images or prompt is None:
+        raise InputError("expected image files and --prompt, the text that they were made from; or --data and --out")
     if not prompt.strip():
         raise InputError("--prompt is empty; expected the text that the images were made from")
     for image in [*images, *([reference] if reference else [])]:
@@ -369,6 +379,15 @@ def world_pretrain(
         pretrain_generator(DrawingConfig(seed=seed), out)
     else:
         raise InputError(f"model {model!r} is unknown; expected one of {[*SIZES, 'generator']}")
+
+
+def _score_data(model, data, out, images, prompt, dimensions, batch_size, skip_bad) -> None:
+    from zreward.bulk import score_data
+
+    if images or prompt or not out:
+        raise InputError("--data goes with --out FILE.parquet, without image files and --prompt: records name theirs")
+    total = score_data(_load(model), data, out, _names(dimensions), batch_size, skip_bad)
+    typer.echo(f"{out}: {total:,} rows")
 
 
 def _load(name: str):
