@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from zreward import demo
+from zreward import demo, demo_generation
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import load_recipe
@@ -32,6 +32,8 @@ def miniature(monkeypatch):
     monkeypatch.setattr(demo, "make_world", small_world)
     monkeypatch.setattr(demo, "load_recipe", short_recipe)
     monkeypatch.setattr(demo, "EXAMPLES", 2)
+    steps = ("optimizer.steps=2", "optimizer.batch_size=2", "generator.steps=4", "guards.every=1", "guards.prompts=8")
+    monkeypatch.setattr(demo_generation, "SHORT", (*steps, "final.prompts=3"))
 
 
 def test_the_main_job_runs_from_data_to_report(miniature, tmp_path, capsys):
@@ -52,6 +54,8 @@ def test_the_main_job_runs_from_data_to_report(miniature, tmp_path, capsys):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<img" in page
     assert "gdso" in capsys.readouterr().out
+    assert "Good, same, bad" in page
+    assert json.loads((out / "runs" / "optimize" / "gsb.json").read_text())["pairs"] == 6
 
     student = out / "models" / "student" / "model.safetensors"
     before = student.stat().st_mtime_ns

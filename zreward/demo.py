@@ -1,8 +1,8 @@
 """The main job on the built-in world, end to end: `zreward demo`.
 
 Data -> SFT and GDSO on the large model -> the teacher labels the pool -> SFT and RISD on the small model -> everything and
-zero-shot on the test set -> metrics.json, a table and report.html. Hyper-parameters are those of recipes/world-*.yaml,
-chosen on dev prompts; the test set is looked at once, at the end.
+zero-shot on the test set -> the world's generator follows the student -> metrics.json, a table and report.html.
+Hyper-parameters are those of recipes/world-*.yaml, chosen on dev prompts; the test set is looked at once, at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from zreward.evaluation import Predictions, metrics_table, predict, print_table
 from zreward.files import write_json
 from zreward.models.reward_model import RewardModel
 from zreward.report import Example, ExampleDimension, write_report
+from zreward.report.sections import Section
 from zreward.runs import read_metrics, versions
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import train
@@ -64,8 +66,9 @@ def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, A
     records = load_records(paths["test"])
     pooled = [row for row in rows if row["dimension"] == "all"]
     print_table(pooled, f"The built-in world, seed {seed}: all dimensions pooled", load_base("small").rubric.scale)
+    generation = demo.improve_generator()
     seconds = time.perf_counter() - begin
-    demo.report(results, records, seconds)
+    demo.report(results, records, seconds, generation)
     write_json(out / "demo.json", {"seed": seed, "seconds": seconds, "versions": versions()})
     print(f"report: {out / 'report.html'}   metrics: {out / 'metrics.json'}   {seconds / 60:.1f} minutes")
     return rows
@@ -129,7 +132,16 @@ class _Demo:
             results.append(((size, method, predictions), table))
         return results
 
-    def report(self, results: list[Result], records: list[Record], seconds: float) -> None:
+    def improve_generator(self) -> list[Section]:
+        """The last step; without the extra `generation` it is left out, and the terminal says so."""
+        if find_spec("diffusers") is None:
+            print("\n== no generator: diffusers is missing; pip install 'zreward[generation]'", flush=True)
+            return []
+        from zreward.demo_generation import improve_generator
+
+        return improve_generator(self.out / "models" / "student", self.out / "runs" / "optimize", self.seed)
+
+    def report(self, results: list[Result], records: list[Record], seconds: float, generation: list[Section]) -> None:
         scale = results[0][0][2].scale
         scatter, calibration = {}, {}
         for (size, method, predictions), _ in results:
@@ -159,6 +171,7 @@ class _Demo:
                 "duration": seconds,
             }
             | {"versions": versions()},
+            generation=generation,
         )
 
     def _curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:

@@ -56,7 +56,7 @@ def test_bad_comparisons_are_refused():
 
 
 def save(folder, prompts=("a", "b"), seeds=(1, 2), value=0.5):
-    save_pictures(folder, torch.full((len(prompts) * len(seeds), 3, 4, 4), value), prompts, seeds)
+    save_pictures(folder, torch.full((len(prompts) * len(seeds), 3, 4, 4), value), prompts, [seeds] * len(prompts))
     return folder
 
 

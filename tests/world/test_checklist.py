@@ -8,7 +8,7 @@ import torch
 
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import Row
-from zreward.world.base_models import FORMS, as_judge, make_base
+from zreward.world.base_models import CHECKLIST_FORMS, as_judge, make_base
 from zreward.world.checklist import CHECKLIST, PLACES, UNASKED, ChecklistHeads, _drawn, _drawn_relation, _wrong
 from zreward.world.grammar import ObjectSpec, PromptSpec
 from zreward.world.renderer import render
@@ -52,7 +52,7 @@ def test_a_wrong_relation_is_drawn_the_other_way_round():
 
 def test_the_heads_read_the_checklist_wherever_it_stands_in_the_row():
     untrained = make_base("small")
-    model = as_judge(untrained.backbone.model, untrained.tokenizer, FORMS["small"])
+    model = as_judge(untrained.backbone.model, untrained.tokenizer, CHECKLIST_FORMS)
     heads = ChecklistHeads(model)
     torch.nn.init.normal_(heads.wrong)
     short = Scene(PromptSpec((CIRCLE,)), (DRAWN_CIRCLE,))

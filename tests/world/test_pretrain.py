@@ -10,13 +10,19 @@ import pytest
 import torch
 
 from zreward.models.reward_model import RewardModel
-from zreward.world.base_models import FORMS, SIZES, WEIGHTS, load_base, make_base
+from zreward.world.base_models import CHECKLIST_FORMS, SIZES, WEIGHTS, load_base, make_base
 from zreward.world.grammar import sample_prompt
-from zreward.world.pretrain import CONFIGS, PretrainConfig, opinion, pretrain
+from zreward.world.pretrain import CONFIGS, PretrainConfig, Stage, opinion, pretrain
 from zreward.world.scenes import Scene, sample_scene
 from zreward.world.sight import CELL_CLASSES, PICTURE_CLASSES, sight_labels
 
-TINY = PretrainConfig("small", sight_steps=2, steps=3, checklist_steps=2, scenes=70, images_per_step=4)
+TINY = PretrainConfig(
+    "small",
+    sight_steps=2,
+    first_layers=4,
+    stages=(Stage(3, scenes=70), Stage(2, fresh=True, layers=6, checklist=True, relations=True, places=True)),
+    images_per_step=4,
+)
 
 
 def test_after_a_trace_every_defect_of_the_dimension_costs_the_same():
@@ -65,10 +71,10 @@ def test_shipped_weights_say_how_they_were_made_and_speak_the_tokenizer_of_the_c
     """`zreward world pretrain` must make what is shipped: same configuration, same vocabulary, same shapes."""
     shipped, code = load_base(size), make_base(size)
     made = json.loads((WEIGHTS / size / "pretraining.json").read_text())["config"]
-    assert PretrainConfig(**made) == CONFIGS[size]
+    assert PretrainConfig.from_dict(made) == CONFIGS[size]
     assert shipped.tokenizer.get_vocab() == code.tokenizer.get_vocab()
     assert shipped.rubric.fingerprint() == code.rubric.fingerprint()
-    assert shipped.forms == FORMS[size]
+    assert shipped.forms == CHECKLIST_FORMS
     assert {n: v.shape for n, v in shipped.state_dict().items()} == {n: v.shape for n, v in code.state_dict().items()}
 
 

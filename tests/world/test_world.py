@@ -1,6 +1,7 @@
 """The world: seeded, truthful, disjoint, and drawn as described."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,8 +68,27 @@ def test_every_sampled_defect_has_a_severity_and_is_told_in_the_trace():
 
 def test_the_trace_names_what_is_drawn():
     scene = Scene(PROMPT, (PlacedObject("large", "red", "cross", (8.5, 8.5), 0, wrong=("shape",)),), blocks=1)
-    assert explain(scene, "alignment") == "first large red cross shape ; second missing ; extra none"
+    assert explain(scene, "alignment") == "first left above large red cross shape ; second missing ; extra none"
+    assert explain(scene, "alignment", places=False) == "first large red cross shape ; second missing ; extra none"
     assert explain(scene, "realism") == "noise none ; blur none ; blocks slight"
+
+
+def test_the_trace_says_how_two_objects_stand_before_it_says_whether_that_is_right():
+    right = Scene(PROMPT, (RED, BLUE))
+    swapped = (replace(RED, centre=BLUE.centre), replace(BLUE, centre=RED.centre))
+    wrong = Scene(PROMPT, swapped, relation_wrong=True)
+    assert "; relation left ok ;" in explain(right, "alignment")
+    assert explain(wrong, "alignment") == (
+        "first right above large red square ok ; second left above small blue circle ok ; relation right wrong ; extra none"
+    )
+    assert "; relation wrong ;" in explain(wrong, "alignment", places=False)
+
+
+def test_every_trace_fits_into_the_budget_of_the_base_models():
+    rng = random.Random(0)
+    scenes = [sample_scene(sample_prompt(rng), rng) for _ in range(1000)]
+    longest = max(len(explain(scene, name).split()) for scene in scenes for name in DIMENSIONS)
+    assert 30 < longest < 40  # with the stop marker within max_trace_tokens
 
 
 def test_objects_and_shadows_are_drawn_where_the_scene_says():

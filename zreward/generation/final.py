@@ -16,7 +16,7 @@ from zreward.generation.adaptation import load_optimized, load_pipeline
 from zreward.generation.comparison import Comparison, Pairs, compare, read_pairs
 from zreward.generation.judges import ORACLE, load_frozen, load_judge
 from zreward.generation.looks import score_pixels
-from zreward.generation.pictures import diversity, draw_all, save_pictures
+from zreward.generation.pictures import diversity, draw_all, own_seeds, save_pictures
 from zreward.generation.recipe import OptimizeRecipe
 
 
@@ -27,17 +27,17 @@ def measure_final(
     final, run = recipe.final, Path(recipe.out)
     if final.judge == "none":
         return None
-    seeds = [20_000 + number for number in range(final.seeds)]
+    seeds = own_seeds(len(prompts), final.seeds, first=20_000)
     student = load_frozen(recipe.student, device)
     names = student.check_dimensions(recipe.reward.dimensions)
     drawn, scores = {}, {}
-    asked = [prompt for prompt in prompts for _ in seeds]
+    asked = [prompt for prompt in prompts for _ in range(final.seeds)]
     for side in ("before", "after"):
         generator = load_pipeline(recipe.generator, device) if side == "before" else load_optimized(recipe, device)
         size, options = recipe.optimizer.batch_size, recipe.generator.options
         pixels = draw_all(generator, prompts, seeds, recipe.generator.steps, size, f"drawing, {side}", **options)
         save_pictures(run / side, pixels, prompts, seeds)
-        drawn[side] = diversity(pixels, len(seeds)) if len(seeds) > 1 else float("nan")
+        drawn[side] = diversity(pixels, final.seeds) if final.seeds > 1 else float("nan")
         scores[side] = score_pixels(student, pixels, asked, names, size)
     pairs = read_pairs(run / "before", run / "after")
     holdout = recipe.holdout or ""

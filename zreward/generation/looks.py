@@ -15,11 +15,11 @@ from zreward.generation.aggregate import Aggregate
 from zreward.generation.anchor import drift
 from zreward.generation.guards import Look
 from zreward.generation.judges import Judge
-from zreward.generation.pictures import diversity, draw_all, grid
+from zreward.generation.pictures import diversity, draw_all, grid, own_seeds
 from zreward.generation.sampling import Walk, draw
 from zreward.models.reward_model import RewardModel
 
-SEEDS = (10_001, 10_002)  # of the pictures of a prompt; far from the seeds of training
+PICTURES, FIRST_SEED = 2, 10_000  # of a prompt
 GRID_PROMPTS = 8
 
 
@@ -45,12 +45,13 @@ class Viewer:
         self.adaptation, self.prompts, self.student, self.dimensions = adaptation, prompts, student, dimensions
         self.aggregate, self.holdout, self.oracle = aggregate, holdout, oracle
         self.steps, self.batch_size, self.options = steps, batch_size, options
+        self._seeds = own_seeds(len(prompts), PICTURES, FIRST_SEED)
         self._reference: ScoreDistribution | None = None
 
     @torch.no_grad()
     def look(self, step: int, grids: Path | None = None) -> Look:
         """What there is to see after `step` steps; the grid of pictures goes to a file in `grids`."""
-        prompts = [prompt for prompt in self.prompts for _ in SEEDS]
+        prompts = [prompt for prompt in self.prompts for _ in range(PICTURES)]
         with self.adaptation.averaged():
             pixels = self._draw(self.adaptation.pipeline)
             moved = self._drift()
@@ -60,7 +61,7 @@ class Viewer:
                 self._reference = self._scores(self._draw(pipeline), prompts)
         if grids is not None:
             grids.mkdir(parents=True, exist_ok=True)
-            shown = pixels[: GRID_PROMPTS * len(SEEDS)]
+            shown = pixels[: GRID_PROMPTS * PICTURES]
             grid(shown, GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1])).save(grids / f"step-{step:05d}.png")
         scale = self.student.rubric.scale
         return Look(
@@ -70,7 +71,7 @@ class Viewer:
             self._judged(self.holdout, pixels, prompts),
             scores.entropy.mean().item(),
             (scores.mean > scale.max - scale.step).float().mean().item(),
-            diversity(pixels, len(SEEDS)),
+            diversity(pixels, PICTURES),
             moved,
             self._judged(self.oracle, pixels, prompts),
         )
@@ -83,14 +84,15 @@ class Viewer:
         return {name: mean for name, mean in zip(judge.dimensions, means, strict=True) if name in self.dimensions}
 
     def _draw(self, pipeline: Any) -> Tensor:
-        return draw_all(pipeline, self.prompts, SEEDS, self.steps, self.batch_size, **self.options)
+        return draw_all(pipeline, self.prompts, self._seeds, self.steps, self.batch_size, **self.options)
 
     def _drift(self) -> float:
         """Of a fixed batch of the prompts, over the whole walk."""
         count = min(self.batch_size, len(self.prompts))
         walk = Walk(self.steps, self.steps)
         with torch.enable_grad():
-            drawn = draw(self.adaptation.pipeline, self.prompts[:count], [SEEDS[0]] * count, walk, **self.options)
+            seeds = [mine[0] for mine in self._seeds[:count]]
+            drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, walk, **self.options)
         with self.adaptation.frozen() as frozen:
             return drift(drawn.calls, frozen).item()
 

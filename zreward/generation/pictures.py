@@ -23,17 +23,22 @@ from zreward.generation.sampling import Walk, draw
 MANIFEST = "pictures.jsonl"
 
 
+def own_seeds(prompts: int, each: int, first: int) -> list[tuple[int, ...]]:
+    """`each` seeds for every prompt, none of them used twice: a seed fixes much of a picture, whatever its prompt."""
+    return [tuple(range(first + number * each, first + (number + 1) * each)) for number in range(prompts)]
+
+
 def draw_all(
     pipeline: Any,
     prompts: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[Sequence[int]],
     steps: int,
     batch_size: int,
     what: str = "",
     **options: Any,
 ) -> Tensor:
-    """One picture for every prompt and seed, (prompts * seeds, 3, H, W) on the CPU, a prompt's pictures together."""
-    wanted = [(prompt, seed) for prompt in prompts for seed in seeds]
+    """One picture for every seed of every prompt, (pictures, 3, H, W) on the CPU, a prompt's pictures together."""
+    wanted = [(prompt, seed) for prompt, mine in zip(prompts, seeds, strict=True) for seed in mine]
     parts = []
     with torch.no_grad(), tqdm(total=len(wanted), desc=what or "drawing", unit="picture", disable=not what) as bar:
         for start in range(0, len(wanted), batch_size):
@@ -44,14 +49,16 @@ def draw_all(
     return torch.cat(parts)
 
 
-def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: Sequence[Sequence[int]]) -> None:
     """Write the pictures of `draw_all` and their manifest, the manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, (prompt, seed) in enumerate(itertools.product(prompts, seeds)):
-        name = f"{number // len(seeds):05d}-{seed}.png"
-        to_image(pixels[number]).save(folder / name)
-        rows.append({"image": name, "prompt": prompt, "seed": seed})
+    pictures = iter(pixels)
+    for number, (prompt, mine) in enumerate(zip(prompts, seeds, strict=True)):
+        for seed in mine:
+            name = f"{number:05d}-{seed}.png"
+            to_image(next(pictures)).save(folder / name)
+            rows.append({"image": name, "prompt": prompt, "seed": seed})
     write_json_lines(folder / MANIFEST, rows)
 
 

@@ -33,14 +33,14 @@ WORLD_FORMS = PromptForms(
 )
 WORLD_COMPARISON = Comparison("1", "9", " above", " {question} now", WORLD_FORMS.answer_prefix)
 """Its small vocabulary has neither yes nor no: the lowest and the highest label stand for the answers."""
-FORMS = {"large": WORLD_FORMS, "small": replace(WORLD_FORMS, prompt=WORLD_FORMS.prompt + CHECKLIST)}
-"""The small model reads what to look at after the prompt: a place for every finding, shared by all dimensions."""
+CHECKLIST_FORMS = replace(WORLD_FORMS, prompt=WORLD_FORMS.prompt + CHECKLIST)
+"""The shipped models read what to look at after the prompt: a place for every finding, shared by all dimensions."""
 SPECS = {
     "large": ScratchSpec(
         hidden_size=128,
         intermediate_size=320,
         heads=4,
-        layers=4,
+        layers=6,
         linear_layers=1,
         vision_hidden_size=64,
         vision_intermediate_size=192,

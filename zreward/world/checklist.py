@@ -1,10 +1,10 @@
-"""Help for pretraining the small model: at every place of the checklist in its prompt, know what is found there.
+"""Help for pretraining the base models: at every place of the checklist in the prompt, know what is found there.
 
 A real backbone knows much that it does not say. At this size a direct answer learns to look only as far as one number per
-picture tells it to, which for alignment (which object has which colour, and where) is not far. The small model's prompt
-therefore ends with a checklist, and pretraining asks at each of its places, one layer before the last, what is drawn there
+picture tells it to, which for alignment (which object has which colour, and where) is not far. The prompt therefore
+ends with a checklist, and pretraining asks at each of its places, one layer before the last, what is drawn there
 and whether the prompt asked for it. A relation needs more: both objects have to be found, then compared, then held against
-the prompt. For it the model grows by two layers (see `deepen`), and each finding is asked for in the first layer that can
+the prompt. For it the models grow by two layers (see `deepen`), and each finding is asked for in the first layer that can
 have it. The heads are thrown away afterwards, as those of `sight` are: what stays is a state from which findings can be
 read, and an uncalibrated opinion.
 """

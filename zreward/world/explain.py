@@ -5,22 +5,25 @@ The base models learn to write these traces. They see and name; how many points 
 
 from __future__ import annotations
 
-from zreward.world.scenes import DEGREES, Scene
+from zreward.world.grammar import OPPOSITE
+from zreward.world.renderer import IMAGE_SIZE
+from zreward.world.scenes import DEGREES, PlacedObject, Scene
 
 ROLES = ("first", "second", "third")
+MIDDLE = IMAGE_SIZE / 2  # pixels
 
 
-def explain(scene: Scene, dimension: str) -> str:
-    """The trace for a dimension, about 8 to 25 words, separated by spaces."""
-    return {
-        "alignment": _alignment,
-        "realism": _realism,
-        "aesthetics": _aesthetics,
-        "plausibility": _plausibility,
-    }[dimension](scene)
+def explain(scene: Scene, dimension: str, places: bool = True) -> str:
+    """The trace for a dimension, about 8 to 30 words, separated by spaces.
+
+    Without `places` (how pretraining begins) it does not say where objects stand and how the first is drawn to the second.
+    """
+    if dimension == "alignment":
+        return _alignment(scene, places)
+    return {"realism": _realism, "aesthetics": _aesthetics, "plausibility": _plausibility}[dimension](scene)
 
 
-def _alignment(scene: Scene) -> str:
+def _alignment(scene: Scene, places: bool) -> str:
     parts = []
     for role in range(len(scene.prompt.objects)):
         placed = scene.drawn(role)
@@ -28,12 +31,22 @@ def _alignment(scene: Scene) -> str:
             parts.append(f"{ROLES[role]} missing")
             continue
         verdict = " ".join(placed.wrong) or "ok"
-        parts.append(f"{ROLES[role]} {placed.size} {placed.colour} {placed.shape} {verdict}")
-    if scene.prompt.relation and scene.drawn(0) and scene.drawn(1):
-        parts.append("relation wrong" if scene.relation_wrong else "relation ok")
+        where = f"{_place(placed)} " * places
+        parts.append(f"{ROLES[role]} {where}{placed.size} {placed.colour} {placed.shape} {verdict}")
+    asked = scene.prompt.relation
+    if asked and scene.drawn(0) and scene.drawn(1):
+        drawn = OPPOSITE[asked] if scene.relation_wrong else asked
+        found = f"{drawn.split()[0]} " * places
+        parts.append(f"relation {found}{'wrong' if scene.relation_wrong else 'ok'}")
     extra = scene.extra
     parts.append(f"extra {extra.colour} {extra.shape}" if extra else "extra none")
     return " ; ".join(parts)
+
+
+def _place(placed: PlacedObject) -> str:
+    """Which quarter of the picture, in the prompts' own words."""
+    x, y = placed.centre
+    return f"{'left' if x < MIDDLE else 'right'} {'above' if y < MIDDLE else 'below'}"
 
 
 def _realism(scene: Scene) -> str:

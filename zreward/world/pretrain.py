@@ -7,7 +7,6 @@ trace the opinion is a first impression: what is wrong in the other dimensions c
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from zreward.files import atomic_path, write_json
+from zreward.models.backbone import ModelInput
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel, Row
 from zreward.objectives import pointwise_cross_entropy
-from zreward.world.base_models import FORMS, SPECS, as_judge, make_base
+from zreward.world.base_models import CHECKLIST_FORMS, as_judge, make_base
 from zreward.world.checklist import ChecklistHeads
 from zreward.world.deepen import deepen
 from zreward.world.explain import explain
@@ -30,46 +32,74 @@ from zreward.world.renderer import render
 from zreward.world.scenes import DIMENSIONS, Scene, sample_scene
 from zreward.world.sight import learn_to_see
 
+FACTS = "pretraining.json"  # how the weights beside it were made
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of learning traces and opinions, the whole model at once."""
+
+    steps: int
+    rate: float = 1.0  # share of the learning rate
+    scenes: int = 0  # pictures rendered before the stage and drawn from again and again; 0: those of the stage before
+    fresh: bool = False  # every step renders its own pictures
+    layers: int | None = None  # the language model grows to as many (see `deepen`); default: as it is
+    checklist: bool = False  # prompts end with the checklist, whose findings are asked for (see `checklist`)
+    relations: bool = False  # of these findings, also how two objects stand to each other
+    places: bool = False  # traces also say where objects stand, and so how they relate
+    halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    size: str = "large"  # large or small
-    sight_steps: int = 1000  # first stage: the vision tower alone (see `sight`)
-    steps: int = 1800  # second stage: everything, on traces and opinions
-    scenes: int = 24000  # rendered once, drawn from again and again
+    size: str  # large or small
+    sight_steps: int  # before all stages: the vision tower alone (see `sight`)
+    stages: tuple[Stage, ...]
+    first_layers: int  # of the language model in the first stage
+    direct_share: float = 0.25  # rows that answer without a trace
     images_per_step: int = 32
     rows_per_image: int = 2  # different dimensions of one image share its vision pass
     learning_rate: float = 1.2e-3  # peak, after a linear warm-up of 100 steps; cosine to 1 %
-    vision_rate: float = 0.3  # the vision tower's share of the learning rate in the second stage
-    direct_share: float = 0.25  # rows that answer without a trace
+    vision_rate: float = 0.3  # the vision tower's share of a stage's learning rate
     alignment_share: float = 0.5  # alignment needs the most seeing; the other three dimensions share the rest
     points_per_defect: float = 0.9  # the opinion: 5 minus this for every defect, whatever it is
-    halo: float = 0.5  # of a first impression, the part that belongs to the other dimensions
     opinion_spread: float = 0.8  # standard deviation of the opinion's distribution, in points
-    checklist_steps: int = 0  # third stage: also findings at the places of the prompt's checklist (see `checklist`)
-    checklist_halo: float = 0.5  # the halo from the third stage on
-    relation_steps: int = 0  # fourth stage: a deeper model, and also how two objects stand to each other
-    relation_rate: float = 0.5  # the fourth stage's share of the learning rate
-    wrong_relations: float = 0.25  # of its pictures, the part drawn from those with a wrong relation
-    first_layers: int | None = None  # of the language model before the fourth stage; default: all
+    wrong_relations: float = 0.25  # of the pictures of stages about relations, the part that has a wrong one
+    relation_weight: float = 0.5  # of the two words about the relation, beside the whole trace
     seed: int = 0
 
     def with_seed(self, seed: int) -> PretrainConfig:
         return replace(self, seed=seed)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PretrainConfig:
+        """What `pretraining.json` holds under "config"."""
+        return cls(**values | {"stages": tuple(Stage(**stage) for stage in values["stages"])})
+
 
 CONFIGS = {
-    "large": PretrainConfig("large", sight_steps=2000, steps=2400),
+    "large": PretrainConfig(
+        "large",
+        sight_steps=2000,
+        first_layers=4,
+        stages=(
+            Stage(2400, scenes=24000),
+            Stage(2400, rate=0.65, scenes=24000, places=True),
+            Stage(1000, rate=0.65, scenes=24000, places=True, checklist=True),
+            Stage(2400, rate=0.65, fresh=True, places=True, checklist=True, relations=True, layers=6),
+        ),
+    ),
     "small": PretrainConfig(
         "small",
         sight_steps=2500,
-        steps=3000,
-        direct_share=0.6,
-        halo=0.35,
-        checklist_steps=2000,
-        checklist_halo=0.6,
-        relation_steps=2500,
         first_layers=4,
+        direct_share=0.6,
+        stages=(
+            Stage(3000, scenes=24000, halo=0.35),
+            Stage(2000, checklist=True, halo=0.6),
+            Stage(2500, rate=0.5, checklist=True, relations=True, layers=6, halo=0.6),
+            Stage(800, rate=0.5, fresh=True, places=True, checklist=True, relations=True, halo=0.6),
+        ),
     ),
 }
 """How the shipped weights were made."""
@@ -79,80 +109,93 @@ def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
     """Train one base model from random weights and save it to `out` (also every 400 steps)."""
     rng = random.Random(config.seed)
     model = make_base(config.size, seed=config.seed, layers=config.first_layers)
-    scenes = [sample_scene(sample_prompt(rng), rng) for _ in tqdm(range(config.scenes), desc="scenes")]
-    pixels = [to_pixels(render(scene)) for scene in tqdm(scenes, desc="pictures")]
-    accuracy = learn_to_see(model, scenes, pixels, config.sight_steps, rng) if config.sight_steps else {}
-    learner = _Learner(config, scenes, pixels, accuracy, out)
-    learner.learn(model, config.steps, rng)
-    if config.checklist_steps:
-        model = learner.with_checklist(model)
-    if config.relation_steps:
-        model = learner.with_relations(model)
+    learner = _Learner(config, out)
+    for number, stage in enumerate(config.stages):
+        if stage.scenes:
+            learner.render(stage.scenes, rng)
+        if number == 0 and config.sight_steps:
+            learner.sight = learn_to_see(model, learner.scenes, learner.pixels, config.sight_steps, rng)
+        model = learner.learn(model, stage, rng)
+    ship(model, out, learner.facts)
     return model
+
+
+def ship(model: RewardModel, out: Path, facts: dict[str, Any]) -> None:
+    """Round the weights to half precision and store them so: half the size. They are loaded in float32."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+    model.save_pretrained(out)
+    weights = load_file(out / "model.safetensors")
+    with atomic_path(out / "model.safetensors") as temporary:
+        save_file({name: value.half() for name, value in weights.items()}, temporary, {"format": "pt"})
+    write_json(out / FACTS, facts)
 
 
 class _Learner:
     """The stages that learn traces and opinions."""
 
-    def __init__(
-        self, config: PretrainConfig, scenes: list[Scene], pixels: list[Tensor], sight: dict[str, float], out: Path
-    ) -> None:
-        self.config, self.scenes, self.pixels, self.sight, self.out = config, scenes, pixels, sight, out
-        self.halo, self.rate = config.halo, config.learning_rate
-        self.wrong_relations = [n for n, scene in enumerate(scenes) if scene.relation_wrong]
+    def __init__(self, config: PretrainConfig, out: Path) -> None:
+        self.config, self.out = config, out
+        self.scenes: list[Scene] = []
+        self.pixels: list[Tensor] = []
+        self.sight: dict[str, float] = {}  # accuracies of the vision tower's heads
         self.log: list[dict[str, float]] = []
 
-    def with_checklist(self, model: RewardModel) -> RewardModel:
-        """The third stage: prompts end with the checklist."""
-        self.halo = self.config.checklist_halo
-        model = as_judge(model.backbone.model, model.tokenizer, FORMS[self.config.size])
-        rng = random.Random(f"{self.config.seed} checklist")
-        self.learn(model, self.config.checklist_steps, rng, ChecklistHeads(model))
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "sight": self.sight, "log": self.log}
+
+    def render(self, count: int, rng: random.Random) -> None:
+        self.scenes = [_scene(rng) for _ in tqdm(range(count), desc="scenes")]
+        self.pixels = [to_pixels(render(scene)) for scene in tqdm(self.scenes, desc="pictures")]
+
+    def learn(self, model: RewardModel, stage: Stage, rng: random.Random) -> RewardModel:
+        """The model after a stage: another one where it grew or got its checklist."""
+        torch.manual_seed(self.config.seed)
+        if stage.checklist:
+            network = model.backbone.model
+            if stage.layers:
+                network = deepen(network, stage.layers)
+            model = as_judge(network, model.tokenizer, CHECKLIST_FORMS).train()
+        heads = ChecklistHeads(model, stage.relations) if stage.checklist else None
+        self._learn(model, stage, heads, rng)
         return model
 
-    def with_relations(self, model: RewardModel) -> RewardModel:
-        """The fourth stage: a deeper model, which also learns how objects stand to each other."""
-        config = self.config
-        torch.manual_seed(config.seed)
-        network = deepen(model.backbone.model, SPECS[config.size].layers)
-        model = as_judge(network, model.tokenizer, FORMS[config.size])
-        self.halo, self.rate = config.checklist_halo, config.learning_rate * config.relation_rate
-        rng = random.Random(f"{config.seed} relations")
-        self.learn(model, config.relation_steps, rng, ChecklistHeads(model, relations=True))
-        return model
-
-    def learn(self, model: RewardModel, steps: int, rng: random.Random, heads: ChecklistHeads | None = None) -> None:
-        config = self.config
+    def _learn(self, model: RewardModel, stage: Stage, heads: ChecklistHeads | None, rng: random.Random) -> None:
+        config, rate = self.config, self.config.learning_rate * stage.rate
         vision = list(model.backbone.base.model.visual.parameters())
         in_vision = {id(parameter) for parameter in vision}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in in_vision]
         rest += heads.parameters() if heads else []
         groups: list[dict[str, Any]] = [
             {"params": rest},
-            {"params": vision, "lr": self.rate * config.vision_rate},
+            {"params": vision, "lr": rate * config.vision_rate},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
-        progress = tqdm(range(steps), desc=f"pretraining {config.size}" + " with its checklist" * bool(heads))
+        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, stage.steps))
+        progress = tqdm(range(stage.steps), desc=f"pretraining {config.size}")
         for step in progress:
-            losses = self._losses(model, heads, rng)
+            losses = self._losses(model, stage, heads, rng)
             optimizer.zero_grad()
-            (losses["trace"] + 0.25 * losses["score"] + losses.get("checklist", 0.0)).backward()
+            relation = config.relation_weight * losses.get("relation", 0.0)
+            (losses["trace"] + 0.25 * losses["score"] + losses.get("checklist", 0.0) + relation).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             if step % 20 == 0:
                 self.log.append({"step": step} | {f"{name}_loss": loss.item() for name, loss in losses.items()})
                 progress.set_postfix({key: f"{value:.3f}" for key, value in self.log[-1].items() if key != "step"})
-            if (step + 1) % 400 == 0 or step + 1 == steps:
+            if (step + 1) % 400 == 0 or step + 1 == stage.steps:
                 model.save_pretrained(self.out)
-                facts = {"config": asdict(config), "sight": self.sight, "log": self.log}
-                (self.out / "pretraining.json").write_text(json.dumps(facts, indent=1))
+                write_json(self.out / FACTS, self.facts)
 
-    def _losses(self, model: RewardModel, heads: ChecklistHeads | None, rng: random.Random) -> dict[str, Tensor]:
-        chosen = self._choose(rng, self.config.wrong_relations if heads and heads.relations else 0.0)
-        rows, targets = _rows([self.scenes[i] for i in chosen], model, self.config, self.halo, rng)
-        inputs = model.collate([self.pixels[i] for i in chosen], rows)
+    def _losses(
+        self, model: RewardModel, stage: Stage, heads: ChecklistHeads | None, rng: random.Random
+    ) -> dict[str, Tensor]:
+        scenes, pixels = self._draw(stage, rng)
+        rows, targets = _rows(scenes, model, self.config, stage, rng)
+        inputs = model.collate(pixels, rows)
         output = model.backbone(inputs)
         has_trace = torch.tensor([row.trace is not None for row in rows])
         losses = {
@@ -160,13 +203,29 @@ class _Learner:
             "score": pointwise_cross_entropy(output.score_logits.log_softmax(-1), targets),
         }
         if heads:
-            losses["checklist"] = heads.loss(inputs, [self.scenes[chosen[row.image]] for row in rows])
+            losses["checklist"] = heads.loss(inputs, [scenes[row.image] for row in rows])
+        if stage.places:
+            losses["relation"] = _relation_loss(output.trace_log_probs, inputs, model)
         return losses
 
-    def _choose(self, rng: random.Random, wrong_relations: float) -> list[int]:
+    def _draw(self, stage: Stage, rng: random.Random) -> tuple[list[Scene], list[Tensor]]:
+        """One step's scenes and pictures, a fixed part of them with a wrong relation where the stage is about that."""
         count = self.config.images_per_step
-        wrong = rng.sample(self.wrong_relations, round(wrong_relations * count))
-        return [*wrong, *rng.sample(range(len(self.scenes)), count - len(wrong))]
+        wrong = round(self.config.wrong_relations * count) if stage.places or stage.relations else 0
+        if stage.fresh:
+            scenes = [_scene(rng, wrong_relation=True) for _ in range(wrong)]
+            scenes += [_scene(rng) for _ in range(count - wrong)]
+            return scenes, [to_pixels(render(scene)) for scene in scenes]
+        with_wrong = [number for number, scene in enumerate(self.scenes) if scene.relation_wrong] if wrong else []
+        chosen = [*rng.sample(with_wrong, wrong), *rng.sample(range(len(self.scenes)), count - wrong)]
+        return [self.scenes[number] for number in chosen], [self.pixels[number] for number in chosen]
+
+
+def _scene(rng: random.Random, wrong_relation: bool = False) -> Scene:
+    while True:
+        scene = sample_scene(sample_prompt(rng), rng)
+        if scene.relation_wrong or not wrong_relation:
+            return scene
 
 
 def opinion(scene: Scene, dimension: str, points_per_defect: float, halo: float) -> float:
@@ -178,7 +237,7 @@ def opinion(scene: Scene, dimension: str, points_per_defect: float, halo: float)
 
 
 def _rows(
-    scenes: list[Scene], model: RewardModel, config: PretrainConfig, halo: float, rng: random.Random
+    scenes: list[Scene], model: RewardModel, config: PretrainConfig, stage: Stage, rng: random.Random
 ) -> tuple[list[Row], Tensor]:
     rows, targets = [], []
     others = [name for name in DIMENSIONS if name != "alignment"]
@@ -188,9 +247,9 @@ def _rows(
         for name in names:
             trace = None
             if rng.random() >= config.direct_share:
-                trace = model.as_trace(explain(scene, name))
+                trace = model.as_trace(explain(scene, name, stage.places))
             rows.append(Row(index, scene.prompt.text, name, trace))
-            points = opinion(scene, name, config.points_per_defect, halo if trace is None else 0.0)
+            points = opinion(scene, name, config.points_per_defect, stage.halo if trace is None else 0.0)
             targets.append(_spread(points, config.opinion_spread, model))
     return rows, torch.stack(targets)
 
@@ -206,6 +265,16 @@ def _mean_trace_log_prob(log_probs_NT: Tensor | None, rows: list[Row]) -> Tensor
     assert log_probs_NT is not None, "a batch of pretraining rows holds at least one trace"
     lengths = torch.tensor([max(1, len(row.trace) if row.trace else 0) for row in rows])
     return log_probs_NT.sum(1) / lengths
+
+
+def _relation_loss(log_probs_NT: Tensor | None, inputs: ModelInput, model: RewardModel) -> Tensor:
+    """Mean over the traces that speak of a relation: its two words, how the objects stand and whether that is right."""
+    assert log_probs_NT is not None and inputs.trace_mask is not None, "pretraining rows hold traces"
+    word = model.tokenizer.convert_tokens_to_ids(model.tokenizer.tokenize(" relation"))[0]
+    rows, places = ((inputs.input_ids == word) & inputs.trace_mask.bool()).nonzero(as_tuple=True)
+    if not len(rows):
+        return log_probs_NT.new_zeros(())
+    return -(log_probs_NT[rows, places + 1] + log_probs_NT[rows, places + 2]).mean()
 
 
 def _cosine(step: int, steps: int, warmup: int = 100) -> float:
