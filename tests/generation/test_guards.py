@@ -34,7 +34,7 @@ def test_the_best_held_out_reward_is_kept_whatever_the_trained_one_does():
         (after(25, 4.0, drift=0.7), "drift", "0.70 of the predictions' own size, more than 0.5"),
         (after(25, 4.0, saturation=0.99), "saturation", "0.99 of the scores at the top"),
         (after(25, 4.0, entropy=0.1), "entropy", "0.10 of that on the frozen"),
-        (after(25, 2.8), "holdout", "held-out reward fell 0.20 below its best (3.00 at step 0)"),
+        (after(25, 2.8, student={"a": 3.5}), "dimension", "a fell 0.20 below the frozen generator's, more than 0.1"),
     ],
 )
 def test_each_guard_trips_and_says_why(look, guard, words):
@@ -42,6 +42,18 @@ def test_each_guard_trips_and_says_why(look, guard, words):
     assert guards.tripped[0] == guard
     assert guards.best == START
     assert words in guards.tripped[1]
+
+
+def test_a_fall_of_the_held_out_reward_trips_also_above_the_start():
+    guards = seen(START, after(25, 3.5), after(50, 3.3))
+    assert guards.tripped == ("holdout", "the held-out reward fell 0.20 below its best (3.50 at step 25)")
+
+
+def test_one_dimension_does_not_pay_for_the_others():
+    first = replace(START, holdout={"a": 3.0, "b": 3.0})
+    better = replace(first, step=25, holdout={"a": 2.95, "b": 3.5})
+    guards = seen(first, better, replace(first, step=50, holdout={"a": 2.85, "b": 4.5}))
+    assert guards.tripped[0] == "dimension" and guards.best.step == 25
 
 
 def test_patience_counts_looks_since_the_best():

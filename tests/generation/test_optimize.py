@@ -32,7 +32,7 @@ def make_recipe(folder, name="run", **changes) -> OptimizeRecipe:
         "generator": {"name": str(folder / "generator"), "steps": 3},
         "gradient": {"steps": [1, 2]},
         "optimizer": {"steps": 4, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 1, "average": 0.5},
-        "guards": {"every": 2, "prompts": 2, "min_diversity": 0.0, "max_drift": 9.0},
+        "guards": {"every": 2, "prompts": 2, "min_diversity": 0.0, "max_drift": 9.0, "max_dimension_fall": 9.0},
         "final": {"judge": "oracle", "prompts": 4, "seeds": 2},
         "save_every": 2,
     }

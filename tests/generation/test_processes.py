@@ -22,7 +22,7 @@ def test_two_processes_leave_one_whole_run(pipeline, tmp_path):
         "generator": {"name": str(tmp_path / "generator"), "steps": 3},
         "gradient": {"steps": [1, 2]},
         "optimizer": {"steps": 3, "batch_size": 2, "learning_rate": 1e-3},
-        "guards": {"every": 3, "prompts": 2, "min_diversity": 0.0, "max_drift": 9.0},
+        "guards": {"every": 3, "prompts": 2, "min_diversity": 0.0, "max_drift": 9.0, "max_dimension_fall": 9.0},
         "save_every": 2,
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw))

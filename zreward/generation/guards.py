@@ -79,6 +79,12 @@ class Guards:
             if value < least:
                 bound = "less than" if least > 0 else "more than"
                 return name, f"{name} is {abs(value):.2f} {what}, {bound} {abs(least):g}"
+        fallen = _fallen(first.holdout or first.student, look.holdout or look.student)
+        if fallen[1] > recipe.max_dimension_fall:
+            return (
+                "dimension",
+                f"{fallen[0]} fell {fallen[1]:.2f} below the frozen generator's, more than {recipe.max_dimension_fall:g}",
+            )
         if self.best is None:
             return None
         source = "held-out reward" if look.holdout else "reward on held-out prompts"
@@ -105,3 +111,9 @@ class Guards:
         for row in stored["looks"]:
             guards.see(Look(**row))
         return guards
+
+
+def _fallen(before: dict[str, float], after: dict[str, float]) -> tuple[str, float]:
+    """The dimension that lost most, and how much: a gain in the others must not pay for it."""
+    name = max(before, key=lambda dimension: before[dimension] - after[dimension])
+    return name, before[name] - after[name]

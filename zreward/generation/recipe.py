@@ -74,6 +74,7 @@ class GuardsRecipe:
     holdout_reasoning: bool = False  # it reasons before it scores
     patience: int = 4  # looks without a new best of the held-out reward before the run stops
     max_fall: float = 0.15  # points that the held-out reward may fall below its best before the run stops
+    max_dimension_fall: float = 0.1  # points that one dimension of it may fall below the frozen generator's
     min_diversity: float = 0.8  # pixel distance between seeds of a prompt, over the frozen generator's
     max_drift: float = 0.5  # mean squared difference of predictions from the frozen generator's, over their mean square
     max_saturation: float = 0.95  # share of the student's scores in the top half point of the scale
