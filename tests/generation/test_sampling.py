@@ -70,7 +70,7 @@ def test_the_rewards_gradient_agrees_with_finite_differences(pipeline, checkpoin
     generator = torch.Generator().manual_seed(0)
     direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) * p.detach().abs().mean() for p in weights]
     slope = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True)).item()
-    values, size = [], 1e-4
+    values, size = [], 5e-4  # transformers' norms compute in float32 whatever the dtype: a smaller step drowns in that
     for sign in (1, -1):
         with torch.no_grad():
             for weight, step in zip(weights, direction, strict=True):
