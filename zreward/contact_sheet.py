@@ -12,12 +12,12 @@ from rich.table import Table
 
 from zreward.data.images import check_path, open_image
 from zreward.errors import InputError
+from zreward.generation.pictures import MANIFEST, read_manifest
 from zreward.ranking import Candidate
 from zreward.report.sections import Figure, Section, write_sections
 from zreward.runs import versions
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-MANIFEST = "pictures.jsonl"
 
 
 def find_candidates(places: Sequence[Path], prompt: str | None) -> tuple[list[str], list[str]]:
@@ -26,8 +26,6 @@ def find_candidates(places: Sequence[Path], prompt: str | None) -> tuple[list[st
     prompts: list[str] = []
     for place in places:
         if (place / MANIFEST).exists():
-            from zreward.generation.pictures import read_manifest
-
             if prompt is not None:
                 raise InputError(f"{place / MANIFEST} says what its pictures were made from; leave --prompt out")
             rows = read_manifest(place)

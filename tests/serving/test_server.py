@@ -14,6 +14,7 @@ import torch
 from tests.serving.running import png, running, text
 from zreward.client import RewardClient, ServerError
 from zreward.errors import InputError
+from zreward.serving.pickles import read_request
 from zreward.serving.settings import Settings
 
 PROMPT = "a red circle"
@@ -85,6 +86,14 @@ def test_refusals_say_what_was_wrong(server, item, status, words):
     assert words in answer.text
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[]", b'{"items": "\xff"}'])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", None])
+def test_bodies_that_are_no_request_are_refused_without_being_repeated(server, content, kind):
+    answer = httpx.post(server + "/v1/score", content=content, headers={"Content-Type": kind} if kind else {})
+    assert answer.status_code in (400, 422)
+    assert "input" not in str(answer.json()["detail"][0])
+
+
 def test_limits(server, pictures):
     large = pictures[0].resize((120, 120))
     answer = post(server, "/v1/score", {"items": [{"prompt": PROMPT, "image": text(large)}]})
@@ -136,6 +145,23 @@ def test_pickles_that_name_anything_else_are_refused_and_not_run(server, tmp_pat
     answer = httpx.post(server + "/", content=pickle.dumps({"images": [Evil()], "prompts": ["x"]}))
     assert answer.status_code == 500 and "not a pickle of plain data" in answer.text
     assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("what", ["allocates", "claims", "text", "no list"])
+def test_pickles_of_plain_data_cannot_allocate_or_stall(what):
+    class Allocates:
+        def __reduce__(self):
+            return (np.ndarray, ((2**40,),))
+
+    class Claims:
+        def __reduce__(self):
+            state = (1, (2**40,), np.dtype("U0"), False, b"")
+            return (np.array(["a"]).__reduce__()[0], (np.ndarray, (0,), b"b"), state)
+
+    prompts = {"allocates": Allocates(), "claims": Claims(), "text": ["x", 3], "no list": 7}[what]
+    body = pickle.dumps({"images": [b"x", b"y"], "prompts": prompts})
+    with pytest.raises(InputError, match="pickle|prompt"):
+        read_request(body)
 
 
 def test_without_allow_pickle_there_is_no_such_path(model):

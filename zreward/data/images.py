@@ -21,15 +21,16 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
 ImageSource = str | bytes | Image.Image
 
 
-def open_image(image: ImageSource | os.PathLike[str]) -> Image.Image:
+def open_image(image: ImageSource | os.PathLike[str], max_pixels: int | None = None) -> Image.Image:
     """A new, fully decoded 8-bit RGB image, upright by its EXIF orientation.
 
     Transparency is laid on white, the first frame of an animation counts, 16-bit grey keeps its upper eight bits.
-    InputError: missing, truncated, not an image, more than MAX_PIXELS, or a URL (nothing is fetched).
+    InputError: missing, truncated, not an image, more than `max_pixels` by its header (default MAX_PIXELS), or a URL
+    (nothing is fetched).
     """
-    what = describe(image)
+    what, max_pixels = describe(image), max_pixels or MAX_PIXELS
     if isinstance(image, Image.Image):
-        return _rgb(image, what)
+        return _rgb(image, what, max_pixels)
     if isinstance(image, bytes):
         file: io.BytesIO | str = io.BytesIO(image)
         if not image:
@@ -48,7 +49,7 @@ def open_image(image: ImageSource | os.PathLike[str]) -> Image.Image:
     except Exception as error:  # Pillow's parsers let many kinds of error out of a broken header
         raise InputError(f"{what}: broken image header: {error}") from error
     with opened:
-        return _rgb(opened, what)
+        return _rgb(opened, what, max_pixels)
 
 
 def check_path(path: str) -> None:
@@ -91,9 +92,9 @@ def pixel_hashes(images: Iterable[ImageSource]) -> Iterator[str]:
         yield from threads.map(pixel_hash, images)
 
 
-def _rgb(image: Image.Image, what: str) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(f"{what}: {image.width} x {image.height} is more than {MAX_PIXELS:,} pixels; scale it down")
+def _rgb(image: Image.Image, what: str, max_pixels: int) -> Image.Image:
+    if image.width * image.height > max_pixels:
+        raise InputError(f"{what}: {image.width} x {image.height} is more than {max_pixels:,} pixels; scale it down")
     if image.width * image.height == 0:
         raise InputError(f"{what}: has no pixels")
     try:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -133,6 +134,14 @@ def _answer_errors(app: FastAPI) -> None:
 
         return answer
 
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        """FastAPI's own answer repeats the input, which may be no text, or megabytes."""
+        assert isinstance(error, RequestValidationError)
+        return JSONResponse(
+            {"detail": [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()]}, 422
+        )
+
+    app.add_exception_handler(RequestValidationError, invalid)
     for kind, status in ((InputError, 400), (TooMany, 413), (Busy, 429), (Closing, 503)):
         app.add_exception_handler(kind, handler(status))
 

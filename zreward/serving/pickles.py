@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from zreward.errors import InputError
 
+_ARRAY = object()  # stands for numpy.ndarray, which a pickle could call to allocate whatever it likes
 
-def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+
+def _reconstruct(kind: object, shape: tuple[int, ...], code: bytes) -> np.ndarray:
     """numpy's own, without its power to allocate: pickles always ask for an empty array and fill it after."""
-    if kind is not np.ndarray or tuple(shape) != (0,):
+    if kind is not _ARRAY or tuple(shape) != (0,):
         raise pickle.UnpicklingError("an array that is not empty at first")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
@@ -30,10 +31,10 @@ def _scalar(kind: np.dtype, value: bytes) -> str:
 
 
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+_ALLOWED: dict[tuple[str, str], Any] = {
     **{(module, "_reconstruct"): _reconstruct for module in _MODULES},
     **{(module, "scalar"): _scalar for module in _MODULES},
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _ARRAY,
     ("numpy", "dtype"): np.dtype,
 }
 
@@ -56,10 +57,14 @@ def read_request(body: bytes) -> tuple[list[bytes], list[str]]:
         ) from None
     if not isinstance(request, dict) or "images" not in request or "prompts" not in request:
         raise InputError("the pickle has no images and prompts; expected {'images': [bytes], 'prompts': [text]}")
-    images, prompts = list(request["images"]), [_text(prompt) for prompt in request["prompts"]]
+    images, prompts = request["images"], request["prompts"]
+    flat = isinstance(prompts, list | tuple) or (isinstance(prompts, np.ndarray) and prompts.ndim == 1)
+    if not isinstance(images, list | tuple) or not flat:
+        raise InputError("images and prompts of the pickle must be lists, prompts may be a numpy array of texts")
+    # Lengths first: an array of empty texts may claim any length in a few bytes.
     if not images or len(images) != len(prompts) or not all(isinstance(image, bytes) for image in images):
         raise InputError(f"{len(images)} images, {len(prompts)} prompts; expected as many, images as encoded bytes")
-    return images, prompts
+    return list(images), [_text(prompt) for prompt in prompts]
 
 
 def _text(prompt: Any) -> str:
