@@ -366,7 +366,7 @@ def world_pretrain(
     out: Out,
     seed: Seed = 0,
 ) -> None:
-    """Make a shipped model again from random weights (large, generator: about 30 minutes on two cores, small: about 15)."""
+    """Make a shipped model again from random weights (large: about two hours of one core; generator, small: under one)."""
     from zreward.world.base_models import SIZES
 
     if model in SIZES:

@@ -102,7 +102,7 @@ CONFIGS = {
         ),
     ),
 }
-"""How the shipped weights were made."""
+"""How the shipped weights were made, in several sittings: a run from the start draws other random numbers."""
 
 
 def pretrain(config: PretrainConfig, out: Path) -> RewardModel:
