@@ -6,12 +6,11 @@ import threading
 
 import pytest
 import torch
-from PIL import Image
 
 from zreward.distribution import ScoreDistribution, ScoreScale
 from zreward.serving.batching import Batcher, Busy, Closing
 
-PICTURE = Image.new("RGB", (2, 2))
+PICTURE = torch.zeros(3, 2, 2)
 BINS = ScoreScale().bins
 
 

@@ -33,8 +33,7 @@ class ModelInput:
     )
 
     def to(self, device: torch.device) -> ModelInput:
-        moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
-        return replace(self, **moved)
+        return replace(self, **{k: to_device(v, device) for k, v in vars(self).items() if v is not None})
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -161,6 +160,13 @@ class Backbone(nn.Module):
             return chunk_log_probs(hidden_MH, tokens_M)
         parts = zip(hidden_MH.split(_HEAD_CHUNK), tokens_M.split(_HEAD_CHUNK), strict=True)
         return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """To a GPU from pinned memory, so that the copy runs beside what was queued before it."""
+    if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.requires_grad:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

@@ -31,6 +31,9 @@ class ImageLayout(Protocol):
     def patchify(self, pixels: Tensor) -> tuple[Tensor, Grid]:
         """A fitted image -> normalised input, to be concatenated along its first dimension, and its grid."""
 
+    def grid(self, pixels: Tensor) -> Grid:
+        """The grid of a fitted image."""
+
     def tokens(self, grid: Grid) -> int:
         """How many tokens of the language model an image of that grid becomes."""
 
@@ -58,13 +61,16 @@ class PatchLayout:
 
     def patchify(self, pixels: Tensor) -> tuple[Tensor, Grid]:
         """(3, H, W) in [0, 1] -> patches (gh * gw, 3 * frames * patch^2) in merge-block order, and the grid (1, gh, gw)."""
-        channels, height, width = pixels.shape
-        grid_h, grid_w = height // self.patch, width // self.patch
+        channels = pixels.shape[0]
+        _, grid_h, grid_w = grid = self.grid(pixels)
         m, p = self.merge, self.patch
         blocks = _normalise(pixels, self.mean, self.std).reshape(channels, grid_h // m, m, p, grid_w // m, m, p)
         blocks = blocks.permute(1, 4, 2, 5, 0, 3, 6)  # (gh/m, gw/m, m, m, C, p, p)
         blocks = blocks.unsqueeze(5).expand(-1, -1, -1, -1, -1, self.frames, -1, -1)
-        return blocks.reshape(grid_h * grid_w, channels * self.frames * p * p), (1, grid_h, grid_w)
+        return blocks.reshape(grid_h * grid_w, channels * self.frames * p * p), grid
+
+    def grid(self, pixels: Tensor) -> Grid:
+        return 1, pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
 
     def tokens(self, grid: Grid) -> int:
         return grid[1] * grid[2] // self.merge**2
@@ -106,7 +112,10 @@ class SquareLayout:
 
     def patchify(self, pixels: Tensor) -> tuple[Tensor, Grid]:
         """(3, side, side) in [0, 1] -> (1, 3, side, side), and the grid of one cell."""
-        return _normalise(pixels, self.mean, self.std)[None], (1, 1, 1)
+        return _normalise(pixels, self.mean, self.std)[None], self.grid(pixels)
+
+    def grid(self, pixels: Tensor) -> Grid:
+        return 1, 1, 1
 
     def tokens(self, grid: Grid) -> int:
         return self.tokens_per_image

@@ -15,6 +15,7 @@ from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, check_counts
 from zreward.models.backbone import Backbone, ModelInput
+from zreward.models.batches import Halving, ahead, pack
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, check_pixels, to_pixels
 from zreward.models.rollout import Trace, sample_traces
@@ -22,6 +23,8 @@ from zreward.models.shared_prefix import Questions, ask, can_share, split_questi
 from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
+
+_WINDOW = 2  # batches whose images are open at a time, to be sorted by length
 
 
 @dataclass(frozen=True)
@@ -109,26 +112,52 @@ class RewardModel(nn.Module):
         dimensions: Sequence[str] | None = None,
         batch_size: int | None = None,
         references: Sequence[Any] | None = None,
+        token_budget: int | None = None,
     ) -> ScoreDistribution:
         """Distributions for N images (paths, bytes, PIL images, arrays or tensors) -> probs (N, D, S), on the CPU.
 
         `prompts` is one text per image, or one for all. Scores are on the rubric's scale and do not depend on
-        `batch_size` (default 32 images), order or padding. `references` are for models that compare, one per image.
+        `batch_size` (images at a time, default 32), `token_budget` (tokens of images and prompts at a time, padding
+        counted; default no limit), order or padding. Images are opened ahead of the model, and those of similar length go
+        together. Where memory runs out, batches are halved, with a warning. `references` are for models that compare, one
+        per image.
         """
         prompts = _match(prompts, images)
         names = self.check_dimensions(dimensions)
         if not images:
             raise InputError("no images were given; score needs at least one")
-        check_counts(batch_size=batch_size)
+        check_counts(batch_size=batch_size, token_budget=token_budget)
         self._check_references(references, len(images))
-        size, parts = batch_size or 32, []
+        size, halving, parts, done = batch_size or 32, Halving(), [], 0
+        shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
         with _eval_mode(self):
-            for start in range(0, len(images), size):
-                stop = start + size
-                pixels = [self.open(image) for image in images[start:stop]]
-                others = [self.open(image) for image in references[start:stop]] if references is not None else []
-                parts.append(self._distribution(pixels, prompts[start:stop], names, others).detach().to("cpu"))
+            for opened in ahead(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
+                texts = prompts[done : done + len(opened)]
+                parts.append(self.score_opened(opened, texts, names, size, token_budget, halving))
+                done += len(opened)
         return ScoreDistribution.cat(parts)
+
+    @torch.no_grad()
+    def score_opened(
+        self,
+        shown: Sequence[tuple[Tensor, ...]],
+        prompts: Sequence[str],
+        names: tuple[str, ...],
+        batch_size: int,
+        token_budget: int | None = None,
+        halving: Halving | None = None,
+    ) -> ScoreDistribution:
+        """`score` for what `open` returned: every item's image, and its reference for models that compare."""
+        halving = halving or Halving()
+
+        def run(chosen: list[int]) -> ScoreDistribution:
+            images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
+            return self._distribution(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
+
+        lengths = [self._length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
+        batches = pack(lengths, batch_size, token_budget)
+        parts = [part for batch in batches for part in halving.run(run, batch)]
+        return ScoreDistribution.cat(parts)[torch.tensor([i for batch in batches for i in batch]).argsort()]
 
     def forward(
         self,
@@ -321,6 +350,11 @@ class RewardModel(nn.Module):
         else:
             logits = ask(self.backbone, questions.to(self.device))
         return self.distribution(logits, names)
+
+    def _length(self, shown: Sequence[Tensor], prompt: str, name: str) -> int:
+        """Tokens of an item's images, prompt and one question."""
+        images = sum(self.layout.tokens(self.layout.grid(image)) for image in shown)
+        return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
 
     def _questions(self, inputs: ModelInput, each: int) -> Questions | None:
         return split_questions(inputs, each, self.encoder.image_token_id, self._pad_id())

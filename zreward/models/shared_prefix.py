@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
 
-from zreward.models.backbone import Backbone, ModelInput
+from zreward.models.backbone import Backbone, ModelInput, to_device
 from zreward.models.layouts import takes_grids
 from zreward.models.tokens import pad
 
@@ -39,7 +39,9 @@ class Questions:
         return len(self.suffix_ids) // len(self.prefix)
 
     def to(self, device: torch.device) -> Questions:
-        return Questions(self.prefix.to(device), self.suffix_ids.to(device), self.suffix_mask.to(device))
+        return Questions(
+            self.prefix.to(device), to_device(self.suffix_ids, device), to_device(self.suffix_mask, device)
+        )
 
 
 def can_share(backbone: Backbone) -> bool:
@@ -97,15 +99,31 @@ def empty_cache(backbone: Backbone) -> DynamicCache:
 
 
 def repeat_cache(backbone: Backbone, cache: DynamicCache, times: int) -> DynamicCache:
-    """Every row `times` times, next to each other; the original stays as it is."""
+    """Every row `times` times, next to each other, for one more pass; the original stays as it is."""
     copy = empty_cache(backbone)
-    for old, new in zip(cache.layers, copy.layers, strict=True):
+    for number, (old, new) in enumerate(zip(cache.layers, copy.layers, strict=True)):
         if isinstance(old, _States) and isinstance(new, _States):
             new.take(old, times)
-        elif isinstance(old, DynamicLayer) and isinstance(new, DynamicLayer):
-            keys, values = cast(Tensor, old.keys), cast(Tensor, old.values)
-            new.update(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0))
+        elif isinstance(old, DynamicLayer):
+            copy.layers[number] = _Repeated(cast(Tensor, old.keys), cast(Tensor, old.values), times)
     return copy
+
+
+class _Repeated(DynamicLayer):
+    """Keys and values of N prefixes, repeated for N * D suffixes in the same copy that appends the suffixes' own."""
+
+    def __init__(self, keys: Tensor, values: Tensor, times: int) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values, self.times = keys, values, times
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """(N * D, heads, T, size) each -> (N * D, heads, prefix + T, size)."""
+        return self._append(cast(Tensor, self.keys), key_states), self._append(cast(Tensor, self.values), value_states)
+
+    def _append(self, before: Tensor, states: Tensor) -> Tensor:
+        each = before.unsqueeze(1).expand(-1, self.times, -1, -1, -1)
+        return torch.cat([each, states.unflatten(0, (len(before), self.times))], -2).flatten(0, 1)
 
 
 class _States(LinearAttentionLayer):

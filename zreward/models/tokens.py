@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from zreward.errors import InputError
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
+
+_REMEMBERED = 1024  # encoded questions: candidates and steps repeat their prompts
 
 
 class ConversationEncoder:
@@ -30,6 +33,7 @@ class ConversationEncoder:
         self.reasoning_ids = self._ids(forms.reasoning_start)
         self.label_ids = torch.tensor([self._label_id(label) for label in rubric.labels])
         self.trace_ban = self._trace_ban()
+        self._encode_once = lru_cache(_REMEMBERED)(self._encode)
 
     def encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> list[int]:
         """Ids up to where the model continues: right after the answer prefix (direct), or where the trace starts.
@@ -38,6 +42,9 @@ class ConversationEncoder:
         """
         if not isinstance(prompt, str):
             raise InputError(f"prompt is a {type(prompt).__name__} ({prompt!r}); expected a text")
+        return list(self._encode_once(prompt, dimension, reasoning))
+
+    def _encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> tuple[int, ...]:
         turns = messages(self._defuse(prompt), dimension, self.rubric, self.forms, reasoning)
         text = self.tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, tokenize=False, enable_thinking=reasoning
@@ -52,7 +59,7 @@ class ConversationEncoder:
                 f"the chat template wrote {ids.count(self.image_token_id)} image placeholders for {images} image(s); "
                 "expected one for each"
             )
-        return ids
+        return tuple(ids)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

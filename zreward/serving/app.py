@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import pickle
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.concurrency import run_in_threadpool
+from torch import Tensor
 
 from zreward import __version__
 from zreward.distribution import ScoreDistribution
@@ -51,6 +53,8 @@ class Scorer:
             "scale": scale.to_dict() | {"bins": scale.bins.tolist()},
         }
         self.batcher = Batcher(self._score, settings.max_batch, settings.max_wait, settings.max_queue)
+        # Few threads: each holds one request's pictures at full size while it shrinks them.
+        self.openers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "zreward-opener")
         self.registry = CollectorRegistry()
         self.requests = Counter("zreward_requests_total", "Requests.", ["path", "status"], registry=self.registry)
         self.images = Counter("zreward_images_total", "Images scored.", registry=self.registry)
@@ -61,26 +65,30 @@ class Scorer:
         ):
             Gauge(f"zreward_{metric}", about, registry=self.registry).set_function(value)
 
-    def _score(self, images: list[Image.Image], prompts: list[str]) -> ScoreDistribution:
-        return self.model.score(images, prompts, batch_size=self.settings.max_batch)
+    def _score(self, images: list[Tensor], prompts: list[str]) -> ScoreDistribution:
+        names = self.model.check_dimensions(None)
+        return self.model.score_opened([(image,) for image in images], prompts, names, self.settings.max_batch)
 
     async def score(self, images: Sequence[str | bytes], prompts: Sequence[str]) -> ScoreDistribution:
         """All dimensions of all images. InputError for what cannot be scored, Busy, Closing, TooMany."""
         if len(images) > self.settings.max_batch:
             raise TooMany(f"{len(images)} images in one request; send at most {self.settings.max_batch}")
-        opened = await run_in_threadpool(self._open, images)
+        opened = await asyncio.get_running_loop().run_in_executor(self.openers, self._open, images)
         scores = await asyncio.wrap_future(self.batcher.submit(opened, prompts))
         self.images.inc(len(images))
         return scores
 
-    def _open(self, images: Sequence[str | bytes]) -> list[Image.Image]:
-        limit = self.settings.max_pixels
-        return [
-            from_bytes(image, limit, f"image {n}")
-            if isinstance(image, bytes)
-            else from_base64(image, limit, f"image {n}")
-            for n, image in enumerate(images)
-        ]
+    def _open(self, images: Sequence[str | bytes]) -> list[Tensor]:
+        limit, opened = self.settings.max_pixels, []
+        for n, image in enumerate(images):
+            open_one = from_bytes if isinstance(image, bytes) else from_base64
+            opened.append(self.model.open(open_one(image, limit, f"image {n}")))  # type: ignore[arg-type]
+        return opened
+
+    def close(self) -> None:
+        """Answer what was accepted, then stop the threads."""
+        self.batcher.close()
+        self.openers.shutdown()
 
     async def reward(
         self, images: Sequence[str | bytes], prompts: Sequence[str], dimensions: Sequence[str] | None
@@ -103,7 +111,7 @@ def create_app(model: RewardModel, name: str, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(scorer.batcher.close)
+        await run_in_threadpool(scorer.close)
 
     app = FastAPI(title="zreward", version=__version__, lifespan=lifespan, description=__doc__ or "")
     app.state.scorer = scorer

@@ -1,7 +1,8 @@
 """Requests of many clients become batches of one model.
 
 A request waits at most `max_wait` seconds for company, is never split, and is answered alone where its batch failed: one
-client's picture cannot spoil another's answer. What does not fit into the queue is refused at once.
+client's picture cannot spoil another's answer. What does not fit into the queue is refused at once. Images wait as the model
+sees them, whatever size they were sent in.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from PIL import Image
+from torch import Tensor
 
 from zreward.distribution import ScoreDistribution
 from zreward.errors import check_counts
 
-Score = Callable[[list[Image.Image], list[str]], ScoreDistribution]
+Score = Callable[[list[Tensor], list[str]], ScoreDistribution]
 
 
 class Busy(Exception):
@@ -35,7 +36,7 @@ class Closing(Exception):
 
 @dataclass
 class _Job:
-    images: list[Image.Image]
+    images: list[Tensor]
     prompts: list[str]
     arrived: float = field(default_factory=time.monotonic)
     answer: Future[ScoreDistribution] = field(default_factory=Future)
@@ -56,7 +57,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="zreward-batcher", daemon=True)
         self._thread.start()
 
-    def submit(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Future[ScoreDistribution]:
+    def submit(self, images: Sequence[Tensor], prompts: Sequence[str]) -> Future[ScoreDistribution]:
         """The answer to come. Raises Busy where the queue is full, Closing after `close`."""
         job = _Job(list(images), list(prompts))
         with self._changed:

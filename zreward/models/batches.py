@@ -1,0 +1,88 @@
+"""How a long list is scored: opened ahead of the model, in batches of about equally long rows, smaller ones where memory ends."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from zreward.errors import InputError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def pack(lengths: Sequence[int], most: int, token_budget: int | None = None) -> list[list[int]]:
+    """Indices of items with these lengths (tokens), longest first, in batches of at most `most` items.
+
+    Rows are padded to the longest of their batch: items times that length stays within `token_budget`. InputError for an
+    item that is longer by itself.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[index]
+        if token_budget is not None and length > token_budget:
+            raise InputError(
+                f"item {index} takes {length:,} tokens, the budget is {token_budget:,}; raise token_budget, or lower the "
+                "resolution (longest_side, pixel_budget)"
+            )
+        if not room:
+            batches.append([])
+            room = most if token_budget is None else min(most, token_budget // max(1, length))
+        batches[-1].append(index)
+        room -= 1
+    return batches
+
+
+def ahead(function: Callable[[A], B], items: Iterable[A], size: int) -> Iterator[list[B]]:
+    """`function` of all items in lists of `size`, in order; threads work on the next list while the caller uses one.
+
+    Threads, not processes: decoding and resizing release Python's lock, and pictures need not be sent back.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        running: deque[Future[B]] = deque()
+        left = iter(items)
+        try:
+            for item in left:
+                running.append(threads.submit(function, item))
+                if len(running) == 2 * size:
+                    yield [running.popleft().result() for _ in range(size)]
+            while running:
+                yield [running.popleft().result() for _ in range(min(size, len(running)))]
+        finally:
+            for future in running:
+                future.cancel()
+
+
+class Halving:
+    """Runs a function over items, and where memory runs out over half as many at a time: then and from then on.
+
+    Says so once, as a warning. A single item that does not fit raises torch's own error.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+
+    def run(self, function: Callable[[list[A]], B], items: list[A]) -> list[B]:
+        """The results of the parts, in order."""
+        size = min(self.most or len(items), len(items))
+        try:
+            return [function(items[start : start + size]) for start in range(0, len(items), size)]
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        if self.most is None:
+            warnings.warn(
+                f"out of memory with {size} images at a time; going on with fewer. A batch_size or token_budget that fits "
+                "saves the failed attempts.",
+                stacklevel=2,
+            )
+        self.most = size // 2
+        torch.cuda.empty_cache()
+        return self.run(function, items)
