@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+from memory import peak_mib, resident_mib
 
 from zreward.generation import Aggregate, Walk, draw
 from zreward.generation.adaptation import Adaptation, load_pipeline
@@ -30,7 +30,6 @@ from zreward.runs import versions
 from zreward.world.generator import make_generator
 
 PROMPT = "a large red circle left of a small blue cross"
-MIB = 2**20
 
 
 def measure(options: argparse.Namespace, k: int, checkpointing: bool) -> dict[str, float]:
@@ -57,23 +56,12 @@ def measure(options: argparse.Namespace, k: int, checkpointing: bool) -> dict[st
     with torch.no_grad():  # everything is loaded and warm before the memory is looked at
         pixels = draw(pipeline, prompts[:1], [0], Walk(2), **recipe.options).pixels
         student(pixels.float(), prompts[:1])
-    before = torch.cuda.memory_allocated() if device == "cuda" else _resident()
+    before = resident_mib()
     for _ in range(options.rounds):
         begin = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - begin)
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
-    return {"seconds": statistics.median(seconds), "mib": (peak - before) / MIB}
-
-
-def _resident() -> int:
-    """Bytes now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
-def _peak_resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": statistics.median(seconds), "mib": peak_mib() - before}
 
 
 def main() -> None:
