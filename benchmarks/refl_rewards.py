@@ -1,6 +1,6 @@
 """What the generator learns from: the student's distribution, or less than that; and what becomes of it without guards.
 
-    python benchmarks/refl_rewards.py DEMO --out DIR [--seed 0] [--steps 100] [--prompts 100] [--longer 4]
+    python benchmarks/refl_rewards.py DEMO --out DIR [--seed 0] [--steps 80] [--prompts 100] [--longer 4]
         [--only risd,sft,argmax,point,unguarded]
 
 DEMO is a folder of `zreward demo`. Every row of the table is recipes/world-refl.yaml with the same budget:
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("demo", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--prompts", type=int, default=100, help="of the final comparison, two pictures each")
     parser.add_argument("--longer", type=int, default=4)
     parser.add_argument("--only", default=",".join(ROWS))

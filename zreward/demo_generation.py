@@ -16,7 +16,7 @@ from zreward.generation.recipe import OptimizeRecipe
 from zreward.report.sections import Section
 from zreward.world.recipes import recipe_file
 
-SHORT = ("optimizer.steps=120", "guards.every=20", "guards.prompts=32", "final.prompts=100")
+SHORT = ("guards.every=20", "guards.prompts=32", "final.prompts=100")
 """A part of the whole recipe's budget; docs/results.md has the whole one's figures."""
 
 
