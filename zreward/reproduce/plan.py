@@ -57,8 +57,8 @@ RISD_STEPS = 900  # more than the demo's: the pool is larger
 METHODS = (
     Method("large", "zero-shot", None, False, parts=(T2, F1)),
     Method("large", "zero-shot-reasoning", None, True),
-    Method("large", "sft", "world-sft", False, 3e-5, 1.2, parts=(T2, F1)),
-    Method("large", "rewarddance", "world-rewarddance", False, 3e-5, 1.6, CHAINS, (T2, F1)),
+    Method("large", "sft", "world-sft", False, 1e-4, 1.2, parts=(T2, F1)),
+    Method("large", "rewarddance", "world-rewarddance", False, 1e-4, 1.6, CHAINS, (T2, F1)),
     Method("large", "grpo", "world-grpo", True, 1e-4, 4.0, parts=(T2, F1, F4)),
     Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 4.0, parts=(T2, F4)),
     Method("large", "gdso", "world-gdso", True, 1e-4, 5.0, parts=(T2, T3, F1, F4)),
