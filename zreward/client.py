@@ -32,6 +32,7 @@ class ServerError(RuntimeError):
 class RewardClient:
     """Scores images (paths, bytes or PIL images) on a server. Requests hold `chunk` images at most.
 
+    One client serves many threads and keeps its connections; `close` it, or use it in a `with` block.
     Failures of the connection and the answers 408, 429 and 5xx are tried again `retries` times: after the seconds that
     the server names, else after 0.5, 1, 2, ... seconds, a little shuffled.
     """
@@ -41,18 +42,31 @@ class RewardClient:
     ) -> None:
         self.url, self.chunk, self.retries = url.rstrip("/"), chunk, retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._options: dict[str, Any] = {"base_url": self.url, "headers": headers, "timeout": timeout}
+        self._options: dict[str, Any] = {
+            "base_url": self.url,
+            "headers": headers,
+            "timeout": timeout,
+            "verify": httpx.create_ssl_context(),  # made once: it takes longer than a request
+        }
+        self._http = httpx.Client(**self._options)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> RewardClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def health(self) -> dict[str, Any]:
-        with httpx.Client(**self._options) as http:
-            return http.get("/health").raise_for_status().json()
+        return self._http.get("/health").raise_for_status().json()
 
     def score(
         self, images: Sequence[Any], prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
     ) -> ScoreDistribution:
         """(N, D, S), as `RewardModel.score`. InputError for what the server refuses, ServerError for what fails."""
-        with httpx.Client(**self._options) as http:
-            return _joined([self._post(http, body) for body in self._bodies(images, prompts, dimensions)])
+        return _joined([self._post(body) for body in self._bodies(images, prompts, dimensions)])
 
     async def ascore(
         self, images: Sequence[Any], prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
@@ -74,11 +88,11 @@ class RewardClient:
             for start in range(0, len(items), self.chunk)
         ]
 
-    def _post(self, http: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         last: httpx.Response | httpx.TransportError
         for attempt in range(self.retries + 1):
             try:
-                last = http.post("/v1/score", json=body)
+                last = self._http.post("/v1/score", json=body)
             except httpx.TransportError as error:
                 last = error
             wait = _wait(last, attempt)

@@ -132,8 +132,10 @@ def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]], label: 
             marker = "o" if len(data) < 12 else None
             drawn += ax.plot(*data.T, color=colour, linewidth=1.6, linestyle=dash, marker=marker, markersize=3)
         if len(series) > 1:
-            at = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2}  # above: lines may be anywhere
-            ax.legend(drawn, [_plain(name) for name in lines], **at)
+            names = [_plain(name) for name in lines]
+            ax.legend(
+                drawn, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
+            )  # lines may be anywhere below
         ax.set_xlabel("step")
         ax.set_ylabel(label)
         ax.margins(x=0.02)
