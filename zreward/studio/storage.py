@@ -37,6 +37,7 @@ class User(Base):
     invitation_ends: Mapped[datetime | None]
     session_version: Mapped[int] = mapped_column(default=0)  # raised to end all sessions of this person
     active: Mapped[bool] = mapped_column(default=True)
+    excluded: Mapped[bool] = mapped_column(default=False)  # by quality control: this person's labels are not exported
     created: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -84,6 +85,8 @@ class Label(Base):
         UniqueConstraint("user_id", "candidate_id", "dimension", "occasion"),
         Index("labels_by_candidate", "candidate_id", "dimension"),
         Index("labels_by_state", "state", "dimension"),
+        # Holds all that quality control's queue sorts by: the panel of every picture is read from the index alone.
+        Index("labels_by_panel", "dimension", "occasion", "candidate_id", "state", "score", "adjusted"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
