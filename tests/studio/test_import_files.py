@@ -91,7 +91,10 @@ def test_label_studio(tmp_path):
         ([{"image": "a.png", "alignment": 4}], "task 0: data is None"),
         ([task(data={"image": "a.png"})], "task 1: data.prompt is None"),
         ([{"id": 2, "data": {"image": "a.png", "prompt": "x"}}], "task 2: no annotations; export as JSON"),
-        ([task(annotations=[{"result": [{"type": "rating", "from_name": "a", "value": {"rating": 3}}]}])], "whose is it"),
+        (
+            [task(annotations=[{"result": [{"type": "rating", "from_name": "a", "value": {"rating": 3}}]}])],
+            "whose is it",
+        ),
     ],
 )
 def test_label_studio_refuses(tmp_path, tasks, message):

@@ -42,7 +42,9 @@ def read_labels(path: Path) -> list[ForeignLabel]:
     """All labels of a .csv or .json file; InputError names the first place that cannot be read."""
     reader = {".csv": _read_csv, ".json": _read_label_studio}.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .csv, or .json as Label Studio exports it")
+        raise InputError(
+            f"{path}: unknown file type {path.suffix!r}; expected .csv, or .json as Label Studio exports it"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -57,7 +57,9 @@ class Prompt(Base):
     __tablename__ = "prompts"
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(Text)
-    group: Mapped[str] = mapped_column(String(200), unique=True)  # a record's group; default the prompt's own text, hashed
+    group: Mapped[str] = mapped_column(
+        String(200), unique=True
+    )  # a record's group; default the prompt's own text, hashed
     tags: Mapped[list[str]] = mapped_column(default=list)
     split: Mapped[str | None] = mapped_column(String(40))
     candidates: Mapped[list[Candidate]] = relationship(back_populates="prompt", order_by="Candidate.id")
