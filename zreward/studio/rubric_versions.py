@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -27,7 +28,13 @@ def newest_version(session: Session) -> RubricVersion:
 
 
 def read_version(version: RubricVersion) -> Rubric:
-    return Rubric.from_dict(yaml.safe_load(version.text))
+    return _parse(version.text)
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> Rubric:
+    """Kept, because every page needs the rubric and reading YAML takes longer than the rest of a page."""
+    return Rubric.from_dict(yaml.safe_load(text))
 
 
 def add_version(session: Session, rubric: Rubric, note: str = "", author: int | None = None) -> RubricVersion:
