@@ -75,9 +75,8 @@ def exported_records(session: Session, project: Project, options: ExportOptions)
             records.append(record)
     if not records:
         wanted = "accepted " if options.accepted_only else ""
-        raise InputError(
-            f"{project.folder}: no {wanted}label by the {len(names)} annotators who count; nothing to export"
-        )
+        who = "the 1 annotator who counts" if len(names) == 1 else f"the {len(names)} annotators who count"
+        raise InputError(f"{project.folder}: no {wanted}label by {who}; nothing to export")
     return records
 
 

@@ -18,11 +18,12 @@ FOLDER = "images/imported"
 
 
 class ImportedPictures:
-    """Finds or makes candidates; `copies` are the files that it put into the project."""
+    """Finds or makes candidates: `added` counts those that it made, `copies` are the files that it put into the project."""
 
     def __init__(self, session: Session, project: Project) -> None:
         self.session, self.project = session, project
         self.copies: list[Path] = []
+        self.added = 0
         self._by_prompt: dict[str, tuple[int | None, dict[str, int]]] = {}
         self._found: dict[tuple[Path, str], int] = {}
 
@@ -56,6 +57,7 @@ class ImportedPictures:
         )
         self.session.add(candidate)
         self.session.flush()
+        self.added += 1
         known[digest] = candidate.id
         self._by_prompt[prompt] = (candidate.prompt_id, known)
         return candidate.id
@@ -71,7 +73,7 @@ class ImportedPictures:
         return self._by_prompt[prompt]
 
     def _new_prompt(self, text: str) -> int:
-        prompt = Prompt(text=text, group=prompt_group(text))
+        prompt = Prompt(text=text, group=hashlib.sha256(text.encode()).hexdigest())
         self.session.add(prompt)
         self.session.flush()
         return prompt.id

@@ -34,8 +34,12 @@ class Imported:
     known: int
 
     def __str__(self) -> str:
-        before = f"; {self.known} labels were there already" if self.known else ""
-        return f"{self.labels} labels by {self.raters} raters, {self.pictures} new pictures{before}"
+        parts = [
+            f"{_count(self.labels, 'label')} by {_count(self.raters, 'rater')}",
+            _count(self.pictures, "new picture"),
+        ]
+        before = f"; {self.known} {'was' if self.known == 1 else 'were'} there already" if self.known else ""
+        return ", ".join(parts) + before
 
 
 def import_labels(session: Session, project: Project, path: Path, images: Path | None = None) -> Imported:
@@ -62,7 +66,7 @@ def import_labels(session: Session, project: Project, path: Path, images: Path |
         session.rollback()
         pictures.remove_copies()
         raise
-    return Imported(added, len(raters.ids), len(pictures.copies), len(foreign) - added)
+    return Imported(added, len(raters.ids), pictures.added, len(foreign) - added)
 
 
 def _check(label: ForeignLabel, rubric: Rubric) -> None:
@@ -123,3 +127,7 @@ class _Raters:
 
 def _show(score: float | None) -> str:
     return "no score" if score is None else f"{score:g}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
