@@ -54,8 +54,10 @@ def show_queue(
     state: str = "submitted",
     order: str | None = None,
     page: Annotated[int, Query(ge=1)] = 1,
-    user: int | None = None,
+    user: Annotated[str, Query(pattern=r"\d{0,9}")] = "",
 ) -> Response:
+    """A filter that the form leaves open is empty: everybody's labels."""
+    annotator = int(user) if user else None
     rubric = read_version(newest_version(session))
     model = session.scalar(select(Prediction.model).limit(1))
     orders = {name: text for name, text in ORDERS.items() if model or name not in NEEDS_PREDICTIONS}
@@ -63,7 +65,7 @@ def show_queue(
     dimension = rubric.dimension(dimension or rubric.dimension_names[0]).name
     _check(state, STATES, "state")
     _check(order, orders, "order")
-    items, total = queue(session, dimension, state, order, page, user)
+    items, total = queue(session, dimension, state, order, page, annotator)
     return render(
         request,
         "quality.html.j2",
@@ -76,7 +78,7 @@ def show_queue(
         order=order,
         orders=orders,
         states=STATES,
-        user_id=user,
+        user_id=annotator,
         annotators=_annotators(session),
         model=model,
         shown=shown,
