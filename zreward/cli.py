@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from zreward.errors import InputError
+from zreward.studio.command import studio_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: import.")
 world_app = typer.Typer(no_args_is_help=True, help="The built-in world: make its data, pretrain its base models.")
+app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
 
@@ -28,6 +30,12 @@ EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "httpx": "serve",
+    "sqlalchemy": "studio",
+    "alembic": "studio",
+    "argon2": "studio",
+    "itsdangerous": "studio",
+    "python_multipart": "studio",
+    "krippendorff": "studio",
 }
 
 Json = Annotated[

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 pytest.importorskip("sqlalchemy", reason="pip install 'zreward[studio]'")
 
@@ -79,3 +81,24 @@ def signed_in(app, session):
 
 def read_csrf(page: str) -> str:
     return re.search(r'<meta name="csrf" content="([0-9a-f]+)">', page)[1]
+
+
+@pytest.fixture
+def draw_folder():
+    """draw_folder(folder, colour): plain pictures of some prompts and seeds, whose files tell on them in every way."""
+
+    def make(folder: Path, colour: str, prompts=("a cube", "a ball"), seeds=(0, 1), tags=(), reverse=False) -> Path:
+        folder.mkdir(parents=True)
+        rows = []
+        for number, prompt in enumerate(prompts):
+            for seed in seeds:
+                name = f"{colour}-{number}-{seed}.png"
+                secret = PngImagePlugin.PngInfo()
+                secret.add_text("Software", f"made by {colour}")
+                Image.new("RGB", (8, 8), colour).save(folder / name, pnginfo=secret, dpi=(72, 72))
+                rows.append({"image": name, "prompt": prompt, "seed": seed, "tags": list(tags[number : number + 1])})
+        rows = rows[::-1] if reverse else rows
+        (folder / "pictures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return folder
+
+    return make

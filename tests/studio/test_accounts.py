@@ -70,7 +70,7 @@ def test_a_wrong_password_is_refused_and_many_are_stopped(app, signed_in):
 
 def test_posts_without_the_sessions_token_are_refused(app, session, signed_in):
     client = signed_in("administrator")
-    other, form = visitor(app)
+    _, form = visitor(app)
     del client.headers["x-csrf-token"]
     data = {"name": "ann", "role": "annotator"}
     for token in ({}, {"csrf": "0" * 64}, form):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
@@ -35,23 +34,8 @@ def people(session):
     return session.scalars(select(User).order_by(User.id)).all()
 
 
-def draw_folder(folder: Path, colour: str, prompts=("a cube", "a ball"), seeds=(0, 1), tags=(), reverse=False) -> Path:
-    folder.mkdir(parents=True)
-    rows = []
-    for number, prompt in enumerate(prompts):
-        for seed in seeds:
-            name = f"{colour}-{number}-{seed}.png"
-            secret = PngImagePlugin.PngInfo()
-            secret.add_text("Software", f"made by {colour}")
-            Image.new("RGB", (8, 8), colour).save(folder / name, pnginfo=secret, dpi=(72, 72))
-            rows.append({"image": name, "prompt": prompt, "seed": seed, "tags": list(tags[number : number + 1])})
-    rows = rows[::-1] if reverse else rows
-    (folder / "pictures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
-
-
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path, draw_folder):
     return draw_folder(tmp_path / "old", "red", tags=("shape",)), draw_folder(tmp_path / "new", "blue", reverse=True)
 
 
@@ -106,7 +90,7 @@ def test_a_study_that_cannot_be_made_leaves_nothing_behind(session, project, fol
         ({"prompts": ("a cube", " ")}, "empty prompt"),
     ],
 )
-def test_folders_that_do_not_match_are_refused(session, project, folders, tmp_path, change, message):
+def test_folders_that_do_not_match_are_refused(session, project, folders, tmp_path, draw_folder, change, message):
     with pytest.raises(InputError, match=message):
         add_study(session, project, folders[0], draw_folder(tmp_path / "third", "green", **change), DIMENSIONS)
 
@@ -127,7 +111,7 @@ def test_options_of_a_study_are_checked(session, project, study, folders, option
         add_study(session, project, *folders, DIMENSIONS, **options)
 
 
-def test_folders_of_the_same_name_are_told_apart_by_their_paths(session, project, tmp_path):
+def test_folders_of_the_same_name_are_told_apart_by_their_paths(session, project, tmp_path, draw_folder):
     before, after = draw_folder(tmp_path / "a" / "out", "red"), draw_folder(tmp_path / "b" / "out", "blue")
     study = add_study(session, project, before, after, DIMENSIONS)
     assert (study.before, study.after) == (str(before), str(after))
@@ -161,7 +145,7 @@ def test_the_picture_on_the_chosen_side_wins_whichever_side_it_is_on(session, st
     assert (result.pairs.good, result.pairs.same, result.pairs.bad) == (4, 0, 0)
 
 
-def test_sides_are_shuffled_for_every_rater_and_stored(session, project, tmp_path):
+def test_sides_are_shuffled_for_every_rater_and_stored(session, project, tmp_path, draw_folder):
     folders = [
         draw_folder(tmp_path / c, c, prompts=[f"prompt {n}" for n in range(60)], seeds=(0,)) for c in ("red", "blue")
     ]

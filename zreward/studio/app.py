@@ -20,7 +20,7 @@ from zreward.studio.project import Project
 from zreward.studio.security import COOKIE, HEADERS, LASTS, SAFE, RateLimit, Signer
 
 ROUTERS = (
-    "sign_in", "home", "people", "pictures", "rubrics", "quality", "annotators", "hidden_items",
+    "sign_in", "home", "people", "pictures", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
     "export_page", "study_pages", "study_result_pages",
 )  # fmt: skip
 ATTEMPTS, WINDOW = 10, 300.0  # sign-ins by one address or for one name, in seconds

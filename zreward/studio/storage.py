@@ -79,7 +79,7 @@ class Candidate(Base):
 class Label(Base):
     """One person's answer for one picture and dimension. `occasion` 0 is the first time, 1 and up are hidden repetitions.
 
-    `score` is step 1's answer, null for "cannot judge"; `adjusted` is step 2's, null where that step changed nothing.
+    `score` is step 1's answer, null for "cannot judge"; `adjusted` is step 2's, null before that step.
     """
 
     __tablename__ = "labels"
