@@ -7,7 +7,7 @@ import re
 import pytest
 from sqlalchemy import select
 
-from zreward.studio.queue import DISTANCE, next_task, progress
+from zreward.studio.queue import DISTANCE, read_queue
 from zreward.studio.storage import Candidate, Gold, Label, Repetition, User
 
 DIMENSION = "alignment"
@@ -150,9 +150,10 @@ def test_progress_and_pace(signed_in, session):
     for seconds in ("1", "3", "8"):
         rate(client, seconds=seconds)
     ann = person(session, "ann")
-    found = progress(session, ann, DIMENSION, raters=2)
+    found = read_queue(session, ann, DIMENSION, raters=2, repeat_share=0.0)
     assert (found.done, found.left, found.pace) == (3, 9, 3.0)
-    assert next_task(session, ann, "realism", 2, 0.0) is not None
+    other = read_queue(session, ann, "realism", 2, 0.0)
+    assert (other.done, other.left, other.pace) == (0, 12, None) and other.task is not None
 
 
 def test_html_in_prompts_stays_text(signed_in, session):

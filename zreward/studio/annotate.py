@@ -16,7 +16,7 @@ from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.context import get_project, get_session, render, require
 from zreward.studio.project import Project
-from zreward.studio.queue import Task, last_label, next_task, progress
+from zreward.studio.queue import Queue, Task, last_label, read_queue
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Example, Label, User, now
 
@@ -36,12 +36,11 @@ def show(
     """The next picture of a dimension; without one, of the first dimension that has any left."""
     rubric = read_version(newest_version(session))
     names = rubric.dimension_names if dimension is None else (rubric.dimension(dimension).name,)
-    task = None
     for name in names:
-        task = next_task(session, user, name, project.raters_per_item, project.repeat_share)
-        if task is not None:
+        queue = read_queue(session, user, name, project.raters_per_item, project.repeat_share)
+        if queue.task is not None:
             break
-    return _page(request, session, user, project, rubric, task, dimension or (task.dimension if task else names[0]))
+    return _page(request, session, user, project, rubric, name, queue, queue.task)
 
 
 @router.get("/annotate/{candidate}/{dimension}/{token}")
@@ -60,7 +59,8 @@ def show_again(
     if found is None:
         raise HTTPException(404, "There is no such picture.")
     rubric = read_version(newest_version(session))
-    return _page(request, session, user, project, rubric, Task(found, dimension, occasion), dimension)
+    queue = read_queue(session, user, dimension, project.raters_per_item, project.repeat_share)
+    return _page(request, session, user, project, rubric, dimension, queue, Task(found, dimension, occasion))
 
 
 @router.post("/labels")
@@ -135,7 +135,14 @@ def _update(session: Session, user: User, candidate: int, dimension: str, occasi
 
 
 def _page(
-    request: Request, session: Session, user: User, project: Project, rubric: Rubric, task: Task | None, dimension: str
+    request: Request,
+    session: Session,
+    user: User,
+    project: Project,
+    rubric: Rubric,
+    dimension: str,
+    queue: Queue,
+    task: Task | None,
 ) -> Response:
     said = None
     if task is not None:
@@ -159,8 +166,5 @@ def _page(
         before=before,
         before_token=item_token(project, user, before.candidate_id, dimension, before.occasion) if before else "",
         examples=examples,
-        progress=progress(session, user, dimension, project.raters_per_item),
-        all_progress={
-            one: progress(session, user, one, project.raters_per_item).left for one in rubric.dimension_names
-        },
+        queue=queue,
     )

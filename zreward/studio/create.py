@@ -159,7 +159,7 @@ def _copy(project: Project, picture: Picture) -> str:
     try:
         open_image(content)
     except InputError as error:
-        what = picture.key if isinstance(picture.image, bytes) else picture.image
+        what = picture.key if isinstance(picture.image, bytes) else str(picture.image)
         raise InputError(f"{what}: {error}") from None
     name = f"images/{hashlib.sha256(content + picture.key.encode()).hexdigest()[:32]}"
     path = project.folder / name

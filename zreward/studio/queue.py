@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
@@ -32,39 +33,49 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """On one dimension: labels given, items still waiting for this annotator, median seconds of the last labels."""
+class Queue:
+    """One annotator's work on one dimension: what comes now, labels given, items left, median seconds of the last labels."""
 
+    task: Task | None
     done: int
     left: int
     pace: float | None
 
 
-def next_task(session: Session, user: User, dimension: str, raters: int, repeat_share: float) -> Task | None:
-    """None when nothing is left. The same until it is answered, so that a page loaded again shows the same picture."""
-    returned = session.scalar(
-        select(Label).where(*_own(user, dimension), Label.state == "returned").order_by(Label.changed).limit(1)
+def read_queue(session: Session, user: User, dimension: str, raters: int, repeat_share: float) -> Queue:
+    """`task` is None when nothing is left, and the same until it is answered: a page loaded again shows the same picture."""
+    done = session.scalar(select(func.count()).select_from(Label).where(*_own(user, dimension))) or 0
+    returned = list(session.scalars(_returned(user, dimension)))
+    fresh = list(session.scalars(_fresh(user, dimension, raters)))
+    return Queue(
+        _task(session, user, dimension, done, returned, fresh, repeat_share),
+        done,
+        len(fresh) + len(returned),
+        _pace(session, user, dimension),
     )
-    if returned is not None:
-        return Task(returned.candidate, dimension, returned.occasion, returned)
-    given = session.scalar(select(func.count()).select_from(Label).where(*_own(user, dimension))) or 0
-    fresh = session.scalar(_fresh(user, dimension, raters).order_by(_order(user)).limit(1))
-    due = random.Random(f"{user.id} {dimension} {given}").random() < repeat_share
-    if due or fresh is None:
-        again = _repetition(session, user, dimension, DISTANCE if fresh is not None else 0)
+
+
+def _task(
+    session: Session,
+    user: User,
+    dimension: str,
+    done: int,
+    returned: Sequence[Label],
+    fresh: Sequence[int],
+    repeat_share: float,
+) -> Task | None:
+    if returned:
+        return Task(returned[0].candidate, dimension, returned[0].occasion, returned[0])
+    due = random.Random(f"{user.id} {dimension} {done}").random() < repeat_share
+    if due or not fresh:
+        again = _repetition(session, user, dimension, DISTANCE if fresh else 0)
         if again is not None:
             return Task(again, dimension, occasion=1)
-    return Task(fresh, dimension) if fresh is not None else None
-
-
-def progress(session: Session, user: User, dimension: str, raters: int) -> Progress:
-    given = _own(user, dimension)
-    done = session.scalar(select(func.count()).select_from(Label).where(*given)) or 0
-    left = session.scalar(select(func.count()).select_from(_fresh(user, dimension, raters).subquery())) or 0
-    back = session.scalar(select(func.count()).select_from(Label).where(*given, Label.state == "returned")) or 0
-    last = select(Label.seconds).where(*given, Label.seconds.is_not(None)).order_by(Label.id.desc()).limit(PACE_OVER)
-    seconds = list(session.scalars(last))
-    return Progress(done, left + back, statistics.median(seconds) if seconds else None)  # type: ignore[type-var]
+    if not fresh:
+        return None
+    candidate = session.get(Candidate, min(fresh, key=lambda number: _place(user, number)))
+    assert candidate is not None
+    return Task(candidate, dimension)
 
 
 def last_label(session: Session, user: User, dimension: str) -> Label | None:
@@ -77,19 +88,29 @@ def _own(user: User, dimension: str) -> tuple[ColumnElement[bool], ...]:
     return Label.user_id == user.id, Label.dimension == dimension
 
 
+def _returned(user: User, dimension: str):
+    return select(Label).where(*_own(user, dimension), Label.state == "returned").order_by(Label.changed)
+
+
+def _pace(session: Session, user: User, dimension: str) -> float | None:
+    last = select(Label.seconds).where(*_own(user, dimension), Label.seconds.is_not(None))
+    seconds = [one for one in session.scalars(last.order_by(Label.id.desc()).limit(PACE_OVER)) if one is not None]
+    return statistics.median(seconds) if seconds else None
+
+
 def _fresh(user: User, dimension: str, raters: int):
-    """Pictures without a label of his that have too few raters, or are gold."""
+    """Ids of pictures without a label of his that have too few raters, or are gold."""
     mine, theirs = aliased(Label), aliased(Label)
     of_picture = (theirs.candidate_id == Candidate.id, theirs.dimension == dimension, theirs.occasion == 0)
     count = select(func.count()).select_from(theirs).where(*of_picture).scalar_subquery()
     rated = exists().where(mine.candidate_id == Candidate.id, mine.dimension == dimension, mine.user_id == user.id)
     gold = exists().where(Gold.candidate_id == Candidate.id, Gold.dimension == dimension)
-    return select(Candidate).where(~rated, or_(gold, count < raters))
+    return select(Candidate.id).where(~rated, or_(gold, count < raters))
 
 
-def _order(user: User) -> ColumnElement[int]:
-    """An order of pictures for every user, the same in any database."""
-    return (Candidate.id * (_STRIDE * (user.id + 1) % _PRIME)) % _PRIME
+def _place(user: User, candidate: int) -> int:
+    """Where a picture stands in this annotator's order."""
+    return candidate * (_STRIDE * (user.id + 1) % _PRIME) % _PRIME
 
 
 def _repetition(session: Session, user: User, dimension: str, distance: int) -> Candidate | None:
@@ -110,4 +131,4 @@ def _repetition(session: Session, user: User, dimension: str, distance: int) -> 
             ~exists().where(*again, second.occasion == 1),
         )
     )
-    return session.scalar(chosen.order_by(_order(user)).limit(1))
+    return min(session.scalars(chosen), key=lambda one: _place(user, one.id), default=None)

@@ -87,6 +87,7 @@ class Label(Base):
         UniqueConstraint("user_id", "candidate_id", "dimension", "occasion"),
         Index("labels_by_candidate", "candidate_id", "dimension"),
         Index("labels_by_state", "state", "dimension"),
+        Index("labels_by_rater", "user_id", "occasion", "state"),
         # Holds all that quality control's queue sorts by: the panel of every picture is read from the index alone.
         Index("labels_by_panel", "dimension", "occasion", "candidate_id", "state", "score", "adjusted"),
     )

@@ -191,6 +191,7 @@ def upgrade() -> None:
         batch_op.create_index(
             "labels_by_panel", ["dimension", "occasion", "candidate_id", "state", "score", "adjusted"], unique=False
         )
+        batch_op.create_index("labels_by_rater", ["user_id", "occasion", "state"], unique=False)
         batch_op.create_index("labels_by_state", ["state", "dimension"], unique=False)
 
     op.create_table(
@@ -251,6 +252,7 @@ def downgrade() -> None:
     op.drop_table("predictions")
     with op.batch_alter_table("labels", schema=None) as batch_op:
         batch_op.drop_index("labels_by_state")
+        batch_op.drop_index("labels_by_rater")
         batch_op.drop_index("labels_by_panel")
         batch_op.drop_index("labels_by_candidate")
 
