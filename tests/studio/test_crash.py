@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.studio.conftest import PASSWORD, read_csrf
+from tests.studio.running import Server
 from zreward.studio import accounts, create
 from zreward.studio.database import connect, sessions
 from zreward.studio.project import Project, ProjectSettings
@@ -24,35 +21,6 @@ from zreward.studio.storage import Label
 from zreward.world.base_models import world_rubric
 
 ANNOTATORS, LABELS, KILLS, PROMPTS = 8, 5000, 5, 40
-
-
-class Server:
-    """`zreward studio` on a port of its own, which can be killed and started again."""
-
-    def __init__(self, project: Project) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.command = [sys.executable, "-m", "zreward.cli", "studio", str(project.folder), "--port", str(self.port)]
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        for _ in range(600):
-            try:
-                httpx.get(f"{self.url}/sign-in")
-                return
-            except httpx.TransportError:
-                time.sleep(0.1)
-        raise AssertionError("the server did not start")
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
 
 
 def insist(call):

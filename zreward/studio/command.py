@@ -163,6 +163,21 @@ def predict(
     _predict(Project(project, database), model)
 
 
+def compare_by_people(
+    project: Path, before: Path, after: Path, name: str | None, aspects: tuple[str, ...], raters: int
+) -> str:
+    """A blind comparison of two folders in a project; what to say of it."""
+    from zreward.studio.rubric_versions import newest_version, read_version
+    from zreward.studio.study_creation import add_study
+
+    with _opened(project, None) as (opened, session):
+        dimensions = read_version(newest_version(session)).dimension_names
+        study = add_study(
+            session, opened.folder, before, after, dimensions, name=name, aspects=aspects, raters_per_pair=raters
+        )
+        return f"{study.name}: {len(study.pairs)} pairs, {raters} raters each; zreward studio {project}, page /studies"
+
+
 def _predict(project: Project, name: str) -> None:
     from zreward.models.reward_model import RewardModel
     from zreward.studio.predictions import predict as run
