@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from zreward.errors import InputError
@@ -35,21 +36,26 @@ class Progress:
 
 def next_assignment(session: Session, study_id: int, user: User) -> Assignment | None:
     """The pair that this rater should judge now: one that he began, else a new one; None when nothing is left for him."""
-    study = _lock(session, study_id)
-    if study.closed:
-        return None
-    begun = session.scalar(_unfinished(study, user).limit(1))
-    if begun is not None:
-        return begun
-    waiting = _waiting(session, study, user)
-    if not waiting:
-        return None
-    pair = waiting[0]
-    coin = random.Random(f"{study.seed}:{pair}:{user.id}")
-    given = Assignment(pair_id=pair, user_id=user.id, after_left=coin.random() < 0.5, token=secrets.token_urlsafe(24))
-    session.add(given)
-    session.commit()
-    return given
+    while True:
+        study = _lock(session, study_id)
+        if study.closed:
+            return None
+        begun = session.scalar(_unfinished(study, user).limit(1))
+        if begun is not None:
+            return begun
+        waiting = _waiting(session, study, user)
+        if not waiting:
+            return None
+        coin = random.Random(f"{study.seed}:{waiting[0]}:{user.id}")
+        given = Assignment(
+            pair_id=waiting[0], user_id=user.id, after_left=coin.random() < 0.5, token=secrets.token_urlsafe(24)
+        )
+        session.add(given)
+        try:
+            session.commit()
+            return given
+        except IntegrityError:  # the same rater's other window was faster
+            session.rollback()
 
 
 def own_assignment(session: Session, token: str, user: User) -> Assignment | None:
@@ -88,13 +94,26 @@ def save_verdict(
     if side not in SIDES:
         raise InputError(f"verdict {side!r}; expected one of {', '.join(SIDES)}")
     outcome = "same" if side == "same" else "good" if (side == "left") == assignment.after_left else "bad"
-    wanted = select(Verdict).where(Verdict.assignment_id == assignment.id, Verdict.aspect == aspect)
+    key = assignment.id
+    if _set_verdict(session, key, aspect, outcome):
+        return
+    session.add(Verdict(assignment_id=key, aspect=aspect, outcome=outcome, seconds=seconds))
+    try:
+        session.commit()
+    except IntegrityError:  # the same answer arrived twice at once
+        session.rollback()
+        _set_verdict(session, key, aspect, outcome)
+
+
+def _set_verdict(session: Session, assignment_id: int, aspect: str, outcome: str) -> bool:
+    """Commit a change of a verdict; False when there is none yet."""
+    wanted = select(Verdict).where(Verdict.assignment_id == assignment_id, Verdict.aspect == aspect)
     verdict = session.scalar(wanted)
     if verdict is None:
-        session.add(Verdict(assignment_id=assignment.id, aspect=aspect, outcome=outcome, seconds=seconds))
-    else:
-        verdict.outcome = outcome
+        return False
+    verdict.outcome = outcome
     session.commit()
+    return True
 
 
 def verdicts_of(session: Session, assignment: Assignment) -> dict[str, str]:
@@ -147,11 +166,11 @@ def _lock(session: Session, study_id: int) -> Study:
     return study
 
 
-def _own(study_id: int, user: User) -> Select[tuple[Assignment]]:
+def _own(study_id: int, user: User) -> Select[Assignment]:
     return select(Assignment).join(Assignment.pair).where(StudyPair.study_id == study_id, Assignment.user_id == user.id)
 
 
-def _unfinished(study: Study, user: User) -> Select[tuple[Assignment]]:
+def _unfinished(study: Study, user: User) -> Select[Assignment]:
     """This rater's assignments without a verdict on some aspect, the oldest first."""
     given = select(func.count(Verdict.id)).where(Verdict.assignment_id == Assignment.id).scalar_subquery()
     own = _own(study.id, user).where(given < len(study.aspects)).order_by(Assignment.id)
