@@ -201,4 +201,4 @@ def test_a_blind_comparison_is_run_and_closed(campaign, chromium, tmp_path):
     quinn.look("study-result")
     found = json.loads(quinn.page.request.get(f"{campaign.server.url}/studies/1/result.json").text())
     assert (found["before"], found["after"]) == ("frozen-base", "tuned-model")
-    assert found["aspects"]["overall"]["gsb"] == 1.0
+    assert found["aspects"]["overall"]["pairs"]["gsb"] == 1.0
