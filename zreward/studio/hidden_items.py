@@ -40,7 +40,7 @@ def show(
     rubric = read_version(newest_version(session))
     name = rubric.dimension(dimension or rubric.dimension_names[0]).name
     table = KINDS[kind]
-    counts = {
+    counts: dict[str, dict[str, int]] = {
         key: dict(session.execute(select(rows.dimension, func.count()).group_by(rows.dimension)).tuples().all())
         for key, rows in KINDS.items()
     }

@@ -90,7 +90,7 @@ def _read_csv(text: str, path: Path) -> Iterator[ForeignLabel]:
                 if not row[name].strip():
                     raise InputError(f"{place}: {name} is empty")
             score = _number(row["score"], place) if row["score"].strip() else None
-            yield ForeignLabel(place, *(row[name] for name in COLUMNS[:-1]), score)
+            yield ForeignLabel(place, row["image"], row["prompt"], row["rater"], row["dimension"], score)
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not a CSV table: {error}") from None
 

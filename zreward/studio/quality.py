@@ -5,6 +5,7 @@ Every decision names the score that was on the page: a label that its annotator 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -130,7 +131,6 @@ def _annotators(session: Session) -> list[tuple[int, str]]:
     return [(row.id, row.name) for row in rows]
 
 
-def _check(value: str, known: object, what: str) -> None:
-    names = list(known)  # type: ignore[call-overload]
-    if value not in names:
-        raise InputError(f"{what} {value!r}; expected one of {', '.join(names)}")
+def _check(value: str, known: Collection[str], what: str) -> None:
+    if value not in known:
+        raise InputError(f"{what} {value!r}; expected one of {', '.join(known)}")
