@@ -177,3 +177,14 @@ def test_the_last_picture_becomes_an_example_in_two_clicks(signed_in):
     about = {"candidate": form["candidate"], "dimension": DIMENSION, "note": "a corner", "back": "/annotate"}
     assert client.post("/examples", data=about).status_code == 303
     assert "Example of 2.5" in client.get("/annotate?dimension=alignment").text
+
+
+def test_an_example_is_rated_blind_by_nobody_any_more(signed_in, session):
+    ann, ben = signed_in("annotator", "ann"), signed_in("annotator", "ben")
+    _, form = rate(ann)
+    ann.post("/examples", data={"candidate": form["candidate"], "dimension": DIMENSION, "back": "/annotate"})
+    session.add(Gold(candidate_id=int(form["candidate"]), dimension=DIMENSION, score=4.0))
+    session.add(Repetition(candidate_id=int(form["candidate"]), dimension=DIMENSION))
+    session.commit()
+    assert form["candidate"] not in {sent["candidate"] for sent in [*rate_all(ann), *rate_all(ben)]}
+    assert form["candidate"] in {sent["candidate"] for sent in rate_all(ben, dimension="realism")}

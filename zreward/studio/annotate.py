@@ -16,7 +16,7 @@ from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.context import get_project, get_session, render, require
 from zreward.studio.project import Project
-from zreward.studio.queue import Queue, Task, last_label, read_queue
+from zreward.studio.queue import Queue, Task, label_before, read_queue
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Example, Label, User, now
 
@@ -148,9 +148,7 @@ def _page(
     if task is not None:
         own = (Label.user_id == user.id, Label.candidate_id == task.candidate.id, Label.dimension == dimension)
         said = session.scalar(select(Label).where(*own, Label.occasion == task.occasion))
-    before = last_label(session, user, dimension)
-    if before is not None and task is not None and before.id == (said.id if said else None):
-        before = None
+    before = label_before(session, user, dimension, said)
     examples: dict[float, list[Example]] = {}
     chosen = select(Example).options(joinedload(Example.candidate)).where(Example.dimension == dimension)
     for example in session.scalars(chosen.order_by(Example.id)):
