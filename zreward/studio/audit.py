@@ -23,7 +23,7 @@ from scipy.stats import binomtest
 from zreward.distribution import ScoreScale
 from zreward.metrics import GAP_TOLERANCE
 
-FEW = 40  # gold answers; of the built-in world's careless raters one in 13 still passes 0.7 on 20 of them, none on 40
+FEW = 40  # gold answers; on fewer, a careless annotator passes too often (benchmarks/gold_items.py)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -94,11 +94,9 @@ def chosen_raters(session: Session, rubric: Rubric, threshold: float, everybody:
         else:
             reasons.append(f"{user.name} {rater.reason(threshold)}")
     if not chosen:
-        raise InputError(
-            "no annotator's labels may be exported: "
-            + ("; ".join(reasons) or "nobody has labelled anything")
-            + ". Add gold items, lower the threshold in project.yaml, or export everybody"
-        )
+        why = "; ".join(reasons) or "nobody has labelled anything"
+        advice = ". Add gold items, lower the threshold in project.yaml, or export everybody" if reasons else ""
+        raise InputError(f"no annotator's labels may be exported: {why}{advice}")
     return chosen
 
 
