@@ -103,8 +103,10 @@ def test_the_student_sorts_the_queue_and_is_named(session, quality, labels):
 
 
 def test_accepting_and_sending_back(session, quality, labels):
+    before = labels[0].changed
     ok(quality.post("/quality/accept", data={"labels": [f"{x.id}:3.0" for x in labels[:2]], "back": "/quality?page=1"}))
     assert [state_of(session, x) for x in labels[:3]] == ["accepted", "accepted", "submitted"]
+    assert session.get(Label, labels[0].id).changed == before
     ok(quality.post("/quality/return", data={"label": f"{labels[3].id}:5.0", "comment": " two cats? "}), "/quality")
     session.expire_all()
     returned = session.get(Label, labels[3].id)

@@ -114,11 +114,13 @@ def send_back(
 
 
 def _decide(session: Session, seen: Shown, state: str, comment: str) -> bool:
-    """False when the label has another score by now, or is none."""
+    """False when the label has another score by now, or is none. `changed` stays: it is when its annotator last did."""
     final = func.coalesce(Label.adjusted, Label.score)
     as_shown = final.is_(None) if seen.score is None else final == seen.score
     change = (
-        update(Label).where(Label.id == seen.id, Label.occasion == 0, as_shown).values(state=state, comment=comment)
+        update(Label)
+        .where(Label.id == seen.id, Label.occasion == 0, as_shown)
+        .values(state=state, comment=comment, changed=Label.changed)
     )
     result = session.execute(change)
     assert isinstance(result, CursorResult)
