@@ -337,9 +337,9 @@ def compare(
     if (judge is None) == (study is None):
         raise InputError("expected --judge (oracle, or a reward model) or --study PROJECT (people), one of the two")
     if study is not None:
-        from zreward.studio.command import compare_by_people
+        from zreward.studio.study_creation import create_study
 
-        typer.echo(compare_by_people(study, before, after, name, _names(aspects) or (), raters))
+        typer.echo(create_study(study, before, after, name, _names(aspects) or (), raters))
         return
     assert judge is not None
     from zreward.generation.comparison import compare as run_compare

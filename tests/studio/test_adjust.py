@@ -31,7 +31,7 @@ def ann(signed_in, session):
 
 def test_candidates_of_a_prompt_in_the_same_whole_point_are_compared(ann, session):
     give(session, ann.user, {1: 3.0, 2: 3.5, 3: 4.0, 4: None, 5: 3.0, 6: 5.0, 7: 5.0})
-    found = [[label.candidate_id for label in group] for group in groups(session, ann.user, DIMENSION)]
+    found = [[session.get(Label, n).candidate_id for n in group] for group in groups(session, ann.user, DIMENSION)]
     assert found == [[1, 2], [6, 7]]
 
 
@@ -62,6 +62,7 @@ def test_a_new_candidate_of_the_group_brings_it_back(ann, session):
         ({1: 3.0, 2: 4.0}, (1, 2), (1, 0)),  # two bins
         ({1: 3.0, 5: 3.0}, (1, 5), (1, 0)),  # two prompts
         ({1: 3.0, 2: 3.5}, (1, 2), (1,)),
+        ({1: None, 2: None}, (1, 2), (0, 0)),  # could not be judged
     ],
 )
 def test_other_shifts_are_refused(ann, session, scores, chosen, shifts):

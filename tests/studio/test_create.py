@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 
 import pytest
 from PIL import Image
@@ -17,6 +18,9 @@ from zreward.studio import create
 from zreward.studio.database import connect, sessions
 from zreward.studio.project import Project, ProjectSettings
 from zreward.studio.storage import Candidate, Gold, Prompt, Repetition, User
+
+Image.new("RGB", (2, 2)).save(file := BytesIO(), "PNG")
+PNG = file.getvalue()
 
 
 def opened(folder):
@@ -65,7 +69,7 @@ def test_folders_with_a_manifest_or_one_prompt(tmp_path):
         list(create.from_folder(tmp_path / "a"))
     assert [p.prompt for p in create.from_folder(tmp_path / "a", "a cat")] == ["a cat"]
     (tmp_path / "a" / "pictures.jsonl").write_text(json.dumps({"image": "0.png", "prompt": "a dog", "seed": 1}))
-    assert [(p.prompt, p.key) for p in create.from_folder(tmp_path / "a")] == [("a dog", "0")]
+    assert [(p.prompt, p.key) for p in create.from_folder(tmp_path / "a")] == [("a dog", "0.png")]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +78,9 @@ def test_folders_with_a_manifest_or_one_prompt(tmp_path):
         ([], "no pictures"),
         ([create.Picture("a", b"nothing", "k")], "not an image"),
         ([create.Picture(" ", b"x", "k")], "empty prompt"),
+        ([create.Picture("a", PNG, "k"), create.Picture("b", PNG, "k")], "two pictures are called 'k'"),
+        ([create.Picture("a", PNG, "k", "g"), create.Picture("b", PNG, "l", "g")], "prompt 'a' already, and now 'b'"),
+        ([create.Picture("a", PNG, "k" * 201)], "a name of 201 letters; expected at most 200"),
     ],
 )
 def test_what_fails_leaves_nothing_behind(tmp_path, pictures, message):

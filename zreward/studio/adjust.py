@@ -13,7 +13,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from zreward.errors import InputError
@@ -33,17 +33,18 @@ SHIFTS = (-1, 0, 1)  # steps of the scale
 def show(request: Request, session: Database, user: Annotator, dimension: str | None = None) -> Response:
     rubric = read_version(newest_version(session))
     names = rubric.dimension_names if dimension is None else (rubric.dimension(dimension).name,)
-    name, waiting = names[0], []
     for name in names:
         waiting = groups(session, user, name)
         if waiting:
             break
+    wanted = select(Label).where(Label.id.in_(waiting[0] if waiting else ())).order_by(Label.candidate_id)
+    group = session.scalars(wanted.options(joinedload(Label.candidate).joinedload(Candidate.prompt))).all()
     return render(
         request,
         "adjust.html.j2",
         rubric=rubric,
         about=rubric.dimension(name),
-        group=waiting[0] if waiting else (),
+        group=group,
         left=len(waiting),
         may=lambda label, shift: may_shift(rubric, label, shift),
     )
@@ -61,9 +62,10 @@ def save(
     rubric = read_version(newest_version(session))
     if len(label) != len(shift):
         raise InputError(f"{len(label)} labels and {len(shift)} shifts; expected one for each")
-    own = (Label.user_id == user.id, Label.dimension == dimension, Label.occasion == 0, Label.id.in_(label))
-    found = {one.id: one for one in session.scalars(select(Label).where(*own).options(joinedload(Label.candidate)))}
-    if len(found) != len(set(label)) or len({(one.candidate.prompt_id, whole(one)) for one in found.values()}) != 1:
+    own = select(Label).where(*_judged(user, dimension), Label.id.in_(label), Label.state != "returned")
+    found = {one.id: one for one in session.scalars(own.options(joinedload(Label.candidate)))}
+    bins = {(one.candidate.prompt_id, whole(one.score)) for one in found.values()}
+    if len(found) != len(set(label)) or len(bins) != 1:
         raise InputError("expected labels of your own, of one prompt and one whole point; load the page again")
     for number, steps in zip(label, shift, strict=True):
         one = found[number]
@@ -76,25 +78,26 @@ def save(
     return RedirectResponse(f"/adjust?dimension={dimension}", 303)
 
 
-def groups(session: Session, user: User, dimension: str) -> list[list[Label]]:
-    """Two or more labels of one prompt and integer bin of which one at least has not been through this step."""
-    own = (Label.user_id == user.id, Label.dimension == dimension, Label.occasion == 0, Label.score.is_not(None))
+def groups(session: Session, user: User, dimension: str) -> list[list[int]]:
+    """Ids of two or more labels of one prompt and integer bin of which one at least has not been through this step."""
+    own = _judged(user, dimension)
     waiting = select(Candidate.prompt_id).join(Label).where(*own, Label.adjusted.is_(None), Label.state == "submitted")
     several = select(Candidate.prompt_id).join(Label).where(*own, Candidate.prompt_id.in_(waiting))
     several = several.group_by(Candidate.prompt_id).having(func.count() > 1)
-    labels = select(Label).join(Candidate).where(*own, Candidate.prompt_id.in_(several))
-    labels = labels.options(joinedload(Label.candidate).joinedload(Candidate.prompt))
-    found: dict[tuple[int, int], list[Label]] = defaultdict(list)
-    for label in session.scalars(labels.order_by(Candidate.prompt_id, Label.candidate_id)):
-        if label.state != "returned":
-            found[label.candidate.prompt_id, whole(label)].append(label)
-    return [group for group in found.values() if len(group) > 1 and _unfinished(group)]
+    columns = select(Candidate.prompt_id, Label.id, Label.score, Label.adjusted, Label.state).join_from(
+        Label, Candidate
+    )
+    labels = columns.where(*own, Candidate.prompt_id.in_(several), Label.state != "returned")
+    found: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in session.execute(labels.order_by(Candidate.prompt_id, Label.candidate_id)):
+        found[row.prompt_id, whole(row.score)].append(row)
+    return [[row.id for row in group] for group in found.values() if len(group) > 1 and _unfinished(group)]
 
 
-def whole(label: Label) -> int:
+def whole(score: float | None) -> int:
     """The integer bin of step 1's score."""
-    assert label.score is not None
-    return math.floor(label.score + 1e-6)
+    assert score is not None
+    return math.floor(score + 1e-6)
 
 
 def may_shift(rubric: Rubric, label: Label, steps: int) -> bool:
@@ -103,5 +106,9 @@ def may_shift(rubric: Rubric, label: Label, steps: int) -> bool:
     return scale.min - 1e-6 <= label.score + steps * scale.step <= scale.max + 1e-6
 
 
-def _unfinished(group: Sequence[Label]) -> bool:
-    return any(label.adjusted is None and label.state == "submitted" for label in group)
+def _judged(user: User, dimension: str) -> tuple[ColumnElement[bool], ...]:
+    return Label.user_id == user.id, Label.dimension == dimension, Label.occasion == 0, Label.score.is_not(None)
+
+
+def _unfinished(group: Sequence[Row]) -> bool:
+    return any(row.adjusted is None and row.state == "submitted" for row in group)

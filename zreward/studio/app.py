@@ -23,7 +23,7 @@ ROUTERS = (
     "sign_in", "home", "people", "pictures", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
     "export_page", "study_pages", "study_result_pages",
 )  # fmt: skip
-ATTEMPTS, WINDOW = 10, 300.0  # sign-ins by one address or for one name, in seconds
+WINDOW = 300.0  # seconds in which sign-ins that fail are counted
 
 
 def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
@@ -35,7 +35,7 @@ def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
         title=project.name, version=__version__, dependencies=[Depends(guard)], docs_url=None, redoc_url=None,
         openapi_url=None,
     )  # fmt: skip
-    app.state.studio = Studio(project, engine, sessions(engine), signer, templates(), RateLimit(ATTEMPTS, WINDOW))
+    app.state.studio = Studio(project, engine, sessions(engine), signer, templates(), RateLimit(WINDOW))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     for name in ROUTERS:
         app.include_router(import_module(f"zreward.studio.{name}").router)

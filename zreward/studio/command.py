@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +11,6 @@ from typer.core import TyperGroup
 from zreward.errors import InputError
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from zreward.studio.project import Project
 
 
@@ -79,6 +75,7 @@ def init(
     administrator: Annotated[str, typer.Option(help="Name of the first person.")] = "admin",
     seed: Annotated[int, typer.Option(help="Of the try-out's scenes and hidden items.")] = 0,
     url: Annotated[str, typer.Option(help="Where the studio will be found.")] = "http://127.0.0.1:8080",
+    database: Database = None,
 ) -> None:
     """Make a project and print the administrator's invitation."""
     from zreward.rubric import Rubric
@@ -95,7 +92,7 @@ def init(
         records = source.suffix.lower() in (".jsonl", ".parquet")
         pictures = create.from_records(source) if records else create.from_folder(source, prompt)
         chosen = Rubric.default()
-    settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters)
+    settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters, database=database)
     chosen = Rubric.from_yaml(rubric) if rubric else chosen
     token = create.init(project, pictures, chosen, settings, administrator, seed)
     typer.echo(f"{project}: made. Start it: zreward studio {project}")
@@ -112,8 +109,9 @@ def invite(
 ) -> None:
     """Make an invitation: a new person, or a new link for somebody who has forgotten a password."""
     from zreward.studio import accounts
+    from zreward.studio.opening import open_project
 
-    with _opened(project, database) as (_, session):
+    with open_project(project, database) as (_, session):
         _, token = accounts.invite(session, person, role)
     typer.echo(f"{url.rstrip('/')}/invitation/{token}")
 
@@ -129,8 +127,9 @@ def export(
     """Write the labels as the records that training reads."""
     from zreward.studio.export import ExportOptions
     from zreward.studio.export import export as run
+    from zreward.studio.opening import open_project
 
-    with _opened(project, database) as (opened, session):
+    with open_project(project, database) as (opened, session):
         count = run(session, opened, out, ExportOptions(accepted_only, everybody))
     typer.echo(f"{out}: {count} records")
 
@@ -146,8 +145,9 @@ def import_labels(
 ) -> None:
     """Take in labels made elsewhere: all of the file, or nothing."""
     from zreward.studio.importing import import_labels as run
+    from zreward.studio.opening import open_project
 
-    with _opened(project, database) as (opened, session):
+    with open_project(project, database) as (opened, session):
         typer.echo(str(run(session, opened, labels, images)))
 
 
@@ -163,43 +163,14 @@ def predict(
     _predict(Project(project, database), model)
 
 
-def compare_by_people(
-    project: Path, before: Path, after: Path, name: str | None, aspects: tuple[str, ...], raters: int
-) -> str:
-    """A blind comparison of two folders in a project; what to say of it."""
-    from zreward.studio.rubric_versions import newest_version, read_version
-    from zreward.studio.study_creation import add_study
-
-    with _opened(project, None) as (opened, session):
-        dimensions = read_version(newest_version(session)).dimension_names
-        study = add_study(
-            session, opened.folder, before, after, dimensions, name=name, aspects=aspects, raters_per_pair=raters
-        )
-        return f"{study.name}: {len(study.pairs)} pairs, {raters} raters each; zreward studio {project}, page /studies"
-
-
 def _predict(project: Project, name: str) -> None:
     from zreward.models.reward_model import RewardModel
+    from zreward.studio.opening import open_project
     from zreward.studio.predictions import predict as run
     from zreward.studio.rubric_versions import newest_version, read_version
     from zreward.world.base_models import checkpoint_name
 
     model = RewardModel.from_pretrained(checkpoint_name(name))
-    with _opened(project.folder, project.database_url) as (opened, session):
+    with open_project(project.folder, project.database_url) as (opened, session):
         count = run(session, opened, read_version(newest_version(session)), model, name)
     typer.echo(f"{count} pictures scored by {name}")
-
-
-@contextmanager
-def _opened(folder: Path, database: str | None) -> Iterator[tuple[Project, Session]]:
-    from zreward.studio.database import connect, sessions, upgrade
-    from zreward.studio.project import Project
-
-    project = Project(folder, database)
-    engine = connect(project.database_url)
-    try:
-        upgrade(engine)
-        with sessions(engine)() as session:
-            yield project, session
-    finally:
-        engine.dispose()

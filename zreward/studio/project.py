@@ -98,4 +98,6 @@ def write_settings(folder: Path, settings: ProjectSettings) -> None:
         f"accuracy_threshold: {settings.accuracy_threshold} # share of gold items within half a point, to be exported\n"
         f"repeat_share: {settings.repeat_share} # of an annotator's items that are shown a second time\n"
     )
+    if settings.database:
+        text += f"database: {settings.database!r}\n"
     write_text(folder / SETTINGS, text)

@@ -73,15 +73,15 @@ async def check_csrf(request: Request, expected: str) -> None:
 
 
 class RateLimit:
-    """At most `most` attempts in `seconds`, by key (an address, a name). Forgets what is over."""
+    """At most so many failures in `seconds`, by key (an address, a name). Forgets what is over."""
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self.most, self.seconds = most, seconds
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._seen: dict[str, deque[float]] = defaultdict(deque)
         self._lock = threading.Lock()
 
-    def check(self, key: str) -> None:
-        """Count an attempt; 429 where there were too many."""
+    def check(self, key: str, most: int) -> None:
+        """Count an attempt as one that fails, before it is known (many may come at once); 429 where there were too many."""
         moment = time.monotonic()
         with self._lock:
             for other in [name for name, times in self._seen.items() if times[-1] < moment - self.seconds]:
@@ -89,9 +89,17 @@ class RateLimit:
             times = self._seen[key]
             while times and times[0] < moment - self.seconds:
                 times.popleft()
-            if len(times) >= self.most:
+            if len(times) >= most:
                 wait = max(1, round(times[0] + self.seconds - moment))
                 raise HTTPException(
                     429, f"too many attempts; try again in {wait} seconds", headers={"Retry-After": str(wait)}
                 )
             times.append(moment)
+
+    def forgive(self, key: str) -> None:
+        """The last attempt did not fail."""
+        with self._lock:
+            if self._seen.get(key):
+                self._seen[key].pop()
+                if not self._seen[key]:
+                    del self._seen[key]

@@ -18,6 +18,8 @@ from zreward.studio.storage import User
 router = APIRouter()
 
 Database = Annotated[Session, Depends(get_session)]
+# Sign-ins that fail within the studio's window; many people may share an address
+FAILURES, FAILURES_OF_ADDRESS = 10, 50
 
 
 @router.get("/sign-in")
@@ -34,12 +36,15 @@ def sign_in(
     next: Annotated[str, Form()] = "/",
 ) -> Response:
     attempts = get_studio(request).attempts
-    attempts.check(f"address {request.client.host if request.client else ''}")
-    attempts.check(f"name {name.strip().lower()}")
+    by_name, by_address = f"name {name.strip().lower()}", f"address {request.client.host if request.client else ''}"
+    attempts.check(by_name, FAILURES)
+    attempts.check(by_address, FAILURES_OF_ADDRESS)
     user = accounts.sign_in(session, name, password)
     if user is None:
         problem = "This name and password do not belong together."
         return render(request, "sign_in.html.j2", 401, next=next, problem=problem, typed=name[:80])
+    attempts.forgive(by_name)
+    attempts.forgive(by_address)
     _begin(request, user)
     return back_to(next, "/")
 

@@ -11,10 +11,24 @@ from sqlalchemy.orm import Session
 from tqdm import tqdm
 
 from zreward.errors import InputError, check_counts
+from zreward.studio.opening import open_project
+from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import OVERALL, Study, StudyPair
 from zreward.studio.study_pictures import copies, match_pictures
 
 MOST_NAME = 80  # letters
+
+
+def create_study(
+    project: Path, before: Path, after: Path, name: str | None, aspects: Sequence[str], raters: int
+) -> str:
+    """`zreward compare A B --study PROJECT`; returns what to say of it."""
+    with open_project(project) as (opened, session):
+        dimensions = read_version(newest_version(session)).dimension_names
+        study = add_study(
+            session, opened.folder, before, after, dimensions, name=name, aspects=aspects, raters_per_pair=raters
+        )
+        return f"{study.name}: {len(study.pairs)} pairs, {raters} raters each; zreward studio {project}, page /studies"
 
 
 def add_study(
