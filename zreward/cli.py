@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from zreward.errors import InputError
+from zreward.studio.command import studio_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: import.")
 world_app = typer.Typer(no_args_is_help=True, help="The built-in world: make its data, pretrain its base models.")
+app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
 
@@ -28,6 +30,12 @@ EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "httpx": "serve",
+    "sqlalchemy": "studio",
+    "alembic": "studio",
+    "argon2": "studio",
+    "itsdangerous": "studio",
+    "python_multipart": "studio",
+    "krippendorff": "studio",
 }
 
 Json = Annotated[
@@ -306,7 +314,17 @@ def serve(
 def compare(
     before: Annotated[Path, typer.Argument(help="Folder of pictures, with pictures.jsonl.")],
     after: Annotated[Path, typer.Argument(help="Folder of pictures of the same prompts and seeds.")],
-    judge: Annotated[str, typer.Option(help="oracle (the built-in world's), or a reward model: folder or hub name.")],
+    judge: Annotated[
+        str | None, typer.Option(help="oracle (the built-in world's), or a reward model: folder or hub name.")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="People judge: make a blind comparison in this studio project.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="With --study: what raters see; default: a number.")] = None,
+    aspects: Annotated[
+        str | None, typer.Option(help="With --study: overall, or dimensions, separated by commas.")
+    ] = None,
+    raters: Annotated[int, typer.Option(help="With --study: people who judge each pair.")] = 3,
     same: Annotated[float, typer.Option(help="A smaller difference, in score points, counts as the same.")] = 0.25,
     overall: Annotated[
         str | None, typer.Option(help="Dimensions whose mean decides, separated by commas; default all.")
@@ -315,7 +333,15 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", help="Page of the pairs, side by side.")] = None,
     json_file: Json = None,
 ) -> None:
-    """Good, same or bad: two generators' pictures of the same prompts and seeds, pair by pair."""
+    """Good, same or bad: two generators' pictures of the same prompts and seeds, pair by pair, by a judge or by people."""
+    if (judge is None) == (study is None):
+        raise InputError("expected --judge (oracle, or a reward model) or --study PROJECT (people), one of the two")
+    if study is not None:
+        from zreward.studio.study_creation import create_study
+
+        typer.echo(create_study(study, before, after, name, _names(aspects) or (), raters))
+        return
+    assert judge is not None
     from zreward.generation.comparison import compare as run_compare
     from zreward.generation.comparison import read_pairs
     from zreward.generation.judges import load_judge

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from zreward.data.images import check_path, open_image
+from zreward.data.manifest import MANIFEST, read_manifest
 from zreward.errors import InputError
-from zreward.generation.pictures import MANIFEST, read_manifest
 from zreward.ranking import Candidate
 from zreward.report.sections import Figure, Section, write_sections
 from zreward.runs import versions

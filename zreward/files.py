@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from zreward.errors import InputError
@@ -20,7 +21,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The folder is made when missing. OSError becomes InputError naming `path`: a full disk or a read-only folder.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name or 'file'}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name or 'file'}.{os.getpid()}-{get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from zreward.data.manifest import MANIFEST, read_manifest
 from zreward.errors import InputError
 from zreward.generation.judges import Judge
-from zreward.generation.pictures import MANIFEST, read_manifest
 from zreward.metrics import GAP_TOLERANCE, gsb, gsb_interval
 
 OUTCOMES = ("good", "same", "bad")

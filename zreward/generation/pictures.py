@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from zreward.errors import InputError
+from zreward.data.manifest import MANIFEST
 from zreward.files import write_json_lines
 from zreward.generation.sampling import Walk, draw
-
-MANIFEST = "pictures.jsonl"
 
 
 def own_seeds(prompts: int, each: int, first: int) -> list[tuple[int, ...]]:
@@ -84,31 +81,3 @@ def grid(pixels: Tensor, columns: int, zoom: int = 1) -> Image.Image:
         tile = to_image(picture).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
         canvas.paste(tile, (number % columns * (width * zoom + 2), number // columns * (height * zoom + 2)))
     return canvas
-
-
-def read_manifest(folder: Path) -> list[dict[str, Any]]:
-    """The rows {image, prompt, seed} of a folder's manifest. InputError, with the line, for what is not one."""
-    path = folder / MANIFEST
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: {getattr(error, 'strerror', None) or error}; expected a line for every picture: "
-            '{"image": "0.png", "prompt": "a red cube", "seed": 0}'
-        ) from None
-    return [_manifest_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _manifest_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-        image, prompt, seed = row["image"], row["prompt"], row["seed"]
-    except (ValueError, KeyError, TypeError):
-        image, prompt, seed = None, None, None
-    if not isinstance(image, str) or not isinstance(prompt, str) or not isinstance(seed, int):
-        raise InputError(
-            f"{path}, line {number}: expected a JSON object with a text image, a text prompt and a number seed"
-        )
-    if Path(image).name != image:
-        raise InputError(f"{path}, line {number}: image {image!r} is not in the folder; expected a file name")
-    return {"image": image, "prompt": prompt, "seed": seed}

@@ -1,0 +1,53 @@
+"""The project folder: what lies outside stays outside; the database is that of this version."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from zreward.errors import InputError
+from zreward.studio.database import connect, upgrade
+from zreward.studio.project import Project
+from zreward.studio.storage import Base
+
+
+@pytest.mark.parametrize("path", ["../secret.txt", "/etc/passwd", "images/../../secret.txt", "link/secret.txt", ""])
+def test_files_outside_the_project_are_refused(project, path):
+    (project.folder.parent / "secret.txt").write_text("x")
+    (project.folder / "link").symlink_to(project.folder.parent)
+    with pytest.raises(InputError, match="outside the project"):
+        project.file(path)
+    assert project.file("images/1-0.png").is_file()
+
+
+def test_a_folder_that_is_no_project_is_named(tmp_path):
+    with pytest.raises(InputError, match="make one with `zreward studio init`"):
+        Project(tmp_path)
+
+
+def test_the_secret_stays_and_only_its_owner_reads_it(project):
+    assert project.secret() == Project(project.folder).secret()
+    assert stat.S_IMODE((project.folder / ".secret").stat().st_mode) == 0o600
+
+
+def test_migrations_make_the_tables_that_the_code_uses():
+    engine = connect("sqlite://")
+    upgrade(engine)
+    upgrade(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_sqlite_syncs_what_it_confirms(project):
+    with connect(project.database_url).connect() as connection:
+        found = [connection.exec_driver_sql(f"PRAGMA {key}").scalar() for key in ("journal_mode", "synchronous")]
+    assert found == ["wal", 2]
+
+
+@pytest.mark.parametrize("url", ["nothing", "postgresql+nodriver://x/y"])
+def test_a_database_that_cannot_be_is_named(url):
+    with pytest.raises(InputError, match="expected a URL such as postgresql"):
+        connect(url)

@@ -1,0 +1,1 @@
+"""The studio: rate, check and compare images in the browser."""

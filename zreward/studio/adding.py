@@ -1,0 +1,103 @@
+"""Pictures into a new project: copied, checked, under prompts; and its hidden items where the truth is known."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from sqlalchemy.orm import Session
+from tqdm import tqdm
+
+from zreward.data.images import open_image
+from zreward.errors import InputError
+from zreward.rubric import Rubric
+from zreward.studio.project import Project
+from zreward.studio.storage import Candidate, Gold, Prompt, Repetition
+
+MOST = 200  # letters of a group, or of a picture's name
+GOLD_SHARE, REPEATED_SHARE = 0.15, 0.1  # of a try-out's pictures, per dimension
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A candidate to be: `image` is a path or encoded bytes; `truth` (the world's) makes gold items."""
+
+    prompt: str
+    image: Path | bytes
+    key: str
+    group: str | None = None
+    split: str | None = None
+    tags: tuple[str, ...] = ()
+    truth: dict[str, float] = field(default_factory=dict)
+
+
+def add_pictures(
+    session: Session, project: Project, pictures: Iterable[Picture], rubric: Rubric, rng: random.Random
+) -> None:
+    """Copy pictures into a new project, with gold items and repetitions drawn from those whose truth is known; not committed."""
+    groups: dict[str, Prompt] = {}
+    keys: set[str] = set()
+    for picture in tqdm(pictures, desc="copying", unit="picture"):
+        if not picture.prompt.strip():
+            raise InputError(f"picture {picture.key!r} has an empty prompt")
+        if picture.key in keys:
+            raise InputError(f"two pictures are called {picture.key!r}; expected one name each")
+        keys.add(picture.key)
+        prompt = _prompt(session, groups, picture)
+        candidate = Candidate(prompt_id=prompt.id, key=picture.key, image=_copy(project, picture))
+        session.add(candidate)
+        session.flush()
+        for name, score in picture.truth.items():
+            if name in rubric.dimension_names and rng.random() < GOLD_SHARE:
+                session.add(Gold(candidate_id=candidate.id, dimension=name, score=score))
+            if name in rubric.dimension_names and rng.random() < REPEATED_SHARE:
+                session.add(Repetition(candidate_id=candidate.id, dimension=name))
+    if not keys:
+        raise InputError("there are no pictures; a project needs at least one")
+    session.flush()
+
+
+def _prompt(session: Session, groups: dict[str, Prompt], picture: Picture) -> Prompt:
+    """The picture's prompt, with the tags of all its pictures. InputError where a group has two prompts or two splits."""
+    group = picture.group or hashlib.sha256(picture.prompt.encode()).hexdigest()
+    for what, text in (("group", group), ("name", picture.key)):
+        if len(text) > MOST:
+            raise InputError(
+                f"picture {picture.key[:MOST]!r}: a {what} of {len(text)} letters; expected at most {MOST}"
+            )
+    prompt = groups.get(group)
+    if prompt is None:
+        prompt = groups[group] = Prompt(text=picture.prompt, group=group, tags=list(picture.tags), split=picture.split)
+        session.add(prompt)
+        session.flush()
+    for what, one, other in (("prompt", prompt.text, picture.prompt), ("split", prompt.split, picture.split)):
+        if one != other:
+            raise InputError(
+                f"picture {picture.key!r}: its group {group!r} has the {what} {one!r} already, and now {other!r}; expected "
+                "one, because annotators compare a group's pictures"
+            )
+    prompt.tags = list(dict.fromkeys((*prompt.tags, *picture.tags)))
+    return prompt
+
+
+def _copy(project: Project, picture: Picture) -> str:
+    """The picture's bytes as they are, checked by decoding them, under a name made of them."""
+    what = picture.key if isinstance(picture.image, bytes) else str(picture.image)
+    try:
+        content = picture.image if isinstance(picture.image, bytes) else picture.image.read_bytes()
+        open_image(content)
+    except OSError as error:
+        raise InputError(f"{what}: cannot be read: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    kind = str(Image.open(BytesIO(content)).format).lower()
+    name = f"images/{hashlib.sha256(content + picture.key.encode()).hexdigest()[:32]}.{kind}"
+    path = project.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return name

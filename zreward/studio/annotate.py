@@ -1,0 +1,168 @@
+"""Step 1: one picture and its prompt, the rubric beside it, one answer. Every answer is saved at once."""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload
+
+from zreward.errors import InputError
+from zreward.rubric import Rubric
+from zreward.studio.context import get_project, get_session, render, require
+from zreward.studio.project import Project
+from zreward.studio.queue import Queue, Task, label_before, read_queue
+from zreward.studio.rubric_versions import newest_version, read_version
+from zreward.studio.storage import Candidate, Example, Label, User, now
+
+router = APIRouter()
+
+Database = Annotated[Session, Depends(get_session)]
+Annotator = Annotated[User, Depends(require("annotator"))]
+ThisProject = Annotated[Project, Depends(get_project)]
+OCCASIONS = (0, 1)
+MOST_SECONDS = 3600.0
+
+
+@router.get("/annotate")
+def show(
+    request: Request, session: Database, user: Annotator, project: ThisProject, dimension: str | None = None
+) -> Response:
+    """The next picture of a dimension; without one, of the first dimension that has any left."""
+    rubric = read_version(newest_version(session))
+    names = rubric.dimension_names if dimension is None else (rubric.dimension(dimension).name,)
+    for name in names:
+        queue = read_queue(session, user, name, project.raters_per_item, project.repeat_share)
+        if queue.task is not None:
+            break
+    return _page(request, session, user, project, rubric, name, queue, queue.task)
+
+
+@router.get("/annotate/{candidate}/{dimension}/{token}")
+def show_again(
+    request: Request,
+    session: Database,
+    user: Annotator,
+    project: ThisProject,
+    candidate: int,
+    dimension: str,
+    token: str,
+) -> Response:
+    """A picture that he has rated, to answer anew."""
+    occasion = _occasion(project, user, candidate, dimension, token)
+    found = session.get(Candidate, candidate)
+    if found is None:
+        raise HTTPException(404, "There is no such picture.")
+    rubric = read_version(newest_version(session))
+    queue = read_queue(session, user, dimension, project.raters_per_item, project.repeat_share)
+    return _page(request, session, user, project, rubric, dimension, queue, Task(found, dimension, occasion))
+
+
+@router.post("/labels")
+def save(
+    session: Database,
+    user: Annotator,
+    project: ThisProject,
+    candidate: Annotated[int, Form()],
+    dimension: Annotated[str, Form()],
+    token: Annotated[str, Form()],
+    answer: Annotated[str, Form()],
+    seconds: Annotated[float | None, Form()] = None,
+) -> Response:
+    """`answer` is a score on a bin, or "none" for a picture that cannot be judged. Sent twice, it is saved once."""
+    occasion = _occasion(project, user, candidate, dimension, token)
+    version = newest_version(session)
+    score = _score(read_version(version), dimension, answer)
+    measured = seconds if seconds is not None and 0 <= seconds <= MOST_SECONDS else None
+    facts = {"score": score, "seconds": measured, "rubric_version": version.version}
+    if not _update(session, user, candidate, dimension, occasion, facts):
+        about = {"user_id": user.id, "candidate_id": candidate, "dimension": dimension, "occasion": occasion}
+        session.add(Label(**about, **facts))
+        try:
+            session.commit()
+        except IntegrityError:  # the same answer, sent twice at once
+            session.rollback()
+            _update(session, user, candidate, dimension, occasion, facts)
+    return RedirectResponse(f"/annotate?dimension={dimension}", 303)
+
+
+def item_token(project: Project, user: User, candidate: int, dimension: str, occasion: int) -> str:
+    """Names an item to its annotator without telling him whether it is a repetition."""
+    text = f"item {user.id} {candidate} {dimension} {occasion}"
+    return hmac.new(project.secret(), text.encode(), sha256).hexdigest()[:32]
+
+
+def _occasion(project: Project, user: User, candidate: int, dimension: str, token: str) -> int:
+    for occasion in OCCASIONS:
+        if hmac.compare_digest(token.encode(), item_token(project, user, candidate, dimension, occasion).encode()):
+            return occasion
+    raise HTTPException(403, "This picture was not given to you; go on with the next one.")
+
+
+def _score(rubric: Rubric, dimension: str, answer: str) -> float | None:
+    rubric.dimension(dimension)
+    if answer == "none":
+        return None
+    try:
+        score = float(answer)
+    except ValueError:
+        raise InputError(f"answer {answer!r}; expected a score or none") from None
+    rubric.label(score)
+    return score
+
+
+def _update(session: Session, user: User, candidate: int, dimension: str, occasion: int, facts: dict) -> bool:
+    """Change a label that is there; False when there is none. What quality control has accepted stays."""
+    own = (Label.user_id == user.id, Label.candidate_id == candidate, Label.dimension == dimension)
+    label = session.scalar(select(Label).where(*own, Label.occasion == occasion))
+    if label is None:
+        return False
+    if label.state == "accepted" and label.score != facts["score"]:
+        raise HTTPException(409, "Quality control has accepted this label; ask them to send it back.")
+    if label.state != "accepted":
+        adjusted = label.adjusted if label.score == facts["score"] and label.state == "submitted" else None
+        for key, value in (
+            facts | {"adjusted": adjusted, "state": "submitted", "comment": "", "changed": now()}
+        ).items():
+            setattr(label, key, value)
+        session.commit()
+    return True
+
+
+def _page(
+    request: Request,
+    session: Session,
+    user: User,
+    project: Project,
+    rubric: Rubric,
+    dimension: str,
+    queue: Queue,
+    task: Task | None,
+) -> Response:
+    said = None
+    if task is not None:
+        own = (Label.user_id == user.id, Label.candidate_id == task.candidate.id, Label.dimension == dimension)
+        said = session.scalar(select(Label).where(*own, Label.occasion == task.occasion))
+    before = label_before(session, user, dimension, said)
+    examples: dict[float, list[Example]] = {}
+    chosen = select(Example).options(joinedload(Example.candidate)).where(Example.dimension == dimension)
+    for example in session.scalars(chosen.order_by(Example.id)):
+        examples.setdefault(example.score, []).append(example)
+    return render(
+        request,
+        "annotate.html.j2",
+        rubric=rubric,
+        about=rubric.dimension(dimension),
+        task=task,
+        token=item_token(project, user, task.candidate.id, dimension, task.occasion) if task else "",
+        said=said,
+        before=before,
+        before_token=item_token(project, user, before.candidate_id, dimension, before.occasion) if before else "",
+        examples=examples,
+        queue=queue,
+    )

@@ -1,0 +1,87 @@
+"""The studio as a FastAPI application: routers, static files, sessions, and pages for what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from zreward import __version__
+from zreward.errors import InputError
+from zreward.studio.context import HERE, NotSignedIn, Studio, guard, render, templates
+from zreward.studio.database import connect, sessions, upgrade
+from zreward.studio.project import Project
+from zreward.studio.security import COOKIE, HEADERS, LASTS, SAFE, RateLimit, Signer
+
+ROUTERS = (
+    "sign_in", "home", "people", "pictures", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
+    "export_page", "study_pages", "study_result_pages",
+)  # fmt: skip
+WINDOW = 300.0  # seconds in which sign-ins that fail are counted
+
+
+def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
+    """The project's studio; its database is upgraded first. `secure_cookies` where it is served over HTTPS."""
+    engine = connect(project.database_url)
+    upgrade(engine)
+    signer = Signer(project.secret())
+    app = FastAPI(
+        title=project.name, version=__version__, dependencies=[Depends(guard)], docs_url=None, redoc_url=None,
+        openapi_url=None,
+    )  # fmt: skip
+    app.state.studio = Studio(project, engine, sessions(engine), signer, templates(), RateLimit(WINDOW))
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    for name in ROUTERS:
+        app.include_router(import_module(f"zreward.studio.{name}").router)
+    _answer_errors(app)
+
+    @app.middleware("http")
+    async def finish(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        for key, value in HEADERS.items():
+            response.headers.setdefault(key, value)
+        if not request.url.path.startswith(("/static/", "/pictures/", "/studies/pictures/")):
+            response.headers.setdefault("Cache-Control", "no-store")
+        made = getattr(request.state, "new_session", None)
+        if made is not None:
+            response.set_cookie(
+                COOKIE, signer.write(made), max_age=LASTS, httponly=True, samesite="lax", secure=secure_cookies
+            )
+        return response
+
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    async def not_signed_in(request: Request, _: Exception) -> Response:
+        if request.method not in SAFE or _wants_json(request):
+            return JSONResponse({"detail": "sign in first"}, 401)
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?next={quote(wanted)}", 303)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        status, headers = 400, None
+        detail = str(error)
+        if isinstance(error, HTTPException):
+            status, detail, headers = error.status_code, str(error.detail), error.headers
+        elif isinstance(error, RequestValidationError):
+            status, detail = 422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+        if _wants_json(request):
+            return JSONResponse({"detail": detail}, status, headers)
+        response = render(request, "error.html.j2", status, detail=detail, status_code=status)
+        response.headers.update(headers or {})
+        return response
+
+    app.add_exception_handler(NotSignedIn, not_signed_in)
+    for kind in (InputError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refused)
+
+
+def _wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")

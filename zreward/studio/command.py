@@ -1,0 +1,176 @@
+"""`zreward studio`: serve a project's pages, make one, invite people, take labels in and hand them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from zreward.errors import InputError
+
+if TYPE_CHECKING:
+    from zreward.studio.project import Project
+
+
+class _ServesByDefault(TyperGroup):
+    """`zreward studio PROJECT` is `zreward studio serve PROJECT`."""
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["serve", *args]
+        return super().resolve_command(ctx, args)
+
+
+studio_app = typer.Typer(
+    no_args_is_help=True, cls=_ServesByDefault, help="Rate, check and compare images in the browser: studio PROJECT."
+)
+Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="URL, such as postgresql+psycopg://...; default: SQLite in the project."),
+]
+
+
+@studio_app.command()
+def serve(
+    project: Folder,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    database: Database = None,
+    model: Annotated[
+        str | None, typer.Option(help="Student that sorts quality control's queue: checkpoint folder, or world:small.")
+    ] = None,
+    https: Annotated[
+        bool, typer.Option("--https", help="Served over HTTPS: cookies are sent over nothing else.")
+    ] = False,
+    proxies: Annotated[
+        str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers are believed.")
+    ] = None,
+) -> None:
+    """Show a project's pages."""
+    from zreward.studio.project import Project
+    from zreward.studio.server import serve as run
+
+    opened = Project(project, database)
+    if model:
+        _predict(opened, model)
+    typer.echo(f"{opened.name}: http://{host}:{port}")
+    run(opened, host, port, https, proxies)
+
+
+@studio_app.command()
+def init(
+    project: Folder,
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of pictures (with pictures.jsonl), or records (.jsonl, .parquet).")
+    ] = None,
+    world: Annotated[bool, typer.Option("--world", help="A try-out of the built-in world's pictures.")] = False,
+    prompt: Annotated[str | None, typer.Option(help="Of all pictures of a folder without pictures.jsonl.")] = None,
+    prompts: Annotated[int, typer.Option(help="With --world: prompts, four pictures each.")] = 20,
+    rubric: Annotated[Path | None, typer.Option(help="Rubric YAML; default: the one that is shipped.")] = None,
+    name: Annotated[str | None, typer.Option(help="Shown on every page; default: the folder's.")] = None,
+    raters: Annotated[int, typer.Option(help="Annotators who rate each picture on each dimension.")] = 3,
+    administrator: Annotated[str, typer.Option(help="Name of the first person.")] = "admin",
+    seed: Annotated[int, typer.Option(help="Of the try-out's scenes and hidden items.")] = 0,
+    url: Annotated[str, typer.Option(help="Where the studio will be found.")] = "http://127.0.0.1:8080",
+    database: Database = None,
+) -> None:
+    """Make a project and print the administrator's invitation."""
+    from zreward.rubric import Rubric
+    from zreward.studio import create
+    from zreward.studio.project import ProjectSettings
+
+    if world == (source is not None):
+        raise InputError("expected a SOURCE of pictures, or --world for a try-out, and not both")
+    if source is None:
+        from zreward.world.base_models import world_rubric
+
+        pictures, chosen = create.from_world(prompts, seed=seed), world_rubric()
+    else:
+        records = source.suffix.lower() in (".jsonl", ".parquet")
+        pictures = create.from_records(source) if records else create.from_folder(source, prompt)
+        chosen = Rubric.default()
+    settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters, database=database)
+    chosen = Rubric.from_yaml(rubric) if rubric else chosen
+    token = create.init(project, pictures, chosen, settings, administrator, seed)
+    typer.echo(f"{project}: made. Start it: zreward studio {project}")
+    typer.echo(f"{administrator} comes in by {url.rstrip('/')}/invitation/{token}")
+
+
+@studio_app.command()
+def invite(
+    project: Folder,
+    person: Annotated[str, typer.Argument(metavar="NAME", help="Who is invited.")],
+    role: Annotated[str, typer.Option(help="annotator, quality or administrator.")] = "annotator",
+    database: Database = None,
+    url: Annotated[str, typer.Option(help="Where the studio is found.")] = "http://127.0.0.1:8080",
+) -> None:
+    """Make an invitation: a new person, or a new link for somebody who has forgotten a password."""
+    from zreward.studio import accounts
+    from zreward.studio.opening import open_project
+
+    with open_project(project, database) as (_, session):
+        _, token = accounts.invite(session, person, role)
+    typer.echo(f"{url.rstrip('/')}/invitation/{token}")
+
+
+@studio_app.command()
+def export(
+    project: Folder,
+    out: Annotated[Path, typer.Argument(help="File (.jsonl, .parquet), or a folder for a Hugging Face data set.")],
+    accepted_only: Annotated[bool, typer.Option("--accepted-only", help="Only what quality control accepted.")] = False,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Also annotators who miss the threshold.")] = False,
+    database: Database = None,
+) -> None:
+    """Write the labels as the records that training reads."""
+    from zreward.studio.export import ExportOptions
+    from zreward.studio.export import export as run
+    from zreward.studio.opening import open_project
+
+    with open_project(project, database) as (opened, session):
+        count = run(session, opened, out, ExportOptions(accepted_only, everybody))
+    typer.echo(f"{out}: {count} records")
+
+
+@studio_app.command("import")
+def import_labels(
+    project: Folder,
+    labels: Annotated[
+        Path, typer.Argument(help="CSV (image, prompt, rater, dimension, score), or Label Studio's JSON.")
+    ],
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures; default: the file's.")] = None,
+    database: Database = None,
+) -> None:
+    """Take in labels made elsewhere: all of the file, or nothing."""
+    from zreward.studio.importing import import_labels as run
+    from zreward.studio.opening import open_project
+
+    with open_project(project, database) as (opened, session):
+        typer.echo(str(run(session, opened, labels, images)))
+
+
+@studio_app.command()
+def predict(
+    project: Folder,
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    database: Database = None,
+) -> None:
+    """Let a student score every picture, to sort quality control's queue; annotators never see it."""
+    from zreward.studio.project import Project
+
+    _predict(Project(project, database), model)
+
+
+def _predict(project: Project, name: str) -> None:
+    from zreward.models.reward_model import RewardModel
+    from zreward.studio.opening import open_project
+    from zreward.studio.predictions import predict as run
+    from zreward.studio.rubric_versions import newest_version, read_version
+    from zreward.world.base_models import checkpoint_name
+
+    model = RewardModel.from_pretrained(checkpoint_name(name))
+    with open_project(project.folder, project.database_url) as (opened, session):
+        count = run(session, opened, read_version(newest_version(session)), model, name)
+    typer.echo(f"{count} pictures scored by {name}")

@@ -1,0 +1,120 @@
+"""What every page stands on: the project, a database session, who is signed in, and the look.
+
+Roles: an administrator may do whatever quality control may; annotators have pages of their own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from zreward import __version__
+from zreward.studio.project import Project
+from zreward.studio.returning import NOTICES
+from zreward.studio.rubric_versions import newest_version, read_version
+from zreward.studio.security import RateLimit, SignedSession, Signer, check_csrf
+from zreward.studio.storage import User
+
+HERE = Path(__file__).parent
+MAY = {
+    "annotator": ("annotator",),
+    "quality": ("quality", "administrator"),
+    "administrator": ("administrator",),
+}
+"""What a page asks for -> roles that have it."""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a running studio holds; `app.state.studio`."""
+
+    project: Project
+    engine: Engine
+    sessions: sessionmaker[Session]
+    signer: Signer
+    pages: Environment
+    attempts: RateLimit
+
+
+class NotSignedIn(Exception):
+    """Sent to the sign-in page, or answered 401 where a script asked."""
+
+
+def templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.globals["version"] = __version__
+    return environment
+
+
+def get_studio(request: Request) -> Studio:
+    return request.app.state.studio
+
+
+def get_project(request: Request) -> Project:
+    return get_studio(request).project
+
+
+def get_session(request: Request) -> Iterator[Session]:
+    """One session a request; what is not committed is rolled back."""
+    with get_studio(request).sessions() as session:
+        yield session
+
+
+async def guard(request: Request) -> None:
+    """For every request: read the cookie, or begin a session without a user; refuse posts that no page of ours made."""
+    signer = get_studio(request).signer
+    signed = signer.read(request.cookies.get("studio_session"))
+    if signed is None:
+        signed = SignedSession(0, 0, secrets.token_urlsafe(12))
+        request.state.new_session = signed
+    request.state.signed, request.state.user = signed, None
+    await check_csrf(request, signer.csrf(signed.salt))
+
+
+def current_user(request: Request, session: Annotated[Session, Depends(get_session)]) -> User:
+    """Who is signed in. NotSignedIn for nobody, for somebody who was shut out, and for a session older than the password."""
+    signed = request.state.signed
+    user = session.get(User, signed.user) if signed.user else None
+    if user is None or not user.active or user.session_version != signed.version:
+        raise NotSignedIn
+    request.state.user = user
+    return user
+
+
+def require(role: str) -> Callable[..., User]:
+    """A dependency: the user, who has that role; 403 for others."""
+
+    def check(user: Annotated[User, Depends(current_user)]) -> User:
+        if user.role not in MAY[role]:
+            raise HTTPException(403, f"This page is for the role {role}; you are signed in as {user.role}.")
+        return user
+
+    return check
+
+
+def render(request: Request, name: str, status: int = 200, **values: Any) -> Response:
+    """A page with what all of them show: user, CSRF token, the rubric in force, and the notice that the address names."""
+    studio, user = get_studio(request), getattr(request.state, "user", None)
+    signed = getattr(request.state, "signed", None)
+    shared: dict[str, Any] = {
+        "user": user,
+        "csrf": studio.signer.csrf(signed.salt) if signed else "",
+        "project_name": studio.project.name,
+        "notice": NOTICES.get(request.query_params.get("notice", ""), ""),
+        "path": request.url.path,
+    }
+    if user is not None and "rubric" not in values:
+        with studio.sessions() as session:
+            shared["rubric"] = read_version(newest_version(session))
+    return HTMLResponse(studio.pages.get_template(name).render(shared | values), status)

@@ -1,0 +1,117 @@
+"""`zreward studio init`: a project from a folder of pictures, from records, or from the built-in world.
+
+The project appears whole, or not at all. Pictures are copied in, so that nothing outside the folder is needed later.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from zreward.data import load_records
+from zreward.data.manifest import MANIFEST, read_manifest
+from zreward.errors import InputError, check_counts
+from zreward.rubric import Rubric
+from zreward.studio import accounts
+from zreward.studio.adding import Picture, add_pictures
+from zreward.studio.database import connect, sessions, upgrade
+from zreward.studio.project import Project, ProjectSettings, write_settings
+from zreward.studio.rubric_versions import add_version
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def init(
+    folder: Path,
+    pictures: Iterable[Picture],
+    rubric: Rubric,
+    settings: ProjectSettings,
+    administrator: str = "admin",
+    seed: int = 0,
+) -> str:
+    """Make the project; returns the token of the administrator's invitation. InputError where `folder` holds something."""
+    with _new_folder(folder) as made:
+        write_settings(made, settings)
+        project = Project(made)
+        project.secret()
+        engine = connect(project.database_url)
+        try:
+            upgrade(engine)
+            with sessions(engine)() as session:
+                if accounts.has_people(session):
+                    raise InputError(f"database {engine.url!r} holds a project already; name an empty one")
+                add_version(session, rubric)
+                add_pictures(session, project, pictures, rubric, random.Random(f"studio {seed}"))
+                _, token = accounts.invite(session, administrator, "administrator")
+        finally:
+            engine.dispose()
+    return token
+
+
+def from_folder(folder: Path, prompt: str | None = None) -> Iterator[Picture]:
+    """Pictures of a folder: by its pictures.jsonl, or all of one `prompt`."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if (folder / MANIFEST).exists():
+        for row in read_manifest(folder):
+            yield Picture(row["prompt"], folder / row["image"], row["image"], tags=tuple(row["tags"]))
+        return
+    if not prompt or not prompt.strip():
+        raise InputError(
+            f"{folder}: there is no {MANIFEST} in it; give --prompt, the text that its pictures were made from"
+        )
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+    if not found:
+        raise InputError(f"{folder}: no pictures in it; expected files that end in {', '.join(ENDINGS)}")
+    yield from (Picture(prompt, file, file.name) for file in found)
+
+
+def from_records(path: Path) -> Iterator[Picture]:
+    """Records as training reads them (.jsonl, .parquet); ratings in them are not taken over (`zreward studio import`)."""
+    for number, record in enumerate(load_records(path)):
+        image = Path(record.image) if isinstance(record.image, str) else record.image
+        assert isinstance(image, Path | bytes)
+        yield Picture(
+            record.prompt,
+            image,
+            record.id or f"{path.stem}-{number:06d}",
+            record.group,
+            record.split,
+            tuple(record.tags),
+        )
+
+
+def from_world(prompts: int, candidates: int = 4, seed: int = 0) -> Iterator[Picture]:
+    """Scenes of the built-in world, with their truth on every dimension."""
+    from zreward.world.dataset import png
+    from zreward.world.grammar import sample_prompts
+    from zreward.world.scenes import DIMENSIONS, sample_scene
+
+    check_counts(prompts=prompts, candidates=candidates)
+    rng = random.Random(f"studio world {seed}")
+    for number, prompt in enumerate(sample_prompts(prompts, rng)):
+        for candidate in range(candidates):
+            scene = sample_scene(prompt, rng)
+            truth = {name: round(scene.truth(name) * 2) / 2 for name in DIMENSIONS}
+            yield Picture(prompt.text, png(scene), f"world-{number:04d}-{candidate}", truth=truth)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that becomes it when the block ends well."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already and is not an empty folder; name a new one")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield made
+        if folder.exists():
+            folder.rmdir()
+        made.rename(folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise

@@ -1,0 +1,56 @@
+"""Engine and sessions of a project's database, and its upgrade to the tables of this version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from zreward.errors import InputError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+WAIT = 30  # seconds that a writer waits for another
+
+
+def connect(url: str) -> Engine:
+    """InputError for a URL that no driver is there for.
+
+    SQLite keeps what it has confirmed through a crash (write-ahead log, synced), and lets readers go on beside a writer.
+    """
+    try:
+        kind = make_url(url).get_backend_name()
+        options = {"connect_args": {"timeout": WAIT}} if kind == "sqlite" else {"pool_pre_ping": True}
+        engine = create_engine(url, **options)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise InputError(
+            f"database {url!r}: {error}; expected a URL such as postgresql+psycopg://user@host/name, and its driver installed"
+        ) from None
+    if kind == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def upgrade(engine: Engine) -> None:
+    """Make the tables, or bring those of an older version up to date. InputError when the database cannot be reached."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except OperationalError as error:
+        raise InputError(f"database {engine.url!r}: {error.orig}") from None
+
+
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def _prepare_sqlite(connection, _record) -> None:
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={WAIT * 1000}"):
+        connection.execute(f"PRAGMA {setting}")

@@ -1,0 +1,88 @@
+"""The pictures of imported labels: recognised by their bytes among those of the same prompt, else copied into the project."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from zreward.data.images import open_image
+from zreward.errors import InputError
+from zreward.files import atomic_path
+from zreward.studio.project import Project
+from zreward.studio.storage import Candidate, Prompt
+
+FOLDER = "images/imported"
+
+
+class ImportedPictures:
+    """Finds or makes candidates: `added` counts those that it made, `copies` are the files that it put into the project."""
+
+    def __init__(self, session: Session, project: Project) -> None:
+        self.session, self.project = session, project
+        self.copies: list[Path] = []
+        self.added = 0
+        self._by_prompt: dict[str, tuple[int | None, dict[str, int]]] = {}
+        self._found: dict[tuple[Path, str], int] = {}
+
+    def candidate(self, path: Path, prompt: str) -> int:
+        """The id of the picture at `path` for a prompt. InputError when it cannot be read."""
+        key = (path, prompt)
+        if key not in self._found:
+            self._found[key] = self._candidate(path, prompt)
+        return self._found[key]
+
+    def remove_copies(self) -> None:
+        for path in self.copies:
+            path.unlink(missing_ok=True)
+
+    def _candidate(self, path: Path, prompt: str) -> int:
+        if not prompt.strip():
+            raise InputError("prompt is empty")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        digest = hashlib.sha256(content).hexdigest()
+        prompt_id, known = self._known(prompt)
+        if digest in known:
+            return known[digest]
+        open_image(content)
+        candidate = Candidate(
+            prompt_id=prompt_id or self._new_prompt(prompt),
+            key=f"imported-{digest[:16]}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}",
+            image=self._copy(content, digest, path.suffix.lower()),
+        )
+        self.session.add(candidate)
+        self.session.flush()
+        self.added += 1
+        known[digest] = candidate.id
+        self._by_prompt[prompt] = (candidate.prompt_id, known)
+        return candidate.id
+
+    def _known(self, prompt: str) -> tuple[int | None, dict[str, int]]:
+        """The prompt's id, if the project has it, and its pictures by digest."""
+        if prompt not in self._by_prompt:
+            rows = self.session.scalars(select(Candidate).join(Prompt).where(Prompt.text == prompt)).all()
+            first = self.session.scalar(select(Prompt.id).where(Prompt.text == prompt).order_by(Prompt.id).limit(1))
+            files = ((self.project.file(row.image), row.id) for row in rows)
+            known = {hashlib.sha256(file.read_bytes()).hexdigest(): number for file, number in files if file.is_file()}
+            self._by_prompt[prompt] = (first, known)
+        return self._by_prompt[prompt]
+
+    def _new_prompt(self, text: str) -> int:
+        prompt = Prompt(text=text, group=hashlib.sha256(text.encode()).hexdigest())
+        self.session.add(prompt)
+        self.session.flush()
+        return prompt.id
+
+    def _copy(self, content: bytes, digest: str, suffix: str) -> str:
+        name = f"{FOLDER}/{digest[:32]}{suffix}"
+        path = self.project.folder / name
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
+            self.copies.append(path)
+        return name

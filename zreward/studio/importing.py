@@ -1,0 +1,133 @@
+"""Labels made elsewhere into the project: all of a file, or nothing.
+
+A picture that the project has already (the same bytes, for the same prompt) is recognised, any other is copied in. Raters
+become annotators who cannot sign in, named NAME (imported); their labels are audited and exported as everybody's. Importing
+a file again adds nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from zreward.errors import InputError
+from zreward.rubric import Rubric
+from zreward.studio.import_files import ForeignLabel, image_path, read_labels
+from zreward.studio.import_pictures import ImportedPictures
+from zreward.studio.project import Project
+from zreward.studio.rubric_versions import newest_version, read_version
+from zreward.studio.storage import Label, User
+
+SHOWN = 20  # problems named in one error
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came in, and what was there before."""
+
+    labels: int
+    raters: int
+    pictures: int
+    known: int
+
+    def __str__(self) -> str:
+        parts = [
+            f"{_count(self.labels, 'label')} by {_count(self.raters, 'rater')}",
+            _count(self.pictures, "new picture"),
+        ]
+        before = f"; {self.known} {'was' if self.known == 1 else 'were'} there already" if self.known else ""
+        return ", ".join(parts) + before
+
+
+def import_labels(session: Session, project: Project, path: Path, images: Path | None = None) -> Imported:
+    """Read a .csv or .json file; pictures are looked for from `images` (default: the file's folder)."""
+    foreign = read_labels(path)
+    version = newest_version(session)
+    rubric, pictures = read_version(version), ImportedPictures(session, project)
+    raters = _Raters(session)
+    added, problems = 0, []
+    try:
+        for label in foreign:
+            try:
+                _check(label, rubric)
+                candidate = pictures.candidate(image_path(label.image, images or path.parent), label.prompt)
+                added += raters.add(label, candidate, version.version)
+            except InputError as error:
+                problems.append(f"{label.place}: {error}")
+                if len(problems) == SHOWN:
+                    break
+        if problems:
+            raise InputError("\n".join([*problems, f"nothing was imported from {path}"]))
+        session.commit()
+    except BaseException:
+        session.rollback()
+        pictures.remove_copies()
+        raise
+    return Imported(added, len(raters.ids), pictures.added, len(foreign) - added)
+
+
+def _check(label: ForeignLabel, rubric: Rubric) -> None:
+    rubric.dimension(label.dimension)
+    if label.score is not None:
+        rubric.scale.validate(label.score)
+
+
+class _Raters:
+    """The imported raters by name, and what each has said."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.ids: dict[str, int] = {}
+        self.said: dict[tuple[int, int, str], float | None] = {}
+
+    def add(self, label: ForeignLabel, candidate: int, version: str) -> bool:
+        """False when the label was there already; InputError when it was there with another score."""
+        user = self.ids.get(label.rater) or self._user(label.rater)
+        key = (user, candidate, label.dimension)
+        if key in self.said:
+            if self.said[key] != label.score:
+                raise InputError(
+                    f"{label.rater!r} gave this picture {_show(self.said[key])} on {label.dimension} already, "
+                    f"now {_show(label.score)}"
+                )
+            return False
+        self.said[key] = label.score
+        self.session.add(
+            Label(
+                user_id=user,
+                candidate_id=candidate,
+                dimension=label.dimension,
+                score=label.score,
+                seconds=label.seconds,
+                rubric_version=version,
+            )
+        )
+        return True
+
+    def _user(self, rater: str) -> int:
+        name = f"{rater} (imported)"
+        if len(name) > 80:
+            raise InputError(f"rater {rater!r}: expected at most 69 characters")
+        user = self.session.scalar(select(User).where(User.name == name))
+        if user is None:
+            user = User(name=name, role="annotator", active=False)
+            self.session.add(user)
+            self.session.flush()
+        else:
+            rows = select(Label.candidate_id, Label.dimension, Label.score).where(
+                Label.user_id == user.id, Label.occasion == 0
+            )
+            self.said |= {(user.id, row.candidate_id, row.dimension): row.score for row in self.session.execute(rows)}
+        self.ids[rater] = user.id
+        return user.id
+
+
+def _show(score: float | None) -> str:
+    return "no score" if score is None else f"{score:g}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"

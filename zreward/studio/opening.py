@@ -1,0 +1,25 @@
+"""A project and its database, for commands that work on them without pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from zreward.studio.database import connect, sessions, upgrade
+from zreward.studio.project import Project
+
+
+@contextmanager
+def open_project(folder: Path, database: str | None = None) -> Iterator[tuple[Project, Session]]:
+    """The project with a session; its database is upgraded first. `database`: URL in place of the project's own."""
+    project = Project(folder, database)
+    engine = connect(project.database_url)
+    try:
+        upgrade(engine)
+        with sessions(engine)() as session:
+            yield project, session
+    finally:
+        engine.dispose()

@@ -1,0 +1,62 @@
+"""The administrator's page: who is here, in which role; invitations and shutting out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from zreward.errors import InputError
+from zreward.studio import accounts
+from zreward.studio.context import get_session, render, require
+from zreward.studio.returning import back_to
+from zreward.studio.storage import ROLES, Label, User
+
+HOME = "/people"
+router = APIRouter(prefix=HOME)
+
+Database = Annotated[Session, Depends(get_session)]
+Administrator = Annotated[User, Depends(require("administrator"))]
+
+
+@router.get("")
+def show(request: Request, session: Database, user: Administrator) -> Response:
+    return _page(request, session)
+
+
+@router.post("")
+def invite(
+    request: Request, session: Database, user: Administrator, name: Annotated[str, Form()], role: Annotated[str, Form()]
+) -> Response:
+    """Make a link; it is shown once, because only its hash is kept."""
+    person, token = accounts.invite(session, name, role)
+    return _page(request, session, person=person, link=str(request.base_url) + f"invitation/{token}")
+
+
+@router.post("/{number}/active")
+def set_active(session: Database, user: Administrator, number: int, active: Annotated[bool, Form()]) -> Response:
+    """Shut somebody out, with all sessions, or let them in again."""
+    person = session.get(User, number)
+    if person is None or person.id == user.id:
+        raise InputError("expected somebody else who is here")
+    person.active = active
+    person.session_version += 1
+    session.commit()
+    return back_to(HOME, HOME, "saved")
+
+
+def _page(request: Request, session: Session, person: User | None = None, link: str = "") -> Response:
+    counts = dict(session.execute(select(Label.user_id, func.count()).group_by(Label.user_id)).tuples().all())
+    people = session.scalars(select(User).order_by(User.role, User.name)).all()
+    return render(
+        request,
+        "people.html.j2",
+        people=people,
+        counts=counts,
+        roles=ROLES,
+        person=person,
+        link=link,
+        days=accounts.LASTS.days,
+    )

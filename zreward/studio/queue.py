@@ -1,0 +1,154 @@
+"""What an annotator rates next on a dimension, and how far along he is.
+
+In this order: labels that quality control sent back; now and then a picture that he has rated before (to measure how far he
+agrees with himself); else a picture that still needs raters, gold items among them, which everybody rates. Labels of
+annotators whom quality control has excluded do not count: their pictures need somebody else. Examples of the rubric do not
+come up any more: their scores are there for all to see.
+
+Pictures come in an order of his own: a handful of prompts at a time, so that all candidates of a prompt tend to have the same
+raters (step 2 compares them), and within the handful scattered, so that each is rated alone. Nothing tells which items are
+hidden ones.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from zreward.studio.storage import Candidate, Example, Gold, Label, Prompt, Repetition, User
+
+DISTANCE = 8  # labels on a dimension between a picture and its repetition
+PACE_OVER = 50  # labels
+HANDFUL = 6  # prompts whose candidates are mixed
+_PRIME = 1_000_003
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture to rate. `occasion` 1 is a hidden repetition; `returned` is the label that came back, if one did."""
+
+    candidate: Candidate
+    dimension: str
+    occasion: int = 0
+    returned: Label | None = None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """One annotator's work on one dimension: what comes now, labels given, items left, median seconds of the last labels."""
+
+    task: Task | None
+    done: int
+    left: int
+    pace: float | None
+
+
+def read_queue(session: Session, user: User, dimension: str, raters: int, repeat_share: float) -> Queue:
+    """`task` is None when nothing is left, and the same until it is answered: a page loaded again shows the same picture."""
+    done = session.scalar(select(func.count()).select_from(Label).where(*_own(user, dimension))) or 0
+    returned = list(session.scalars(_returned(user, dimension)))
+    fresh = session.execute(_fresh(session, user, dimension, raters)).all()
+    return Queue(
+        _task(session, user, dimension, done, returned, fresh, repeat_share),
+        done,
+        len(fresh) + len(returned),
+        _pace(session, user, dimension),
+    )
+
+
+def _task(
+    session: Session,
+    user: User,
+    dimension: str,
+    done: int,
+    returned: Sequence[Label],
+    fresh: Sequence[Row[tuple[int, int]]],
+    repeat_share: float,
+) -> Task | None:
+    if returned:
+        return Task(returned[0].candidate, dimension, returned[0].occasion, returned[0])
+    due = random.Random(f"{user.id} {dimension} {done}").random() < repeat_share
+    if due or not fresh:
+        again = _repetition(session, user, dimension, DISTANCE if fresh else 0)
+        if again is not None:
+            return Task(again, dimension, occasion=1)
+    if not fresh:
+        return None
+    prompts = session.scalar(select(func.count()).select_from(Prompt)) or 1
+    order = _order(user, -(-prompts // HANDFUL))
+    candidate = session.get(Candidate, min(fresh, key=lambda row: order(row.prompt_id, row.id)).id)
+    assert candidate is not None
+    return Task(candidate, dimension)
+
+
+def label_before(session: Session, user: User, dimension: str, shown: Label | None) -> Label | None:
+    """For undo: what he answered before the answer that is shown, or last of all."""
+    own = select(Label).where(*_own(user, dimension)).limit(1)
+    if shown is not None:
+        return session.scalar(own.where(Label.id < shown.id).order_by(Label.id.desc()))
+    return session.scalar(own.order_by(Label.changed.desc(), Label.id.desc()))
+
+
+def _own(user: User, dimension: str) -> tuple[ColumnElement[bool], ...]:
+    return Label.user_id == user.id, Label.dimension == dimension
+
+
+def _returned(user: User, dimension: str):
+    return select(Label).where(*_own(user, dimension), Label.state == "returned").order_by(Label.changed)
+
+
+def _pace(session: Session, user: User, dimension: str) -> float | None:
+    last = select(Label.seconds).where(*_own(user, dimension), Label.seconds.is_not(None))
+    seconds = [one for one in session.scalars(last.order_by(Label.id.desc()).limit(PACE_OVER)) if one is not None]
+    return statistics.median(seconds) if seconds else None
+
+
+def _fresh(session: Session, user: User, dimension: str, raters: int):
+    """(prompt, picture) ids of pictures without a label of his that have too few raters, or are gold."""
+    mine, theirs = aliased(Label), aliased(Label)
+    of_picture = [theirs.candidate_id == Candidate.id, theirs.dimension == dimension, theirs.occasion == 0]
+    if excluded := session.scalars(select(User.id).where(User.excluded)).all():
+        of_picture.append(theirs.user_id.not_in(excluded))
+    count = select(func.count()).select_from(theirs).where(*of_picture).scalar_subquery()
+    rated = exists().where(mine.candidate_id == Candidate.id, mine.dimension == dimension, mine.user_id == user.id)
+    gold = exists().where(Gold.candidate_id == Candidate.id, Gold.dimension == dimension)
+    return select(Candidate.prompt_id, Candidate.id).where(~rated, ~_example(dimension), or_(gold, count < raters))
+
+
+def _example(dimension: str) -> ColumnElement[bool]:
+    return exists().where(Example.candidate_id == Candidate.id, Example.dimension == dimension)
+
+
+def _order(user: User, handfuls: int) -> Callable[[int, int], tuple[int, int]]:
+    """(prompt, picture) -> where they stand in this annotator's order. Multiplying modulo a prime scatters neighbours."""
+    rng = random.Random(user.id)
+    by_prompt, by_picture = rng.randrange(_PRIME // 4, _PRIME), rng.randrange(_PRIME // 4, _PRIME)
+    return lambda prompt, picture: (prompt * by_prompt % _PRIME * handfuls // _PRIME, picture * by_picture % _PRIME)
+
+
+def _repetition(session: Session, user: User, dimension: str, distance: int) -> Candidate | None:
+    """A picture to repeat whose first label lies far enough back."""
+    first, second = aliased(Label), aliased(Label)
+    ids = select(Label.id).where(*_own(user, dimension)).order_by(Label.id.desc()).offset(distance).limit(1)
+    newest = session.scalar(ids)
+    if newest is None:
+        return None
+    here = and_(Repetition.candidate_id == Candidate.id, Repetition.dimension == dimension)
+    before = (first.candidate_id == Candidate.id, first.dimension == dimension, first.user_id == user.id)
+    again = (second.candidate_id == Candidate.id, second.dimension == dimension, second.user_id == user.id)
+    chosen = (
+        select(Candidate)
+        .join(Repetition, here)
+        .where(
+            exists().where(*before, first.occasion == 0, first.id <= newest),
+            ~exists().where(*again, second.occasion == 1),
+            ~_example(dimension),
+        )
+    )
+    order = _order(user, 1)
+    return min(session.scalars(chosen), key=lambda one: order(one.prompt_id, one.id), default=None)

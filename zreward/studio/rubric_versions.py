@@ -1,0 +1,118 @@
+"""The living rubric: versions that are never changed, only followed by the next one, and examples for its bins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import yaml
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from zreward.errors import InputError
+from zreward.rubric import Dimension, Rubric
+from zreward.studio.storage import Candidate, Example, RubricVersion
+
+MOST_EXAMPLES = 20  # per bin of a dimension
+
+
+def newest_version(session: Session) -> RubricVersion:
+    """The version in force."""
+    newest = session.scalar(select(RubricVersion).order_by(RubricVersion.id.desc()).limit(1))
+    if newest is None:
+        raise InputError("the project has no rubric; make it again with `zreward studio init`")
+    return newest
+
+
+def read_version(version: RubricVersion) -> Rubric:
+    return _parse(version.text)
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> Rubric:
+    """Kept, because every page needs the rubric and reading YAML takes longer than the rest of a page."""
+    return Rubric.from_dict(yaml.safe_load(text))
+
+
+def add_version(session: Session, rubric: Rubric, note: str = "", author: int | None = None) -> RubricVersion:
+    """Put a rubric in force, under a version name that it does not share with an older one."""
+    taken = set(session.scalars(select(RubricVersion.version)))
+    if rubric.version in taken:
+        rubric = replace(rubric, version=_next(rubric.version, taken))
+    text = yaml.safe_dump(rubric.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+    version = RubricVersion(version=rubric.version, text=text, note=note.strip(), author_id=author)
+    session.add(version)
+    session.flush()
+    return version
+
+
+def edit(rubric: Rubric, texts: Mapping[str, str]) -> Rubric:
+    """The rubric with the wordings of a form: NAME.title, NAME.question, NAME.SCORE (an anchor; empty takes it away).
+
+    Names, scale and labels stay: scores that were given on them must keep their meaning.
+    """
+    dimensions = []
+    for dimension in rubric.dimensions:
+        anchors: dict[int | float, str] = {}
+        for score in rubric.scale.bins.tolist():
+            text = _text(texts, f"{dimension.name}.{score:g}", dimension.anchors.get(score, ""))
+            if text:
+                anchors[score] = text
+        title = _text(texts, f"{dimension.name}.title", dimension.title)
+        question = _text(texts, f"{dimension.name}.question", dimension.question)
+        dimensions.append(Dimension(dimension.name, title, question, anchors))
+    edited = replace(rubric, dimensions=tuple(dimensions))
+    if edited.fingerprint() == rubric.fingerprint():
+        raise InputError("nothing was changed; edit a text before saving a new version")
+    return edited
+
+
+def add_example(
+    session: Session, rubric: Rubric, version: str, candidate: int, dimension: str, score: float, **about: Any
+) -> Example:
+    """Show a picture beside a bin; one that was an example of the dimension already moves. `about`: note, author_id."""
+    rubric.dimension(dimension)
+    rubric.label(score)
+    if session.get(Candidate, candidate) is None:
+        raise InputError(f"there is no picture {candidate} in this project")
+    known = (Example.candidate_id == candidate, Example.dimension == dimension)
+    example = session.scalar(select(Example).where(*known))
+    if example is None or example.score != score:
+        full = select(func.count(Example.id)).where(Example.dimension == dimension, Example.score == score)
+        if (session.scalar(full) or 0) >= MOST_EXAMPLES:
+            raise InputError(
+                f"{dimension} {score:g} has {MOST_EXAMPLES} examples already; take one away on the rubric page first"
+            )
+    if example is None:
+        example = Example(candidate_id=candidate, dimension=dimension)
+        session.add(example)
+    example.score, example.rubric_version = score, version
+    for name, value in about.items():
+        setattr(example, name, value)
+    try:
+        session.flush()
+    except IntegrityError:  # somebody else added the same picture at the same moment
+        session.rollback()
+        raise InputError("somebody else has just made an example of this picture; look at the rubric page") from None
+    return example
+
+
+def _text(texts: Mapping[str, str], key: str, before: str) -> str:
+    """A form sends line ends as CR LF; a field that is not in it leaves the text as it was."""
+    return "\n".join(texts[key].strip().splitlines()) if key in texts else before
+
+
+def _next(version: str, taken: set[str]) -> str:
+    """ "3" after "2"; of any other name "NAME.2", "NAME.3"."""
+    if version.isdecimal():
+        number = int(version)
+        while str(number) in taken:
+            number += 1
+        return str(number)
+    number = 2
+    while f"{version}.{number}" in taken:
+        number += 1
+    return f"{version}.{number}"

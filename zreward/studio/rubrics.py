@@ -1,0 +1,114 @@
+"""The rubric's pages: what is in force, its examples, older versions, and the form that makes the next one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload
+
+from zreward.errors import InputError
+from zreward.studio.context import current_user, get_session, render, require
+from zreward.studio.returning import back_to
+from zreward.studio.rubric_versions import add_example, add_version, edit, newest_version, read_version
+from zreward.studio.storage import Example, Label, RubricVersion, User
+
+router = APIRouter()
+
+Database = Annotated[Session, Depends(get_session)]
+Quality = Annotated[User, Depends(require("quality"))]
+Anybody = Annotated[User, Depends(current_user)]
+MOST_NOTE = 500  # letters
+
+
+@router.get("/rubric")
+def show(request: Request, session: Database, user: Anybody, version: str | None = None) -> Response:
+    """A version of the rubric (default: the one in force), with the examples of all bins."""
+    newest = newest_version(session)
+    wanted = select(RubricVersion).where(RubricVersion.version == version)
+    shown = newest if version is None else session.scalar(wanted)
+    if shown is None:
+        raise InputError(f"there is no rubric version {version!r}")
+    examples: dict[tuple[str, float], list[Example]] = {}
+    for example in session.scalars(select(Example).options(joinedload(Example.candidate)).order_by(Example.id)):
+        examples.setdefault((example.dimension, example.score), []).append(example)
+    return render(
+        request,
+        "rubric.html.j2",
+        shown=shown,
+        shown_rubric=read_version(shown),
+        newest=newest,
+        versions=session.scalars(select(RubricVersion).order_by(RubricVersion.id.desc())).all(),
+        examples=examples,
+    )
+
+
+@router.get("/rubric/edit")
+def show_form(request: Request, session: Database, user: Quality) -> Response:
+    newest = newest_version(session)
+    return render(request, "rubric_form.html.j2", newest=newest, edited=read_version(newest))
+
+
+async def form_texts(request: Request) -> dict[str, str]:
+    return {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+
+
+@router.post("/rubric")
+def save(session: Database, user: Quality, form: Annotated[dict[str, str], Depends(form_texts)]) -> Response:
+    """The form's wordings as the next version. Refused when somebody else has made one since the form was opened."""
+    newest = newest_version(session)
+    if form.get("from_version") != newest.version:
+        raise InputError(
+            f"the form was opened on version {form.get('from_version')!r}, and {newest.version!r} is in force by now; "
+            "open it again and make your changes there"
+        )
+    add_version(session, edit(read_version(newest), form), form.get("note", ""), user.id)
+    try:
+        session.commit()
+    except IntegrityError:
+        session.rollback()
+        raise InputError("somebody else has just saved a version; open the form again") from None
+    return back_to("/rubric", "/rubric", "saved")
+
+
+@router.post("/examples")
+def save_example(
+    session: Database,
+    user: Anybody,
+    candidate: Annotated[int, Form()],
+    dimension: Annotated[str, Form()],
+    score: Annotated[float | None, Form()] = None,
+    note: Annotated[str, Form()] = "",
+    back: Annotated[str, Form()] = "",
+) -> Response:
+    """Put a picture beside a bin. An annotator may do so with a picture that he has rated, at the score that he gave."""
+    if user.role == "annotator":
+        score = _own_score(session, user, candidate, dimension)
+    if score is None:
+        raise InputError("an example needs the score that it is one of")
+    version = newest_version(session)
+    note = note.strip()[:MOST_NOTE]
+    add_example(
+        session, read_version(version), version.version, candidate, dimension, score, note=note, author_id=user.id
+    )
+    session.commit()
+    return back_to(back, "/rubric", "saved")
+
+
+@router.post("/examples/{number}/remove")
+def remove_example(session: Database, user: Quality, number: int, back: Annotated[str, Form()] = "") -> Response:
+    example = session.get(Example, number)
+    if example is not None:
+        session.delete(example)
+        session.commit()
+    return back_to(back, "/rubric", "saved")
+
+
+def _own_score(session: Session, user: User, candidate: int, dimension: str) -> float:
+    own = (Label.user_id == user.id, Label.candidate_id == candidate, Label.dimension == dimension, Label.occasion == 0)
+    label = session.scalar(select(Label).where(*own))
+    if label is None or label.final is None:
+        raise InputError("only a picture that you have rated can become an example")
+    return label.final

@@ -1,0 +1,198 @@
+"""A running blind comparison: who judges which pair next, on which side each picture lies, and what was said.
+
+A pair is given to `raters_per_pair` people. Somebody who opened one and never answered holds his place for half an hour. The
+study's row is locked while a place is given or a verdict is taken, where the database has such locks; SQLite has one
+writer at a time anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from zreward.errors import InputError
+from zreward.studio.storage import Assignment, Study, StudyPair, User, Verdict, now
+from zreward.studio.study_results import Ballot
+
+SIDES = ("left", "same", "right")
+HELD = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Pairs that one rater has finished, and that are still waiting for him."""
+
+    done: int
+    left: int
+
+
+def next_assignment(session: Session, study_id: int, user: User) -> Assignment | None:
+    """The pair that this rater should judge now: one that he began, else a new one; None when nothing is left for him."""
+    while True:
+        study = _lock(session, study_id)
+        if study.closed:
+            return None
+        begun = session.scalar(_unfinished(study, user).limit(1))
+        if begun is not None:
+            return begun
+        waiting = _waiting(session, study, user)
+        if not waiting:
+            return None
+        coin = random.Random(f"{study.seed}:{waiting[0]}:{user.id}")
+        given = Assignment(
+            pair_id=waiting[0], user_id=user.id, after_left=coin.random() < 0.5, token=secrets.token_urlsafe(24)
+        )
+        session.add(given)
+        try:
+            session.commit()
+            return given
+        except IntegrityError:  # the same rater's other window was faster
+            session.rollback()
+
+
+def own_assignment(session: Session, token: str, user: User) -> Assignment | None:
+    """The assignment of that name if it is this rater's."""
+    wanted = select(Assignment).where(Assignment.token == token, Assignment.user_id == user.id)
+    return session.scalar(wanted.options(joinedload(Assignment.pair).joinedload(StudyPair.study)))
+
+
+def previous_assignment(session: Session, study_id: int, user: User, before: Assignment | None) -> Assignment | None:
+    """The one that this rater was given before that one, or the last of all."""
+    own = _own(study_id, user).order_by(Assignment.id.desc()).limit(1)
+    return session.scalar(own.where(Assignment.id < before.id) if before else own)
+
+
+def picture_on(assignment: Assignment, side: str) -> str:
+    """The path below the project folder of the picture that this rater sees on the left or on the right."""
+    pair = assignment.pair
+    return pair.after if (side == "left") == assignment.after_left else pair.before
+
+
+def side_of(assignment: Assignment, outcome: str) -> str:
+    if outcome == "same":
+        return "same"
+    return "left" if (outcome == "good") == assignment.after_left else "right"
+
+
+def save_verdict(
+    session: Session, assignment: Assignment, aspect: str, side: str, seconds: float | None = None
+) -> None:
+    """Commit "the picture on this side is better", or "same". Saying it again changes it; saying the same is no change."""
+    study = _lock(session, assignment.pair.study_id)
+    if study.closed:
+        raise InputError("this study is closed; nothing can be changed any more")
+    if aspect not in study.aspects:
+        raise InputError(f"aspect {aspect!r}; this study asks for {', '.join(study.aspects)}")
+    if side not in SIDES:
+        raise InputError(f"verdict {side!r}; expected one of {', '.join(SIDES)}")
+    outcome = "same" if side == "same" else "good" if (side == "left") == assignment.after_left else "bad"
+    key = assignment.id
+    if _set_verdict(session, key, aspect, outcome):
+        return
+    session.add(Verdict(assignment_id=key, aspect=aspect, outcome=outcome, seconds=seconds))
+    try:
+        session.commit()
+    except IntegrityError:  # the same answer arrived twice at once
+        session.rollback()
+        _set_verdict(session, key, aspect, outcome)
+
+
+def _set_verdict(session: Session, assignment_id: int, aspect: str, outcome: str) -> bool:
+    """Commit a change of a verdict; False when there is none yet."""
+    wanted = select(Verdict).where(Verdict.assignment_id == assignment_id, Verdict.aspect == aspect)
+    verdict = session.scalar(wanted)
+    if verdict is None:
+        return False
+    verdict.outcome = outcome
+    session.commit()
+    return True
+
+
+def verdicts_of(session: Session, assignment: Assignment) -> dict[str, str]:
+    """Side by aspect, as this rater pressed it."""
+    rows = session.scalars(select(Verdict).where(Verdict.assignment_id == assignment.id))
+    return {row.aspect: side_of(assignment, row.outcome) for row in rows}
+
+
+def progress(session: Session, study: Study, user: User) -> Progress:
+    given = session.scalar(select(func.count()).select_from(_own(study.id, user).subquery())) or 0
+    unfinished = session.scalar(select(func.count()).select_from(_unfinished(study, user).subquery())) or 0
+    return Progress(given - unfinished, unfinished + len(_waiting(session, study, user)))
+
+
+def verdict_count(session: Session, study: Study) -> int:
+    """Verdicts so far, of all raters and aspects."""
+    rows = select(func.count(Verdict.id)).join(Verdict.assignment).join(Assignment.pair)
+    return session.scalar(rows.where(StudyPair.study_id == study.id)) or 0
+
+
+def close(session: Session, study_id: int) -> None:
+    """End a study: its result and the systems' names can be seen from now on, and no verdict is taken any more."""
+    study = _lock(session, study_id)
+    study.closed = study.closed or now()
+    session.commit()
+
+
+def ballots(session: Session, study: Study) -> dict[str, list[Ballot]]:
+    """All verdicts by aspect."""
+    found: dict[str, list[Ballot]] = {aspect: [] for aspect in study.aspects}
+    for verdict, assignment, pair in _verdicts(session, study):
+        found[verdict.aspect].append(
+            Ballot(pair.id, pair.prompt, tuple(pair.tags), assignment.user_id, verdict.outcome, assignment.after_left)
+        )
+    return found
+
+
+def _verdicts(session: Session, study: Study) -> Iterator[tuple[Verdict, Assignment, StudyPair]]:
+    rows = select(Verdict, Assignment, StudyPair).join(Verdict.assignment).join(Assignment.pair)
+    for row in session.execute(rows.where(StudyPair.study_id == study.id).order_by(Verdict.id)):
+        yield row[0], row[1], row[2]
+
+
+def _lock(session: Session, study_id: int) -> Study:
+    study = session.scalar(
+        select(Study).where(Study.id == study_id).with_for_update().execution_options(populate_existing=True)
+    )
+    if study is None:
+        raise InputError(f"there is no study {study_id}")
+    return study
+
+
+def _own(study_id: int, user: User) -> Select[Assignment]:
+    return select(Assignment).join(Assignment.pair).where(StudyPair.study_id == study_id, Assignment.user_id == user.id)
+
+
+def _unfinished(study: Study, user: User) -> Select[Assignment]:
+    """This rater's assignments without a verdict on some aspect, the oldest first."""
+    given = select(func.count(Verdict.id)).where(Verdict.assignment_id == Assignment.id).scalar_subquery()
+    own = _own(study.id, user).where(given < len(study.aspects)).order_by(Assignment.id)
+    return own.options(selectinload(Assignment.pair))
+
+
+def _waiting(session: Session, study: Study, user: User) -> list[int]:
+    """Pairs with a free place that this rater has not seen: those with the fewest raters first, else in an order of his own."""
+    answered = select(Verdict.id).where(Verdict.assignment_id == Assignment.id).exists()
+    taken = and_(Assignment.pair_id == StudyPair.id, or_(answered, Assignment.created > now() - HELD))
+    seen = select(Assignment.pair_id).where(Assignment.user_id == user.id)
+    places = func.count(Assignment.id)
+    rows = (
+        select(StudyPair.id, places)
+        .outerjoin(Assignment, taken)
+        .where(StudyPair.study_id == study.id, StudyPair.id.not_in(seen))
+        .group_by(StudyPair.id)
+        .having(places < study.raters_per_pair)
+    )
+
+    def order(row: tuple[int, int]) -> tuple[int, str]:
+        pair, count = row
+        return count, hashlib.sha256(f"{study.seed}:{user.id}:{pair}".encode()).hexdigest()
+
+    return [pair for pair, _ in sorted(((row[0], row[1]) for row in session.execute(rows)), key=order)]

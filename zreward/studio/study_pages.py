@@ -1,0 +1,103 @@
+"""The pages on which raters judge pairs blind: two pictures of one prompt, on sides that were drawn for this rater.
+
+All that a browser gets here is the prompt, two pictures under a random name, and what this rater has said about them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from zreward.studio import studies
+from zreward.studio.context import current_user, get_project, get_session, render
+from zreward.studio.pictures import picture_response
+from zreward.studio.project import Project
+from zreward.studio.storage import Assignment, Study, User
+
+HOME = "/studies"
+router = APIRouter(prefix=HOME)
+
+Database = Annotated[Session, Depends(get_session)]
+Anybody = Annotated[User, Depends(current_user)]
+MOST_SECONDS = 3600.0
+
+
+@router.get("")
+def show_studies(request: Request, session: Database, user: Anybody) -> Response:
+    rows = session.scalars(select(Study).order_by(Study.id.desc())).all()
+    shown = [
+        (study, studies.progress(session, study, user), studies.verdict_count(session, study), len(study.pairs))
+        for study in rows
+    ]
+    return render(request, "studies.html.j2", shown=shown)
+
+
+@router.get("/{number:int}")
+def judge(request: Request, session: Database, user: Anybody, number: int, token: str | None = None) -> Response:
+    """The rater's next pair, or the one of `token`, to look at it again."""
+    study = _study(session, number)
+    given = _own(session, token, user) if token else studies.next_assignment(session, number, user)
+    if token and given and given.pair.study_id != number:
+        raise _missing()
+    said = studies.verdicts_of(session, given) if given else {}
+    previous = studies.previous_assignment(session, number, user, given)
+    return render(
+        request,
+        "study_judge.html.j2",
+        study=study,
+        given=given,
+        said=said,
+        asked=next((aspect for aspect in study.aspects if aspect not in said), None),
+        previous=previous,
+        progress=studies.progress(session, study, user),
+    )
+
+
+@router.post("/verdicts")
+def save(
+    session: Database,
+    user: Anybody,
+    token: Annotated[str, Form()],
+    aspect: Annotated[str, Form()],
+    side: Annotated[str, Form()],
+    seconds: Annotated[float | None, Form()] = None,
+) -> Response:
+    given = _own(session, token, user)
+    measured = None if seconds is None or not 0 <= seconds <= MOST_SECONDS else seconds
+    studies.save_verdict(session, given, aspect, side, measured)
+    return RedirectResponse(f"{HOME}/{given.pair.study_id}", status_code=303)
+
+
+@router.get("/pictures/{token}/{side}")
+def picture(
+    request: Request,
+    session: Database,
+    user: Anybody,
+    project: Annotated[Project, Depends(get_project)],
+    token: str,
+    side: Literal["left", "right"],
+    width: int | None = None,
+) -> Response:
+    return picture_response(request, project, studies.picture_on(_own(session, token, user), side), width)
+
+
+def _own(session: Session, token: str, user: User) -> Assignment:
+    given = studies.own_assignment(session, token, user)
+    if given is None:
+        raise _missing()
+    return given
+
+
+def _study(session: Session, number: int) -> Study:
+    study = session.get(Study, number)
+    if study is None:
+        raise _missing()
+    return study
+
+
+def _missing() -> HTTPException:
+    return HTTPException(404, "There is no such comparison, or it is not yours.")

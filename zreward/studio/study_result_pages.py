@@ -1,0 +1,103 @@
+"""Quality control's pages of a comparison: close it, and only then see which system was which."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from zreward.studio import studies
+from zreward.studio.context import get_project, get_session, render, require
+from zreward.studio.pictures import picture_response
+from zreward.studio.project import Project
+from zreward.studio.storage import Study, StudyPair
+from zreward.studio.study_results import StudyResult, pair_outcomes, study_result
+
+router = APIRouter(prefix="/studies/{number:int}", dependencies=[Depends(require("quality"))])
+
+Database = Annotated[Session, Depends(get_session)]
+PAGE = 12  # pairs on a page
+
+
+@router.post("/close")
+def close(session: Database, number: int) -> Response:
+    studies.close(session, number)
+    return RedirectResponse(f"/studies/{number}/result", status_code=303)
+
+
+@router.get("/result")
+def show_result(
+    request: Request, session: Database, number: int, page: Annotated[int, Query(ge=1)] = 1, aspect: str | None = None
+) -> Response:
+    study = _closed(session, number)
+    results, cast = _results(session, study)
+    aspect = aspect if aspect in study.aspects else study.aspects[0]
+    count = session.scalar(select(func.count()).where(StudyPair.study_id == number)) or 0
+    pairs = select(StudyPair).where(StudyPair.study_id == number).order_by(StudyPair.id)
+    return render(
+        request,
+        "study_result.html.j2",
+        study=study,
+        results=results,
+        pairs=session.scalars(pairs.offset((page - 1) * PAGE).limit(PAGE)).all(),
+        outcomes=pair_outcomes(cast[aspect]),
+        votes={
+            pair: [ballot.outcome for ballot in cast[aspect] if ballot.pair == pair]
+            for pair in {ballot.pair for ballot in cast[aspect]}
+        },
+        aspect=aspect,
+        count=count,
+        page=page,
+        pages=max(1, -(-count // PAGE)),
+    )
+
+
+@router.get("/result.json")
+def download_result(session: Database, number: int) -> Response:
+    study = _closed(session, number)
+    results, _ = _results(session, study)
+    content: dict[str, Any] = {
+        "study": study.name,
+        "before": study.before,
+        "after": study.after,
+        "closed": f"{study.closed:%Y-%m-%dT%H:%M:%SZ}",
+        "pairs": len(study.pairs),
+        "raters_per_pair": study.raters_per_pair,
+        "aspects": {aspect: asdict(result) if result else None for aspect, result in results.items()},
+    }
+    return JSONResponse(content)
+
+
+@router.get("/pairs/{pair}/{system}")
+def picture(
+    request: Request,
+    session: Database,
+    project: Annotated[Project, Depends(get_project)],
+    number: int,
+    pair: int,
+    system: Literal["before", "after"],
+    width: int | None = None,
+) -> Response:
+    _closed(session, number)
+    found = session.get(StudyPair, pair)
+    if found is None or found.study_id != number:
+        raise HTTPException(404, "There is no such pair.")
+    return picture_response(request, project, found.after if system == "after" else found.before, width)
+
+
+def _closed(session: Session, number: int) -> Study:
+    study = session.get(Study, number)
+    if study is None:
+        raise HTTPException(404, "There is no such comparison.")
+    if not study.closed:
+        raise HTTPException(403, "The result, and which system is which, can be seen when the comparison is closed.")
+    return study
+
+
+def _results(session: Session, study: Study) -> tuple[dict[str, StudyResult | None], dict[str, list[studies.Ballot]]]:
+    cast = studies.ballots(session, study)
+    return {aspect: study_result(ballots) for aspect, ballots in cast.items()}, cast
