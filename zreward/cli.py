@@ -208,6 +208,9 @@ def reproduce(
     only: Annotated[
         str, typer.Option(help="Parts, separated by commas: table2, table3, fig1, fig4, ablations.")
     ] = "table2,table3,fig1,fig4",
+    methods: Annotated[
+        str | None, typer.Option(help="Of the parts' methods only these, such as large-gdso, separated by commas.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Training seeds per method.")] = 3,
     world_seed: Annotated[int, typer.Option(help="Seed of prompts, scenes, raters and splits.")] = 0,
     dimensions: Annotated[str, typer.Option(help="Names, separated by commas, or all.")] = "alignment",
@@ -223,7 +226,9 @@ def reproduce(
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(f"dimensions {dimensions!r}: unknown {unknown}; expected some of {list(known)}, or all")
-    study = Study(out, seeds, world_seed, names, _names(only) or (), tuple(overrides or ()))
+    study = Study(
+        out, seeds, world_seed, names, _names(only) or (), tuple(overrides or ()), chosen=_names(methods) or ()
+    )
     typer.echo(f"page: {run_study(study, jobs)}")
 
 

@@ -57,7 +57,20 @@ def test_methods_of_the_figures_have_a_curve_and_overrides_have_the_last_word(tm
     assert recipe_of("small-risd", tmp_path, overrides=["optimizer.learning_rate=0.5"]).optimizer.learning_rate == 0.5
 
 
+def test_some_methods_of_a_part_bring_only_what_they_wait_for(tmp_path):
+    chosen = ("large-gdso", "large-gdso-without-gap")
+    planned = tasks(Study(tmp_path, seeds=1, parts=("ablations",), chosen=chosen))
+    assert {task.name for task in planned} == {
+        "data",
+        *(f"{kind}-{key}-0" for kind in ("train", "predict") for key in chosen),
+    }
+    study = Study(tmp_path, parts=("ablations",), chosen=chosen)
+    assert Study.from_dict(study.to_dict()) == study
+
+
 def test_wrong_settings_are_refused(tmp_path):
+    with pytest.raises(InputError, match="method 'small-opd' is not in fig1; expected some of"):
+        Study(tmp_path, parts=("fig1",), chosen=("small-opd",))
     with pytest.raises(InputError, match=r"unknown part \['table9'\]"):
         Study(tmp_path, parts=("table9",))
     with pytest.raises(InputError, match="seeds is 0"):

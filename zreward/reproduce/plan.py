@@ -104,6 +104,10 @@ TEST_SIZE = WorldSize(dev=(60, 4), pool=(10400, 2), test=(800, 4))
 """As the demo's, with a larger pool (labels from a teacher cost no people) and enough test pairs to tell one point of HPA."""
 
 
+BESIDE = {"ablations": ("large-gdso", "small-risd")}
+"""Rows of other parts that a part is read against."""
+
+
 @dataclass(frozen=True)
 class Study:
     """One reproduction: what is asked for, and where it lies."""
@@ -115,11 +119,18 @@ class Study:
     parts: tuple[str, ...] = DEFAULT_PARTS
     overrides: tuple[str, ...] = ()  # key=value for every recipe, such as optimizer.steps=20
     size: WorldSize = TEST_SIZE
+    chosen: tuple[str, ...] = ()  # keys such as large-gdso: only these of the parts' methods; empty: all
 
     def __post_init__(self) -> None:
         unknown = [part for part in self.parts if part not in PARTS]
         if unknown or not self.parts:
             raise InputError(f"reproduce: unknown part {unknown or self.parts}; expected some of {list(PARTS)}")
+        known = [method.key for method in self._of_parts()]
+        for key in self.chosen:
+            if key not in known:
+                raise InputError(
+                    f"reproduce: method {key!r} is not in {', '.join(self.parts)}; expected some of {known}"
+                )
         if self.seeds < 1:
             raise InputError(f"reproduce: seeds is {self.seeds}, expected 1 or more")
 
@@ -133,18 +144,28 @@ class Study:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        return self.fixed() | {"out": str(self.out), "seeds": self.seeds, "parts": list(self.parts)}
+        return (
+            self.fixed()
+            | {"out": str(self.out), "seeds": self.seeds}
+            | {name: list(getattr(self, name)) for name in ("parts", "chosen")}
+        )
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Study:
         size = WorldSize(**{name: tuple(value) for name, value in raw["size"].items()})
-        lists = {name: tuple(raw[name]) for name in ("dimensions", "parts", "overrides")}
+        lists = {name: tuple(raw[name]) for name in ("dimensions", "parts", "overrides", "chosen")}
         return cls(Path(raw["out"]), raw["seeds"], raw["world_seed"], size=size, **lists)
 
     @property
     def methods(self) -> list[Method]:
         """The rows that the parts asked for need, in the order of the tables."""
-        return [method for method in (*METHODS, *ABLATIONS) if set(method.parts) & set(self.parts)]
+        return [method for method in self._of_parts() if not self.chosen or method.key in self.chosen]
+
+    def _of_parts(self) -> list[Method]:
+        beside = {key for part in self.parts for key in BESIDE.get(part, ())}
+        return [
+            method for method in (*METHODS, *ABLATIONS) if set(method.parts) & set(self.parts) or method.key in beside
+        ]
 
 
 @dataclass(frozen=True)

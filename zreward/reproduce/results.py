@@ -14,7 +14,7 @@ from zreward.data import Record, load_records
 from zreward.evaluation import metrics_table
 from zreward.files import write_json, write_text
 from zreward.report.sections import Section, write_sections
-from zreward.reproduce.plan import ABLATIONS, METHODS, Method, Study
+from zreward.reproduce.plan import ABLATIONS, BESIDE, METHODS, Method, Study
 from zreward.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
 from zreward.reproduce.tasks import load_prediction, run_folder, study_recipe
 from zreward.runs import read_metrics, versions
@@ -73,11 +73,12 @@ def write_results(study: Study) -> Path:
     tables = {"table2": (TABLE2, METHODS), "table3": (TABLE3, METHODS), "ablations": (TABLE2, ABLATIONS)}
     for part, (columns, family) in tables.items():
         if part in study.parts:
-            of_part = {method.key for method in family if part in method.parts} | _beside(part)
+            of_part = {method.key for method in family if part in method.parts} | set(BESIDE.get(part, ()))
             chosen = [row for row in rows if f"{row['model']}-{row['method']}" in of_part]
             sections.append(_write_table(study.out, part, columns, chosen))
     tallies = {key: found[1] for key, found in measured.items()}
-    sections.append(_write_claims(study.out, tallies))
+    if {"table2", "table3"} & set(study.parts):
+        sections.append(_write_claims(study.out, tallies))
     sections += _figures(study)
     write_json(study.out / "versions.json", versions())
     settings = {
@@ -95,11 +96,6 @@ def write_results(study: Study) -> Path:
         sections,
         written_by="zreward reproduce",
     )
-
-
-def _beside(part: str) -> set[str]:
-    """Rows of other parts that a part is read against."""
-    return {"ablations": {"large-gdso", "small-risd"}}.get(part, set())
 
 
 def _measure(study: Study, method: Method, records: list[Record]) -> tuple[list[dict[str, Any]], list[PairTally]]:
