@@ -60,7 +60,7 @@ class Person:
             assert not serious, f"{name} at {width}: {serious}"
             if os.environ.get("ZREWARD_SCREENSHOTS"):
                 PICTURES.mkdir(parents=True, exist_ok=True)
-                self.page.screenshot(path=PICTURES / f"{name}-{width}.png", full_page=width == WIDTHS[0])
+                self.page.screenshot(path=PICTURES / f"{name}-{width}.png")
         self.page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         assert not self.errors, self.errors
 
