@@ -73,6 +73,26 @@ def test_other_shifts_are_refused(ann, session, scores, chosen, shifts):
     assert all(label.adjusted is None for label in made.values())
 
 
+def test_what_quality_control_accepted_stays_and_says_so(ann, session):
+    made = give(session, ann.user, {1: 3.0, 2: 3.5})
+    made[1].state = "accepted"
+    session.commit()
+    accepted, other = re.findall(r"<select.*?</select>", ann.get("/adjust").text, re.DOTALL)
+    assert re.findall(r'value="(-?\d)"', accepted) == ["0"] and re.findall(r'value="(-?\d)"', other) == ["1", "0", "-1"]
+    form = {"dimension": DIMENSION, "label": [made[1].id, made[2].id]}
+    refused = ann.post("/adjust", data=form | {"shift": [1, 0]})
+    assert refused.status_code == 400 and "quality control has accepted" in refused.text
+    assert ann.post("/adjust", data=form | {"shift": [0, 1]}).status_code == 303
+    session.expire_all()
+    assert (made[1].adjusted, made[2].adjusted) == (None, 4.0)
+
+
+def test_numbers_that_no_label_can_have_are_refused(ann, session):
+    made = give(session, ann.user, {1: 3.0, 2: 3.5})
+    form = {"dimension": DIMENSION, "label": [made[1].id, 10**30], "shift": [0, 0]}
+    assert ann.post("/adjust", data=form).status_code == 404
+
+
 def test_other_peoples_labels_do_not_move(ann, signed_in, session):
     signed_in("annotator", "ben")
     made = give(session, person(session, "ben"), {1: 3.0, 2: 3.5})

@@ -46,9 +46,9 @@ def test_a_pair_goes_with_the_most_frequent_verdict_and_a_tie_is_same(votes, out
 def test_gsb_counts_pairs_and_besides_every_verdict():
     found = study_result(ballots("ggg", "ggs", "bbg", "sss"))
     assert (found.pairs.good, found.pairs.same, found.pairs.bad) == (2, 1, 1)
-    assert found.pairs.value == pytest.approx((2 - 1) / 4)
+    assert found.pairs.gsb == pytest.approx((2 - 1) / 4)
     assert (found.every_verdict.good, found.every_verdict.same, found.every_verdict.bad) == (6, 4, 2)
-    assert found.every_verdict.value == pytest.approx((6 - 2) / 12)
+    assert found.every_verdict.gsb == pytest.approx((6 - 2) / 12)
     assert found.raters == 3 and found.pairs.count == 4
 
 

@@ -46,7 +46,8 @@ def show(request: Request, session: Database, user: Annotator, dimension: str | 
         about=rubric.dimension(name),
         group=group,
         left=len(waiting),
-        may=lambda label, shift: may_shift(rubric, label, shift),
+        may=lambda label, steps: may_shift(rubric, label, steps),
+        shifted=lambda label: shifted(rubric, label),
     )
 
 
@@ -70,7 +71,10 @@ def save(
     for number, steps in zip(label, shift, strict=True):
         one = found[number]
         if steps not in SHIFTS or not may_shift(rubric, one, steps):
-            raise InputError(f"a shift of {steps} steps from {one.score}; expected -1, 0 or 1, within the scale")
+            raise InputError(
+                f"a shift of {steps} steps from {one.score}; expected -1, 0 or 1, within the scale, and none of a label "
+                "that quality control has accepted; load the page again"
+            )
         if one.state != "accepted":
             assert one.score is not None
             one.adjusted, one.changed = one.score + steps * rubric.scale.step, now()
@@ -100,7 +104,19 @@ def whole(score: float | None) -> int:
     return math.floor(score + 1e-6)
 
 
+def shifted(rubric: Rubric, label: Label) -> int:
+    """The steps by which a label is shifted already."""
+    return (
+        0
+        if label.adjusted is None or label.score is None
+        else round((label.adjusted - label.score) / rubric.scale.step)
+    )
+
+
 def may_shift(rubric: Rubric, label: Label, steps: int) -> bool:
+    """Within the scale; what quality control has accepted stays where it is."""
+    if label.state == "accepted":
+        return steps == shifted(rubric, label)
     scale = rubric.scale
     assert label.score is not None
     return scale.min - 1e-6 <= label.score + steps * scale.step <= scale.max + 1e-6

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from zreward import __version__
@@ -24,6 +25,7 @@ ROUTERS = (
     "export_page", "study_pages", "study_result_pages",
 )  # fmt: skip
 WINDOW = 300.0  # seconds in which sign-ins that fail are counted
+TOO_LARGE = (OverflowError, DataError)  # what SQLite, and other databases, say to a number that no row can have
 
 
 def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
@@ -72,6 +74,8 @@ def _answer_errors(app: FastAPI) -> None:
             status, detail, headers = error.status_code, str(error.detail), error.headers
         elif isinstance(error, RequestValidationError):
             status, detail = 422, "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+        elif isinstance(error, TOO_LARGE):
+            status, detail = 404, "There is nothing of that number."
         if _wants_json(request):
             return JSONResponse({"detail": detail}, status, headers)
         response = render(request, "error.html.j2", status, detail=detail, status_code=status)
@@ -79,7 +83,7 @@ def _answer_errors(app: FastAPI) -> None:
         return response
 
     app.add_exception_handler(NotSignedIn, not_signed_in)
-    for kind in (InputError, HTTPException, RequestValidationError):
+    for kind in (InputError, HTTPException, RequestValidationError, *TOO_LARGE):
         app.add_exception_handler(kind, refused)
 
 

@@ -43,16 +43,20 @@ def picture_response(request: Request, project: Project, relative: str, width: i
     width = width or WIDTHS[-1]
     if width not in WIDTHS:
         raise InputError(f"width {width}; expected one of {', '.join(map(str, WIDTHS))}")
-    path = project.file(relative)
     try:
+        path = project.file(relative)
         state = path.stat()
-    except OSError:
+    except (OSError, InputError):  # without its name: where a picture comes from is not for annotators
         raise HTTPException(404, "The picture's file is gone from the project.") from None
     name = hashlib.sha256(f"{relative} {state.st_mtime_ns} {state.st_size} {width}".encode()).hexdigest()[:32]
     headers = {"ETag": f'"{name}"', "Cache-Control": "private, max-age=86400"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return FileResponse(_resized(project, path, name, width), media_type="image/png", headers=headers)
+    try:
+        kept = _resized(project, path, name, width)
+    except InputError:
+        raise HTTPException(404, "The picture's file cannot be read.") from None
+    return FileResponse(kept, media_type="image/png", headers=headers)
 
 
 def _resized(project: Project, path: Path, name: str, width: int) -> Path:

@@ -7,7 +7,7 @@ come up any more: their scores are there for all to see.
 
 Pictures come in an order of his own: a handful of prompts at a time, so that all candidates of a prompt tend to have the same
 raters (step 2 compares them), and within the handful scattered, so that each is rated alone. Nothing tells which items are
-hidden ones.
+hidden ones: repetitions are spread over what is left, and counted in it from the beginning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Row, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from zreward.studio.storage import Candidate, Example, Gold, Label, Prompt, Repetition, User
@@ -49,34 +49,23 @@ class Queue:
 
 
 def read_queue(session: Session, user: User, dimension: str, raters: int, repeat_share: float) -> Queue:
-    """`task` is None when nothing is left, and the same until it is answered: a page loaded again shows the same picture."""
+    """`task` is None when nothing is left. A page loaded again shows the same picture, unless others rated meanwhile."""
     done = session.scalar(select(func.count()).select_from(Label).where(*_own(user, dimension))) or 0
     returned = list(session.scalars(_returned(user, dimension)))
     fresh = session.execute(_fresh(session, user, dimension, raters)).all()
-    return Queue(
-        _task(session, user, dimension, done, returned, fresh, repeat_share),
-        done,
-        len(fresh) + len(returned),
-        _pace(session, user, dimension),
-    )
-
-
-def _task(
-    session: Session,
-    user: User,
-    dimension: str,
-    done: int,
-    returned: Sequence[Label],
-    fresh: Sequence[Row[tuple[int, int]]],
-    repeat_share: float,
-) -> Task | None:
+    repeated = session.execute(_repeated(user, dimension)).all()
+    to_repeat = set(session.scalars(select(Repetition.candidate_id).where(Repetition.dimension == dimension)))
     if returned:
-        return Task(returned[0].candidate, dimension, returned[0].occasion, returned[0])
-    due = random.Random(f"{user.id} {dimension} {done}").random() < repeat_share
-    if due or not fresh:
-        again = _repetition(session, user, dimension, DISTANCE if fresh else 0)
-        if again is not None:
-            return Task(again, dimension, occasion=1)
+        task: Task | None = Task(returned[0].candidate, dimension, returned[0].occasion, returned[0])
+    else:
+        draw = random.Random(f"{user.id} {dimension} {done}").random()
+        task = _repetition(session, user, dimension, repeated, len(fresh), repeat_share, draw)
+        task = task or _first_time(session, user, dimension, fresh)
+    left = len(fresh) + len(returned) + len(repeated) + sum(row.id in to_repeat for row in fresh)
+    return Queue(task, done, left, _pace(session, user, dimension))
+
+
+def _first_time(session: Session, user: User, dimension: str, fresh: Sequence[Row[tuple[int, int]]]) -> Task | None:
     if not fresh:
         return None
     prompts = session.scalar(select(func.count()).select_from(Prompt)) or 1
@@ -131,24 +120,41 @@ def _order(user: User, handfuls: int) -> Callable[[int, int], tuple[int, int]]:
     return lambda prompt, picture: (prompt * by_prompt % _PRIME * handfuls // _PRIME, picture * by_picture % _PRIME)
 
 
-def _repetition(session: Session, user: User, dimension: str, distance: int) -> Candidate | None:
-    """A picture to repeat whose first label lies far enough back."""
+def _repeated(user: User, dimension: str):
+    """(prompt, picture, first label) ids of what he has rated once and is to rate again."""
     first, second = aliased(Label), aliased(Label)
-    ids = select(Label.id).where(*_own(user, dimension)).order_by(Label.id.desc()).offset(distance).limit(1)
-    newest = session.scalar(ids)
-    if newest is None:
-        return None
-    here = and_(Repetition.candidate_id == Candidate.id, Repetition.dimension == dimension)
-    before = (first.candidate_id == Candidate.id, first.dimension == dimension, first.user_id == user.id)
-    again = (second.candidate_id == Candidate.id, second.dimension == dimension, second.user_id == user.id)
-    chosen = (
-        select(Candidate)
-        .join(Repetition, here)
-        .where(
-            exists().where(*before, first.occasion == 0, first.id <= newest),
-            ~exists().where(*again, second.occasion == 1),
-            ~_example(dimension),
-        )
+    own = (first.user_id == user.id, first.dimension == dimension, first.occasion == 0)
+    again = (second.user_id == user.id, second.dimension == dimension, second.occasion == 1)
+    return (
+        select(Candidate.prompt_id, Candidate.id, first.id.label("label"))
+        .join(Repetition, Repetition.candidate_id == Candidate.id)
+        .join(first, first.candidate_id == Candidate.id)
+        .where(Repetition.dimension == dimension, *own, ~_example(dimension))
+        .where(~exists().where(second.candidate_id == Candidate.id, *again))
     )
+
+
+def _repetition(
+    session: Session,
+    user: User,
+    dimension: str,
+    repeated: Sequence[Row[tuple[int, int, int]]],
+    fresh: int,
+    share: float,
+    draw: float,
+) -> Task | None:
+    """One of `repeated`, when `draw` (0 to 1) says that it is time: so often that none pile up at the end."""
+    newest = _label_ago(session, user, dimension, DISTANCE if fresh else 0)
+    far = [row for row in repeated if row.label <= newest]
+    if not far or (fresh and draw >= max(share, len(far) / (len(far) + fresh))):
+        return None
     order = _order(user, 1)
-    return min(session.scalars(chosen), key=lambda one: order(one.prompt_id, one.id), default=None)
+    candidate = session.get(Candidate, min(far, key=lambda row: order(row.prompt_id, row.id)).id)
+    assert candidate is not None
+    return Task(candidate, dimension, occasion=1)
+
+
+def _label_ago(session: Session, user: User, dimension: str, labels: int) -> int:
+    """The id of the label that he gave so many labels before his last one; 0 where there is none."""
+    ids = select(Label.id).where(*_own(user, dimension)).order_by(Label.id.desc())
+    return session.scalar(ids.offset(labels).limit(1)) or 0

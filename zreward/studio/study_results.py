@@ -51,7 +51,7 @@ class Gsb:
     good: int
     same: int
     bad: int
-    value: float
+    gsb: float
     low: float
     high: float
 

@@ -155,21 +155,11 @@ def test_a_blind_comparison_is_run_and_closed(campaign, chromium, tmp_path):
     colours = {"frozen-base": "gray", "tuned-model": "orange"}
     for name, colour in colours.items():
         (tmp_path / name).mkdir()
-        rows = [
-            {"image": f"{n}.png", "prompt": f"an {colour} square"[:2] + f" square {n}", "seed": 0} for n in range(4)
-        ]
-        rows = [row | {"prompt": f"a square, number {row['image'][0]}", "tags": ["shape"]} for row in rows]
+        rows = [{"image": f"{n}.png", "prompt": f"square number {n}", "seed": 0, "tags": ["shape"]} for n in range(4)]
         for row in rows:
-            Image.new("RGB", (48, 48), colour).save(tmp_path / name / row["image"])
+            Image.new("RGB", (48, 48), colour).save(tmp_path / name / str(row["image"]))
         (tmp_path / name / "pictures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [
-        sys.executable,
-        "-m",
-        "zreward.cli",
-        "compare",
-        str(tmp_path / "frozen-base"),
-        str(tmp_path / "tuned-model"),
-    ]
+    command = [sys.executable, "-m", "zreward.cli", "compare", *(str(tmp_path / name) for name in colours)]
     command += ["--study", str(campaign.project.folder), "--raters", "2"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
