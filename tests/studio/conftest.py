@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 pytest.importorskip("sqlalchemy", reason="pip install 'zreward[studio]'")
 
+from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from zreward.rubric import Rubric
@@ -23,6 +24,12 @@ from zreward.studio.rubric_versions import add_version
 from zreward.studio.storage import Candidate, Prompt
 
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch):
+    """The real hash costs 64 MiB and a tenth of a second for every person that a test signs in."""
+    monkeypatch.setattr(accounts, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
