@@ -126,7 +126,6 @@ def test_three_annotators_quality_control_and_a_training(campaign, chromium, tmp
     ann.page.get_by_text("Corner case").click()
     ann.click("Make it an example")
     ann.go("/annotate?dimension=realism")
-    ann.page.get_by_text("Examples", exact=True).click()
     ann.page.get_by_alt_text("Example of 4").wait_for(state="visible", timeout=5000)
     quinn.go("/rubric/edit")
     quinn.look("rubric-edit")
