@@ -61,6 +61,17 @@ def test_keys_answer_move_and_go_back(ann, session):
     assert not ann.errors
 
 
+def test_a_key_that_is_held_down_answers_one_picture(ann, session):
+    ann.go(PAGE)
+    with ann.page.expect_navigation():
+        ann.page.keyboard.down("9")
+    for _ in range(5):
+        ann.page.keyboard.down("9")  # what a keyboard sends while the key stays down
+    ann.page.keyboard.up("9")
+    ann.press("1")
+    assert scores(session) == [5.0, 1.0]
+
+
 def test_keys_inside_a_text_field_do_not_answer(ann, session):
     ann.go(PAGE)
     ann.press("5")

@@ -38,7 +38,7 @@ if (form) {
     const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
     if (along) choice(cards[at < 0 ? 0 : (at + along + cards.length) % cards.length]).focus();
     else if (steps && at >= 0) move(cards[at], Number(choice(cards[at]).value) + steps);
-    else if (event.key === "Enter" && event.target.matches("select")) form.requestSubmit();
+    else if (event.key === "Enter" && !event.repeat && event.target.matches("select")) form.requestSubmit();
     else return;
     event.preventDefault();
   });

@@ -16,7 +16,7 @@ if (form) {
   window.addEventListener("pageshow", () => { delete form.dataset.sent; });
   const scores = [...form.querySelectorAll(".scores button")];
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
+    if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
     const button = form.querySelector(`button[data-key="${CSS.escape(event.key)}"]`);
     if (button) { event.preventDefault(); button.focus(); form.requestSubmit(button); return; }
     if (event.key === "u" && form.dataset.undo) { event.preventDefault(); location.assign(form.dataset.undo); return; }
