@@ -1,5 +1,6 @@
 // Left and right choose a picture, up and down shift it; a picture can also be dragged up or down.
 "use strict";
+const DRAGGED = 24; // pixels up or down that count as a shift
 const form = document.getElementById("adjust");
 if (form) {
   const cards = [...form.querySelectorAll(".shiftable")];
@@ -9,33 +10,35 @@ if (form) {
     card.dataset.shift = steps;
     card.querySelector("output").textContent = Number(card.dataset.score) + steps * Number(card.dataset.step);
   };
-  const shift = (card, steps) => {
-    const wanted = String(Math.max(-1, Math.min(1, Number(choice(card).value) + steps)));
+  const move = (card, steps) => {
+    const wanted = String(Math.max(-1, Math.min(1, steps)));
     if ([...choice(card).options].some((option) => option.value === wanted)) choice(card).value = wanted;
     show(card);
   };
   cards.forEach((card) => {
     show(card);
     choice(card).addEventListener("change", () => show(card));
-    let from = null;
-    card.addEventListener("pointerdown", (event) => {
-      if (event.target.closest("select")) return;
-      from = event.clientY;
-      card.setPointerCapture(event.pointerId);
-      choice(card).focus();
+    let drag = null;
+    const picture = card.querySelector("img");
+    picture.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      drag = { y: event.clientY, steps: Number(choice(card).value) };
+      picture.setPointerCapture(event.pointerId);
+      choice(card).focus({ preventScroll: true });
     });
-    card.addEventListener("pointerup", (event) => {
-      if (from !== null && Math.abs(event.clientY - from) > 24) shift(card, event.clientY < from ? 1 : -1);
-      from = null;
+    picture.addEventListener("pointermove", (event) => {
+      if (drag) move(card, drag.steps + Math.sign(Math.trunc((drag.y - event.clientY) / DRAGGED)));
     });
+    for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { drag = null; });
   });
   document.addEventListener("keydown", (event) => {
+    if (event.target.closest("dialog")) return;
     const at = cards.findIndex((card) => card.contains(document.activeElement));
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
-    if (move) choice(cards[at < 0 ? 0 : (at + move + cards.length) % cards.length]).focus();
-    else if (steps && at >= 0) shift(cards[at], steps);
-    else if (event.key === "Enter" && at >= 0) form.requestSubmit();
+    if (along) choice(cards[at < 0 ? 0 : (at + along + cards.length) % cards.length]).focus();
+    else if (steps && at >= 0) move(cards[at], Number(choice(cards[at]).value) + steps);
+    else if (event.key === "Enter" && !event.repeat && event.target.matches("select")) form.requestSubmit();
     else return;
     event.preventDefault();
   });

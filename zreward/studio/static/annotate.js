@@ -1,4 +1,5 @@
 // Keys: 1 to 9 answer, 0 cannot judge, left and right move along the scores, u goes back. Seconds count while the page is seen.
+// Examples that were folded away stay so while the tab is open.
 "use strict";
 const form = document.getElementById("rating");
 if (form) {
@@ -15,7 +16,7 @@ if (form) {
   window.addEventListener("pageshow", () => { delete form.dataset.sent; });
   const scores = [...form.querySelectorAll(".scores button")];
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
     const button = form.querySelector(`button[data-key="${CSS.escape(event.key)}"]`);
     if (button) { event.preventDefault(); button.focus(); form.requestSubmit(button); return; }
     if (event.key === "u" && form.dataset.undo) { event.preventDefault(); location.assign(form.dataset.undo); return; }
@@ -26,4 +27,12 @@ if (form) {
       scores[at < 0 ? Math.floor(scores.length / 2) : Math.min(scores.length - 1, Math.max(0, at + step))].focus();
     }
   });
+  const examples = document.querySelector("details.beside");
+  if (examples) {
+    examples.open = !sessionStorage.getItem("examples folded");
+    examples.addEventListener("toggle", () => {
+      if (examples.open) sessionStorage.removeItem("examples folded");
+      else sessionStorage.setItem("examples folded", "yes");
+    });
+  }
 }

@@ -1,4 +1,4 @@
-// Keys of a blind comparison: 1 or left, 2 or down, 3 or right, u back. Without this file the buttons do the same.
+// Keys of a blind comparison: 1 or left, 2 or down, 3 or right, u back, z shows a picture large. Without this file the buttons do the same.
 "use strict";
 (() => {
   const shown = performance.now();
@@ -14,7 +14,7 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, textarea, select")) return;
+    if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, textarea, select, dialog")) return;
     const side = KEYS[event.key];
     if (side) {
       event.preventDefault();
