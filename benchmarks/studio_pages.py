@@ -2,8 +2,10 @@
 
     python benchmarks/studio_pages.py [--json FILE] [--labels 100000] [--rounds 15]
 
-A project of the built-in world's prompts with as many random labels as asked for, by twelve annotators. The application
-runs in this process, without a network. Prints the median milliseconds of every page; the JSON file maps pages to them.
+As many random labels as asked for, by twelve annotators, on pictures of which one in eleven is still to be rated; a student's
+predictions of every picture; and two blind comparisons of 1,000 pairs, one of them closed. The application runs in this
+process, without a network. An annotator saves a label before each look at a page, so that nothing is shown from memory
+that must be counted anew. Prints the median and the longest milliseconds of every page; the JSON file maps pages to the medians.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi.testclient import TestClient
 from sqlalchemy import insert, select
@@ -24,16 +28,36 @@ from zreward.runs import versions
 from zreward.studio import accounts, create
 from zreward.studio.app import create_app
 from zreward.studio.project import Project, ProjectSettings
-from zreward.studio.storage import Candidate, Gold, Label, Prompt, Repetition, User
+from zreward.studio.storage import (
+    OUTCOMES,
+    OVERALL,
+    Assignment,
+    Candidate,
+    Gold,
+    Label,
+    Prediction,
+    Prompt,
+    Repetition,
+    Study,
+    StudyPair,
+    User,
+    Verdict,
+    now,
+)
 from zreward.world.base_models import world_rubric
 
 ANNOTATORS, RATERS, CANDIDATES = 12, 3, 4
 PASSWORD = "a password of the benchmark"
+PAIRS = 1000
+RATER, SAVE, NEW_PICTURE = "annotator 0", "POST /labels", "a picture's first time"
 PAGES = {
-    "annotator": ("/annotate", "/annotate?dimension=realism", "/adjust", "/studies", "/rubric", "/pictures/1?width=320"),
+    "annotator": (
+        "/annotate", "/annotate?dimension=realism", "/adjust", "/studies", "/studies/1", "/rubric", "/pictures/1?width=320",
+    ),
     "quality": (
-        "/quality", "/quality?state=accepted", "/quality?order=oldest", "/quality/annotators", "/quality/hidden",
-        "/quality/export", "/rubric",
+        "/quality", "/quality?state=accepted", "/quality?order=oldest", "/quality?order=spread",
+        "/quality?order=disagreement", "/quality/annotators", "/quality/hidden", "/quality/export", "/studies",
+        "/studies/2/result", "/rubric",
     ),
     "administrator": ("/people",),
 }  # fmt: skip
@@ -43,17 +67,18 @@ def fill(app, labels: int, rng: random.Random) -> None:
     """As many labels as asked for, on copies of the project's pictures."""
     names = world_rubric().dimension_names
     pictures = -(-labels // (RATERS * len(names)))
+    unrated = pictures // 10
     with app.state.studio.sessions() as session:
         images = session.scalars(select(Candidate.image)).all()
         people = [User(name=f"annotator {n}", role="annotator") for n in range(ANNOTATORS)]
         session.add_all(people)
-        for number in range(pictures // CANDIDATES + 1):
+        for number in range((pictures + unrated) // CANDIDATES + 1):
             prompt = Prompt(text=f"prompt {number}", group=f"filled {number}")
             for n in range(CANDIDATES):
                 prompt.candidates.append(Candidate(key=f"filled-{number}-{n}", image=rng.choice(images)))
             session.add(prompt)
         session.flush()
-        found = list(session.scalars(select(Candidate.id)))
+        found = list(session.scalars(select(Candidate.id).order_by(Candidate.id)))
         raters = [user.id for user in people]
         rows = [
             {"user_id": user, "candidate_id": candidate, "dimension": name, "score": 1 + 0.5 * rng.randrange(9),
@@ -63,7 +88,27 @@ def fill(app, labels: int, rng: random.Random) -> None:
         session.execute(insert(Label), rows)
         session.add_all(Gold(candidate_id=n, dimension=names[0], score=3.0) for n in rng.sample(found, 100))
         session.add_all(Repetition(candidate_id=n, dimension=names[0]) for n in rng.sample(found, 100))
+        session.add_all(
+            Prediction(candidate_id=n, dimension=name, mean=rng.uniform(1, 5), std=rng.random(), model="student")
+            for n in found
+            for name in names
+        )
+        for number in (1, 2):
+            session.add_all(study(f"Study {number}", images, raters, rng, closed=number == 2))
         session.commit()
+
+
+def study(name: str, images: Sequence[str], raters: Sequence[int], rng: random.Random, closed: bool) -> list[Any]:
+    """A comparison, judged by two or three of the raters a pair, but not by the first."""
+    made = Study(name=name, before="old", after="new", raters_per_pair=RATERS, closed=now() if closed else None)
+    verdicts = []
+    for number in range(PAIRS):
+        pair = StudyPair(prompt=f"prompt {number}", tags=["tag"], before=rng.choice(images), after=rng.choice(images))
+        made.pairs.append(pair)
+        for user in rng.sample(raters[1:], RATERS - rng.randrange(2)):
+            given = Assignment(pair=pair, user_id=user, after_left=rng.random() < 0.5, token=rng.randbytes(16).hex())
+            verdicts.append(Verdict(assignment=given, aspect=OVERALL, outcome=rng.choice(OUTCOMES)))
+    return [made, *verdicts]
 
 
 def sign_in(app, name: str, role: str) -> TestClient:
@@ -78,27 +123,60 @@ def sign_in(app, name: str, role: str) -> TestClient:
     return client
 
 
+class Annotator:
+    """Somebody who rates."""
+
+    def __init__(self, app) -> None:
+        self.client = sign_in(app, RATER, "annotator")
+
+    def prepare(self) -> dict[str, str]:
+        """The form of the next picture, filled in."""
+        page = self.client.get("/annotate").text.split('id="rating"')[1].split("</form>")[0]
+        return dict(re.findall(r'name="(csrf|candidate|dimension|token)" value="([^"]*)"', page)) | {"answer": "3.5"}
+
+    def save(self, form: dict[str, str]) -> None:
+        assert self.client.post("/labels", data=form).status_code == 303
+
+
 def measure(labels: int, rounds: int) -> dict[str, float]:
     rng = random.Random(0)
+    found: dict[str, float] = {}
+
+    def report(what: str, times: list[float]) -> None:
+        found[what] = statistics.median(times)
+        print(f"{what:48} median {found[what]:6.1f} ms, longest {max(times):6.1f} ms", flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
         settings = ProjectSettings(raters_per_item=RATERS)
         create.init(Path(folder, "project"), create.from_world(10), world_rubric(), settings)
         app = create_app(Project(Path(folder, "project")))
         fill(app, labels, rng)
-        found = {}
+        annotator = Annotator(app)
+        forms = (annotator.prepare() for _ in range(rounds))
+        report(SAVE, [timed(annotator.save, form) for form in forms])
         for role, pages in PAGES.items():
-            client = sign_in(app, "annotator 0" if role == "annotator" else role, role)
+            client = annotator.client if role == "annotator" else sign_in(app, role, role)
             for page in pages:
                 times = []
                 for _ in range(rounds):
-                    begin = time.perf_counter()
-                    answer = client.get(page)
-                    times.append(1000 * (time.perf_counter() - begin))
-                    assert answer.status_code == 200, (page, answer.status_code)
-                found[f"{role} {page}"] = statistics.median(times)
-                print(f"{role:14} {page:32} {found[f'{role} {page}']:7.1f} ms", flush=True)
+                    annotator.save(annotator.prepare())
+                    times.append(timed(show, client, page))
+                report(f"{role} {page}", times)
+        report(NEW_PICTURE, [timed(show, annotator.client, f"/pictures/{n}?width=160") for n in range(2, rounds + 2)])
         app.state.studio.engine.dispose()
     return found
+
+
+def show(client: TestClient, page: str) -> None:
+    answer = client.get(page)
+    assert answer.status_code == 200, (page, answer.status_code)
+
+
+def timed(call: Callable[..., None], *given: Any) -> float:
+    """Milliseconds."""
+    begin = time.perf_counter()
+    call(*given)
+    return 1000 * (time.perf_counter() - begin)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -128,6 +127,10 @@ def progress(session: Session, study: Study, user: User) -> Progress:
     return Progress(given - unfinished, unfinished + len(_waiting(session, study, user)))
 
 
+def pair_count(session: Session, study: Study) -> int:
+    return session.scalar(select(func.count(StudyPair.id)).where(StudyPair.study_id == study.id)) or 0
+
+
 def verdict_count(session: Session, study: Study) -> int:
     """Verdicts so far, of all raters and aspects."""
     rows = select(func.count(Verdict.id)).join(Verdict.assignment).join(Assignment.pair)
@@ -143,18 +146,12 @@ def close(session: Session, study_id: int) -> None:
 
 def ballots(session: Session, study: Study) -> dict[str, list[Ballot]]:
     """All verdicts by aspect."""
+    columns = (StudyPair.id, StudyPair.prompt, StudyPair.tags, Assignment.user_id, Assignment.after_left)
+    rows = select(Verdict.aspect, Verdict.outcome, *columns).join_from(Verdict, Assignment).join(Assignment.pair)
     found: dict[str, list[Ballot]] = {aspect: [] for aspect in study.aspects}
-    for verdict, assignment, pair in _verdicts(session, study):
-        found[verdict.aspect].append(
-            Ballot(pair.id, pair.prompt, tuple(pair.tags), assignment.user_id, verdict.outcome, assignment.after_left)
-        )
-    return found
-
-
-def _verdicts(session: Session, study: Study) -> Iterator[tuple[Verdict, Assignment, StudyPair]]:
-    rows = select(Verdict, Assignment, StudyPair).join(Verdict.assignment).join(Assignment.pair)
     for row in session.execute(rows.where(StudyPair.study_id == study.id).order_by(Verdict.id)):
-        yield row[0], row[1], row[2]
+        found[row.aspect].append(Ballot(row.id, row.prompt, tuple(row.tags), row.user_id, row.outcome, row.after_left))
+    return found
 
 
 def _lock(session: Session, study_id: int) -> Study:

@@ -28,10 +28,14 @@ MOST_SECONDS = 3600.0
 
 @router.get("")
 def show_studies(request: Request, session: Database, user: Anybody) -> Response:
-    rows = session.scalars(select(Study).order_by(Study.id.desc())).all()
     shown = [
-        (study, studies.progress(session, study, user), studies.verdict_count(session, study), len(study.pairs))
-        for study in rows
+        (
+            study,
+            studies.progress(session, study, user),
+            studies.verdict_count(session, study),
+            studies.pair_count(session, study),
+        )
+        for study in session.scalars(select(Study).order_by(Study.id.desc()))
     ]
     return render(request, "studies.html.j2", shown=shown)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from zreward.studio import studies
@@ -15,7 +16,7 @@ from zreward.studio.context import get_project, get_session, render, require
 from zreward.studio.pictures import picture_response
 from zreward.studio.project import Project
 from zreward.studio.storage import Study, StudyPair
-from zreward.studio.study_results import StudyResult, pair_outcomes, study_result
+from zreward.studio.study_results import Ballot, StudyResult, pair_outcomes, study_result
 
 router = APIRouter(prefix="/studies/{number:int}", dependencies=[Depends(require("quality"))])
 
@@ -36,7 +37,7 @@ def show_result(
     study = _closed(session, number)
     results, cast = _results(session, study)
     aspect = aspect if aspect in study.aspects else study.aspects[0]
-    count = session.scalar(select(func.count()).where(StudyPair.study_id == number)) or 0
+    count = studies.pair_count(session, study)
     pairs = select(StudyPair).where(StudyPair.study_id == number).order_by(StudyPair.id)
     return render(
         request,
@@ -45,10 +46,7 @@ def show_result(
         results=results,
         pairs=session.scalars(pairs.offset((page - 1) * PAGE).limit(PAGE)).all(),
         outcomes=pair_outcomes(cast[aspect]),
-        votes={
-            pair: [ballot.outcome for ballot in cast[aspect] if ballot.pair == pair]
-            for pair in {ballot.pair for ballot in cast[aspect]}
-        },
+        votes=_votes(cast[aspect]),
         aspect=aspect,
         count=count,
         page=page,
@@ -65,7 +63,7 @@ def download_result(session: Database, number: int) -> Response:
         "before": study.before,
         "after": study.after,
         "closed": f"{study.closed:%Y-%m-%dT%H:%M:%SZ}",
-        "pairs": len(study.pairs),
+        "pairs": studies.pair_count(session, study),
         "raters_per_pair": study.raters_per_pair,
         "aspects": {aspect: asdict(result) if result else None for aspect, result in results.items()},
     }
@@ -98,6 +96,20 @@ def _closed(session: Session, number: int) -> Study:
     return study
 
 
-def _results(session: Session, study: Study) -> tuple[dict[str, StudyResult | None], dict[str, list[studies.Ballot]]]:
+def _results(session: Session, study: Study) -> tuple[dict[str, StudyResult | None], dict[str, list[Ballot]]]:
     cast = studies.ballots(session, study)
-    return {aspect: study_result(ballots) for aspect, ballots in cast.items()}, cast
+    return {aspect: _result(tuple(ballots)) for aspect, ballots in cast.items()}, cast
+
+
+@lru_cache(64)
+def _result(ballots: tuple[Ballot, ...]) -> StudyResult | None:
+    """Kept, because a closed study has one result however often it is looked at."""
+    return study_result(ballots)
+
+
+def _votes(ballots: list[Ballot]) -> dict[int, list[str]]:
+    """Pair -> its raters' verdicts."""
+    votes: dict[int, list[str]] = {}
+    for ballot in ballots:
+        votes.setdefault(ballot.pair, []).append(ballot.outcome)
+    return votes

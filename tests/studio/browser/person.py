@@ -75,7 +75,7 @@ class Person:
         picture = Image.open(io.BytesIO(self.page.screenshot(full_page=True))).convert("RGB")
         picture = picture.crop((0, 0, picture.width, min(picture.height, TALLEST)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def serious_violations(page: Any) -> list[str]:

@@ -77,6 +77,9 @@ def test_three_annotators_quality_control_and_a_training(campaign, chromium, tmp
     people = {name: Person(chromium, link) for name, link in links.items()}
     ann, quinn = people["ann"], people["quinn"]
     ann.look("rate")
+    ann.page.keyboard.press("z")
+    ann.look("rate-zoomed")
+    ann.page.keyboard.press("Escape")
     careful = lambda number: KEYS[campaign.truth[number]]  # noqa: E731
     assert ann.rate_all("alignment", careful) >= 4 * PROMPTS
     people["ben"].rate_all("alignment", careful)
