@@ -38,7 +38,7 @@ def work(session, share: float) -> list[tuple[int, int, int]]:
     return seen
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.5])
 def test_repetitions_are_spread_and_far_from_their_first_time(session, many, share):
     seen = work(session, share)
     again = [place for place, (_, occasion, _) in enumerate(seen) if occasion]
@@ -47,6 +47,11 @@ def test_repetitions_are_spread_and_far_from_their_first_time(session, many, sha
     late = [place for place in again if place - first[seen[place][0]] <= DISTANCE]
     assert late == [] or min(late) >= 212 + 20 - len(late), "near its first time only where nothing else is left"
     assert sum(place >= 212 for place in again) < 10, "most of them do not wait for the end"
+
+
+def test_a_share_of_nothing_is_no_repetitions(session, many):
+    seen = work(session, 0.0)
+    assert [left for _, _, left in seen] == list(range(212, 0, -1)) and not any(occasion for _, occasion, _ in seen)
 
 
 def test_every_answer_takes_one_off_what_is_left(session, many):

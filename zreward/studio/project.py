@@ -21,7 +21,8 @@ class ProjectSettings:
     name: str = "Studio"
     raters_per_item: int = 3  # annotators who rate each picture on each dimension
     accuracy_threshold: float = 0.7  # share of gold items within half a point; annotators below it are not exported
-    repeat_share: float = 0.05  # at least this share of what an annotator gets are hidden repetitions, while any wait
+    # Of what an annotator gets, hidden repetitions are at least this share; 0: there are none.
+    repeat_share: float = 0.05
     database: str | None = None  # URL; default: an SQLite file in the project
 
     def __post_init__(self) -> None:
@@ -96,7 +97,7 @@ def write_settings(folder: Path, settings: ProjectSettings) -> None:
         f"name: {settings.name!r}\n"
         f"raters_per_item: {settings.raters_per_item} # annotators who rate each picture on each dimension\n"
         f"accuracy_threshold: {settings.accuracy_threshold} # share of gold items within half a point, to be exported\n"
-        f"repeat_share: {settings.repeat_share} # hidden repetitions, at least, in what an annotator gets\n"
+        f"repeat_share: {settings.repeat_share} # hidden repetitions in what an annotator gets, at least; 0: none\n"
     )
     if settings.database:
         text += f"database: {settings.database!r}\n"

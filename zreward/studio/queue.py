@@ -49,12 +49,18 @@ class Queue:
 
 
 def read_queue(session: Session, user: User, dimension: str, raters: int, repeat_share: float) -> Queue:
-    """`task` is None when nothing is left. A page loaded again shows the same picture, unless others rated meanwhile."""
+    """`task` is None when nothing is left. A page loaded again shows the same picture, unless others rated meanwhile.
+
+    `repeat_share` 0 is for no repetitions at all; other shares are the least, where more are needed to be through in time.
+    """
     done = session.scalar(select(func.count()).select_from(Label).where(*_own(user, dimension))) or 0
     returned = list(session.scalars(_returned(user, dimension)))
     fresh = session.execute(_fresh(session, user, dimension, raters)).all()
-    repeated = session.execute(_repeated(user, dimension)).all()
-    to_repeat = set(session.scalars(select(Repetition.candidate_id).where(Repetition.dimension == dimension)))
+    repeated: Sequence[Row[tuple[int, int, int]]] = ()
+    to_repeat: set[int] = set()
+    if repeat_share > 0:
+        repeated = session.execute(_repeated(user, dimension)).all()
+        to_repeat = set(session.scalars(select(Repetition.candidate_id).where(Repetition.dimension == dimension)))
     if returned:
         task: Task | None = Task(returned[0].candidate, dimension, returned[0].occasion, returned[0])
     else:
