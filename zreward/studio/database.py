@@ -31,7 +31,8 @@ def connect(url: str) -> Engine:
         engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=4, **options)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(
-            f"database {url!r}: {error}; expected a URL such as postgresql+psycopg://user@host/name, and its driver installed"
+            f"database {url!r}: {error}; expected a URL such as postgresql+psycopg://user@host/name, and its "
+            "driver installed (pip install 'zreward[postgresql]')"
         ) from None
     if kind == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
