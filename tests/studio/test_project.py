@@ -33,8 +33,8 @@ def test_the_secret_stays_and_only_its_owner_reads_it(project):
     assert stat.S_IMODE((project.folder / ".secret").stat().st_mode) == 0o600
 
 
-def test_migrations_make_the_tables_that_the_code_uses():
-    engine = connect("sqlite://")
+def test_migrations_make_the_tables_that_the_code_uses(tmp_path):
+    engine = connect(f"sqlite:///{tmp_path / 'new.sqlite'}")
     upgrade(engine)
     upgrade(engine)
     with engine.connect() as connection:
@@ -47,7 +47,7 @@ def test_sqlite_syncs_what_it_confirms(project):
     assert found == ["wal", 2]
 
 
-@pytest.mark.parametrize("url", ["nothing", "postgresql+nodriver://x/y"])
+@pytest.mark.parametrize("url", ["nothing", "postgresql+nodriver://x/y", "sqlite://", "sqlite:///:memory:"])
 def test_a_database_that_cannot_be_is_named(url):
     with pytest.raises(InputError, match="expected a URL such as postgresql"):
         connect(url)

@@ -69,7 +69,7 @@ def test_an_edit_is_refused(texts, message):
 
 
 def test_a_project_without_rubric_says_so(session):
-    with pytest.raises(InputError, match="no rubric"):
+    with pytest.raises(InputError, match="holds no project"):
         newest_version(session)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from urllib.parse import quote
@@ -16,28 +17,38 @@ from starlette.exceptions import HTTPException
 from zreward import __version__
 from zreward.errors import InputError
 from zreward.studio.context import HERE, NotSignedIn, Studio, guard, render, templates
-from zreward.studio.database import connect, sessions, upgrade
+from zreward.studio.database import CONNECTIONS, connect, sessions, upgrade
 from zreward.studio.project import Project
+from zreward.studio.rubric_versions import newest_version
 from zreward.studio.security import COOKIE, HEADERS, LASTS, SAFE, RateLimit, Signer
 
 ROUTERS = (
     "sign_in", "home", "people", "pictures", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
     "export_page", "study_pages", "study_result_pages",
 )  # fmt: skip
+LARGEST = 1_000_000  # bytes of a form: the longest rubric is far below
 WINDOW = 300.0  # seconds in which sign-ins that fail are counted
 TOO_LARGE = (OverflowError, DataError)  # what SQLite, and other databases, say to a number that no row can have
 
 
 def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
-    """The project's studio; its database is upgraded first. `secure_cookies` where it is served over HTTPS."""
+    """The project's studio; its database is upgraded first. `secure_cookies` where it is served over HTTPS.
+
+    InputError for a database that holds no project.
+    """
     engine = connect(project.database_url)
     upgrade(engine)
+    opener = sessions(engine)
+    with opener() as session:
+        newest_version(session)
     signer = Signer(project.secret())
     app = FastAPI(
         title=project.name, version=__version__, dependencies=[Depends(guard)], docs_url=None, redoc_url=None,
         openapi_url=None,
     )  # fmt: skip
-    app.state.studio = Studio(project, engine, sessions(engine), signer, templates(), RateLimit(WINDOW))
+    app.state.studio = Studio(
+        project, engine, opener, signer, templates(), RateLimit(WINDOW), asyncio.Semaphore(CONNECTIONS)
+    )
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     for name in ROUTERS:
         app.include_router(import_module(f"zreward.studio.{name}").router)
@@ -45,7 +56,11 @@ def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
 
     @app.middleware("http")
     async def finish(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
+        if _is_short(request):
+            response = await call_next(request)
+        else:
+            detail = f"A form of this studio has at most {LARGEST} bytes, and says how many."
+            response = render(request, "error.html.j2", 413, detail=detail, status_code=413)
         for key, value in HEADERS.items():
             response.headers.setdefault(key, value)
         if not request.url.path.startswith(("/static/", "/pictures/", "/studies/pictures/")):
@@ -85,6 +100,11 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(NotSignedIn, not_signed_in)
     for kind in (InputError, HTTPException, RequestValidationError, *TOO_LARGE):
         app.add_exception_handler(kind, refused)
+
+
+def _is_short(request: Request) -> bool:
+    length = request.headers.get("content-length", "")
+    return request.method in SAFE or (length.isdecimal() and int(length) <= LARGEST)
 
 
 def _wants_json(request: Request) -> bool:

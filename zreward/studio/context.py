@@ -5,8 +5,9 @@ Roles: an administrator may do whatever quality control may; annotators have pag
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.concurrency import run_in_threadpool
 
 from zreward import __version__
 from zreward.studio.project import Project
@@ -43,6 +45,7 @@ class Studio:
     signer: Signer
     pages: Environment
     attempts: RateLimit
+    turns: asyncio.Semaphore  # as many as the database has connections
 
 
 class NotSignedIn(Exception):
@@ -65,10 +68,21 @@ def get_project(request: Request) -> Project:
     return get_studio(request).project
 
 
-def get_session(request: Request) -> Iterator[Session]:
-    """One session a request; what is not committed is rolled back."""
-    with get_studio(request).sessions() as session:
-        yield session
+async def get_session(request: Request) -> AsyncIterator[Session]:
+    """One session a request; what is not committed is rolled back.
+
+    A request waits here for its connection, where it blocks no thread: if threads waited, none would be left for the
+    requests that have one.
+    """
+    studio = get_studio(request)
+    async with studio.turns:
+        session = studio.sessions()
+        request.state.session = session
+        try:
+            yield session
+        finally:
+            request.state.session = None
+            await run_in_threadpool(session.close)
 
 
 async def guard(request: Request) -> None:
@@ -114,7 +128,7 @@ def render(request: Request, name: str, status: int = 200, **values: Any) -> Res
         "notice": NOTICES.get(request.query_params.get("notice", ""), ""),
         "path": request.url.path,
     }
-    if user is not None and "rubric" not in values:
-        with studio.sessions() as session:
-            shared["rubric"] = read_version(newest_version(session))
+    session = getattr(request.state, "session", None)
+    if user is not None and session is not None and "rubric" not in values:
+        shared["rubric"] = read_version(newest_version(session))
     return HTMLResponse(studio.pages.get_template(name).render(shared | values), status)

@@ -15,20 +15,24 @@ from zreward.errors import InputError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 WAIT = 30  # seconds that a writer waits for another
+CONNECTIONS = 24  # at once; PostgreSQL allows 100 to all of its clients
 
 
 def connect(url: str) -> Engine:
-    """InputError for a URL that no driver is there for.
+    """InputError for a URL that no driver is there for, or that keeps nothing.
 
     SQLite keeps what it has confirmed through a crash (write-ahead log, synced), and lets readers go on beside a writer.
     """
     try:
-        kind = make_url(url).get_backend_name()
+        kind, name = make_url(url).get_backend_name(), make_url(url).database
+        if kind == "sqlite" and name in (None, "", ":memory:"):
+            raise ArgumentError("a database in memory, which is forgotten when the studio stops")
         options = {"connect_args": {"timeout": WAIT}} if kind == "sqlite" else {"pool_pre_ping": True}
-        engine = create_engine(url, **options)
+        engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=4, **options)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(
-            f"database {url!r}: {error}; expected a URL such as postgresql+psycopg://user@host/name, and its driver installed"
+            f"database {url!r}: {error}; expected a URL such as postgresql+psycopg://user@host/name, and its "
+            "driver installed (pip install 'zreward[postgresql]')"
         ) from None
     if kind == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)

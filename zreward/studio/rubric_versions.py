@@ -23,7 +23,7 @@ def newest_version(session: Session) -> RubricVersion:
     """The version in force."""
     newest = session.scalar(select(RubricVersion).order_by(RubricVersion.id.desc()).limit(1))
     if newest is None:
-        raise InputError("the project has no rubric; make it again with `zreward studio init`")
+        raise InputError("the database holds no project; make one in it with `zreward studio init`")
     return newest
 
 
