@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import httpx
@@ -20,6 +21,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the server
         self.command = [sys.executable, "-m", "zreward.cli", "studio", str(project.folder), "--port", str(self.port)]
         self.start()
 
@@ -28,14 +30,21 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=subprocess.STDOUT)
         for _ in range(600):
             try:
                 httpx.get(f"{self.url}/sign-in")
                 return
             except httpx.TransportError:
+                if self.process.poll() is not None:
+                    break
                 time.sleep(0.1)
-        raise AssertionError("the server did not start")
+        raise AssertionError(f"the server did not start ({self.process.poll()}): {self.said()}")
+
+    def said(self) -> str:
+        """All that it has printed."""
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

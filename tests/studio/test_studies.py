@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
 from zreward.studio import studies
+from zreward.studio.database import connect, sessions
 from zreward.studio.storage import Assignment, Base, StudyPair, User, Verdict, now
 from zreward.studio.study_creation import add_study
 from zreward.studio.study_results import study_result
@@ -240,3 +243,27 @@ def test_ballots_are_what_was_said(session, study):
     found = studies.ballots(session, study)["overall"]
     assert {(ballot.pair, ballot.rater): ballot.outcome for ballot in found} == said
     assert {ballot.prompt: ballot.tags for ballot in found} == {"a cube": ("shape",), "a ball": ()}
+
+
+def test_many_raters_at_once_get_no_more_places_than_there_are(project, tmp_path, draw_folder):
+    database = connect(f"sqlite:///{tmp_path / 'many.sqlite'}")
+    Base.metadata.create_all(database)
+    opened = sessions(database)
+    folders = [draw_folder(tmp_path / c, c, [f"prompt {n}" for n in range(12)], (0,)) for c in ("red", "blue")]
+    with opened() as session:
+        session.add_all(User(name=f"rater {n}", role="annotator") for n in range(6))
+        study = add_study(session, project, *folders, DIMENSIONS, raters_per_pair=2).id
+
+    def rate(number: int) -> None:
+        with opened() as session:
+            user = people(session)[number % 6]
+            while (given := studies.next_assignment(session, study, user)) is not None:
+                studies.save_verdict(session, given, "overall", "same")
+
+    with ThreadPoolExecutor(12) as threads:  # everybody has two windows
+        list(threads.map(rate, range(12)))
+    with opened() as session:
+        places = Counter(session.scalars(select(Assignment.pair_id)))
+        assert set(places.values()) == {2} and len(places) == 12
+        assert len(session.scalars(select(Verdict)).all()) == 24
+    database.dispose()

@@ -1,8 +1,7 @@
 """A running blind comparison: who judges which pair next, on which side each picture lies, and what was said.
 
-A pair is given to `raters_per_pair` people. Somebody who opened one and never answered holds his place for half an hour. The
-study's row is locked while a place is given or a verdict is taken, where the database has such locks; SQLite has one
-writer at a time anyway.
+A pair is given to `raters_per_pair` people. Somebody who opened one and never answered holds his place for half an hour. Places
+are given and verdicts taken one after the other: each begins by locking the study.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Select, and_, func, or_, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from zreward.errors import InputError
@@ -35,26 +33,23 @@ class Progress:
 
 def next_assignment(session: Session, study_id: int, user: User) -> Assignment | None:
     """The pair that this rater should judge now: one that he began, else a new one; None when nothing is left for him."""
-    while True:
-        study = _lock(session, study_id)
-        if study.closed:
-            return None
-        begun = session.scalar(_unfinished(study, user).limit(1))
-        if begun is not None:
-            return begun
-        waiting = _waiting(session, study, user)
-        if not waiting:
-            return None
-        coin = random.Random(f"{study.seed}:{waiting[0]}:{user.id}")
-        given = Assignment(
-            pair_id=waiting[0], user_id=user.id, after_left=coin.random() < 0.5, token=secrets.token_urlsafe(24)
-        )
-        session.add(given)
-        try:
-            session.commit()
-            return given
-        except IntegrityError:  # the same rater's other window was faster
-            session.rollback()
+    study = _study(session, study_id)
+    begun = session.scalar(_unfinished(study, user).limit(1))
+    if study.closed or begun is not None or not _waiting(session, study, user):
+        return None if study.closed else begun
+    study = _lock(session, study_id)
+    begun = session.scalar(_unfinished(study, user).limit(1))  # in another window of this rater, meanwhile
+    waiting = _waiting(session, study, user)
+    if study.closed or begun is not None or not waiting:
+        session.rollback()
+        return None if study.closed else begun
+    coin = random.Random(f"{study.seed}:{waiting[0]}:{user.id}")
+    given = Assignment(
+        pair_id=waiting[0], user_id=user.id, after_left=coin.random() < 0.5, token=secrets.token_urlsafe(24)
+    )
+    session.add(given)
+    session.commit()
+    return given
 
 
 def own_assignment(session: Session, token: str, user: User) -> Assignment | None:
@@ -93,26 +88,13 @@ def save_verdict(
     if side not in SIDES:
         raise InputError(f"verdict {side!r}; expected one of {', '.join(SIDES)}")
     outcome = "same" if side == "same" else "good" if (side == "left") == assignment.after_left else "bad"
-    key = assignment.id
-    if _set_verdict(session, key, aspect, outcome):
-        return
-    session.add(Verdict(assignment_id=key, aspect=aspect, outcome=outcome, seconds=seconds))
-    try:
-        session.commit()
-    except IntegrityError:  # the same answer arrived twice at once
-        session.rollback()
-        _set_verdict(session, key, aspect, outcome)
-
-
-def _set_verdict(session: Session, assignment_id: int, aspect: str, outcome: str) -> bool:
-    """Commit a change of a verdict; False when there is none yet."""
-    wanted = select(Verdict).where(Verdict.assignment_id == assignment_id, Verdict.aspect == aspect)
+    wanted = select(Verdict).where(Verdict.assignment_id == assignment.id, Verdict.aspect == aspect)
     verdict = session.scalar(wanted)
     if verdict is None:
-        return False
-    verdict.outcome = outcome
+        session.add(Verdict(assignment_id=assignment.id, aspect=aspect, outcome=outcome, seconds=seconds))
+    else:
+        verdict.outcome = outcome
     session.commit()
-    return True
 
 
 def verdicts_of(session: Session, assignment: Assignment) -> dict[str, str]:
@@ -154,13 +136,17 @@ def ballots(session: Session, study: Study) -> dict[str, list[Ballot]]:
     return found
 
 
-def _lock(session: Session, study_id: int) -> Study:
-    study = session.scalar(
-        select(Study).where(Study.id == study_id).with_for_update().execution_options(populate_existing=True)
-    )
+def _study(session: Session, study_id: int) -> Study:
+    study = session.get(Study, study_id, populate_existing=True)
     if study is None:
         raise InputError(f"there is no study {study_id}")
     return study
+
+
+def _lock(session: Session, study_id: int) -> Study:
+    """The study, which nobody else can lock until this transaction ends. Writing it, unchanged, does so in any database."""
+    session.execute(update(Study).where(Study.id == study_id).values(closed=Study.closed))
+    return _study(session, study_id)
 
 
 def _own(study_id: int, user: User) -> Select[Assignment]:
