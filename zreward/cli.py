@@ -468,7 +468,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        print(f"zreward: {error.name} is missing; pip install 'zreward[{EXTRAS[error.name]}]'", file=sys.stderr)
+        extra = "studio" if sys.argv[1:2] == ["studio"] else EXTRAS[error.name]
+        print(f"zreward: {error.name} is missing; pip install 'zreward[{extra}]'", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None:
