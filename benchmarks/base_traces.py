@@ -13,7 +13,8 @@ import random
 import torch
 
 from zreward.models.pixels import to_pixels
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.world.base_models import checkpoint_name
 from zreward.world.explain import explain
 from zreward.world.grammar import sample_prompt

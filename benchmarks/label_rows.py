@@ -15,7 +15,8 @@ import torch
 from memory import peak_mib, resident_mib
 from PIL import Image
 
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
 from zreward.world.base_models import world_rubric
 

@@ -1,6 +1,6 @@
 """What scoring costs: four dimensions against one, `score` against the bare model, one token against text, a server, memory.
 
-    python benchmarks/student_scoring.py [--json FILE] [--family qwen3_5,qwen3_vl] [--model 100m] [--batch 8] [--rounds 5]
+    python benchmarks/student_scoring.py [--json FILE] [--family qwen3_5,qwen3_vl] [--model 100m] [--batch 4] [--rounds 3]
         [--size 512] [--parts ratios,memory,server] [--peak-tflops T]
 
 Random weights of the real classes; at the default size 256 image tokens and a prompt of 60 words. --model: 100m (about 100 M
@@ -14,6 +14,7 @@ rounds in one process: other programs only ever add to them. The JSON file is a 
     reasoning_over_one_token, text_over_one_token
                           a picture and dimension after a sampled trace of 64 tokens, or as text that is generated (8 tokens)
                           and parsed, over the one-token answer
+    four_traces_over_one  four traces of a question, scores read after them, over one
     items_per_second      pictures, four dimensions each; tflops: 2 * parameters * tokens of that; mfu: over --peak-tflops
     mib                   what `score` adds to the memory at its peak
 
@@ -39,7 +40,8 @@ from PIL import Image
 from server_load import measure_server
 
 from zreward.models.pixels import ResolutionPolicy
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
 from zreward.models.shared_prefix import ask, split_questions
 from zreward.models.tokens import pad
@@ -129,6 +131,7 @@ def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]
         "separate": lambda: [model.score(pictures, prompts, [name], batch_size=options.batch) for name in names],
         "forward": lambda: ask(model.backbone, prepared),
         "reasoning": lambda: model.judge(pictures, prompts, dimensions=names[:1], batch_size=options.batch),
+        "traces": lambda: model.judge(pictures, prompts, 4, names[:1], batch_size=options.batch),
         "text": lambda: generate_and_parse(model, pictures, prompts, names[0]),
     }
     before = resident_mib()
@@ -149,6 +152,7 @@ def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]
         "worst_difference": (together - apart).abs().max().item(),
         "one_token_seconds": seconds["one"] / options.batch,
         "reasoning_over_one_token": seconds["reasoning"] / seconds["one"],
+        "four_traces_over_one": seconds["traces"] / seconds["reasoning"],
         "text_over_one_token": seconds["text"] / seconds["one"],
         "items_per_second": options.batch / seconds["four"],
         "tflops": tflops,
@@ -161,8 +165,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--family", default="qwen3_5,qwen3_vl")
     parser.add_argument("--model", default="100m", choices=SPECS)
-    parser.add_argument("--batch", type=int, default=8, help="pictures")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=4, help="pictures")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=512, help="pixels a side")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--peak-tflops", type=float, help="the card's peak for the weights' type, for mfu")

@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from zreward.data import Record, load_records
 from zreward.evaluation import Predictions, metrics_table
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
+from zreward.models.rows import Row
 from zreward.runs import versions
 from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from zreward.data import Record, load_records
     from zreward.distribution import ScoreDistribution, ScoreScale
     from zreward.errors import InputError
-    from zreward.models.reward_model import Judgement, RewardModel
+    from zreward.models.reasoning import Judgement
+    from zreward.models.reward_model import RewardModel
     from zreward.rubric import Dimension, Rubric
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 _HOMES = {
     "Dimension": "zreward.rubric",
     "InputError": "zreward.errors",
-    "Judgement": "zreward.models.reward_model",
+    "Judgement": "zreward.models.reasoning",
     "Record": "zreward.data",
     "RewardModel": "zreward.models.reward_model",
     "Rubric": "zreward.rubric",

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from zreward.errors import InputError
-from zreward.models.reward_model import Row
 from zreward.models.rollout import Trace
+from zreward.models.rows import Row
 
 PROMPT = "a red circle"
 

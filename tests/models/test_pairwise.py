@@ -7,7 +7,8 @@ import torch
 
 from zreward.errors import InputError
 from zreward.models.pairwise import Comparison, comparing
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.world.base_models import WORLD_COMPARISON
 
 PROMPT = "a red circle"

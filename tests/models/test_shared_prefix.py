@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zreward.models import reward_model, shared_prefix
+from zreward.models import reasoning, reward_model, shared_prefix
 from zreward.models.pixels import to_pixels
-from zreward.models.reward_model import Row
+from zreward.models.rows import Row
 
 PROMPTS = ["a red circle", "a small blue cross left of a large green square", "a red circle and a blue circle"]
 
@@ -18,7 +18,8 @@ def separately(monkeypatch):
 
     def run(call):
         with monkeypatch.context() as patch:
-            patch.setattr(reward_model, "can_share", lambda backbone: False)
+            for module in (reward_model, reasoning):
+                patch.setattr(module, "can_share", lambda backbone: False)
             return call()
 
     return run
@@ -43,6 +44,45 @@ def test_pixel_gradients_are_those_of_separate_passes(family_model, separately):
     apart, together = separately(gradient), gradient()
     assert apart.abs().max() > 0
     assert (apart - together).norm() <= 1e-4 * apart.norm()
+
+
+def test_a_judgement_is_that_of_separate_passes(family_model, pictures, separately):
+    """Greedy, so that the same words are read; prompts and pictures of unequal sizes, several traces of a question."""
+
+    def call():
+        return family_model.judge(pictures[:3], PROMPTS, traces=2, temperature=0)
+
+    for together, apart in zip(call(), separately(call), strict=True):
+        assert together.traces == apart.traces
+        assert torch.allclose(together.trace_distribution, apart.trace_distribution, atol=1e-5)
+        assert torch.equal(together.tokens, apart.tokens)
+
+
+def test_traces_of_a_group_are_those_of_separate_rows(family_model, pictures, separately):
+    images = [family_model.open(picture) for picture in pictures[:3]]
+    names = family_model.rubric.dimension_names
+    rows = [Row(i, prompt, names[i]) for i, prompt in enumerate(PROMPTS) for _ in range(4)]
+
+    def call():
+        torch.manual_seed(0)
+        return family_model.reason(images, rows)
+
+    together = call()
+    assert together == separately(call)
+    assert len({trace.ids for trace in together}) > 3
+
+
+def test_a_judge_encodes_image_and_prompt_once(model, pictures, monkeypatch):
+    seen = []
+    original = model.backbone.vision_tower.forward
+
+    def counted(*args, **options):
+        seen.append(len(options["grid_thw"]))
+        return original(*args, **options)
+
+    monkeypatch.setattr(model.backbone.vision_tower, "forward", counted)
+    model.judge(pictures[:2], "a red circle", traces=3)
+    assert seen == [2]
 
 
 def test_qwen_models_share_and_others_do_not(family_model):
@@ -70,4 +110,3 @@ def test_a_question_before_the_image_cannot_share(model, pictures):
     inputs = model.collate([image], [Row(0, "a red circle", name) for name in model.rubric.dimension_names])
     token = int(inputs.input_ids[0, -1])  # as if the image came last
     assert shared_prefix.split_questions(inputs, 4, token, 0) is None
-    assert shared_prefix.split_questions(inputs, 1, model.encoder.image_token_id, 0) is None

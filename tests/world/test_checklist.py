@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from zreward.models.pixels import to_pixels
-from zreward.models.reward_model import Row
+from zreward.models.rows import Row
 from zreward.world.base_models import CHECKLIST_FORMS, as_judge, make_base
 from zreward.world.checklist import CHECKLIST, PLACES, UNASKED, ChecklistHeads, _drawn, _drawn_relation, _wrong
 from zreward.world.grammar import ObjectSpec, PromptSpec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +17,15 @@ from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.batches import Halving, ahead, pack
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, check_pixels, to_pixels
-from zreward.models.rollout import Trace, sample_traces
-from zreward.models.shared_prefix import Questions, ask, can_share, split_questions
+from zreward.models.reasoning import Judgement, judge_opened, reason
+from zreward.models.rollout import Trace
+from zreward.models.rows import Row
+from zreward.models.shared_prefix import ask, can_share, split_questions
 from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
 
 _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
-
-
-@dataclass(frozen=True)
-class Row:
-    """One thing to score: which image (an index), for which prompt, on which dimension; with a trace or directly.
-
-    `explanation` (training only, direct form) follows the score: a score bin's index and the reasons for it.
-    `reference` is the image to compare with, for models that compare (see `zreward.models.pairwise`).
-    """
-
-    image: int
-    prompt: str
-    dimension: str
-    trace: Trace | None = None
-    explanation: tuple[int, Trace] | None = None
-    reference: int | None = None
-
-    @property
-    def images(self) -> list[int]:
-        """In the order of the conversation."""
-        return [self.image] if self.reference is None else [self.reference, self.image]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A teacher's verdict on one image: per dimension the sampled traces and the distribution averaged over them."""
-
-    distribution: ScoreDistribution  # (1, D, S)
-    traces: dict[str, list[str]]
-    trace_distribution: Tensor  # (traces, D, S), one distribution per trace
-    tokens: Tensor  # (traces, D): sampled tokens, the stop marker included
-    truncated: Tensor  # (traces, D) bool: the budget ran out before the stop marker
 
 
 class RewardModel(nn.Module):
@@ -205,34 +174,7 @@ class RewardModel(nn.Module):
             for start in range(0, len(images), size):
                 chunk = [self.open(image) for image in images[start : start + size]]
                 texts = prompts[start : start + size]
-                judgements += self._judge_chunk(chunk, texts, traces, names, temperature)
-        return judgements
-
-    def _judge_chunk(
-        self, images: list[Tensor], prompts: list[str], traces: int, names: tuple[str, ...], temperature: float
-    ) -> list[Judgement]:
-        """One dimension after the other: traces of one dimension are about equally long, so that few rows wait."""
-        sampled: dict[str, list[Trace]] = {}
-        probs: list[Tensor] = []
-        for name in names:
-            rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for _ in range(traces)]
-            sampled[name] = self.reason(images, rows, temperature)
-            answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
-            logits = self.backbone(self.collate(images, answered).to(self.device)).score_logits
-            probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
-        probs_NKDS = torch.stack(probs, 2)
-        judgements = []
-        for i in range(len(images)):
-            mine = {name: sampled[name][i * traces : (i + 1) * traces] for name in names}
-            judgements.append(
-                Judgement(
-                    ScoreDistribution(probs_NKDS[i].mean(0, keepdim=True), self.rubric.scale.bins, names),
-                    {name: [self.trace_text(trace) for trace in mine[name]] for name in names},
-                    probs_NKDS[i],
-                    torch.tensor([[len(mine[name][k]) for name in names] for k in range(traces)]),
-                    torch.tensor([[mine[name][k].truncated for name in names] for k in range(traces)]),
-                )
-            )
+                judgements += judge_opened(self, chunk, texts, traces, names, temperature)
         return judgements
 
     def trace_text(self, trace: Trace) -> str:
@@ -271,37 +213,36 @@ class RewardModel(nn.Module):
         """Resize (3, H, W) by the resolution policy, to a size that the model's vision tower takes."""
         return self.layout.fit(pixels, self.resolution)
 
-    def collate(self, images: Sequence[Tensor], rows: Sequence[Row]) -> ModelInput:
+    def collate(self, images: Sequence[Tensor], rows: Sequence[Row], start: bool = False) -> ModelInput:
         """Rows over opened images -> right-padded tensors, not yet on the model's device.
 
         A row with a trace gets it, its stop marker and the answer prefix; a row with an explanation gets its score's
-        label and the explanation after the answer prefix.
+        label and the explanation after the answer prefix. `start`: all rows end where a trace begins.
         """
         sequences, trace_spans, score_at = [], [], []
         parts = [self.layout.patchify(image) for image in images]
         grids = [grid for _, grid in parts]
         for row in rows:
-            ids = self._prompt_ids(row, grids, reasoning=row.trace is not None)
-            start = len(ids)
+            ids = self._prompt_ids(row, grids, reasoning=start or row.trace is not None)
+            begin = len(ids)
             if row.trace is not None:
-                ids += list(row.trace.ids) + (self.encoder.stop_ids if row.trace.truncated else [])
-                ids += self.encoder.prefix_ids
+                ids += self.encoder.answer_ids(row.trace)
             score_at.append(len(ids) - 1)
             text = row.trace
             if row.explanation is not None:
                 score, text = row.explanation
                 ids += [int(self.encoder.label_ids[score]), *self.encoder.reasoning_ids]
-                start = len(ids)
+                begin = len(ids)
                 ids += text.ids
             sequences.append(ids)
-            trace_spans.append((start, start + (len(text) if text else 0)))
-        ids_NT, mask_NT = pad(sequences, self._pad_id())
+            trace_spans.append((begin, begin + (len(text) if text else 0)))
+        ids_NT, mask_NT = pad(sequences, self.encoder.pad_id)
         trace_NT = None
         explained = any(row.explanation is not None for row in rows)
         if explained or any(row.trace is not None for row in rows):
             trace_NT = torch.zeros_like(mask_NT)
-            for n, (start, stop) in enumerate(trace_spans):
-                trace_NT[n, start:stop] = 1
+            for n, (begin, end) in enumerate(trace_spans):
+                trace_NT[n, begin:end] = 1
         patches = torch.cat([patches for patches, _ in parts])
         index = torch.tensor([row.images for row in rows])
         at = torch.tensor(score_at) if explained else None
@@ -309,26 +250,7 @@ class RewardModel(nn.Module):
 
     def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
         """Sample one trace for every row (any trace it has is ignored)."""
-        parts = [self.layout.patchify(image) for image in images]
-        sequences = [self._prompt_ids(row, [grid for _, grid in parts], reasoning=True) for row in rows]
-        shown = [parts[index] for row in rows for index in row.images]
-        ids_NT, mask_NT = pad(sequences, self._pad_id(), left=True)
-        grids = torch.tensor([grid for _, grid in shown])
-        inputs = {
-            "input_ids": ids_NT,
-            "attention_mask": mask_NT,
-            "pixel_values": torch.cat([patches for patches, _ in shown]).to(self.backbone.base.dtype),
-            **self.backbone.image_arguments(ids_NT, grids),
-        }
-        return sample_traces(
-            self.backbone.model,
-            {key: value.to(self.device) for key, value in inputs.items()},
-            self.encoder.stop_ids,
-            self.backbone.trace_ban,
-            self._pad_id(),
-            self.max_trace_tokens,
-            temperature,
-        )
+        return reason(self, images, rows, temperature)
 
     def distribution(self, logits_ND_S: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
         """Label logits (N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""
@@ -344,7 +266,9 @@ class RewardModel(nn.Module):
             for name in names
         ]
         inputs = self.collate([*images, *references], rows)
-        questions = self._questions(inputs, len(names)) if can_share(self.backbone) else None
+        questions = None
+        if len(names) > 1 and can_share(self.backbone):
+            questions = split_questions(inputs, len(names), self.encoder.image_token_id, self.encoder.pad_id)
         if questions is None:
             logits = self.backbone(inputs.to(self.device)).score_logits
         else:
@@ -355,9 +279,6 @@ class RewardModel(nn.Module):
         """Tokens of an item's images, prompt and one question."""
         images = sum(self.layout.tokens(self.layout.grid(image)) for image in shown)
         return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
-
-    def _questions(self, inputs: ModelInput, each: int) -> Questions | None:
-        return split_questions(inputs, each, self.encoder.image_token_id, self._pad_id())
 
     def _check_references(self, references: Sequence[Any] | None, images: int) -> None:
         if self.forms.reference and references is None:
@@ -372,10 +293,6 @@ class RewardModel(nn.Module):
         ids = self.encoder.encode(row.prompt, dimension, reasoning)
         counts = [self.layout.tokens(grids[index]) for index in row.images]
         return expand_images(ids, self.encoder.image_token_id, counts)
-
-    def _pad_id(self) -> int:
-        pad_id = self.tokenizer.pad_token_id
-        return pad_id if pad_id is not None else (self.tokenizer.eos_token_id or 0)
 
 
 def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:

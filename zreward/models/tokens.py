@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from zreward.errors import InputError
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
+
+if TYPE_CHECKING:
+    from zreward.models.rollout import Trace
 
 _REMEMBERED = 1024  # encoded questions: candidates and steps repeat their prompts
 
@@ -33,6 +37,7 @@ class ConversationEncoder:
         self.reasoning_ids = self._ids(forms.reasoning_start)
         self.label_ids = torch.tensor([self._label_id(label) for label in rubric.labels])
         self.trace_ban = self._trace_ban()
+        self.pad_id: int = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
         self._encode_once = lru_cache(_REMEMBERED)(self._encode)
 
     def encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> list[int]:
@@ -43,6 +48,10 @@ class ConversationEncoder:
         if not isinstance(prompt, str):
             raise InputError(f"prompt is a {type(prompt).__name__} ({prompt!r}); expected a text")
         return list(self._encode_once(prompt, dimension, reasoning))
+
+    def answer_ids(self, trace: Trace) -> list[int]:
+        """A trace, its stop marker and the answer prefix: up to where the score is read."""
+        return [*trace.ids, *(self.stop_ids if trace.truncated else []), *self.prefix_ids]
 
     def _encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> tuple[int, ...]:
         turns = messages(self._defuse(prompt), dimension, self.rubric, self.forms, reasoning)

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, stack, tensor
 
 from zreward.data import Pair, Record
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
+from zreward.models.rows import Row
 from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
 from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.recipe import Recipe

@@ -18,7 +18,8 @@ from torch.utils.data import Sampler
 
 from zreward.data import Record
 from zreward.models.backbone import ModelInput
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.objectives import group_advantages, pairwise_reward, pointwise_reward
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem

@@ -22,7 +22,8 @@ from zreward.data.images import ImageSource
 from zreward.errors import InputError, check_counts
 from zreward.files import atomic_path, write_json
 from zreward.models.fingerprint import weights_fingerprint
-from zreward.models.reward_model import Judgement, RewardModel
+from zreward.models.reasoning import Judgement
+from zreward.models.reward_model import RewardModel
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
 

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from zreward.files import atomic_path, write_json
 from zreward.models.backbone import ModelInput
 from zreward.models.pixels import to_pixels
-from zreward.models.reward_model import RewardModel, Row
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.objectives import pointwise_cross_entropy
 from zreward.world.base_models import CHECKLIST_FORMS, as_judge, make_base
 from zreward.world.checklist import ChecklistHeads

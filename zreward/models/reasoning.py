@@ -1,0 +1,158 @@
+"""Reason, then score: all traces of an item, and what is read after them, go on from one encoding of its image and prompt.
+
+Shapes: N items, D dimensions, K traces of a question, T tokens, S bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zreward.distribution import ScoreDistribution
+from zreward.models.rollout import Trace, sample_traces
+from zreward.models.rows import Row
+from zreward.models.shared_prefix import Encoded, can_share, encode, follow, generation_inputs, split_questions
+from zreward.models.tokens import pad
+
+if TYPE_CHECKING:
+    from zreward.models.reward_model import RewardModel
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A teacher's verdict on one image: per dimension the sampled traces and the distribution averaged over them."""
+
+    distribution: ScoreDistribution  # (1, D, S)
+    traces: dict[str, list[str]]
+    trace_distribution: Tensor  # (K, D, S), one distribution per trace
+    tokens: Tensor  # (K, D): sampled tokens, the stop marker included
+    truncated: Tensor  # (K, D) bool: the budget ran out before the stop marker
+
+
+@dataclass(frozen=True)
+class Starts:
+    """N items whose image and prompt are encoded, and what is left of D questions about each before a trace begins."""
+
+    encoded: Encoded
+    questions: list[Tensor]  # D of (N, T), no padding
+
+
+def judge_opened(
+    model: RewardModel,
+    images: list[Tensor],
+    prompts: list[str],
+    traces: int,
+    names: tuple[str, ...],
+    temperature: float,
+) -> list[Judgement]:
+    """One dimension after the other: traces of one dimension are about equally long, so that few rows wait."""
+    sampled: dict[str, list[Trace]] = {}
+    probs: list[Tensor] = []
+    starts = _starts(
+        model, images, [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names], len(names)
+    )
+    for number, name in enumerate(names):
+        if starts is not None:
+            sampled[name] = _continue(model, starts, number, traces, temperature)
+            logits = _read(model, starts, number, sampled[name])
+        else:
+            rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for _ in range(traces)]
+            sampled[name] = reason(model, images, rows, temperature)
+            answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
+            logits = model.backbone(model.collate(images, answered).to(model.device)).score_logits
+        probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
+    probs_NKDS = torch.stack(probs, 2)
+    return [
+        _judgement(model, {name: sampled[name][i * traces : (i + 1) * traces] for name in names}, probs_KDS)
+        for i, probs_KDS in enumerate(probs_NKDS)
+    ]
+
+
+def _judgement(model: RewardModel, traces: dict[str, list[Trace]], probs_KDS: Tensor) -> Judgement:
+    by_trace = list(zip(*traces.values(), strict=True))  # K of D
+    return Judgement(
+        ScoreDistribution(probs_KDS.mean(0, keepdim=True), model.rubric.scale.bins, tuple(traces)),
+        {name: [model.trace_text(trace) for trace in mine] for name, mine in traces.items()},
+        probs_KDS,
+        torch.tensor([[len(trace) for trace in each] for each in by_trace]),
+        torch.tensor([[trace.truncated for trace in each] for each in by_trace]),
+    )
+
+
+@torch.no_grad()
+def reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], temperature: float) -> list[Trace]:
+    """One trace for every row. Equal rows next to each other, the same number of each, are encoded once."""
+    times = _repetitions(rows)
+    if times > 1:
+        starts = _starts(model, images, rows[::times], 1)
+        if starts is not None:
+            return _continue(model, starts, 0, times, temperature)
+    parts = [model.layout.patchify(image) for image in images]
+    shown = [parts[index] for row in rows for index in row.images]
+    begun = model.collate(images, rows, start=True)
+    sequences = [ids[mask.bool()].tolist() for ids, mask in zip(begun.input_ids, begun.attention_mask, strict=True)]
+    ids_NT, mask_NT = pad(sequences, model.encoder.pad_id, left=True)
+    inputs = {
+        "input_ids": ids_NT,
+        "attention_mask": mask_NT,
+        "pixel_values": torch.cat([patches for patches, _ in shown]).to(model.backbone.base.dtype),
+        **model.backbone.image_arguments(ids_NT, torch.tensor([grid for _, grid in shown])),
+    }
+    return _sample(model, {key: value.to(model.device) for key, value in inputs.items()}, temperature)
+
+
+def _repetitions(rows: Sequence[Row]) -> int:
+    """How often every row is repeated, next to each other; 1 where some are repeated more often than others."""
+    runs = {len(list(group)) for _, group in groupby(rows)}
+    return runs.pop() if len(runs) == 1 else 1
+
+
+def _starts(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], each: int) -> Starts | None:
+    """Rows of N items, `each` questions of an item next to each other; None where they cannot be shared.
+
+    Generation goes on from a common end: a question has to be equally long for all items.
+    """
+    if not can_share(model.backbone):
+        return None
+    inputs = model.collate(images, rows, start=True)
+    questions = split_questions(inputs, each, model.encoder.image_token_id, model.encoder.pad_id)
+    if questions is None:
+        return None
+    lengths = questions.suffix_mask.sum(1).view(-1, each)
+    if (lengths != lengths[0]).any():
+        return None
+    questions = questions.to(model.device)
+    cut = [questions.suffix_ids[d::each, :length] for d, length in enumerate(lengths[0].tolist())]
+    return Starts(encode(model.backbone, questions.prefix), cut)
+
+
+def _continue(model: RewardModel, starts: Starts, question: int, times: int, temperature: float) -> list[Trace]:
+    """`times` traces for every item's question, those of an item next to each other."""
+    suffix = starts.questions[question].repeat_interleave(times, 0)
+    return _sample(model, generation_inputs(model.backbone, starts.encoded, suffix), temperature)
+
+
+def _read(model: RewardModel, starts: Starts, question: int, traces: Sequence[Trace]) -> Tensor:
+    """Label logits (N * K, S) after a question and its traces."""
+    begun = starts.questions[question].tolist()
+    K = len(traces) // len(begun)
+    sequences = [begun[n // K] + model.encoder.answer_ids(trace) for n, trace in enumerate(traces)]
+    ids, mask = pad(sequences, model.encoder.pad_id)
+    return follow(model.backbone, starts.encoded, ids.to(model.device), mask.to(model.device))
+
+
+def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]:
+    return sample_traces(
+        model.backbone.model,
+        inputs,
+        model.encoder.stop_ids,
+        model.backbone.trace_ban,
+        model.encoder.pad_id,
+        model.max_trace_tokens,
+        temperature,
+    )
