@@ -33,6 +33,7 @@ EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "httpx": "serve",
+    "tenacity": "serve",
     "sqlalchemy": "studio",
     "alembic": "studio",
     "argon2": "studio",

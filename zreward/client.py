@@ -6,17 +6,23 @@ scores = client.score(["a.png"], ["a red circle"])
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
-import random
-import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NoReturn
 
 import httpx
 import torch
 from PIL import Image
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
@@ -26,7 +32,7 @@ RETRIED = (408, 429, 500, 502, 503, 504)
 
 
 class ServerError(RuntimeError):
-    """The server did not answer after all retries, or answered what no retry helps against."""
+    """The server did not answer after all retries."""
 
 
 class RewardClient:
@@ -40,7 +46,7 @@ class RewardClient:
     def __init__(
         self, url: str, token: str | None = None, chunk: int = 16, retries: int = 5, timeout: float = 120.0
     ) -> None:
-        self.url, self.chunk, self.retries = url.rstrip("/"), chunk, retries
+        self.url, self.chunk = url.rstrip("/"), chunk
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._options: dict[str, Any] = {
             "base_url": self.url,
@@ -49,6 +55,12 @@ class RewardClient:
             "verify": httpx.create_ssl_context(),  # made once: it takes longer than a request
         }
         self._http = httpx.Client(**self._options)
+        self._policy: dict[str, Any] = {
+            "retry": retry_if_exception_type((_NoAnswer, httpx.TransportError)),
+            "stop": stop_after_attempt(retries + 1),
+            "wait": _pause,
+            "retry_error_callback": self._give_up,
+        }
 
     def close(self) -> None:
         self._http.close()
@@ -89,40 +101,18 @@ class RewardClient:
         ]
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        last: httpx.Response | httpx.TransportError
-        for attempt in range(self.retries + 1):
-            try:
-                last = self._http.post("/v1/score", json=body)
-            except httpx.TransportError as error:
-                last = error
-            wait = _wait(last, attempt)
-            if wait is None:
-                return cast(httpx.Response, last).json()
-            if attempt < self.retries:
-                time.sleep(wait)
-        raise self._gave_up(last)
+        return Retrying(**self._policy)(lambda: _read(self._http.post("/v1/score", json=body)))
 
     async def _apost(self, http: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-        last: httpx.Response | httpx.TransportError
-        for attempt in range(self.retries + 1):
-            try:
-                last = await http.post("/v1/score", json=body)
-            except httpx.TransportError as error:
-                last = error
-            wait = _wait(last, attempt)
-            if wait is None:
-                return cast(httpx.Response, last).json()
-            if attempt < self.retries:
-                await asyncio.sleep(wait)
-        raise self._gave_up(last)
+        async def attempt() -> dict[str, Any]:
+            return _read(await http.post("/v1/score", json=body))
 
-    def _gave_up(self, last: Any) -> ServerError:
-        what = (
-            f"{last.status_code} {_detail(last)}"
-            if isinstance(last, httpx.Response)
-            else f"{type(last).__name__} {last}"
-        )
-        return ServerError(f"{self.url}: no answer after {self.retries + 1} attempts; the last was: {what}")
+        return await AsyncRetrying(**self._policy)(attempt)
+
+    def _give_up(self, state: RetryCallState) -> NoReturn:
+        last = _failure(state)
+        what = str(last) if isinstance(last, _NoAnswer) else f"{type(last).__name__} {last}"
+        raise ServerError(f"{self.url}: no answer after {state.attempt_number} attempts; the last was: {what}")
 
 
 def encode(image: Any) -> str:
@@ -134,20 +124,35 @@ def encode(image: Any) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def _wait(answer: httpx.Response | httpx.TransportError, attempt: int) -> float | None:
-    """Seconds until the next attempt; None for an answer. InputError for what was wrong with the request."""
-    if isinstance(answer, httpx.TransportError):
-        return _pause(attempt)
+class _NoAnswer(Exception):
+    """A status that is worth another attempt; `seconds` where the server says when."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(f"{answer.status_code} {_detail(answer)}")
+        stated = answer.headers.get("retry-after", "")
+        self.seconds = float(stated) if stated.isdigit() else None
+
+
+def _read(answer: httpx.Response) -> dict[str, Any]:
+    """The reply. _NoAnswer for what may be tried again, InputError for what was wrong with the request."""
     if answer.is_success:
-        return None
-    if answer.status_code not in RETRIED:
-        raise InputError(f"the server refused the request ({answer.status_code}): {_detail(answer)}")
-    stated = answer.headers.get("retry-after", "")
-    return float(stated) if stated.isdigit() else _pause(attempt)
+        return answer.json()
+    if answer.status_code in RETRIED:
+        raise _NoAnswer(answer)
+    raise InputError(f"the server refused the request ({answer.status_code}): {_detail(answer)}")
 
 
-def _pause(attempt: int) -> float:
-    return 0.5 * 2**attempt * random.uniform(0.8, 1.2)
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+_growing = wait_exponential(0.5) + wait_random(-0.1, 0.1)
+
+
+def _pause(state: RetryCallState) -> float:
+    """What the server asks for, else 0.5, 1, 2, ... seconds, a little shuffled."""
+    stated = getattr(_failure(state), "seconds", None)
+    return _growing(state) if stated is None else stated
 
 
 def _detail(answer: httpx.Response) -> str:
