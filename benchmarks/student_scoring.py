@@ -1,7 +1,7 @@
 """What scoring costs: four dimensions against one, `score` against the bare model, one token against text, a server, memory.
 
     python benchmarks/student_scoring.py [--json FILE] [--family qwen3_5,qwen3_vl] [--model 100m] [--batch 4] [--rounds 3]
-        [--size 512] [--parts ratios,memory,server] [--peak-tflops T]
+        [--size 512] [--parts ratios,memory,server,compile] [--peak-tflops T]
 
 Random weights of the real classes; at the default size 256 image tokens and a prompt of 60 words. --model: 100m (about 100 M
 parameters, the default), 2b (a few items on a CPU: --batch 2 --rounds 1), 9b (a GPU). Times are the fastest of interleaved
@@ -19,7 +19,8 @@ rounds in one process: other programs only ever add to them. The JSON file is a 
     mib                   what `score` adds to the memory at its peak
 
 of `memory` (benchmarks/label_rows.py) label_rows_mib, whole_logits_mib; of `server` (benchmarks/server_load.py)
-server_over_offline, server_p50_seconds, server_p99_seconds.
+server_over_offline, server_p50_seconds, server_p99_seconds; of `compile` (torch.compile of the vision tower and the language
+model) compiled_over_eager and first_call_seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from zreward.runs import versions
 from zreward.world.base_models import world_rubric
 
 WORDS = ("a", "dog", "near", "one", "old", "stone", "bridge", "while", "light", "rain", "falls", "on", "green", "hills")
-PARTS = ("ratios", "memory", "server")
+PARTS = ("ratios", "memory", "server")  # and compile, which is not asked by default: minutes of compiling
 SPECS = {
     "100m": ScratchSpec(
         hidden_size=768, intermediate_size=2304, heads=12, layers=10, vision_hidden_size=384,
@@ -113,12 +114,32 @@ def generate_and_parse(model: RewardModel, pictures: list[Image.Image], prompts:
     return [float(match[0]) if match else float("nan") for match in found]
 
 
-@torch.no_grad()
-def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]:
+def items(options: argparse.Namespace) -> tuple[list[Image.Image], list[str]]:
     rng = np.random.default_rng(0)
     shape = (options.size, options.size, 3)
     pictures = [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for _ in range(options.batch)]
-    prompts = [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
+    return pictures, [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
+
+
+def measure_compile(model: RewardModel, options: argparse.Namespace) -> dict[str, float]:
+    pictures, prompts = items(options)
+    calls: dict[str, Callable[[], object]] = {"score": lambda: model.score(pictures, prompts)}
+    eager = interleaved(calls, options.rounds)["score"]
+    core = model.backbone.base.model
+    core.visual.compile()
+    core.language_model.compile()
+    begin = time.perf_counter()
+    calls["score"]()
+    first = time.perf_counter() - begin
+    return {
+        "compiled_over_eager": interleaved(calls, options.rounds)["score"] / eager,
+        "first_call_seconds": first,
+    }
+
+
+@torch.no_grad()
+def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]:
+    pictures, prompts = items(options)
     names = model.rubric.dimension_names
     rows = [Row(n, prompt, name) for n, prompt in enumerate(prompts) for name in names]
     inputs = model.collate([model.open(picture) for picture in pictures], rows)
@@ -187,6 +208,8 @@ def main() -> None:
             keep(family, measure(model, options))
         if "server" in parts:
             keep(family, measure_server(model, WORDS))
+        if "compile" in parts:
+            keep(family, measure_compile(model, options))
     print(versions())
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
