@@ -108,40 +108,23 @@ def optimization_sections(
     return sections
 
 
+_TRAINED_ON = "Mean expected score by dimension of the reward model that is trained on."
+_ONLY_LOOKS = "To look at: it trains, selects and stops nothing."
+_JUDGES = (
+    ("student", "Held-out prompts, by the trained reward", _TRAINED_ON, "expected score", "fig5.png"),
+    ("holdout", "Held-out prompts, by a judge that is not trained on", "", "expected score", "holdout.png"),
+    ("oracle", "Held-out prompts, by the pixel oracle", _ONLY_LOOKS, "score", "oracle.png"),
+)
+"""Fields of a look, and how their curves are shown."""
+
+
 def curve_sections(looks: Sequence[Look], folder: Path) -> list[Section]:
     """The paper's Figure 5 (held-out scores by dimension), and what the guards watch, relative to its limit or start."""
-    names = list(looks[0].student)
-    student = {name: [(look.step, look.student[name]) for look in looks] for name in names}
-    sections = [
-        Section(
-            "Held-out prompts, by the trained reward",
-            "Mean expected score by dimension of the reward model that is trained on.",
-            value="expected score",
-            curves=student,
-            picture=folder / "fig5.png",
-        )
-    ]
-    if looks[0].holdout:
-        holdout = {name: [(look.step, look.holdout[name]) for look in looks] for name in looks[0].holdout}
-        sections.append(
-            Section(
-                "Held-out prompts, by a judge that is not trained on",
-                value="expected score",
-                curves=holdout,
-                picture=folder / "holdout.png",
-            )
-        )
-    if looks[0].oracle:
-        oracle = {name: [(look.step, look.oracle[name]) for look in looks] for name in looks[0].oracle}
-        sections.append(
-            Section(
-                "Held-out prompts, by the pixel oracle",
-                "To look at: it trains, selects and stops nothing.",
-                value="score",
-                curves=oracle,
-                picture=folder / "oracle.png",
-            )
-        )
+    sections = []
+    for judge, title, note, value, picture in _JUDGES:
+        if names := list(getattr(looks[0], judge)):
+            curves = {name: [(look.step, getattr(look, judge)[name]) for look in looks] for name in names}
+            sections.append(Section(title, note, value=value, curves=curves, picture=folder / picture))
     first = looks[0]
     watched = {
         "diversity, of the start": [(look.step, look.diversity / max(first.diversity, 1e-9)) for look in looks],
