@@ -11,6 +11,7 @@ rounds in one process: other programs only ever add to them. The JSON file is a 
     four_over_separate    the same, over four calls of one dimension each
     score_over_forward    `score` of a list of PIL images, over the bare forward pass of the same prepared tensors
     worst_difference      of probabilities: one call against four separate ones (float32)
+    gradient_difference   of the gradient to one picture's pixels, relative: one call against four separate ones
     reasoning_over_one_token, text_over_one_token
                           a picture and dimension after a sampled trace of 64 tokens, or as text that is generated (8 tokens)
                           and parsed, over the one-token answer
@@ -39,8 +40,9 @@ from label_rows import measure_label_rows
 from memory import peak_mib, resident_mib
 from PIL import Image
 from server_load import measure_server
+from torch import Tensor
 
-from zreward.models.pixels import ResolutionPolicy
+from zreward.models.pixels import ResolutionPolicy, to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
@@ -121,6 +123,21 @@ def items(options: argparse.Namespace) -> tuple[list[Image.Image], list[str]]:
     return pictures, [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
 
 
+@torch.enable_grad()
+def gradient_difference(model: RewardModel, picture: Image.Image, prompt: str) -> float:
+    """Every dimension weighs differently: the sum of one call, against the sum of separate calls."""
+    pixels = to_pixels(picture)[None].to(model.device).requires_grad_()
+    names = model.rubric.dimension_names
+
+    def gradient(reward: Tensor) -> Tensor:
+        return torch.autograd.grad(reward, pixels)[0]
+
+    weights = torch.arange(1.0, len(names) + 1, device=model.device)
+    together = gradient((model(pixels, prompt).mean @ weights).sum())
+    apart = sum(gradient(model(pixels, prompt, [n]).mean.sum() * w) for n, w in zip(names, weights, strict=True))
+    return ((together - apart).norm() / together.norm()).item()
+
+
 def measure_compile(model: RewardModel, options: argparse.Namespace) -> dict[str, float]:
     pictures, prompts = items(options)
     calls: dict[str, Callable[[], object]] = {"score": lambda: model.score(pictures, prompts)}
@@ -171,6 +188,7 @@ def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]
         "four_over_separate": seconds["four"] / seconds["separate"],
         "score_over_forward": seconds["four"] / seconds["forward"],
         "worst_difference": (together - apart).abs().max().item(),
+        "gradient_difference": gradient_difference(model, pictures[0], prompts[0]),
         "one_token_seconds": seconds["one"] / options.batch,
         "reasoning_over_one_token": seconds["reasoning"] / seconds["one"],
         "four_traces_over_one": seconds["traces"] / seconds["reasoning"],
