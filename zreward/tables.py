@@ -48,9 +48,12 @@ COLUMNS = (
 _OPTIONAL = ("n_items", "truncated", "ece", "nll", "crps", "tie_rate", "srcc")
 
 
+UNDEFINED = "–"
+
+
 def format_value(value: float | None, digits: int) -> str:
     """A number for a table; a dash for what is undefined."""
-    return "–" if value is None or not isfinite(value) else f"{value:.{digits}f}"
+    return UNDEFINED if value is None or not isfinite(value) else f"{value:.{digits}f}"
 
 
 def print_table(

@@ -8,6 +8,7 @@ import pytest
 from zreward.errors import InputError
 from zreward.reproduce import Study, reproduce
 from zreward.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, Task, tasks
+from zreward.reproduce.results import predicted, with_spread
 from zreward.reproduce.tasks import study_recipe
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.world.dataset import WorldSize
@@ -66,6 +67,27 @@ def test_some_methods_of_a_part_bring_only_what_they_wait_for(tmp_path):
     }
     study = Study(tmp_path, parts=("ablations",), chosen=chosen)
     assert Study.from_dict(study.to_dict()) == study
+
+
+def test_tables_keep_the_rows_of_earlier_runs_with_other_methods(tmp_path):
+    study = Study(tmp_path, seeds=2, parts=("table3",), chosen=("small-risd",))
+    (tmp_path / "predictions").mkdir()
+    for name in (
+        "small-sft-0",
+        "small-sft-1",
+        "small-risd-0",
+        "small-risd-1",
+        "small-opd-0",
+    ):  # OPD's second is missing
+        (tmp_path / "predictions" / f"{name}.json").touch()
+    assert [method.key for method in predicted(study)] == ["small-sft", "small-risd"]
+
+
+@pytest.mark.parametrize(
+    ("value", "seeds", "shown"), [(0.8371, 3, "0.837 ± 0.008"), (0.8371, 1, "0.837"), (float("nan"), 3, "–")]
+)
+def test_a_table_shows_a_spread_only_where_there_is_one(value, seeds, shown):
+    assert with_spread("hpa", {"hpa": value, "spread": {"hpa": 0.0082}, "seeds": seeds}) == shown
 
 
 def test_wrong_settings_are_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from zreward.files import write_json, write_text
 from zreward.report.sections import Section, write_sections
 from zreward.reproduce.plan import ABLATIONS, BESIDE, METHODS, Method, Study
 from zreward.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
-from zreward.reproduce.tasks import load_prediction, run_folder, study_recipe
+from zreward.reproduce.tasks import load_prediction, prediction_file, run_folder, study_recipe
 from zreward.runs import read_metrics, versions
-from zreward.tables import POOLED, format_value
+from zreward.tables import POOLED, UNDEFINED, format_value
 
 TABLE2 = ("plcc", "srcc", "hpa", "margin_hpa", "tie_rate", "nll", "crps")
 TABLE3 = ("hpa", "margin_hpa", "output_tokens", "seconds")
@@ -67,8 +68,9 @@ CLAIMS = (
 def write_results(study: Study) -> Path:
     """Write everything into `study.out`; returns the page."""
     records = load_records(study.out / "data" / "test.parquet")
-    measured = {method.key: _measure(study, method, records) for method in study.methods}
-    rows = [_row(method, measured[method.key][0]) for method in study.methods]
+    methods = predicted(study)
+    measured = {method.key: _measure(study, method, records) for method in methods}
+    rows = [_row(method, measured[method.key][0]) for method in methods]
     sections = []
     tables = {"table2": (TABLE2, METHODS), "table3": (TABLE3, METHODS), "ablations": (TABLE2, ABLATIONS)}
     for part, (columns, family) in tables.items():
@@ -96,6 +98,12 @@ def write_results(study: Study) -> Path:
         sections,
         written_by="zreward reproduce",
     )
+
+
+def predicted(study: Study) -> list[Method]:
+    """The parts' methods that have answered the test set with every seed, in this run or an earlier one with others chosen."""
+    every = replace(study, chosen=()).methods
+    return [m for m in every if all(prediction_file(study, m, seed).exists() for seed in range(study.seeds))]
 
 
 def _measure(study: Study, method: Method, records: list[Record]) -> tuple[list[dict[str, Any]], list[PairTally]]:
@@ -138,7 +146,7 @@ def _write_table(out: Path, part: str, columns: tuple[str, ...], rows: list[dict
     shown = [c for c in PAPER_COLUMNS if c in columns] if with_paper else []
     head = ["model", "method", *(TITLES[c] for c in columns), *_paper_head(shown)]
     lines = [
-        [row["model"], row["method"], *(_with_spread(c, row) for c in columns), *_paper_cells(row, shown)]
+        [row["model"], row["method"], *(with_spread(c, row) for c in columns), *_paper_cells(row, shown)]
         for row in rows
     ]
     write_text(out / f"{part}.md", _markdown(head, lines))
@@ -164,12 +172,14 @@ def _paper_cells(row: dict[str, Any], columns: list[str]) -> list[str]:
     return [format_value(figures[column], 3) for column in columns]
 
 
-def _with_spread(column: str, row: dict[str, Any]) -> str:
+def with_spread(column: str, row: dict[str, Any]) -> str:
+    """Mean and standard deviation over seeds; the value alone where there is one seed."""
     value, spread = row[column], row["spread"][column]
     if column == "seconds":
         value, spread = 1000 * value, 1000 * spread
     digits = 1 if column in ("output_tokens", "seconds") else 3
-    return f"{value:.{digits}f} ± {spread:.{digits}f}"
+    mean = format_value(value, digits)
+    return mean if row["seeds"] == 1 or mean == UNDEFINED else f"{mean} ± {spread:.{digits}f}"
 
 
 def _write_claims(out: Path, tallies: dict[str, list[PairTally]]) -> Section:

@@ -35,13 +35,14 @@ def run_folder(study: Study, method: Method, seed: int) -> Path:
 
 
 def prediction_file(study: Study, method: Method, seed: int) -> Path:
+    """Base models asked directly say the same for every seed."""
+    if method.recipe is None and not method.reasoning:
+        seed = 0
     return study.out / "predictions" / f"{method.key}-{seed}.json"
 
 
 def load_prediction(study: Study, method: Method, seed: int) -> Predictions:
-    """What a method said about the test set. Base models asked directly say the same for every seed."""
-    if method.recipe is None and not method.reasoning:
-        seed = 0
+    """What a method said about the test set."""
     import torch
 
     stored = json.loads(prediction_file(study, method, seed).read_text())
