@@ -2,13 +2,14 @@
 
     python benchmarks/student_gap.py SWEEP [--variants small-900,small-2700,large-900] [--rate 3e-4]
 
-SWEEP is a folder of benchmarks/sweep.py whose teacher has labelled the pool (small-risd among its methods). A variant is a base
-model and a number of steps; prints the HPA on the sweep's dev pictures beside the teacher's. What is done already is kept.
+SWEEP is a folder of benchmarks/sweep.py (with its default pool and dimension) whose teacher has labelled the pool. A variant is
+a base model and a number of steps; prints the HPA on the sweep's dev pictures beside the teacher's. What is done already is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def distil(study: Study, size: str, steps: int, rate: float) -> float:
     """Dev HPA of a base model after RISD on the pool's targets."""
     risd = next(method for method in TRAINED if method.name == "risd")
     recipe = tasks.study_recipe(study, Task("", "train", method=replace(risd, size=size, steps=steps, rate=rate)))
+    if size == risd.size and steps == risd.steps and is_done(study, risd, rate):
+        return dev_hpa(study, risd, rate)
     out = study.out / "gap" / f"{size}-{steps}-{rate:g}"
     recipe = replace(recipe, out=str(out), eval_every=steps)
     if not (out / "model" / "zreward.json").exists():
@@ -40,7 +43,13 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study(arguments.sweep, 1, arguments.world_seed, size=SIZE)
     teacher = next(method for method in TRAINED if method.key == TEACHER)
-    lines = [f"| teacher | {max(dev_hpa(study, teacher, r) for r in RATES if is_done(study, teacher, r)):.3f} |"]
+    labelled = tasks.done(study, Task("pool", "label", label="pool"))
+    found = [dev_hpa(study, teacher, rate) for rate in RATES if is_done(study, teacher, rate)]
+    if not found or not labelled:
+        sys.exit(
+            f"{arguments.sweep}: no teacher's targets; run benchmarks/sweep.py --methods {TEACHER},small-risd there first"
+        )
+    lines = [f"| teacher | {max(found):.3f} |"]
     for variant in arguments.variants.split(","):
         size, steps = variant.split("-")
         lines.append(f"| {size}, {steps} steps | {distil(study, size, int(steps), arguments.rate):.3f} |")

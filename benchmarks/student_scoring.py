@@ -47,7 +47,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
 from zreward.models.shared_prefix import ask, split_questions
-from zreward.models.tokens import pad
+from zreward.models.tokens import to_left
 from zreward.runs import versions
 from zreward.world.base_models import world_rubric
 
@@ -102,8 +102,7 @@ def generate_and_parse(model: RewardModel, pictures: list[Image.Image], prompts:
     """As judges do that answer in text: greedy tokens after the question, and the first label found in them."""
     images = [model.open(picture) for picture in pictures]
     inputs = model.collate(images, [Row(n, prompt, name) for n, prompt in enumerate(prompts)])
-    real = zip(inputs.input_ids, inputs.attention_mask.bool(), strict=True)
-    ids, mask = pad([row[there].tolist() for row, there in real], model.tokenizer.pad_token_id, left=True)
+    ids, mask = to_left(inputs.input_ids, inputs.attention_mask, model.encoder.pad_id)
     inputs = replace(inputs, input_ids=ids, attention_mask=mask).to(model.device)
     generated = model.backbone.model.generate(
         input_ids=inputs.input_ids, attention_mask=inputs.attention_mask,

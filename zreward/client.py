@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -21,7 +22,6 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     wait_exponential,
-    wait_random,
 )
 
 from zreward.data.images import open_image
@@ -146,13 +146,13 @@ def _failure(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-_growing = wait_exponential(0.5) + wait_random(-0.1, 0.1)
+_growing = wait_exponential(0.5)
 
 
 def _pause(state: RetryCallState) -> float:
     """What the server asks for, else 0.5, 1, 2, ... seconds, a little shuffled."""
     stated = getattr(_failure(state), "seconds", None)
-    return _growing(state) if stated is None else stated
+    return _growing(state) * random.uniform(0.8, 1.2) if stated is None else stated
 
 
 def _detail(answer: httpx.Response) -> str:

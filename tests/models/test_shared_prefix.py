@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
+from zreward.errors import InputError
 from zreward.models import reasoning, reward_model, shared_prefix
 from zreward.models.pixels import to_pixels
+from zreward.models.reward_model import RewardModel
+from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 
 PROMPTS = ["a red circle", "a small blue cross left of a large green square", "a red circle and a blue circle"]
@@ -70,6 +77,78 @@ def test_traces_of_a_group_are_those_of_separate_rows(family_model, pictures, se
     together = call()
     assert together == separately(call)
     assert len({trace.ids for trace in together}) > 3
+
+
+def test_traces_that_rows_have_already_are_ignored(family_model, pictures, separately):
+    images = [family_model.open(picture) for picture in pictures[:2]]
+    old = Trace((family_model.encoder.stop_ids[0] + 1,), truncated=True)
+    rows = [Row(i, PROMPTS[i], "realism") for i in (0, 1) for _ in range(2)]
+    expected = family_model.reason(images, rows, temperature=0)
+    having = [replace(row, trace=old, explanation=(3, old)) for row in rows]
+    assert family_model.reason(images, having, temperature=0) == expected
+    assert separately(lambda: family_model.reason(images, having, temperature=0)) == expected
+
+
+def test_rows_repeated_unequally_often_are_not_shared(model, pictures):
+    images = [model.open(picture) for picture in pictures[:2]]
+    first, second = (Row(i, PROMPTS[i], "realism") for i in (0, 1))
+    traces = model.reason(images, [first, first, second, second, second], temperature=0)
+    assert traces == [traces[0]] * 2 + [traces[2]] * 3
+    assert traces[0] == model.reason(images, [first], temperature=0)[0]
+
+
+def test_questions_of_unequal_lengths_are_judged_one_dimension_after_the_other(model, pictures, monkeypatch):
+    """A form that repeats the prompt in the question: no common end for generation, so each prefix holds it."""
+    forms = replace(model.forms, reasoning=model.forms.reasoning + " {prompt}")
+    asking = RewardModel(model.backbone.model, model.tokenizer, model.rubric, forms, max_trace_tokens=8).eval()
+    encoded = []
+    monkeypatch.setattr(reasoning, "encode", lambda *args: encoded.append(1) or shared_prefix.encode(*args))
+    together = asking.judge(pictures[:2], PROMPTS[:2], traces=2, temperature=0)
+    assert len(encoded) == len(asking.rubric.dimension_names)
+    monkeypatch.setattr(reasoning, "can_share", lambda backbone: False)
+    for one, other in zip(together, asking.judge(pictures[:2], PROMPTS[:2], traces=2, temperature=0), strict=True):
+        assert one.traces == other.traces
+        assert torch.allclose(one.trace_distribution, other.trace_distribution, atol=1e-5)
+
+
+def test_an_adapted_model_judges_as_in_separate_passes(model, pictures, separately):
+    network = copy.deepcopy(model.backbone.model)
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "in_proj_qkv", "down_proj"], init_lora_weights=False)
+    adapted = RewardModel(get_peft_model(network, config), model.tokenizer, model.rubric, model.forms).eval()
+    adapted.max_trace_tokens = 8
+
+    def call():
+        return adapted.judge(pictures[:2], PROMPTS[:2], traces=2, temperature=0)
+
+    for together, apart in zip(call(), separately(call), strict=True):
+        assert together.traces == apart.traces
+        assert torch.allclose(together.trace_distribution, apart.trace_distribution, atol=1e-5)
+
+
+def test_gradient_checkpointing_in_train_mode_is_refused_and_reasoning_does_without(model, pictures):
+    images, row = [model.open(pictures[0])], Row(0, PROMPTS[0], "realism")
+    expected = model.reason(images, [row, row], temperature=0)
+    model.train()
+    model.backbone.gradient_checkpointing_enable()
+    try:
+        assert model.reason(images, [row, row], temperature=0) == expected
+        assert model.training
+        with pytest.raises(InputError, match=r"gradient checkpointing in train mode forbids it; call eval\(\) first"):
+            model(torch.rand(1, 3, 32, 32), PROMPTS[0])
+    finally:
+        model.backbone.gradient_checkpointing_disable()
+        model.eval()
+
+
+@torch.no_grad()
+def test_an_encoded_prefix_keeps_states_and_not_what_they_came_from(model, pictures):
+    inputs = model.collate([model.open(pictures[0])], [Row(0, PROMPTS[1], "realism")])
+    (questions,) = [shared_prefix.split_questions(inputs, 1, model.encoder.image_token_id, 0)]
+    cache = shared_prefix.encode(model.backbone, questions.prefix).cache
+    states = [state for layer in cache.layers if hasattr(layer, "conv_states") for state in layer.conv_states.values()]
+    assert states
+    for state in states:
+        assert state.untyped_storage().nbytes() == state.nbytes
 
 
 def test_a_judge_encodes_image_and_prompt_once(model, pictures, monkeypatch):

@@ -61,13 +61,19 @@ def test_waits_are_what_the_server_asks_for_or_grow(waits):
     asked = (429, {"detail": "the queue is full"}, {"retry-after": "7"})
     with answering(DOWN, DOWN, asked, DOWN, GOOD) as url, RewardClient(url) as client:
         assert client.score([b"x"], "a red circle").probs.tolist() == [[[0.25, 0.75]]]
-    assert waits == [pytest.approx(0.5, abs=0.1), pytest.approx(1, abs=0.1), 7, pytest.approx(4, abs=0.1)]
+    assert waits == [pytest.approx(0.5, rel=0.2), pytest.approx(1, rel=0.2), 7, pytest.approx(4, rel=0.2)]
 
 
-def test_the_asynchronous_call_tries_again_too():
+def test_the_asynchronous_call_tries_again_too_and_gives_up():
     with answering(BUSY, BUSY, GOOD) as url, RewardClient(url) as client:
         scores = asyncio.run(client.ascore([b"x"], "a red circle"))
     assert scores.probs.tolist() == [[[0.25, 0.75]]]
+    with (
+        answering(BUSY, BUSY) as url,
+        RewardClient(url, retries=1) as client,
+        pytest.raises(ServerError, match=r"no answer after 2 attempts; the last was: 429 the queue is full"),
+    ):
+        asyncio.run(client.ascore([b"x"], "a red circle"))
 
 
 def test_a_client_gives_up_with_the_last_reason(waits):

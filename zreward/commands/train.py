@@ -1,4 +1,4 @@
-"""Training by recipes: reward models, a teacher's targets, a generator."""
+"""Training: reward models, a teacher's targets for a student, a generator."""
 
 from __future__ import annotations
 

@@ -108,20 +108,28 @@ def optimization_sections(
     return sections
 
 
-_TRAINED_ON = "Mean expected score by dimension of the reward model that is trained on."
-_ONLY_LOOKS = "To look at: it trains, selects and stops nothing."
-_JUDGES = (
-    ("student", "Held-out prompts, by the trained reward", _TRAINED_ON, "expected score", "fig5.png"),
-    ("holdout", "Held-out prompts, by a judge that is not trained on", "", "expected score", "holdout.png"),
-    ("oracle", "Held-out prompts, by the pixel oracle", _ONLY_LOOKS, "score", "oracle.png"),
-)
-"""Fields of a look, and how their curves are shown."""
+# A field of a look: the title of its curves, a note, what they show, and the picture's name.
+_JUDGES = {
+    "student": (
+        "Held-out prompts, by the trained reward",
+        "Mean expected score by dimension of the reward model that is trained on.",
+        "expected score",
+        "fig5.png",
+    ),
+    "holdout": ("Held-out prompts, by a judge that is not trained on", "", "expected score", "holdout.png"),
+    "oracle": (
+        "Held-out prompts, by the pixel oracle",
+        "To look at: it trains, selects and stops nothing.",
+        "score",
+        "oracle.png",
+    ),
+}
 
 
 def curve_sections(looks: Sequence[Look], folder: Path) -> list[Section]:
     """The paper's Figure 5 (held-out scores by dimension), and what the guards watch, relative to its limit or start."""
     sections = []
-    for judge, title, note, value, picture in _JUDGES:
+    for judge, (title, note, value, picture) in _JUDGES.items():
         if names := list(getattr(looks[0], judge)):
             curves = {name: [(look.step, getattr(look, judge)[name]) for look in looks] for name in names}
             sections.append(Section(title, note, value=value, curves=curves, picture=folder / picture))

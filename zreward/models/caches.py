@@ -21,10 +21,10 @@ def empty_cache(backbone: Backbone) -> DynamicCache:
     return cache
 
 
-def repeat_cache(backbone: Backbone, cache: DynamicCache, times: int, generate: bool = False) -> DynamicCache:
+def repeat_cache(backbone: Backbone, cache: DynamicCache, times: int, growing: bool = False) -> DynamicCache:
     """Every row `times` times, next to each other; the original stays as it is.
 
-    For one more pass, whose keys and values are not kept; with `generate`, for as many as generation takes.
+    For one more pass, whose keys and values are not kept; `growing` keeps them, for a generation's passes.
     """
     copy = empty_cache(backbone)
     for number, (old, new) in enumerate(zip(cache.layers, copy.layers, strict=True)):
@@ -32,7 +32,7 @@ def repeat_cache(backbone: Backbone, cache: DynamicCache, times: int, generate: 
             new.take(old, times)
         elif isinstance(old, DynamicLayer):
             keys, values = cast(Tensor, old.keys), cast(Tensor, old.values)
-            copy.layers[number] = _grown(keys, values, times) if generate else _Repeated(keys, values, times)
+            copy.layers[number] = _grown(keys, values, times) if growing else _Repeated(keys, values, times)
     return copy
 
 
@@ -80,7 +80,7 @@ class _States(LinearAttentionLayer):
             conv_states = torch.cat([before, conv_states], -1)
         elif conv_states.shape[-1] < size:
             conv_states = torch.nn.functional.pad(conv_states, (size - conv_states.shape[-1], 0))
-        self.conv_states[state_idx] = conv_states[..., -size:]
+        self.conv_states[state_idx] = conv_states[..., -size:].clone()  # a view would keep the whole context alive
         self.conv_kernel_size[state_idx] = size
         self.has_previous_state[state_idx] = self.is_conv_states_initialized[state_idx] = True
         return conv_states

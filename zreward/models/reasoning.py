@@ -17,7 +17,7 @@ from zreward.distribution import ScoreDistribution
 from zreward.models.rollout import Trace, sample_traces
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import Encoded, can_share, encode, follow, generation_inputs, split_questions
-from zreward.models.tokens import pad
+from zreward.models.tokens import pad, to_left
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -35,7 +35,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Starts:
+class EncodedQuestions:
     """N items whose image and prompt are encoded, and what is left of D questions about each before a trace begins."""
 
     encoded: Encoded
@@ -53,15 +53,16 @@ def judge_opened(
     """One dimension after the other: traces of one dimension are about equally long, so that few rows wait."""
     sampled: dict[str, list[Trace]] = {}
     probs: list[Tensor] = []
-    starts = _starts(
-        model, images, [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names], len(names)
-    )
+    shared = _encode_questions(model, images, _rows(prompts, names), len(names))
     for number, name in enumerate(names):
-        if starts is not None:
-            sampled[name] = _continue(model, starts, number, traces, temperature)
-            logits = _read(model, starts, number, sampled[name])
+        encoded, question = shared, number
+        if shared is None:  # questions of unequal lengths: one by one
+            encoded, question = _encode_questions(model, images, _rows(prompts, [name]), 1), 0
+        if encoded is not None:
+            sampled[name] = _sample_after(model, encoded, question, traces, temperature)
+            logits = _read_after(model, encoded, question, sampled[name])
         else:
-            rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for _ in range(traces)]
+            rows = [row for row in _rows(prompts, [name]) for _ in range(traces)]
             sampled[name] = reason(model, images, rows, temperature)
             answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
             logits = model.backbone(model.collate(images, answered).to(model.device)).score_logits
@@ -71,6 +72,10 @@ def judge_opened(
         _judgement(model, {name: sampled[name][i * traces : (i + 1) * traces] for name in names}, probs_KDS)
         for i, probs_KDS in enumerate(probs_NKDS)
     ]
+
+
+def _rows(prompts: Sequence[str], names: Sequence[str]) -> list[Row]:
+    return [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
 
 
 def _judgement(model: RewardModel, traces: dict[str, list[Trace]], probs_KDS: Tensor) -> Judgement:
@@ -87,21 +92,21 @@ def _judgement(model: RewardModel, traces: dict[str, list[Trace]], probs_KDS: Te
 @torch.no_grad()
 def reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], temperature: float) -> list[Trace]:
     """One trace for every row. Equal rows next to each other, the same number of each, are encoded once."""
+    rows = [replace(row, trace=None, explanation=None) for row in rows]
     times = _repetitions(rows)
     if times > 1:
-        starts = _starts(model, images, rows[::times], 1)
-        if starts is not None:
-            return _continue(model, starts, 0, times, temperature)
-    parts = [model.layout.patchify(image) for image in images]
-    shown = [parts[index] for row in rows for index in row.images]
+        encoded = _encode_questions(model, images, rows[::times], 1)
+        if encoded is not None:
+            return _sample_after(model, encoded, 0, times, temperature)
     begun = model.collate(images, rows, start=True)
-    sequences = [ids[mask.bool()].tolist() for ids, mask in zip(begun.input_ids, begun.attention_mask, strict=True)]
-    ids_NT, mask_NT = pad(sequences, model.encoder.pad_id, left=True)
+    ids_NT, mask_NT = to_left(begun.input_ids, begun.attention_mask, model.encoder.pad_id)
+    shown = begun.row_images.flatten()
+    patches = begun.patches.split(begun.grid.prod(1).tolist())  # by image; `generate` wants them by row
     inputs = {
         "input_ids": ids_NT,
         "attention_mask": mask_NT,
-        "pixel_values": torch.cat([patches for patches, _ in shown]).to(model.backbone.base.dtype),
-        **model.backbone.image_arguments(ids_NT, torch.tensor([grid for _, grid in shown])),
+        "pixel_values": torch.cat([patches[i] for i in shown]).to(model.backbone.base.dtype),
+        **model.backbone.image_arguments(ids_NT, begun.grid[shown]),
     }
     return _sample(model, {key: value.to(model.device) for key, value in inputs.items()}, temperature)
 
@@ -112,7 +117,9 @@ def _repetitions(rows: Sequence[Row]) -> int:
     return runs.pop() if len(runs) == 1 else 1
 
 
-def _starts(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], each: int) -> Starts | None:
+def _encode_questions(
+    model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], each: int
+) -> EncodedQuestions | None:
     """Rows of N items, `each` questions of an item next to each other; None where they cannot be shared.
 
     Generation goes on from a common end: a question has to be equally long for all items.
@@ -128,22 +135,24 @@ def _starts(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], e
         return None
     questions = questions.to(model.device)
     cut = [questions.suffix_ids[d::each, :length] for d, length in enumerate(lengths[0].tolist())]
-    return Starts(encode(model.backbone, questions.prefix), cut)
+    return EncodedQuestions(encode(model.backbone, questions.prefix), cut)
 
 
-def _continue(model: RewardModel, starts: Starts, question: int, times: int, temperature: float) -> list[Trace]:
+def _sample_after(
+    model: RewardModel, after: EncodedQuestions, question: int, times: int, temperature: float
+) -> list[Trace]:
     """`times` traces for every item's question, those of an item next to each other."""
-    suffix = starts.questions[question].repeat_interleave(times, 0)
-    return _sample(model, generation_inputs(model.backbone, starts.encoded, suffix), temperature)
+    suffix = after.questions[question].repeat_interleave(times, 0)
+    return _sample(model, generation_inputs(model.backbone, after.encoded, suffix), temperature)
 
 
-def _read(model: RewardModel, starts: Starts, question: int, traces: Sequence[Trace]) -> Tensor:
+def _read_after(model: RewardModel, after: EncodedQuestions, question: int, traces: Sequence[Trace]) -> Tensor:
     """Label logits (N * K, S) after a question and its traces."""
-    begun = starts.questions[question].tolist()
+    begun = after.questions[question].tolist()
     K = len(traces) // len(begun)
     sequences = [begun[n // K] + model.encoder.answer_ids(trace) for n, trace in enumerate(traces)]
     ids, mask = pad(sequences, model.encoder.pad_id)
-    return follow(model.backbone, starts.encoded, ids.to(model.device), mask.to(model.device))
+    return follow(model.backbone, after.encoded, ids.to(model.device), mask.to(model.device))
 
 
 def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]:

@@ -250,7 +250,8 @@ class RewardModel(nn.Module):
 
     def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
         """Sample one trace for every row (any trace it has is ignored)."""
-        return reason(self, images, rows, temperature)
+        with _eval_mode(self):
+            return reason(self, images, rows, temperature)
 
     def distribution(self, logits_ND_S: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
         """Label logits (N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
 
+from zreward.errors import InputError
 from zreward.models.backbone import Backbone, ModelInput, to_device
 from zreward.models.caches import empty_cache, repeat_cache
 from zreward.models.layouts import takes_grids
@@ -85,9 +86,13 @@ class Encoded:
 
 
 def encode(backbone: Backbone, prefix: ModelInput) -> Encoded:
-    """One pass over N prefixes."""
+    """One pass over N prefixes. InputError where the model keeps nothing of it."""
     cache = empty_cache(backbone)
     backbone.hidden_states(prefix, cache)
+    if cache.get_seq_length() == 0:
+        raise InputError(
+            "the model kept no state of image and prompt: gradient checkpointing in train mode forbids it; call eval() first"
+        )
     arguments = backbone.image_arguments(prefix.input_ids, prefix.grid[prefix.row_images.flatten()])
     positions, _ = backbone.base.model.get_rope_index(
         input_ids=prefix.input_ids, attention_mask=prefix.attention_mask, **arguments
@@ -117,7 +122,10 @@ def follow(backbone: Backbone, encoded: Encoded, suffix_ids: Tensor, suffix_mask
 
 
 def generation_inputs(backbone: Backbone, encoded: Encoded, suffix_ids: Tensor) -> dict[str, Any]:
-    """What `generate` takes to go on after encoded prefixes and suffixes (N * D, T) without padding."""
+    """What `generate`, called next, takes to go on after encoded prefixes and suffixes (N * D, T) without padding.
+
+    Where positions go on is left with the model: `generate` has no argument for it.
+    """
     D = len(suffix_ids) // len(encoded.mask)
     mask = encoded.mask.repeat_interleave(D, 0)
     # `generate` counts tokens; an image takes fewer positions than tokens.
@@ -125,7 +133,7 @@ def generation_inputs(backbone: Backbone, encoded: Encoded, suffix_ids: Tensor) 
     return {
         "input_ids": suffix_ids,
         "attention_mask": torch.cat([mask, torch.ones_like(suffix_ids)], 1),
-        "past_key_values": repeat_cache(backbone, encoded.cache, D, generate=True),
+        "past_key_values": repeat_cache(backbone, encoded.cache, D, growing=True),
     }
 
 

@@ -114,3 +114,8 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int, left: bool = False) -> 
         ids_NT[row, place] = torch.tensor(ids)
         mask_NT[row, place] = 1
     return ids_NT, mask_NT
+
+
+def to_left(ids_NT: Tensor, mask_NT: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-padded rows as left-padded ones, which is what generation goes on from."""
+    return pad([ids[real].tolist() for ids, real in zip(ids_NT, mask_NT.bool(), strict=True)], pad_id, left=True)

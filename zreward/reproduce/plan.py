@@ -57,47 +57,47 @@ RISD_STEPS = 900  # more than the demo's: the pool is larger
 METHODS = (
     Method("large", "zero-shot", None, False, parts=(T2, F1)),
     Method("large", "zero-shot-reasoning", None, True),
-    Method("large", "sft", "world-sft", False, 1e-4, 1.2, parts=(T2, F1)),
-    Method("large", "rewarddance", "world-rewarddance", False, 1e-4, 1.6, CHAINS, (T2, F1)),
-    Method("large", "grpo", "world-grpo", True, 1e-4, 4.0, parts=(T2, F1, F4)),
-    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 4.0, parts=(T2, F4)),
-    Method("large", "gdso", "world-gdso", True, 1e-4, 5.0, parts=(T2, T3, F1, F4)),
-    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 1e-4, 5.0, parts=(T2, F4)),
+    Method("large", "sft", "world-sft", False, 1e-4, 0.9, parts=(T2, F1)),
+    Method("large", "rewarddance", "world-rewarddance", False, 1e-4, 1.2, CHAINS, (T2, F1)),
+    Method("large", "grpo", "world-grpo", True, 1e-4, 2.3, parts=(T2, F1, F4)),
+    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 2.3, parts=(T2, F4)),
+    Method("large", "gdso", "world-gdso", True, 1e-4, 2.7, parts=(T2, T3, F1, F4)),
+    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 1e-4, 2.7, parts=(T2, F4)),
     Method("small", "zero-shot", None, False),
     Method("small", "zero-shot-reasoning", None, True),
-    Method("small", "sft", "world-sft", False, 1e-4, 0.8, parts=(T2, T3)),
-    Method("small", "rewarddance", "world-rewarddance", False, 1e-4, 1.2, CHAINS),
-    Method("small", "grpo", "world-grpo", True, 1e-4, 2.2),
-    Method("small", "gdso", "world-gdso", True, 1e-4, 2.7, parts=(T2, T3)),
-    Method("small", "opd", "world-opd", True, 1e-4, 2.8, parts=(T2, T3)),
-    Method("small", "risd", "world-risd", False, 3e-4, 8.0, "pool", (T2, T3), RISD_STEPS),
+    Method("small", "sft", "world-sft", False, 1e-4, 0.4, parts=(T2, T3)),
+    Method("small", "rewarddance", "world-rewarddance", False, 1e-4, 0.6, CHAINS),
+    Method("small", "grpo", "world-grpo", True, 1e-4, 1.2),
+    Method("small", "gdso", "world-gdso", True, 1e-4, 1.5, parts=(T2, T3)),
+    Method("small", "opd", "world-opd", True, 1e-4, 1.6, parts=(T2, T3)),
+    Method("small", "risd", "world-risd", False, 3e-4, 5.0, "pool", (T2, T3), RISD_STEPS),
 )
 _ABLATION = ("ablations",)
 ABLATIONS = (
-    Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 1e-4, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 1e-4, 5.0, parts=_ABLATION),
-    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 1e-4, 5.0, parts=_ABLATION),
-    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 1e-4, 5.0, parts=_ABLATION),
-    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3e-4, 8.0, "quarter-8", _ABLATION, RISD_STEPS),
-    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3e-4, 8.0, "quarter-8", _ABLATION, RISD_STEPS),
-    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3e-4, 8.0, "quarter-8", _ABLATION, RISD_STEPS),
-    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, 3e-4, 8.0, "pool", _ABLATION, RISD_STEPS),
+    Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 3.5, parts=_ABLATION),
+    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 1e-4, 2.7, parts=_ABLATION),
+    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 1e-4, 2.7, parts=_ABLATION),
+    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 1e-4, 2.7, parts=_ABLATION),
+    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 1e-4, 2.7, parts=_ABLATION),
+    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS),
+    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS),
+    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS),
+    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
     Method(
-        "small", "risd-unreasoned", "ablations/risd-unreasoned", False, 3e-4, 8.0, "pool-direct", _ABLATION, RISD_STEPS
+        "small", "risd-unreasoned", "ablations/risd-unreasoned", False, 3e-4, 5.0, "pool-direct", _ABLATION, RISD_STEPS
     ),
-    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3e-4, 8.0, "pool", _ABLATION, RISD_STEPS),
-    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3e-4, 8.0, "pool", _ABLATION, RISD_STEPS),
-    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3e-4, 8.0, "pool", _ABLATION, RISD_STEPS),
+    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
+    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
+    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
 )
 LABELS = {
-    CHAINS: Labelling("train", traces=4, minutes=1.0),
-    "pool": Labelling("pool", minutes=7.0),
-    "quarter-8": Labelling("pool", records=5200, traces=8, minutes=14.0),
+    CHAINS: Labelling("train", traces=4, minutes=0.4),
+    "pool": Labelling("pool", minutes=4.0),
+    "quarter-8": Labelling("pool", records=5200, traces=8, minutes=8.0),
     "pool-direct": Labelling("pool", reasoning=False, minutes=2.0),
 }
 """The base model writes the chains, each seed's teacher the rest."""
-PREDICT_MINUTES = {False: 0.4, True: 1.1}
+PREDICT_MINUTES = {False: 0.3, True: 0.7}
 
 
 TEST_SIZE = WorldSize(dev=(60, 4), pool=(10400, 2), test=(800, 4))

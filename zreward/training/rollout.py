@@ -104,10 +104,7 @@ class RolloutTrainer(RewardTrainer):
         items, images, G = batch["items"], batch["images"], self.options.group_size
         sides = [(record, item.dimension) for item in items for record in item.records]
         rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
-        was_training = self.reward_model.training
-        self.reward_model.eval()
         traces = self.reward_model.reason(images, rows, self.options.temperature)
-        self.reward_model.train(was_training)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
         inputs = self.reward_model.collate(images, rows).to(self.args.device)
         rollout = _Rollout(inputs, rows, [record for record, _ in sides], G)
