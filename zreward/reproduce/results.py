@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def write_results(study: Study) -> Path:
             chosen = [row for row in rows if f"{row['model']}-{row['method']}" in of_part]
             sections.append(_write_table(study.out, part, columns, chosen))
     tallies = {key: found[1] for key, found in measured.items()}
-    if {"table2", "table3"} & set(study.parts):
+    if set(study.parts) != {"ablations"}:
         sections.append(_write_claims(study.out, tallies))
     sections += _figures(study)
     write_json(study.out / "versions.json", versions())
@@ -101,8 +100,8 @@ def write_results(study: Study) -> Path:
 
 
 def predicted(study: Study) -> list[Method]:
-    """The parts' methods that have answered the test set with every seed, in this run or an earlier one with others chosen."""
-    every = replace(study, chosen=()).methods
+    """Methods that have answered the test set with every seed, in this run or an earlier one in the folder."""
+    every = (*METHODS, *ABLATIONS)
     return [m for m in every if all(prediction_file(study, m, seed).exists() for seed in range(study.seeds))]
 
 
