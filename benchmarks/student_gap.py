@@ -24,9 +24,9 @@ from zreward.training.run import train
 def distil(study: Study, size: str, steps: int, rate: float) -> float:
     """Dev HPA of a base model after RISD on the pool's targets."""
     risd = next(method for method in TRAINED if method.name == "risd")
-    recipe = tasks.study_recipe(study, Task("", "train", method=replace(risd, size=size, steps=steps, rate=rate)))
     if size == risd.size and steps == risd.steps and is_done(study, risd, rate):
         return dev_hpa(study, risd, rate)
+    recipe = tasks.study_recipe(study, Task("", "train", method=replace(risd, size=size, steps=steps, rate=rate)))
     out = study.out / "gap" / f"{size}-{steps}-{rate:g}"
     recipe = replace(recipe, out=str(out), eval_every=steps)
     if not (out / "model" / "zreward.json").exists():

@@ -29,6 +29,7 @@ from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError
 
 RETRIED = (408, 429, 500, 502, 503, 504)
+LONGEST_WAIT = 600.0  # seconds: no server makes a client sleep for longer
 
 
 class ServerError(RuntimeError):
@@ -40,7 +41,7 @@ class RewardClient:
 
     One client serves many threads and keeps its connections; `close` it, or use it in a `with` block.
     Failures of the connection and the answers 408, 429 and 5xx are tried again `retries` times: after the seconds that
-    the server names, else after 0.5, 1, 2, ... seconds, a little shuffled.
+    the server names (600 at most), else after 0.5, 1, 2, ... seconds, a little shuffled.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class _NoAnswer(Exception):
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__(f"{answer.status_code} {_detail(answer)}")
         stated = answer.headers.get("retry-after", "")
-        self.seconds = float(stated) if stated.isdigit() else None
+        self.seconds = min(float(stated), LONGEST_WAIT) if stated.isdecimal() else None
 
 
 def _read(answer: httpx.Response) -> dict[str, Any]:

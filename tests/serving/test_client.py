@@ -64,6 +64,15 @@ def test_waits_are_what_the_server_asks_for_or_grow(waits):
     assert waits == [pytest.approx(0.5, rel=0.2), pytest.approx(1, rel=0.2), 7, pytest.approx(4, rel=0.2)]
 
 
+@pytest.mark.parametrize(
+    ("stated", "waited"), [("99999999999", 600), ("\u00b2", 0.5), ("-5", 0.5), ("soon", 0.5)], ids=str
+)
+def test_a_server_cannot_make_a_client_sleep_for_ever_or_fail(waits, stated, waited):
+    with answering((503, {}, {"retry-after": stated}), GOOD) as url, RewardClient(url) as client:
+        client.score([b"x"], "a red circle")
+    assert waits == [pytest.approx(waited, rel=0.2 if waited < 1 else 0)]
+
+
 def test_the_asynchronous_call_tries_again_too_and_gives_up():
     with answering(BUSY, BUSY, GOOD) as url, RewardClient(url) as client:
         scores = asyncio.run(client.ascore([b"x"], "a red circle"))
