@@ -15,7 +15,6 @@ import torch
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
-from zreward.world.base_models import checkpoint_name
 from zreward.world.explain import explain
 from zreward.world.grammar import sample_prompt
 from zreward.world.recipes import REASONING_BATCH, TEMPERATURE
@@ -44,9 +43,7 @@ def main() -> None:
     expected = [explain(scene, "alignment").split(" ; ") for scene in scenes]
     for name in arguments.models.split(","):
         torch.manual_seed(arguments.seed)
-        found = [
-            text.split(" ; ") for text in written(RewardModel.from_pretrained(checkpoint_name(name)).eval(), scenes)
-        ]
+        found = [text.split(" ; ") for text in written(RewardModel.from_pretrained(name).eval(), scenes)]
         whole = sum(one == truth for one, truth in zip(found, expected, strict=True)) / len(scenes)
         right = sum(part in one for one, truth in zip(found, expected, strict=True) for part in truth)
         print(f"{name}: {whole:.1%} wholly right, {right / sum(map(len, expected)):.1%} of the statements")

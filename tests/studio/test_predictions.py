@@ -15,7 +15,7 @@ from zreward.studio.database import connect
 from zreward.studio.predictions import predict
 from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.storage import Base, Candidate, Prediction, Prompt
-from zreward.world.base_models import checkpoint_name, world_rubric
+from zreward.world.base_models import world_rubric
 from zreward.world.dataset import png
 from zreward.world.grammar import sample_prompts
 from zreward.world.scenes import sample_scene
@@ -23,7 +23,7 @@ from zreward.world.scenes import sample_scene
 
 @pytest.fixture(scope="module")
 def student():
-    return RewardModel.from_pretrained(checkpoint_name("world:small"))
+    return RewardModel.from_pretrained("world:small")
 
 
 @pytest.fixture

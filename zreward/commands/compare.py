@@ -30,12 +30,17 @@ def compare(
         str | None, typer.Option(help="Dimensions whose mean decides, separated by commas; default all.")
     ] = None,
     reasoning: Annotated[bool, typer.Option("--reasoning", help="The judge reasons before it scores.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="With --judge MODEL: such as cpu or cuda; default CUDA if any.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Page of the pairs, side by side.")] = None,
     json_file: Json = None,
 ) -> None:
     """Good, same or bad: two generators' pictures of the same prompts and seeds, pair by pair, by a judge or by people."""
     if (judge is None) == (study is None):
         raise InputError("expected --judge (oracle, or a reward model) or --study PROJECT (people), one of the two")
+    if device is not None and judge in (None, "oracle"):
+        raise InputError("--device goes with --judge MODEL, a reward model; leave it out")
     if study is not None:
         from zreward.studio.study_creation import create_study
 
@@ -49,7 +54,7 @@ def compare(
 
     check_target(json_file)
     pairs = read_pairs(before, after)
-    found = run_compare(load_judge(judge, reasoning=reasoning), pairs, same, names_of(overall) or ())
+    found = run_compare(load_judge(judge, device, reasoning), pairs, same, names_of(overall) or ())
     if json_file != STDOUT:
         print_verdicts(found)
     if out:

@@ -19,11 +19,10 @@ Temperature = Annotated[float, typer.Option(help="Sampling temperature of the tr
 Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, separated by commas; default all.")]
 
 
-def load_model(name: str):
+def load_model(name: str, device: str | None = None):
     from zreward.models.reward_model import RewardModel
-    from zreward.world.base_models import checkpoint_name
 
-    return RewardModel.from_pretrained(checkpoint_name(name))
+    return RewardModel.from_pretrained(name, device=device)
 
 
 def names_of(text: str | None) -> tuple[str, ...] | None:

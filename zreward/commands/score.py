@@ -156,7 +156,7 @@ def serve(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Also POST / in pickle, on loopback only.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="Such as cuda; default: where the model loads to.")] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; default CUDA if any.")] = None,
 ) -> None:
     """Answer scores over HTTP: /v1/score, /compute, /get_reward, /health, /metrics, /docs."""
     from zreward.serving.server import serve as run_server

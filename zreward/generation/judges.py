@@ -17,7 +17,6 @@ from torch import Tensor
 from zreward.errors import InputError
 from zreward.generation.pictures import to_image
 from zreward.models.reward_model import RewardModel
-from zreward.world.base_models import checkpoint_name
 
 ORACLE = "oracle"
 TEMPERATURE = 0.5  # of a reasoning judge's traces
@@ -41,8 +40,8 @@ class Judge:
         return self.score(images, prompts)
 
 
-def load_judge(name: str, device: Any = "cpu", reasoning: bool = False, batch_size: int = 32) -> Judge:
-    """`oracle`, or a reward model by checkpoint folder or hub name. InputError where it cannot be loaded."""
+def load_judge(name: str, device: Any = None, reasoning: bool = False, batch_size: int = 32) -> Judge:
+    """`oracle`, or a reward model by name, on `device` (default CUDA when there is one). InputError where it cannot be loaded."""
     if name == ORACLE:
         return _oracle()
     model = load_frozen(name, device)
@@ -58,9 +57,9 @@ def load_judge(name: str, device: Any = "cpu", reasoning: bool = False, batch_si
     return Judge(name, model.rubric.dimension_names, score)
 
 
-def load_frozen(name: str, device: Any = "cpu") -> RewardModel:
+def load_frozen(name: str, device: Any = None) -> RewardModel:
     """A reward model that only judges: no gradient to its weights."""
-    model = RewardModel.from_pretrained(checkpoint_name(name)).to(device).eval()
+    model = RewardModel.from_pretrained(name, device=device)
     return model.requires_grad_(False)
 
 

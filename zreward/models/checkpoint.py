@@ -15,6 +15,7 @@ import torch
 
 from zreward.errors import InputError
 from zreward.models.layouts import ImageLayout, layout_of
+from zreward.models.names import find_model
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.prompting import PromptForms
@@ -35,19 +36,23 @@ def load(
     max_trace_tokens: int | None = None,
     trainable_adapter: bool = False,
 ) -> RewardModel:
-    """Load a checkpoint folder, adapter folder, `zreward.json`-less model folder, or hub name.
+    """Load a checkpoint or adapter by its name: a folder, a hub name, or a registered one (see `zreward.models.names`).
+
+    A model without `zreward.json` is asked with the default rubric, with a warning.
 
     Args:
         rubric: for a model without `zreward.json` (default: the default rubric); for a checkpoint it must be the same rubric.
         forms: prompt forms, for a model without `zreward.json`.
-        device: default CUDA when there is one, else the CPU.
+        device: such as "cpu" or "cuda:1"; default CUDA when there is one, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; default what the checkpoint recorded, else bfloat16 on GPUs, float32 on CPUs.
         quantization: "4bit" or "8bit" (bitsandbytes; GPUs only).
         resolution: overrides the recorded policy.
 
-    Raises InputError: missing folder, another rubric, newer schema, labels that are not one token, unsupported model.
+    Raises InputError: missing folder, a device that cannot be used, another rubric, newer schema, labels of several tokens,
+    unsupported model.
     """
-    folder = Path(path)
+    path = find_model(path)
+    device, folder = find_device(device), Path(path)
     meta = _read_meta(path, folder)
     if meta and rubric and rubric.fingerprint() != Rubric.from_dict(meta["rubric"]).fingerprint():
         mine = Rubric.from_dict(meta["rubric"])
@@ -62,7 +67,6 @@ def load(
         max_trace_tokens = max_trace_tokens or meta["max_trace_tokens"]
         dtype = dtype or meta.get("dtype")
         quantization = quantization or meta.get("quantization")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model, tokenizer = _load_parts(path, folder, device, _dtype(dtype, device), quantization, trainable_adapter)
     reward_model = RewardModel(
         model,
@@ -78,6 +82,19 @@ def load(
             f"{path} brings no {META_FILE} and no rubric was given: it is asked with the default rubric", stacklevel=3
         )
     return reward_model.eval()
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of that name; default CUDA when there is one, else the CPU. InputError unless it can be used here."""
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if found.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on the device's backend
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"device {str(device)!r} cannot be used: {reason}; expected cpu, cuda or cuda:1") from error
+    return found
 
 
 def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:

@@ -62,7 +62,10 @@ class RewardModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **options: Any) -> RewardModel:
-        """Load a checkpoint folder, adapter folder or hub name; see `zreward.models.checkpoint.load` for the options."""
+        """Load a checkpoint or adapter by name: a folder, a hub name, or a registered name such as world:small.
+
+        See `zreward.models.checkpoint.load` for the options (device, dtype, ...), `zreward.models.names` for names.
+        """
         from zreward.models.checkpoint import load
 
         return load(path, **options)

@@ -168,9 +168,8 @@ def _predict(project: Project, name: str) -> None:
     from zreward.studio.opening import open_project
     from zreward.studio.predictions import predict as run
     from zreward.studio.rubric_versions import newest_version, read_version
-    from zreward.world.base_models import checkpoint_name
 
-    model = RewardModel.from_pretrained(checkpoint_name(name))
+    model = RewardModel.from_pretrained(name)
     with open_project(project.folder, project.database_url) as (opened, session):
         count = run(session, opened, read_version(newest_version(session)), model, name)
     typer.echo(f"{count} pictures scored by {name}")

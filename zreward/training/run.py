@@ -27,7 +27,6 @@ from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
-from zreward.world.base_models import checkpoint_name
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -90,7 +89,7 @@ def _pairs(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...]) -
 def load_model(recipe: Recipe) -> RewardModel:
     """The recipe's starting model, with its adapter when one is asked for."""
     wanted = recipe.model
-    name = checkpoint_name(wanted.name)
+    name = wanted.name
     resolution = None
     if wanted.longest_side or wanted.pixel_budget:
         resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
@@ -98,6 +97,7 @@ def load_model(recipe: Recipe) -> RewardModel:
         return prepare(_from_scratch(recipe, resolution), recipe)
     model = RewardModel.from_pretrained(
         name,
+        device="cpu" if recipe.trainer.get("use_cpu") else None,
         rubric=Rubric.from_yaml(wanted.rubric) if wanted.rubric else None,
         dtype=wanted.dtype,
         quantization=wanted.quantization,
@@ -110,7 +110,8 @@ def load_model(recipe: Recipe) -> RewardModel:
 
 def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
     """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
-    teacher = RewardModel.from_pretrained(checkpoint_name(str(recipe.rollout.teacher)), dtype=recipe.model.dtype)
+    name, dtype = str(recipe.rollout.teacher), recipe.model.dtype
+    teacher = RewardModel.from_pretrained(name, device=student.device, dtype=dtype)
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise InputError(
             f"{recipe.rollout.teacher}: its tokenizer is not the student's; OPD compares token by token. Use models of "
@@ -119,7 +120,7 @@ def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
     if teacher.rubric.fingerprint() != student.rubric.fingerprint():
         raise InputError(f"{recipe.rollout.teacher}: the teacher's rubric is not the student's")
     teacher.requires_grad_(False)
-    return teacher.to(student.device).eval()
+    return teacher
 
 
 def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from zreward.errors import InputError
 from zreward.models.pairwise import Comparison
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer
@@ -99,7 +100,8 @@ def load_base(size: str, **options: Any) -> RewardModel:
     return RewardModel.from_pretrained(WEIGHTS / size, **options)
 
 
-def checkpoint_name(name: str) -> str:
-    """Where a name leads: world:large and world:small to the shipped weights, any other name to itself."""
-    size = name.removeprefix("world:")
-    return str(WEIGHTS / size) if name.startswith("world:") and size in SIZES else name
+def shipped(size: str) -> Path:
+    """Where world:large and world:small lead to: the entry point of the prefix `world`."""
+    if size not in SIZES:
+        raise InputError(f"world:{size} is no model of the built-in world; expected one of world:large, world:small")
+    return WEIGHTS / size
