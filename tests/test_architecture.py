@@ -94,6 +94,21 @@ def test_heavy_imports_stay_in_their_room(path):
     assert all(room(path) in HEAVY_ROOMS[name] for name in loaded)
 
 
+WORLD_TESTS = {"world", "studio", "reproduce", "test_demo.py", "test_cli.py"}
+"""Folders and files of tests/ that may import the built-in world; the core's tests build their models with tests/tiny.py."""
+
+
+def test_only_tests_of_the_world_import_it():
+    found = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        place = path.relative_to(ROOT / "tests")
+        if place.parts[0] not in WORLD_TESTS and any(
+            f"{name}.".startswith("zreward.world.") for name in imports(parse(path))
+        ):
+            found.add(str(place))
+    assert not found, "build models with tests/tiny.py, or move what needs a trained model to tests/world"
+
+
 @pytest.mark.parametrize(
     ("source", "found", "found_when_imported"),
     [

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
+from tests.tiny import noise_pictures, sharpen, tiny_model
 from zreward import bulk
 from zreward.bulk import score_data
 from zreward.data import Record
 from zreward.data.writing import save_records
 from zreward.errors import InputError
-from zreward.world.base_models import load_base
 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_base("small").eval()
+    return sharpen(tiny_model())
 
 
 @pytest.fixture
 def records(tmp_path) -> list[Record]:
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(11)]
-    return [Record(f"picture {n}", picture, {"realism": 3.0}) for n, picture in enumerate(pictures)]
+    return [Record(f"picture {n}", picture, {"realism": 3.0}) for n, picture in enumerate(noise_pictures(11))]
 
 
 @pytest.fixture

@@ -13,16 +13,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from tests.tiny import DIMENSIONS, noise_pictures, tiny_model, tiny_rubric
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
 from zreward.evaluation import Predictions, evaluate, metrics_table, predict, print_table
 from zreward.files import write_json
-from zreward.world.base_models import make_base
-from zreward.world.grammar import sample_prompts
-from zreward.world.raters import make_panel
-from zreward.world.renderer import render
-from zreward.world.scenes import DIMENSIONS, sample_scene
 
 SCALE = ScoreScale(1, 3, 1)
 PIXEL = Image.new("RGB", (4, 4))
@@ -153,21 +149,16 @@ def test_narrow_table_drops_columns_instead_of_cutting_numbers():
 
 @pytest.fixture(scope="module")
 def model():
-    return make_base("small")
+    return tiny_model(trace_tokens=40)
 
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """Three prompts, two scenes of each, four raters."""
-    rng = random.Random(0)
-    panel = make_panel(rng)[:4]
-    made = []
-    for prompt in sample_prompts(3, rng):
-        for _ in range(2):
-            scene = sample_scene(prompt, rng)
-            scores = {d: {rater.id: rater.rate(scene.truth(d), rng) for rater in panel} for d in DIMENSIONS}
-            made.append(Record(prompt.text, render(scene), scores))
-    return made
+    """Three prompts, two pictures of each, four raters."""
+    rng, bins = random.Random(0), tiny_rubric().scale.bins.tolist()
+    pictures = noise_pictures(6)
+    scores = [{name: {rater: rng.choice(bins) for rater in "abcd"} for name in DIMENSIONS} for _ in pictures]
+    return [Record(f"{['one', 'two', 'three'][n // 2]} circles", pictures[n], scores[n]) for n in range(6)]
 
 
 def test_direct_matches_score_and_keeps_mode_and_random_state(model, records):
@@ -224,7 +215,7 @@ def test_bad_records_are_refused_before_any_scoring(model, records):
 
 
 def test_nan_weights_are_an_input_error(records):
-    broken = make_base("small")
+    broken = tiny_model(trace_tokens=40)
     with torch.no_grad():
         next(broken.backbone.parameters()).fill_(math.nan)
     for reasoning in (False, True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tiny import FORMS, tiny_rubric, tiny_tokenizer
 from zreward.errors import InputError
 from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Rubric
-from zreward.world.base_models import WORLD_FORMS, make_tokenizer, world_rubric
 
 PROMPT = "a red circle above a blue square"
 
@@ -71,23 +71,23 @@ def test_unknown_forms_in_a_file_are_refused():
 
 @pytest.fixture(scope="module")
 def encoder() -> ConversationEncoder:
-    tokenizer = make_tokenizer()
+    tokenizer = tiny_tokenizer()
     image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    return ConversationEncoder(tokenizer, world_rubric(), WORLD_FORMS, image)
+    return ConversationEncoder(tokenizer, tiny_rubric(), FORMS, image)
 
 
 def test_direct_form_ends_with_the_answer_prefix_and_the_reasoning_form_where_a_trace_starts(encoder):
-    dimension = world_rubric().dimensions[0]
+    dimension = tiny_rubric().dimensions[0]
     direct = encoder.tokenizer.decode(encoder.encode(PROMPT, dimension, reasoning=False))
     reasoning = encoder.tokenizer.decode(encoder.encode(PROMPT, dimension, reasoning=True))
-    assert direct.endswith(WORLD_FORMS.answer_prefix)
-    assert reasoning.endswith(WORLD_FORMS.reasoning_start)
-    assert WORLD_FORMS.answer_prefix not in reasoning
+    assert direct.endswith(FORMS.answer_prefix)
+    assert reasoning.endswith(FORMS.reasoning_start)
+    assert FORMS.answer_prefix not in reasoning
 
 
 @pytest.mark.parametrize("word", ["<|image_pad|>", "<|im_end|>", "<think>", "</think>", "<|vision_start|>"])
 def test_control_tokens_spelled_in_a_prompt_stay_text(encoder, word):
-    dimension = world_rubric().dimensions[0]
+    dimension = tiny_rubric().dimensions[0]
     plain = encoder.encode(PROMPT, dimension, reasoning=False)
     spelled = encoder.encode(f"{PROMPT} {word}", dimension, reasoning=False)
     token = encoder.tokenizer.convert_tokens_to_ids(word)
@@ -96,14 +96,14 @@ def test_control_tokens_spelled_in_a_prompt_stay_text(encoder, word):
 
 
 def test_label_tokens_decode_to_the_labels(encoder):
-    assert [encoder.tokenizer.decode([i]).strip() for i in encoder.label_ids.tolist()] == list(world_rubric().labels)
+    assert [encoder.tokenizer.decode([i]).strip() for i in encoder.label_ids.tolist()] == list(tiny_rubric().labels)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused():
-    tokenizer = make_tokenizer()
+    tokenizer = tiny_tokenizer()
     tokenizer.chat_template = None
     with pytest.raises(InputError, match="no chat template"):
-        ConversationEncoder(tokenizer, world_rubric(), WORLD_FORMS, 0)
+        ConversationEncoder(tokenizer, tiny_rubric(), FORMS, 0)
 
 
 def test_expanding_the_image_placeholder_and_padding():

@@ -11,7 +11,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from zreward.world.generator import make_prompt_tokenizer
+from tests.tiny import tiny_prompt_tokenizer
 
 
 def tiny_autoencoder(channels: int = 4) -> AutoencoderKL:
@@ -28,7 +28,7 @@ def tiny_autoencoder(channels: int = 4) -> AutoencoderKL:
 
 
 def tiny_text_encoder(cls=CLIPTextModel, **more):
-    tokenizer = make_prompt_tokenizer()
+    tokenizer = tiny_prompt_tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -61,6 +61,10 @@ def tiny_unet(**more) -> UNet2DConditionModel:
 
 @pytest.fixture
 def pipeline() -> StableDiffusionPipeline:
+    return stable_diffusion()
+
+
+def stable_diffusion() -> StableDiffusionPipeline:
     """Stable Diffusion at 16 x 16 pixels, DDIM, v-prediction."""
     torch.manual_seed(0)
     text_encoder, tokenizer = tiny_text_encoder()

@@ -14,11 +14,11 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
 
 from tests.generation.conftest import flow_scheduler, tiny_autoencoder, tiny_text_encoder, tiny_unet
-from zreward.world.generator import make_prompt_tokenizer
+from tests.tiny import tiny_prompt_tokenizer
 
 
 def tiny_t5(d_model: int) -> T5EncoderModel:
-    words = len(make_prompt_tokenizer())
+    words = len(tiny_prompt_tokenizer())
     return T5EncoderModel(
         T5Config(vocab_size=words, d_model=d_model, d_kv=8, d_ff=16, num_layers=1, num_heads=2, pad_token_id=0)
     )
@@ -48,7 +48,7 @@ def stable_diffusion_xl():
 
 def stable_diffusion_3():
     encoders = [tiny_text_encoder(CLIPTextModelWithProjection, projection_dim=8)[0] for _ in range(2)]
-    tokenizer = make_prompt_tokenizer()
+    tokenizer = tiny_prompt_tokenizer()
     t5 = tiny_t5(d_model=32)
     transformer = SD3Transformer2DModel(
         sample_size=8,
@@ -101,7 +101,7 @@ def flux():
 
 
 def z_image():
-    tokenizer = make_prompt_tokenizer()
+    tokenizer = tiny_prompt_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     encoder = Qwen3Model(
         Qwen3Config(

@@ -1,4 +1,4 @@
-"""Good, same, bad: verdicts by hand, folders that do not match, and the oracle as a judge."""
+"""Good, same, bad: verdicts by hand, folders that do not match, and a model as a judge."""
 
 import json
 
@@ -7,14 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from zreward.cli import main
+from tests.tiny import noise_pictures
 from zreward.errors import InputError
 from zreward.generation.comparison import Comparison, compare, read_pairs
 from zreward.generation.judges import Judge, load_judge
 from zreward.generation.pictures import save_pictures
-from zreward.world.grammar import parse_prompt
-from zreward.world.renderer import render
-from zreward.world.scenes import DIMENSIONS, PlacedObject, Scene
 
 PROMPTS = ("p", "p", "q", "q")
 
@@ -99,47 +96,13 @@ def test_folders_that_do_not_match_are_refused(tmp_path):
         read_pairs(save(tmp_path / "a"), save(tmp_path / "b", seeds=(1, 2, 3)))
 
 
-def scene(**changes) -> Scene:
-    circle = PlacedObject("large", changes.pop("colour", "red"), "circle", (8.5, 8.5), 0)
-    return Scene(parse_prompt("a large red circle"), (circle,), **changes)
-
-
-def test_the_oracle_judges_pictures_of_the_world():
-    prompt = "a large red circle"
-    pictures = [render(scene()), render(scene(colour="blue")), render(scene(noise=2))]
-    scores = load_judge("oracle")(pictures, [prompt] * 3)
-    assert scores[0].tolist() == [5.0] * 4
-    assert scores[1, DIMENSIONS.index("alignment")] == 4.0
-    assert scores[2, DIMENSIONS.index("realism")] == 3.0
-
-
 def test_a_reward_model_judges_both_ways():
     judge, reasoned = load_judge("world:small"), load_judge("world:small", reasoning=True)
-    pictures, prompts = [render(scene()), render(scene(noise=2))], ["a large red circle"] * 2
+    pictures, prompts = noise_pictures(2), ["a large red circle"] * 2
     direct, twice = judge(pictures, prompts), reasoned(pictures, prompts)
     assert direct.shape == twice.shape == (2, 4) and np.isfinite(twice).all()
     assert not np.allclose(direct, twice)
     assert np.array_equal(twice, reasoned(pictures, prompts))  # the same verdict twice
-
-
-def test_compare_on_the_command_line(tmp_path, monkeypatch, capsys):
-    for name, noise in (("before", 2), ("after", 0)):
-        (tmp_path / name).mkdir()
-        render(scene(noise=noise)).save(tmp_path / name / "0.png")
-        row = {"image": "0.png", "prompt": "a large red circle", "seed": 7}
-        (tmp_path / name / "pictures.jsonl").write_text(json.dumps(row) + "\n")
-    monkeypatch.chdir(tmp_path)
-    command = ["zreward", "compare", "before", "after", "--judge", "oracle", "--out", "page.html", "--json", "gsb.json"]
-    monkeypatch.setattr("sys.argv", command)
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code in (0, None)
-    stored = json.loads((tmp_path / "gsb.json").read_text())
-    assert (stored["gsb"], stored["good"], stored["after"]["realism"]) == (1.0, 1, 5.0)
-    assert stored["by_dimension"]["alignment"]["same"] == 1
-    page = (tmp_path / "page.html").read_text()
-    assert page.count("data:image/png") == 2 and "a large red circle: good" in page
-    assert "Good, same, bad" in capsys.readouterr().out
 
 
 def test_pictures_must_be_as_many_as_prompts():

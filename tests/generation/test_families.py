@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.generation.families import FAMILIES, build
+from tests.tiny import sharpen, tiny_model
 from zreward.generation import Walk, draw
 from zreward.generation.adaptation import Adaptation, load_optimized
 from zreward.generation.anchor import drift
 from zreward.generation.recipe import GeneratorRecipe
-from zreward.world.base_models import load_base
 
 PROMPTS, SEEDS = ["a large red circle", "a small blue cross"], [3, 4]
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -37,7 +37,7 @@ def test_one_step_moves_the_trained_weights_and_nothing_else(family, lora):
         if isinstance(module, torch.nn.Module)
         for name, value in module.named_parameters()
     }
-    student = load_base("small").eval().requires_grad_(False)
+    student = sharpen(tiny_model()).requires_grad_(False)
     optimizer = torch.optim.SGD(adaptation.weights.values(), lr=0.1)
     drawn = draw(pipeline, PROMPTS, SEEDS, Walk(3, 2), checkpointing=True, guidance_scale=2.0, **options)
     with adaptation.frozen() as frozen:

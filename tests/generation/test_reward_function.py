@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tiny import sharpen, tiny_model
 from zreward.errors import InputError
 from zreward.generation import Aggregate, reward_function
-from zreward.world.base_models import load_base
 
 PROMPTS = ["a large red circle", "a small blue cross", "a small red cross"]
 
 
 @pytest.fixture(scope="module")
 def student():
-    return load_base("small").eval()
+    return sharpen(tiny_model())
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])

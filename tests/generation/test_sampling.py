@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from tests.tiny import sharpen, tiny_model
 from zreward.errors import InputError
 from zreward.generation import Aggregate, Walk, draw
-from zreward.world.base_models import load_base
 
 PROMPTS, SEEDS = ["a large red circle", "a small blue cross"], [3, 4]
 
@@ -56,7 +56,7 @@ def test_the_rewards_gradient_agrees_with_finite_differences(pipeline, checkpoin
     """In float64, through student, decoder, two steps and guidance, along a random direction in weight space."""
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.double()
-    student = load_base("small").double().eval()
+    student = sharpen(tiny_model()).double()
     aggregate = Aggregate("worst", weights={"alignment": 2.0, "realism": 1.0})
 
     def reward():

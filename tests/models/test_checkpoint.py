@@ -10,11 +10,11 @@ import yaml
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from tests.tiny import FORMS, sharpen, tiny_model, tiny_rubric
 from zreward.errors import InputError
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.rubric import Rubric
-from zreward.world.base_models import WORLD_FORMS, make_base, world_rubric
 
 PROMPT = "a red circle"
 
@@ -74,7 +74,7 @@ def test_only_safetensors_are_written_and_read(folder):
 
 
 def test_an_adapter_is_saved_beside_its_base(pictures, tmp_path):
-    base = make_base("small", seed=5)
+    base = sharpen(tiny_model(seed=5))
     base.save_pretrained(tmp_path / "base")
     adapted = RewardModel.from_pretrained(tmp_path / "base")
     config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
@@ -135,19 +135,19 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder, monkeypatch):
 
 
 def test_a_checkpoint_of_another_rubric_is_refused(folder):
-    with pytest.raises(InputError, match="was trained with rubric 'world'.*'default'"):
+    with pytest.raises(InputError, match="was trained with rubric 'tiny'.*'default'"):
         RewardModel.from_pretrained(folder, rubric=Rubric.default())
     own = RewardModel.from_pretrained(folder).rubric
     RewardModel.from_pretrained(folder, rubric=own)
 
 
 def test_a_label_of_two_tokens_is_refused_by_name(folder, tmp_path):
-    raw = world_rubric().to_dict()
+    raw = tiny_rubric().to_dict()
     raw["labels"] = [*raw["labels"][:-1], "10"]
     (tmp_path / "rubric.yaml").write_text(yaml.safe_dump(raw))
     (folder / "zreward.json").unlink()
     with pytest.raises(InputError, match=r"label '10' is 2 tokens"):
-        RewardModel.from_pretrained(folder, rubric=Rubric.from_yaml(tmp_path / "rubric.yaml"), forms=WORLD_FORMS)
+        RewardModel.from_pretrained(folder, rubric=Rubric.from_yaml(tmp_path / "rubric.yaml"), forms=FORMS)
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "nowhere"])

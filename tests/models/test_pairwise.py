@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.tiny import COMPARISON
 from zreward.errors import InputError
 from zreward.models.pairwise import Comparison, comparing
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
-from zreward.world.base_models import WORLD_COMPARISON
 
 PROMPT = "a red circle"
 
@@ -31,7 +31,7 @@ def plain_logits(judge: RewardModel, pixels: list[torch.Tensor], row: Row) -> to
 
 @torch.no_grad()
 def test_the_answer_is_the_plain_models_over_reference_then_image(family_model, pictures):
-    judge = comparing(family_model, WORLD_COMPARISON)
+    judge = comparing(family_model, COMPARISON)
     images, references = pictures[:4], pictures[4:8]
     probs = judge.score(images, PROMPT, ["realism"], references=references).probs[:, 0]
     pixels = [judge.open(image) for image in [*images, *references]]
@@ -45,7 +45,7 @@ def test_the_answer_is_the_plain_models_over_reference_then_image(family_model, 
 
 
 def test_the_probability_of_yes_is_the_mean_and_differentiable(model, pictures):
-    judge = comparing(model, WORLD_COMPARISON)
+    judge = comparing(model, COMPARISON)
     pixels = torch.stack([judge.open(picture.resize((32, 32))) for picture in pictures[:2]]).requires_grad_()
     answer = judge(pixels, PROMPT, references=pictures[2:4])
     assert torch.equal(answer.mean, answer.probs[..., 1])
@@ -54,7 +54,7 @@ def test_the_probability_of_yes_is_the_mean_and_differentiable(model, pictures):
 
 
 def test_a_saved_comparing_model_is_the_same_model(model, pictures, tmp_path):
-    judge = comparing(model, WORLD_COMPARISON)
+    judge = comparing(model, COMPARISON)
     judge.save_pretrained(tmp_path / "judge")
     again = RewardModel.from_pretrained(tmp_path / "judge")
     before, after = (m.score(pictures[:2], PROMPT, references=pictures[2:4]).probs for m in (judge, again))
@@ -62,7 +62,7 @@ def test_a_saved_comparing_model_is_the_same_model(model, pictures, tmp_path):
 
 
 def test_bad_calls_are_refused(model, pictures):
-    judge = comparing(model, WORLD_COMPARISON)
+    judge = comparing(model, COMPARISON)
     with pytest.raises(InputError, match="compares with a reference"):
         judge.score(pictures[:2], PROMPT)
     with pytest.raises(InputError, match="2 images but 1 references"):

@@ -9,24 +9,23 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.tiny import noise_pictures, sharpen, tiny_model, tiny_tokenizer
 from zreward.errors import InputError
 from zreward.plugins.best_of_n import best_of_n
 from zreward.plugins.metric import RewardScore
 from zreward.plugins.rewards import trl_reward, verl_compute_score
-from zreward.world.base_models import load_base, make_tokenizer
 
 PROMPTS = ["a red circle", "a blue cross", "a small green square"]
 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_base("small").eval()
+    return sharpen(tiny_model())
 
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in PROMPTS]
+    return noise_pictures(len(PROMPTS))
 
 
 def test_trl_trains_on_the_reward(model, pictures, tmp_path):
@@ -34,7 +33,7 @@ def test_trl_trains_on_the_reward(model, pictures, tmp_path):
     datasets, trl = pytest.importorskip("datasets"), pytest.importorskip("trl")
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = make_tokenizer()
+    tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": len(tokenizer)}
@@ -113,10 +112,9 @@ def test_states_of_two_processes_add_up(model, pictures):
 
 def test_best_of_n_gives_the_pictures_in_order_and_repeats(model):
     diffusers = pytest.importorskip("diffusers")
-    from zreward.world.generator import make_generator
+    from tests.generation.conftest import stable_diffusion
 
-    pipeline = make_generator(0)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = stable_diffusion()
     assert isinstance(pipeline, diffusers.DiffusionPipeline)
     found = best_of_n(
         pipeline, model, PROMPTS[0], count=3, seed=5, batch_size=2, num_inference_steps=2, guidance_scale=1.0

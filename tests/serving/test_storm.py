@@ -22,12 +22,13 @@ PROMPTS = ["a red circle", "a small blue cross", "a large green square left of a
 
 
 @pytest.fixture
-def process():
+def process(model, tmp_path):
     """A server in a process of its own, so that its memory can be seen: (url, pid, port)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "zreward.cli", "serve", "world:small", "--port", str(port)]
+    model.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-m", "zreward.cli", "serve", str(tmp_path / "model"), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
     for _ in range(600):

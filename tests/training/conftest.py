@@ -1,4 +1,4 @@
-"""A miniature world on disk and recipes that train on it in seconds."""
+"""Tiny records on disk, an untrained model, and recipes that train on them in seconds."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from typing import Any
 
 import pytest
 
+from tests.tiny import tiny_model, tiny_records
 from zreward.config import config_from_dict
+from zreward.data.writing import save_records
 from zreward.training.recipe import Recipe
-from zreward.world.base_models import make_base
-from zreward.world.dataset import WorldSize, make_world
+
+SETS = {"train": (6, 2), "dev": (3, 3), "pool": (6, 2), "test": (3, 3)}
+"""Prompts, and pictures of each."""
 
 
 @pytest.fixture(scope="session")
-def tiny_world(tmp_path_factory) -> dict[str, Path]:
-    """Paths of train, dev, pool and test records, and of an untrained base model under "base"."""
-    folder = tmp_path_factory.mktemp("world")
-    paths = make_world(folder, 0, WorldSize(train=(6, 2), dev=(3, 3), pool=(6, 2), test=(3, 3)), rated_dimensions=4)
-    base = make_base("small")
-    base.max_trace_tokens = 6
-    base.save_pretrained(folder / "base")
+def tiny_data(tmp_path_factory) -> dict[str, Path]:
+    """Paths of train, dev, pool and test records, and of an untrained model under "base"."""
+    folder = tmp_path_factory.mktemp("data")
+    paths = {
+        name: save_records(tiny_records(*size, seed=seed), folder / f"{name}.jsonl")
+        for seed, (name, size) in enumerate(SETS.items())
+    }
+    tiny_model(trace_tokens=6).save_pretrained(folder / "base")
     return paths | {"base": folder / "base"}
 
 
 @pytest.fixture
-def make_recipe(tiny_world, tmp_path):
+def make_recipe(tiny_data, tmp_path):
     """make_recipe(method, steps=2, **dotted overrides with __ for dots) -> Recipe writing to tmp_path/METHOD."""
 
     def make(method: str, steps: int = 2, **overrides: Any) -> Recipe:
         raw: dict[str, Any] = {
             "method": method,
             "out": str(tmp_path / method),
-            "data": {"train": str(tiny_world["train"])},
-            "model": {"name": str(tiny_world["base"])},
+            "data": {"train": str(tiny_data["train"])},
+            "model": {"name": str(tiny_data["base"])},
             "optimizer": {"steps": steps, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 0},
             "rollout": {"group_size": 2},
         }

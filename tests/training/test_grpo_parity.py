@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.tiny import tiny_tokenizer
 from zreward.objectives import group_advantages, grpo_loss
 
 trl = pytest.importorskip("trl", reason="the GRPO parity test needs the extra 'trl'")
@@ -16,9 +17,7 @@ def trainer(tmp_path_factory):
     from datasets import Dataset
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from zreward.world.base_models import make_tokenizer
-
-    tokenizer = make_tokenizer()
+    tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer),

@@ -42,13 +42,13 @@ def compare(straight: str, resumed: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["gdso", "risd"])
-def test_training_killed_and_resumed_equals_an_uninterrupted_run(method, make_recipe, tiny_world, tmp_path):
+def test_training_killed_and_resumed_equals_an_uninterrupted_run(method, make_recipe, tiny_data, tmp_path):
     extra = {}
     if method == "risd":
-        pool = load_records(tiny_world["pool"])
-        teacher = RewardModel.from_pretrained(tiny_world["base"])
+        pool = load_records(tiny_data["pool"])
+        teacher = RewardModel.from_pretrained(tiny_data["base"])
         targets = label(teacher, "base", pool, tmp_path / "targets", LabelOptions(seed=1))
-        extra = {"data__train": str(tiny_world["pool"]), "data__targets": str(targets)}
+        extra = {"data__train": str(tiny_data["pool"]), "data__targets": str(targets)}
     steps = 16
     options = {"steps": steps, "save_every": 2, "seed": 3, "optimizer__warmup_steps": 2, **extra}
     straight = make_recipe(method, out=str(tmp_path / "straight"), **options)
@@ -76,14 +76,14 @@ def test_a_checkpoint_that_was_cut_off_is_not_resumed_from(make_recipe):
     assert [row["step"] for row in read_metrics(recipe.out) if "loss" in row] == [1, 2, 3, 4]
 
 
-def test_labelling_killed_and_restarted_neither_loses_nor_repeats(tiny_world, tmp_path):
-    pool = load_records(tiny_world["pool"])
-    teacher = RewardModel.from_pretrained(tiny_world["base"])
+def test_labelling_killed_and_restarted_neither_loses_nor_repeats(tiny_data, tmp_path):
+    pool = load_records(tiny_data["pool"])
+    teacher = RewardModel.from_pretrained(tiny_data["base"])
     options = LabelOptions(seed=5, shard_size=2, batch_size=2)
     straight = label(teacher, "base", pool, tmp_path / "straight", options)
 
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "zreward.cli", "label", str(tiny_world["base"]), "--data", str(tiny_world["pool"])]
+    command = [sys.executable, "-m", "zreward.cli", "label", str(tiny_data["base"]), "--data", str(tiny_data["pool"])]
     command += ["--out", str(out), "--seed", "5", "--shard-size", "2", "--batch-size", "2"]
     kill_when(command, lambda: (out / "targets-00001.parquet").exists())
     before = len(list(out.glob("targets-*.parquet")))

@@ -14,9 +14,9 @@ from zreward.training.targets import LabelOptions, distilled_items, label, recor
 
 
 @pytest.fixture(scope="module")
-def labelled(tiny_world, tmp_path_factory):
-    teacher = RewardModel.from_pretrained(tiny_world["base"])
-    pool = load_records(tiny_world["pool"])
+def labelled(tiny_data, tmp_path_factory):
+    teacher = RewardModel.from_pretrained(tiny_data["base"])
+    pool = load_records(tiny_data["pool"])
     out = tmp_path_factory.mktemp("label") / "targets"
     label(teacher, "base", pool, out, LabelOptions(traces=2, shard_size=5))
     return teacher, pool, out
@@ -43,12 +43,12 @@ def test_other_options_do_not_mix_into_a_folder(labelled, change):
         label(teacher, "base", pool, out, options)
 
 
-def test_other_records_are_refused(labelled, tiny_world):
+def test_other_records_are_refused(labelled, tiny_data):
     teacher, pool, out = labelled
     with pytest.raises(InputError, match="other records"):
         label(teacher, "base", pool[:-1], out, LabelOptions(traces=2, shard_size=5))
     with pytest.raises(InputError, match="other records"):
-        distilled_items(out, load_records(tiny_world["train"]), DataRecipe(train=""), teacher)
+        distilled_items(out, load_records(tiny_data["train"]), DataRecipe(train=""), teacher)
 
 
 def test_an_unfinished_folder_is_refused(labelled, tmp_path):

@@ -1,14 +1,16 @@
 """The two trainers on tiny real models: what moves, what stays, that the loss falls, that bookkeeping is exact."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
 
+from tests.tiny import COMPARISON
 from zreward.data import Pair, load_records
 from zreward.errors import InputError
 from zreward.evaluation import evaluate
-from zreward.models.pairwise import Comparison, comparing
+from zreward.models.pairwise import comparing
 from zreward.models.reward_model import RewardModel
 from zreward.runs import read_metrics
 from zreward.training.direct import compared_items
@@ -24,28 +26,28 @@ def losses(recipe) -> list[float]:
     return [row["loss"] for row in read_metrics(recipe.out) if "loss" in row]
 
 
-def test_sft_lowers_its_loss_and_moves_all_weights(make_recipe, tiny_world):
+def test_sft_lowers_its_loss_and_moves_all_weights(make_recipe, tiny_data):
     recipe = make_recipe("sft", steps=30, optimizer__batch_size=16)
-    trained, before = weights(train(recipe)), weights(tiny_world["base"])
+    trained, before = weights(train(recipe)), weights(tiny_data["base"])
     assert losses(recipe)[-1] < 0.9 * losses(recipe)[0]
     moved = [name for name in before if not torch.equal(before[name], trained[name])]
     assert len(moved) > 0.9 * len(before)
 
 
-def test_a_frozen_vision_tower_stays_and_the_rest_moves(make_recipe, tiny_world):
+def test_a_frozen_vision_tower_stays_and_the_rest_moves(make_recipe, tiny_data):
     trained = weights(train(make_recipe("sft", model__freeze_vision=True)))
-    before = weights(tiny_world["base"])
+    before = weights(tiny_data["base"])
     same = {name: torch.equal(before[name], trained[name]) for name in before}
     assert all(kept for name, kept in same.items() if "visual" in name)
     assert not all(kept for name, kept in same.items() if "visual" not in name)
 
 
-def test_lora_trains_the_adapter_only_and_loads_again(make_recipe, tiny_world):
+def test_lora_trains_the_adapter_only_and_loads_again(make_recipe, tiny_data):
     recipe = make_recipe("gdso", model__lora_rank=2, rollout__beta=0.1)
     folder = train(recipe)
     assert (folder / "adapter_model.safetensors").exists() and not (folder / "model.safetensors").exists()
     model = RewardModel.from_pretrained(folder)
-    base = weights(tiny_world["base"])
+    base = weights(tiny_data["base"])
     kept = {name.replace(".base_layer", ""): value for name, value in model.backbone.base.state_dict().items()}
     assert all(torch.equal(kept[name], value) for name, value in base.items() if name in kept)
     adapters = [p for name, p in model.backbone.model.named_parameters() if "lora_B" in name]
@@ -88,9 +90,9 @@ def test_the_first_update_on_a_rollout_has_ratio_one_and_the_second_reuses_it(ma
     assert steps[1]["policy_loss"] != steps[0]["policy_loss"]
 
 
-def test_the_dev_curve_does_not_disturb_training(make_recipe, tiny_world, tmp_path):
+def test_the_dev_curve_does_not_disturb_training(make_recipe, tiny_data, tmp_path):
     silent = make_recipe("gdso", out=str(tmp_path / "silent"))
-    watched = make_recipe("gdso", out=str(tmp_path / "watched"), data__dev=str(tiny_world["dev"]), eval_every=1)
+    watched = make_recipe("gdso", out=str(tmp_path / "watched"), data__dev=str(tiny_data["dev"]), eval_every=1)
     train(silent)
     train(watched)
     assert losses(silent) == losses(watched)
@@ -122,8 +124,8 @@ def test_resuming_with_another_recipe_is_refused(make_recipe):
         train(make_recipe("sft", steps=1, seed=1), resume=True)
 
 
-def test_train_and_dev_may_not_share_prompts(make_recipe, tiny_world):
-    recipe = make_recipe("sft", data__dev=str(tiny_world["train"]), eval_every=1)
+def test_train_and_dev_may_not_share_prompts(make_recipe, tiny_data):
+    recipe = make_recipe("sft", data__dev=str(tiny_data["train"]), eval_every=1)
     with pytest.raises(InputError, match="both train and test"):
         train(recipe)
 
@@ -137,14 +139,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_recipe):
         train(recipe, model=model)
 
 
-def test_risd_learns_the_teachers_distributions(make_recipe, tiny_world, tmp_path):
-    pool = load_records(tiny_world["pool"])
-    teacher = RewardModel.from_pretrained(tiny_world["base"])
+def test_risd_learns_the_teachers_distributions(make_recipe, tiny_data, tmp_path):
+    pool = load_records(tiny_data["pool"])
+    teacher = RewardModel.from_pretrained(tiny_data["base"])
     with torch.no_grad():  # an untrained head says the same of everything: give it opinions
         teacher.backbone.base.get_output_embeddings().weight.mul_(20)
     targets = label(teacher, "base", pool, tmp_path / "targets", LabelOptions(shard_size=5))
     recipe = make_recipe(
-        "risd", steps=30, data__train=str(tiny_world["pool"]), data__targets=str(targets), optimizer__batch_size=16
+        "risd", steps=30, data__train=str(tiny_data["pool"]), data__targets=str(targets), optimizer__batch_size=16
     )
     train(recipe)
     assert losses(recipe)[-1] < 0.5 * losses(recipe)[0]
@@ -162,36 +164,18 @@ def test_parsed_rewards_come_from_written_scores_and_train_their_label(make_reci
     assert [row["reward"] for row in rows] != [row["reward"] for row in expected]
 
 
-def test_opd_has_nothing_to_learn_from_itself(make_recipe, tiny_world):
-    recipe = make_recipe("opd", steps=2, rollout__teacher=str(tiny_world["base"]), optimizer__learning_rate=1e-9)
+def test_opd_has_nothing_to_learn_from_itself(make_recipe, tiny_data):
+    recipe = make_recipe("opd", steps=2, rollout__teacher=str(tiny_data["base"]), optimizer__learning_rate=1e-9)
     train(recipe)
     for row in (row for row in read_metrics(recipe.out) if "reverse_kl" in row):
         assert row["reverse_kl"] == pytest.approx(0, abs=1e-4)
         assert row["grad_norm"] == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.slow
-def test_opd_approaches_its_teacher(make_recipe, tmp_path):
-    """The world's small base model, a few steps behind the large one: its reverse KL per token falls."""
-    from zreward.world.base_models import WEIGHTS
-
-    recipe = make_recipe(
-        "opd",
-        steps=40,
-        model__name=str(WEIGHTS / "small"),
-        rollout__teacher=str(WEIGHTS / "large"),
-        optimizer__batch_size=8,
-        optimizer__learning_rate=3e-4,
-    )
-    train(recipe)
-    gaps = [row["reverse_kl"] for row in read_metrics(recipe.out) if "reverse_kl" in row]
-    assert sum(gaps[-10:]) < 0.8 * sum(gaps[:10])
-
-
-def test_opd_refuses_a_teacher_that_reads_other_tokens(make_recipe, tmp_path, tiny_world):
+def test_opd_refuses_a_teacher_that_reads_other_tokens(make_recipe, tmp_path, tiny_data):
     from zreward.models.scratch import ScratchSpec, make_scratch
 
-    rubric = RewardModel.from_pretrained(tiny_world["base"]).rubric
+    rubric = RewardModel.from_pretrained(tiny_data["base"]).rubric
     stranger = make_scratch(
         "qwen3_5", ScratchSpec(hidden_size=24, heads=2, layers=1), ["a teapot", "no teapot"], rubric
     )
@@ -208,30 +192,31 @@ def test_without_policy_weight_the_traces_get_no_gradient_of_the_reward(make_rec
 
 
 @pytest.fixture
-def annotated_chains(tiny_world, tmp_path):
+def annotated_chains(tiny_data, tmp_path):
     """Traces of the base model over the rated set: what RewardDance takes its post-hoc chains from."""
-    model = RewardModel.from_pretrained(tiny_world["base"])
-    return label(model, "base", load_records(tiny_world["train"]), tmp_path / "chains", LabelOptions(traces=3))
+    model = RewardModel.from_pretrained(tiny_data["base"])
+    return label(model, "base", load_records(tiny_data["train"]), tmp_path / "chains", LabelOptions(traces=3))
 
 
 def test_rewarddance_learns_scores_and_the_chains_behind_them(make_recipe, annotated_chains, tmp_path):
-    options = {"data__targets": str(annotated_chains), "optimizer__batch_size": 16}
-    recipe = make_recipe("rewarddance", steps=20, **options)
+    common = {"steps": 20, "optimizer__batch_size": 16, "optimizer__learning_rate": 1e-2}
+    options = common | {"data__targets": str(annotated_chains)}
+    recipe = make_recipe("rewarddance", **options)
     folder = train(recipe)
     assert losses(recipe)[-1] < 0.9 * losses(recipe)[0]
-    silent = make_recipe("rewarddance", steps=20, out=str(tmp_path / "silent"), data__chain_weight=0.0, **options)
+    silent = make_recipe("rewarddance", out=str(tmp_path / "silent"), data__chain_weight=0.0, **options)
     train(silent)
-    train(make_recipe("sft", steps=20, out=str(tmp_path / "sft"), optimizer__batch_size=16))
+    train(make_recipe("sft", out=str(tmp_path / "sft"), **common))
     sft = losses(make_recipe("sft", out=str(tmp_path / "sft")))
     assert losses(silent) == pytest.approx(sft, abs=1e-4)  # without its chains it is SFT
     assert weights(folder).keys() == weights(tmp_path / "sft" / "model").keys()
 
 
-def test_a_chain_is_the_trace_that_explains_the_annotation_best(make_recipe, annotated_chains, tiny_world):
+def test_a_chain_is_the_trace_that_explains_the_annotation_best(make_recipe, annotated_chains, tiny_data):
     from zreward.training.recipe import DataRecipe
     from zreward.training.targets import _read, explained_items
 
-    model, records = RewardModel.from_pretrained(tiny_world["base"]), load_records(tiny_world["train"])
+    model, records = RewardModel.from_pretrained(tiny_data["base"]), load_records(tiny_data["train"])
     items = explained_items(annotated_chains, records, DataRecipe(train=""), ["realism"], model)
     rows = _read(annotated_chains, records, ["realism"], model)
     assert len(items) == len(records)
@@ -243,11 +228,11 @@ def test_a_chain_is_the_trace_that_explains_the_annotation_best(make_recipe, ann
         assert model.trace_text(chain) == row["traces"][max(range(3), key=lambda k: fits[k])]
 
 
-def test_fewer_traces_and_one_hot_targets_come_from_the_same_labels(make_recipe, annotated_chains, tiny_world):
+def test_fewer_traces_and_one_hot_targets_come_from_the_same_labels(make_recipe, annotated_chains, tiny_data):
     from zreward.training.recipe import DataRecipe
     from zreward.training.targets import distilled_items
 
-    model, records = RewardModel.from_pretrained(tiny_world["base"]), load_records(tiny_world["train"])
+    model, records = RewardModel.from_pretrained(tiny_data["base"]), load_records(tiny_data["train"])
 
     def targets(**options):
         data = DataRecipe(train="", targets=str(annotated_chains), **options)
@@ -261,42 +246,33 @@ def test_fewer_traces_and_one_hot_targets_come_from_the_same_labels(make_recipe,
         targets(target_traces=5)
 
 
-WORLD_WORDS = {
-    "negative": "1",
-    "positive": "9",
-    "reference": " above",
-    "direct": " {question} now",
-    "answer_prefix": " level ",
-}
-
-
-def test_pairwise_rewarddance_learns_to_compare(make_recipe, tiny_world):
+def test_pairwise_rewarddance_learns_to_compare(make_recipe, tiny_data):
     recipe = make_recipe(
         "rewarddance-pairwise",
         steps=20,
-        comparison=WORLD_WORDS,
+        comparison=asdict(COMPARISON),
         optimizer__batch_size=16,
-        data__dev=str(tiny_world["dev"]),
+        data__dev=str(tiny_data["dev"]),
         eval_every=20,
     )
     judge = RewardModel.from_pretrained(train(recipe))
     assert losses(recipe)[-1] < losses(recipe)[0]
     assert judge.rubric.labels == ("1", "9") and judge.forms.reference == " above"
-    table = evaluate(judge, load_records(tiny_world["test"]), progress=False)
+    table = evaluate(judge, load_records(tiny_data["test"]), progress=False)
     pooled = table[-1]
     assert 0 <= pooled["hpa"] <= 1 and pooled["n_pairs"] > 0
     assert math.isnan(pooled["nll"]) and math.isnan(pooled["crps"])
 
 
-def test_every_pair_is_compared_in_both_orders_and_a_tie_is_half_a_yes(tiny_world):
-    records = load_records(tiny_world["train"])
+def test_every_pair_is_compared_in_both_orders_and_a_tie_is_half_a_yes(tiny_data):
+    records = load_records(tiny_data["train"])
     pairs = [Pair(0, 1, "realism", 0.5), Pair(2, 3, "realism", 0.0)]
     items = compared_items(records, pairs)
     seen = [(records.index(item.record), records.index(item.reference), item.target.tolist()) for item in items]
     assert seen == [(0, 1, [0, 1]), (1, 0, [1, 0]), (2, 3, [0.5, 0.5]), (3, 2, [0.5, 0.5])]
 
 
-def test_a_picture_without_another_of_its_prompt_cannot_be_compared(tiny_world):
-    base = comparing(RewardModel.from_pretrained(tiny_world["base"]), Comparison(**WORLD_WORDS))
+def test_a_picture_without_another_of_its_prompt_cannot_be_compared(tiny_data):
+    base = comparing(RewardModel.from_pretrained(tiny_data["base"]), COMPARISON)
     with pytest.raises(InputError, match="the only picture of its prompt"):
-        evaluate(base, load_records(tiny_world["test"])[:1], progress=False)
+        evaluate(base, load_records(tiny_data["test"])[:1], progress=False)
