@@ -190,7 +190,7 @@ def test_an_unknown_dtype_is_refused(folder):
 def test_a_save_that_fails_keeps_the_old_checkpoint(model, folder, pictures, monkeypatch):
     before = model.score(pictures[:1], PROMPT).probs
     monkeypatch.setattr(model.tokenizer, "save_pretrained", lambda path: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match="cannot write: disk full"):
         model.save_pretrained(folder)
     monkeypatch.undo()
     assert torch.equal(RewardModel.from_pretrained(folder).score(pictures[:1], PROMPT).probs, before)

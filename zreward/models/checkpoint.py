@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 import torch
 
 from zreward.errors import InputError
+from zreward.files import atomic_folder
 from zreward.models.layouts import ImageLayout, layout_of
 from zreward.models.names import find_model
 from zreward.models.pixels import ResolutionPolicy
@@ -98,32 +96,20 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the checkpoint under a temporary name beside `path`, then put it in place of the one that stands there.
+    """Write the checkpoint under a temporary name beside `path`, then put it in place of the one that stands there, as a whole.
 
     `state_dict` (the Hugging Face model's names) replaces the module's own, where an engine gathered shards.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; a checkpoint is a folder, choose another name")
     if path.is_dir() and any(path.iterdir()) and not _is_checkpoint(path):
         raise InputError(f"{path} is a folder that holds no checkpoint; choose another name, or empty it")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        reward_model.backbone.model.save_pretrained(temporary, state_dict=state_dict)
-        reward_model.tokenizer.save_pretrained(temporary)
-        _save_preprocessor(reward_model, temporary)
-        (temporary / META_FILE).write_text(json.dumps(metadata(reward_model), indent=2))
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, old / "was")
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
-        os.chmod(path, 0o755)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(path) as folder:
+        reward_model.backbone.model.save_pretrained(folder, state_dict=state_dict)
+        reward_model.tokenizer.save_pretrained(folder)
+        _save_preprocessor(reward_model, folder)
+        (folder / META_FILE).write_text(json.dumps(metadata(reward_model), indent=2))
 
 
 def load_weights(reward_model: RewardModel, folder: Path) -> None:
