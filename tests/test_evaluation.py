@@ -144,7 +144,7 @@ def test_narrow_table_drops_columns_instead_of_cutting_numbers():
     print_table([row, row | {"dimension": "all"}], "Test set", SCALE, Console(file=out, width=80))
     text = out.getvalue()
     assert "…" not in text and "plausibility" in text and "1320" in text and text.count("0.123") >= 12
-    assert "Left out for want of width: items" in " ".join(text.split())
+    assert "Hidden, the terminal is too narrow: items" in " ".join(text.split())
 
 
 @pytest.fixture(scope="module")

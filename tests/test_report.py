@@ -16,6 +16,7 @@ from PIL import Image
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
 from zreward.report import Example, ExampleDimension, plots, write_report
+from zreward.report.sections import Figure, Section, prepare
 
 SCALE = ScoreScale()
 NASTY = "<script>alert('x')</script> & $\\frac$"
@@ -183,3 +184,18 @@ def test_learning_curves_without_values_are_left_out(tmp_path):
         tmp_path / "r.html", curves={"empty": {"a": []}, "full": {"large sft": [(1, 2.0)], "small sft": [(1, 3.0)]}}
     )
     assert "Learning curve: full" in page and "Learning curve: empty" not in page
+
+
+def test_a_second_line_of_a_method_is_lighter():
+    assert plots._lighter("#000000", 0.6) == pytest.approx((0.4, 0.4, 0.4))
+    alike, apart = (
+        {"large sft": [(1, 2.0), (2, 2.0)], name: [(1, 2.0), (2, 2.0)]} for name in ("small sft", "small gdso")
+    )
+    assert plots.learning_curves(alike) != plots.learning_curves(apart)
+
+
+def test_a_strip_of_pictures_keeps_its_size(tmp_path):
+    strip = Image.new("RGB", (1200, 96), "red")
+    for wide, size in ((True, (1200, 96)), (False, (512, 41))):
+        ((_, _, [([(uri, _)], _)]),) = prepare([Section("s", figures=[Figure([strip])], wide=wide)])
+        assert Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).size == size

@@ -21,12 +21,13 @@ from transformers.utils import logging as transformers_logging
 
 from zreward.data import Record, load_records
 from zreward.errors import InputError
-from zreward.evaluation import Predictions, metrics_table, predict, print_table
+from zreward.evaluation import Predictions, metrics_table, predict, print_table, rated_items
 from zreward.files import write_json
 from zreward.models.reward_model import RewardModel
 from zreward.report import Example, ExampleDimension, write_report
 from zreward.report.sections import Section
 from zreward.runs import read_metrics, versions
+from zreward.tables import POOLED
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
@@ -145,10 +146,10 @@ class _Demo:
         scale = results[0][0][2].scale
         scatter, calibration = {}, {}
         for (size, method, predictions), _ in results:
-            pred, human, probs, counts = _flat(predictions, records)
-            scatter[f"{size} {method}"] = (human, pred)
+            items = rated_items(predictions, records)[POOLED]
+            scatter[f"{size} {method}"] = (items.target, items.pred)
             if method in ("zero-shot", "gdso", "risd"):
-                calibration[f"{size} {method}"] = (probs, counts)
+                calibration[f"{size} {method}"] = (items.probs, items.counts)
         write_report(
             self.out / "report.html",
             title="zreward: rated images to a one-token student",
@@ -159,8 +160,8 @@ class _Demo:
             examples=self._examples(results, records),
             rubric_scale=scale,
             notes=[
-                "The built-in world: every picture's true defects are known, seven simulated raters judged the test set, "
-                "one careless rater among the nine.",
+                "The built-in world: every picture's true defects are known, seven of nine simulated raters judged the "
+                "test set; one of the nine is careless.",
                 "zero-shot is the base model in the direct form, zero-shot-reasoning after a sampled trace.",
                 f"Traces are sampled at temperature {TEMPERATURE:g} for labelling and evaluation, at 1 for training.",
                 "The teacher (large, gdso) reasons before it scores; the student (small, risd) answers in one token.",
@@ -171,7 +172,7 @@ class _Demo:
                 "duration": seconds,
             }
             | {"versions": versions()},
-            generation=generation,
+            sections=generation,
         )
 
     def _curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -211,21 +212,6 @@ class _Demo:
             picture.save(folder / f"{len(examples)}.png")
             examples.append(Example(picture, record.prompt, dimensions))
         return examples
-
-
-def _flat(predictions: Predictions, records: list[Record]) -> tuple[list[float], list[float], Any, Any]:
-    """All rated (record, dimension) items: expected scores, human scores, probs (M, S), rating counts (M, S)."""
-    pred, human, probs, counts = [], [], [], []
-    for d, name in enumerate(predictions.dimensions):
-        for n, record in enumerate(records):
-            score, target = record.score(name), record.target(name, predictions.scale)
-            if score is None or target is None:
-                continue
-            pred.append(predictions.mean[n, d].item())
-            human.append(score)
-            probs.append(predictions.probs[n, d])
-            counts.append(target * len(record.ratings(name)))
-    return pred, human, torch.stack(probs).numpy(), torch.stack(counts).numpy()
 
 
 def _publish(model: Path, place: Path) -> None:

@@ -11,7 +11,7 @@ from zreward.generation.comparison import compare, read_pairs
 from zreward.generation.guards import Guards
 from zreward.generation.judges import ORACLE, load_judge
 from zreward.generation.optimize import optimize
-from zreward.generation.pages import optimization_sections
+from zreward.generation.pages import describe_ending, optimization_sections
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.report.sections import Section
 from zreward.world.recipes import recipe_file
@@ -36,7 +36,8 @@ def improve_generator(student: Path, out: Path, seed: int) -> list[Section]:
     looks = Guards.from_dict(recipe.guards, json.loads((out / "looks.json").read_text())).looks
     pairs = read_pairs(out / "before", out / "after")
     found = compare(load_judge(ORACLE), pairs, recipe.final.same)
-    ending = json.loads((out / "outcome.json").read_text())["message"]
+    ended = json.loads((out / "outcome.json").read_text())
+    ending = describe_ending(ended["step"], ended["stopped_at"], ended["guard"], ended["message"], recipe.holdout)
     sections = optimization_sections(
         looks, sorted((out / "grids").glob("step-*.png")), ending, out, (found, pairs), shown=8
     )

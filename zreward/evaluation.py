@@ -25,7 +25,16 @@ from zreward.tables import MARGIN, POOLED, print_table
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
-__all__ = ["Predictions", "evaluate", "metrics_table", "predict", "print_table"]
+__all__ = [
+    "Predictions",
+    "RatedItems",
+    "evaluate",
+    "metrics_table",
+    "predict",
+    "print_table",
+    "rated_dimensions",
+    "rated_items",
+]
 
 
 @dataclass(eq=False)
@@ -173,14 +182,19 @@ def evaluate(
     temperature: float = 1.0,
 ) -> list[dict[str, Any]]:
     """`metrics_table` of `predict`; `dimensions` defaults to those that the records rate."""
-    if dimensions is None:
-        _check_records(model, records, None)
-        rated = {name for record in records for name in record.scores if record.ratings(name)}
-        dimensions = [name for name in model.rubric.dimension_names if name in rated]
-        if not dimensions:
-            raise InputError(f"none of the {len(records)} records is rated; evaluation needs people's scores")
+    dimensions = rated_dimensions(model, records) if dimensions is None else dimensions
     predictions = predict(model, records, dimensions, reasoning, traces, batch_size, seed, progress, temperature)
     return metrics_table(predictions, records)
+
+
+def rated_dimensions(model: RewardModel, records: Sequence[Record]) -> list[str]:
+    """The rubric's dimensions that the records rate; InputError when there is none, or ratings do not fit the rubric."""
+    _check_records(model, records, None)
+    rated = {name for record in records for name in record.scores if record.ratings(name)}
+    dimensions = [name for name in model.rubric.dimension_names if name in rated]
+    if not dimensions:
+        raise InputError(f"none of the {len(records)} records is rated; evaluation needs people's scores")
+    return dimensions
 
 
 def _is_nan(error: Exception) -> bool:
@@ -189,8 +203,8 @@ def _is_nan(error: Exception) -> bool:
     return not isinstance(error, InputError) and any(text in str(error) for text in refusals)
 
 
-class _Items(NamedTuple):
-    """The M rated items behind one row of the table."""
+class RatedItems(NamedTuple):
+    """The M rated (record, dimension) items behind one row of the table."""
 
     pred: np.ndarray  # [M] expected scores
     target: np.ndarray  # [M] trimmed means
@@ -201,11 +215,11 @@ class _Items(NamedTuple):
     truncated: np.ndarray  # [M]
 
 
-def _concatenate(parts: Sequence[_Items]) -> _Items:
+def _concatenate(parts: Sequence[RatedItems]) -> RatedItems:
     arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in _Items._fields if name != "group"
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in RatedItems._fields if name != "group"
     }
-    return _Items(**arrays, group=[key for part in parts for key in part.group])
+    return RatedItems(**arrays, group=[key for part in parts for key in part.group])
 
 
 def metrics_table(predictions: Predictions, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -216,21 +230,25 @@ def metrics_table(predictions: Predictions, records: Sequence[Record]) -> list[d
     """
     if len(predictions) != len(records):
         raise ValueError(f"{len(predictions)} predictions for {len(records)} records; expected one for each")
+    bins = predictions.bins.double().numpy()
+    return [_row(name, part, bins) for name, part in rated_items(predictions, records).items()]
+
+
+def rated_items(predictions: Predictions, records: Sequence[Record]) -> dict[str, RatedItems]:
+    """The rated items of every predicted dimension that the records rate, and of all dimensions together ("all")."""
     items = {name: _items(predictions, records, name) for name in predictions.dimensions}
     items = {name: part for name, part in items.items() if len(part.pred)}
     if not items:
         raise InputError(f"none of the {len(records)} records is rated on {', '.join(predictions.dimensions)}")
-    pooled = _concatenate(list(items.values()))
-    bins = predictions.bins.double().numpy()
-    return [_row(name, part, bins) for name, part in [*items.items(), (POOLED, pooled)]]
+    return items | {POOLED: _concatenate(list(items.values()))}
 
 
-def _items(predictions: Predictions, records: Sequence[Record], name: str) -> _Items:
+def _items(predictions: Predictions, records: Sequence[Record], name: str) -> RatedItems:
     column, scale = predictions.dimensions.index(name), predictions.scale
     rated = [n for n, record in enumerate(records) if record.ratings(name)]
     counts = [] if predictions.compares else [_counts(records[n], name, scale) for n in rated]
     probs = predictions.probs[rated, column].double().numpy()
-    return _Items(
+    return RatedItems(
         pred=probs @ predictions.bins.double().numpy(),
         target=np.array([records[n].score(name) for n in rated], dtype=float),
         probs=probs,
@@ -251,7 +269,7 @@ def _counts(record: Record, name: str, scale: ScoreScale) -> np.ndarray:
     return target.double().numpy() * len(record.ratings(name))
 
 
-def _row(name: str, items: _Items, bins: np.ndarray) -> dict[str, Any]:
+def _row(name: str, items: RatedItems, bins: np.ndarray) -> dict[str, Any]:
     pairs = pair_counts(items.pred, items.target, items.group)
     wide = pair_counts(items.pred, items.target, items.group, MARGIN)
     scored, undefined = not np.isnan(items.counts).any(), float("nan")  # comparisons have no human scale

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -13,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zreward.distribution import ScoreScale
+from zreward.files import write_text
 
 MARGIN = 0.5
 """Margin HPA counts the pairs whose human gap is above this, score units."""
@@ -82,7 +86,7 @@ def print_table(
     if "crps" in columns:
         caption += " CRPS and ECE in score points, NLL in nats."
     if dropped:
-        caption += f" Left out for want of width: {', '.join(dropped)}."
+        caption += f" Hidden, the terminal is too narrow: {', '.join(dropped)}."
     table = Table(
         title=escape(title),
         caption=caption,
@@ -97,3 +101,16 @@ def print_table(
         pooled = row.get("dimension") == POOLED and "method" not in names
         table.add_row(*[escape(cells[index]) for _, cells in columns.values()], style="bold" if pooled else None)
     console.print(table)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Rows of `metrics_table` as a CSV file, numbers unrounded, an empty cell for what is undefined; returns `path`."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {key: "" if isinstance(value, float) and not isfinite(value) else value for key, value in row.items()}
+        )
+    write_text(path, text.getvalue())
+    return path

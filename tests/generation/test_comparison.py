@@ -11,6 +11,7 @@ from tests.tiny import noise_pictures
 from zreward.errors import InputError
 from zreward.generation.comparison import Comparison, compare, read_pairs
 from zreward.generation.judges import Judge, load_judge
+from zreward.generation.pages import describe_ending
 from zreward.generation.pictures import save_pictures
 
 PROMPTS = ("p", "p", "q", "q")
@@ -108,3 +109,24 @@ def test_a_reward_model_judges_both_ways():
 def test_pictures_must_be_as_many_as_prompts():
     with pytest.raises(InputError, match="1 pictures and 2 prompts"):
         load_judge("oracle")([Image.new("RGB", (32, 32))], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("guard", "judge", "words"),
+    [
+        (None, "runs/teacher", "went on to its last step, 40; no guard stopped it. The weights of step 20 are kept"),
+        (
+            "dimension",
+            "runs/teacher",
+            "stopped at step 40: the guard 'dimension', which reads the held-out judge runs/teacher",
+        ),
+        (
+            "holdout",
+            None,
+            "stopped at step 40: the guard 'holdout', which reads the trained reward, found that realism fell",
+        ),
+        ("diversity", "runs/teacher", "stopped at step 40: the guard 'diversity', found that realism fell"),
+    ],
+)
+def test_the_page_says_what_stopped_a_run_when_and_by_which_judge(guard, judge, words):
+    assert words in describe_ending(20, 40, guard, "realism fell", judge)

@@ -35,6 +35,12 @@ def check_target(path: Path | None) -> None:
         raise InputError(f"--json {path} would overwrite what is there; name a new file, or put --json last to print")
 
 
+def check_suffix(option: str, path: Path | None, suffix: str) -> None:
+    """InputError where a file's name promises another format than the one that is written."""
+    if path and path.suffix.lower() != suffix:
+        raise InputError(f"{option} {path}: expected a name that ends in {suffix}")
+
+
 def save(path: Path, value: Any) -> None:
     from zreward.files import to_json, write_json
 

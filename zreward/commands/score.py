@@ -13,6 +13,7 @@ from zreward.commands.options import (
     Json,
     Seed,
     Temperature,
+    check_suffix,
     check_target,
     load_model,
     names_of,
@@ -81,14 +82,23 @@ def evaluate(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with plots and the largest disagreements.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this CSV file.")] = None,
     json_file: Json = None,
 ) -> None:
     """Run a model over rated records and print PLCC, SRCC, HPA, margin HPA, ties and calibration per dimension."""
     from zreward.data import load_records
-    from zreward.evaluation import evaluate as run_evaluation
-    from zreward.evaluation import print_table
+    from zreward.evaluation import metrics_table, predict, print_table, rated_dimensions
+    from zreward.runs import versions
+    from zreward.tables import write_csv
 
     check_target(json_file)
+    check_suffix("--html", html, ".html")
+    check_suffix("--csv", csv, ".csv")
+    if html:
+        from zreward.report.evaluation import write_evaluation  # a missing extra is said before the model runs
     if not reasoning and (traces != 1 or temperature != 1.0):
         raise InputError("--traces and --temperature go with --reasoning: the direct form samples nothing")
     loaded = load_model(model)
@@ -96,20 +106,28 @@ def evaluate(
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
     records = load_records(data, rubric, skip_bad=skip_bad, split=split)
-    rows = run_evaluation(
+    predictions = predict(
         loaded,
         records,
-        names,
+        names or rated_dimensions(loaded, records),
         reasoning=reasoning,
         traces=traces,
         batch_size=batch_size,
         seed=seed,
         temperature=temperature,
     )
+    rows = metrics_table(predictions, records)
     if json_file != STDOUT:
         print_table(rows, f"{model} on {data}", loaded.rubric.scale)
     if json_file:
         save(json_file, rows)
+    if csv:
+        typer.echo(f"table: {write_csv(csv, rows)}")
+    if html:
+        method = f"{traces} trace{'s' if traces > 1 else ''}" if reasoning else "direct"
+        meta = {"model": model, "data": data, "records": len(records), "split": split or "all", "seed": seed}
+        meta |= {"seconds": predictions.seconds, "versions": versions()}
+        typer.echo(f"page: {write_evaluation(html, predictions, records, method, 'Evaluation', meta)}")
 
 
 def rank(

@@ -29,7 +29,7 @@ from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
 from zreward.generation.judges import ORACLE, load_frozen, load_judge
 from zreward.generation.looks import Viewer
-from zreward.generation.pages import write_optimization_page
+from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
@@ -39,10 +39,11 @@ from zreward.runs import append_metrics, versions
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the folder of the weights that are kept, the step they are from, and what stopped it."""
+    """How a run ended: the folder of the weights that are kept, the step they are from, and what stopped it when."""
 
     model: Path
     step: int
+    stopped_at: int
     guard: str | None
     message: str
 
@@ -78,7 +79,8 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
         final = measure_final(recipe, optimization.final_prompts, accelerator.device)
         grids = sorted((run / "grids").glob("step-*.png"))
         facts = {"command": f"zreward optimize {run / 'recipe.yaml'}", "student": recipe.student, "seed": recipe.seed}
-        write_optimization_page(run / "report.html", optimization.guards.looks, grids, outcome.message, facts, final)
+        ending = describe_ending(outcome.step, outcome.stopped_at, outcome.guard, outcome.message, recipe.holdout)
+        write_optimization_page(run / "report.html", optimization.guards.looks, grids, ending, facts, final)
     return outcome
 
 
@@ -290,7 +292,7 @@ class _Optimization:
         guards = self.guards
         guard, message = guards.tripped or (None, f"ran all {self.step} steps")
         if not self._is_main:
-            return Outcome(self.run / "model", self.step, guard, message)
+            return Outcome(self.run / "model", self.step, self.step, guard, message)
         if guards.recipe.enabled and guards.best is not None:
             step = guards.best.step
             shutil.rmtree(self.run / "model", ignore_errors=True)
@@ -298,7 +300,7 @@ class _Optimization:
         else:
             step = self.step
             self._keep("model")
-        outcome = Outcome(self.run / "model", step, guard, message)
+        outcome = Outcome(self.run / "model", step, self.step, guard, message)
         write_json(
             self.run / "outcome.json", {"step": step, "stopped_at": self.step, "guard": guard, "message": message}
         )

@@ -74,6 +74,20 @@ def pairs_section(comparison: Comparison, pairs: Pairs, shown: int = SHOWN) -> S
     )
 
 
+def describe_ending(kept: int, stopped_at: int, guard: str | None, message: str, judge: str | None) -> str:
+    """What stopped a run, when and by which judge (None: the trained reward), and from which step its weights are."""
+    weights = f"The weights of step {kept} are kept."
+    if guard is None:
+        return f"The run went on to its last step, {stopped_at}; no guard stopped it. {weights}"
+    watched = guard in ("dimension", "holdout", "patience")  # the others measure pictures and predictions themselves
+    by = (
+        (f", which reads the held-out judge {judge}" if judge else ", which reads the trained reward")
+        if watched
+        else ""
+    )
+    return f"The run stopped at step {stopped_at}: the guard {guard!r}{by}, found that {message}. {weights}"
+
+
 def write_optimization_page(
     path: Path,
     looks: Sequence[Look],

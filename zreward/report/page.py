@@ -55,29 +55,34 @@ def write_report(
     rubric_scale: ScoreScale,
     notes: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
-    generation: Sequence[Section] = (),
+    sections: Sequence[Section] = (),
+    examples_note: str = "Under them, what the teacher wrote before it scored.",
 ) -> Path:
     """Write one HTML page without outside resources; sections without content are left out.
 
     `rows`: metrics rows (dimension, model, method and any of the columns of `zreward.tables`).
     `scatter`: per method human and expected scores, [N] both. `calibration`: per method probabilities and ratings per
     bin, [N, S] both. `curves`: plot title -> line name -> (step, value). `meta`: what was run, seed, versions,
-    duration; numbers under "seconds" or "duration" are shown as time, mappings as "name value" lists. `generation`: what
-    came of a generator that followed the student's gradient.
+    duration; numbers under "seconds" or "duration" are shown as time, mappings as "name value" lists. `sections`: what
+    else the page shows, after the examples.
     """
     if not rows:
         raise InputError("report: no rows of metrics; evaluate something first")
     pooled = [row for row in rows if row.get("dimension") == POOLED] or list(rows)
+    several = len(pooled) > 1  # methods to compare
     page = template("template.html.j2").render(
         title=title,
         scale=rubric_scale,
         margin=MARGIN,
         meta=[(str(name).replace("_", " "), _meta(name, value)) for name, value in (meta or {}).items()],
         notes=list(notes),
-        results=_table(pooled),
-        by_dimension=_by_dimension(rows),
-        details=_table(rows, with_dimension=True) if len(rows) > len(pooled) else None,
-        accuracy=[(model or "all models", plots.accuracy_bars(part)) for model, part in _by_model(pooled).items()],
+        several=several,
+        results=_table(pooled if several else rows, with_dimension=not several),
+        by_dimension=_by_dimension(rows) if several else None,
+        details=_table(rows, with_dimension=True) if several and len(rows) > len(pooled) else None,
+        accuracy=[(model or "all models", plots.accuracy_bars(part)) for model, part in _by_model(pooled).items()]
+        if several
+        else [],
         scatter=[(n, plots.score_scatter(n, *xy, rubric_scale, i)) for i, (n, xy) in enumerate(scatter.items())],
         curves=[(n, plot) for n, series in curves.items() if (plot := plots.learning_curves(series))],
         calibration=[
@@ -85,8 +90,9 @@ def write_report(
             for i, (n, pc) in enumerate(calibration.items())
         ],
         examples=[_example(example, rubric_scale) for example in examples],
+        examples_note=examples_note,
         human_colour=plots.HUMAN,
-        sections=prepare(generation),
+        sections=prepare(sections),
     )
     write_text(path, page)
     return Path(path)

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -113,7 +114,7 @@ def accuracy_bars(rows: Sequence[Mapping[str, Any]]) -> str:
 def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str = "") -> str | None:
     """Values over steps, one line each; a long noisy line also gets its running mean. None without a finite value.
 
-    A second line of the same colour (one method, two models) is dashed.
+    A second line of the same colour (one method, two models) is dashed and lighter.
     """
     lines = {name: _points(points) for name, points in series.items()}
     lines = {name: data for name, data in lines.items() if len(data)}
@@ -124,18 +125,18 @@ def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]], label: 
         drawn, used = [], Counter[str]()
         for index, (name, data) in enumerate(lines.items()):
             colour = method_colour(name, index)
-            dash = ("-", (0, (4, 2)), ":")[min(used[colour], 2)]
+            dash, share = (("-", 1.0), ((0, (3, 1.5)), 0.6), ((0, (1, 1)), 0.45))[min(used[colour], 2)]
             used[colour] += 1
+            shade = _lighter(colour, share)
             if len(data) >= 40:
-                ax.plot(*data.T, color=colour, alpha=0.25, linewidth=0.8)
+                ax.plot(*data.T, color=shade, alpha=0.25, linewidth=0.8)
                 data = _smooth(data, max(3, len(data) // 20))
             marker = "o" if len(data) < 12 else None
-            drawn += ax.plot(*data.T, color=colour, linewidth=1.6, linestyle=dash, marker=marker, markersize=3)
+            drawn += ax.plot(*data.T, color=shade, linewidth=1.6, linestyle=dash, marker=marker, markersize=3)
         if len(series) > 1:
             names = [_plain(name) for name in lines]
-            ax.legend(
-                drawn, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
-            )  # lines may be anywhere below
+            # Above the axes: lines may be anywhere below. Long handles show which line is dashed.
+            ax.legend(drawn, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=3.4)
         ax.set_xlabel("step")
         ax.set_ylabel(label)
         ax.margins(x=0.02)
@@ -218,6 +219,12 @@ def _diagonal(ax: Axes, scale: ScoreScale) -> None:
     ax.yaxis.set_major_formatter("{x:g}")
     ax.grid(True)
     ax.set_aspect("equal")
+
+
+def _lighter(colour: str, share: float) -> tuple[float, float, float]:
+    """A share of the colour, the rest white."""
+    red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
+    return red, green, blue
 
 
 def _points(points: Sequence[tuple[float, float | None]]) -> Array:

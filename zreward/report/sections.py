@@ -12,7 +12,7 @@ from PIL import Image
 
 from zreward.files import atomic_path, write_text
 from zreward.report import plots
-from zreward.report.pictures import embed
+from zreward.report.pictures import STRIP, THUMBNAIL, embed
 from zreward.report.templates import template
 
 
@@ -37,7 +37,7 @@ class Section:
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     picture: Path | None = None
     figures: Sequence[Figure] = ()
-    wide: bool = False  # figures of many pictures: two beside each other at most
+    wide: bool = False  # each figure is a strip of many pictures: it takes the whole width
 
 
 def write_sections(
@@ -61,6 +61,7 @@ def prepare(sections: Sequence[Section]) -> list[tuple[Section, str | None, list
         if plot and section.picture:
             with atomic_path(section.picture) as temporary:
                 temporary.write_bytes(base64.b64decode(plot.split(",", 1)[1]))
-        figures = [([embed(image) for image in figure.images], figure) for figure in section.figures]
+        longest = STRIP if section.wide else THUMBNAIL
+        figures = [([embed(image, longest) for image in figure.images], figure) for figure in section.figures]
         shown.append((section, plot, figures))
     return shown
