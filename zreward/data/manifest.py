@@ -1,12 +1,13 @@
-"""A folder of generated pictures: image files and pictures.jsonl, which says what each one was made from."""
+"""The manifest of a folder of generated pictures: pictures.jsonl, which says what each one was made from."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from zreward.data.sources import parse_json
 from zreward.errors import InputError
+from zreward.text_files import read_text
 
 MANIFEST = "pictures.jsonl"
 
@@ -17,28 +18,25 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     `tags` is a list of texts, empty where a line has none; other keys are left alone.
     """
     path = folder / MANIFEST
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: {getattr(error, 'strerror', None) or error}; expected a line for every picture: "
-            '{"image": "0.png", "prompt": "a red cube", "seed": 0}'
-        ) from None
-    return [_manifest_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    text = read_text(path, 'a line for every picture: {"image": "0.png", "prompt": "a red cube", "seed": 0}')
+    return [_manifest_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _manifest_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    place = f"{path}, line {number}"
+    expected = f"{place}: expected a JSON object with a text image, a text prompt and a number seed"
     try:
-        row = json.loads(line)
-        image, prompt, seed, tags = row["image"], row["prompt"], row["seed"], row.get("tags", [])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        image, prompt, seed, tags = None, None, None, None
-    if not isinstance(image, str) or not isinstance(prompt, str) or not isinstance(seed, int):
-        raise InputError(
-            f"{path}, line {number}: expected a JSON object with a text image, a text prompt and a number seed"
-        )
-    if Path(image).name != image:
-        raise InputError(f"{path}, line {number}: image {image!r} is not in the folder; expected a file name")
+        row = parse_json(line)
+    except InputError as error:
+        raise InputError(f"{expected}; {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{expected}, not a {type(row).__name__}")
+    image, prompt, seed, tags = (row.get(key) for key in ("image", "prompt", "seed", "tags"))
+    if not isinstance(image, str) or not isinstance(prompt, str) or type(seed) is not int:
+        raise InputError(expected)
+    if Path(image).name != image or image in ("", ".", "..") or "\0" in image:
+        raise InputError(f"{place}: image {image!r} is not in the folder; expected a file name")
+    tags = [] if tags is None else tags
     if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
-        raise InputError(f"{path}, line {number}: tags {tags!r}; expected a list of texts")
+        raise InputError(f"{place}: tags {tags!r}; expected a list of texts")
     return {"image": image, "prompt": prompt, "seed": seed, "tags": tags}
