@@ -10,38 +10,33 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zreward.data.folders import FolderPicture, read_folder
 from zreward.data.images import check_path, open_image
-from zreward.data.manifest import MANIFEST, read_manifest
 from zreward.errors import InputError
 from zreward.ranking import Candidate
 from zreward.report.sections import Figure, Section, write_sections
 from zreward.runs import versions
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
+def find_candidates(places: Sequence[Path], prompt: str | None) -> tuple[list[str], list[str], list[str]]:
+    """Files, their prompts, and notes of what folders hold besides pictures.
 
-def find_candidates(places: Sequence[Path], prompt: str | None) -> tuple[list[str], list[str]]:
-    """Files and their prompts. A folder's pictures.jsonl names its prompts; files and other folders need `prompt`."""
-    files: list[str] = []
-    prompts: list[str] = []
+    A folder's pictures.jsonl names its prompts; files and other folders need `prompt`.
+    """
+    found: list[FolderPicture] = []
+    notes: list[str] = []
     for place in places:
-        if (place / MANIFEST).exists():
-            if prompt is not None:
-                raise InputError(f"{place / MANIFEST} says what its pictures were made from; leave --prompt out")
-            rows = read_manifest(place)
-            files += [str(place / row["image"]) for row in rows]
-            prompts += [row["prompt"] for row in rows]
-            continue
-        if prompt is None or not prompt.strip():
+        if place.is_dir():
+            pictures, note = read_folder(place, prompt)
+            found += pictures
+            notes += [note] if note else []
+        elif prompt is None or not prompt.strip():
             raise InputError(f"{place}: give --prompt, the text that the images were made from")
-        found = sorted(f for f in place.iterdir() if f.suffix.lower() in ENDINGS) if place.is_dir() else [place]
-        if not found:
-            raise InputError(f"{place}: no images in it; expected files that end in {', '.join(ENDINGS)}")
-        files += [str(file) for file in found]
-        prompts += [prompt] * len(found)
-    for file in files:
-        check_path(file)
-    return files, prompts
+        else:
+            found.append(FolderPicture(place, prompt))
+    for picture in found:
+        check_path(str(picture.path))
+    return [str(picture.path) for picture in found], [picture.prompt for picture in found], notes
 
 
 def print_ranking(ranked: Sequence[Candidate], top: int) -> None:

@@ -66,10 +66,10 @@ def test_folders_with_a_manifest_or_one_prompt(tmp_path):
     (tmp_path / "a").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
     with pytest.raises(InputError, match=r"no pictures\.jsonl in it; give --prompt"):
-        list(create.from_folder(tmp_path / "a"))
-    assert [p.prompt for p in create.from_folder(tmp_path / "a", "a cat")] == ["a cat"]
+        create.from_folder(tmp_path / "a")
+    assert [p.prompt for p in create.from_folder(tmp_path / "a", "a cat")[0]] == ["a cat"]
     (tmp_path / "a" / "pictures.jsonl").write_text(json.dumps({"image": "0.png", "prompt": "a dog", "seed": 1}))
-    assert [(p.prompt, p.key) for p in create.from_folder(tmp_path / "a")] == [("a dog", "0.png")]
+    assert [(p.prompt, p.key) for p in create.from_folder(tmp_path / "a")[0]] == [("a dog", "0.png")]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def compare(
 
     check_target(json_file)
     pairs = read_pairs(before, after)
+    for note in pairs.notes:
+        typer.echo(note, err=True)
     found = run_compare(load_judge(judge, device, reasoning), pairs, same, names_of(overall) or ())
     if json_file != STDOUT:
         print_verdicts(found)

@@ -149,7 +149,9 @@ def rank(
     from zreward.ranking import rank as rank_all
 
     check_target(json_file)
-    files, prompts = find_candidates(images, prompt)
+    files, prompts, notes = find_candidates(images, prompt)
+    for note in notes:
+        typer.echo(note, err=True)
     scores = load_model(model).score(files, prompts, names_of(dimensions), batch_size)
     ranked = rank_all(files, prompts, scores)
     if json_file != STDOUT:

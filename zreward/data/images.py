@@ -16,6 +16,7 @@ from zreward.errors import InputError
 
 MAX_PIXELS = 8192 * 8192  # larger headers are refused before any pixel is decoded (decompression bombs)
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")  # raster only: EPS would start a program
+_COMMON = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
 
 ImageSource = str | bytes | Image.Image
@@ -90,6 +91,12 @@ def pixel_hashes(images: Iterable[ImageSource]) -> Iterator[str]:
     """`pixel_hash` of each, in order, decoded by a few threads."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         yield from threads.map(pixel_hash, images)
+
+
+def suffixes() -> tuple[str, ...]:
+    """The suffixes, in small letters, of files that `open_image` can read, the common ones first."""
+    known = [suffix for suffix, name in Image.registered_extensions().items() if name in _formats()]
+    return tuple(dict.fromkeys([suffix for suffix in _COMMON if suffix in known] + sorted(known)))
 
 
 def _rgb(image: Image.Image, what: str, max_pixels: int) -> Image.Image:

@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from zreward.data.manifest import MANIFEST, read_manifest
+from zreward.data.folders import match_folders
+from zreward.data.images import open_image
 from zreward.errors import InputError
 from zreward.generation.judges import Judge
 from zreward.metrics import GAP_TOLERANCE, gsb, gsb_interval
@@ -99,27 +100,16 @@ class Pairs:
     seeds: tuple[int, ...]
     before: tuple[Image.Image, ...]
     after: tuple[Image.Image, ...]
+    notes: tuple[str, ...] = ()  # what was skipped in the folders, a line each
 
 
 def read_pairs(before: Path, after: Path) -> Pairs:
     """The pictures of two folders with a pictures.jsonl each (image, prompt, seed). InputError unless they match."""
-    found = []
-    for folder in (before, after):
-        rows = {(row["prompt"], row["seed"]): folder / row["image"] for row in read_manifest(folder)}
-        if not rows:
-            raise InputError(f"{folder / MANIFEST} lists no pictures")
-        found.append(rows)
-    lonely = sorted(found[0].keys() ^ found[1].keys())
-    if lonely:
-        prompt, seed = lonely[0]
-        where = before if lonely[0] in found[0] else after
-        raise InputError(
-            f"compare: only {where} has a picture of {prompt!r} with seed {seed} ({len(lonely)} without a partner); draw the "
-            "same prompts and seeds on both sides"
-        )
-    keys = list(found[0])
-    opened = [tuple(_open(rows[key]) for key in keys) for rows in found]
-    return Pairs(tuple(prompt for prompt, _ in keys), tuple(seed for _, seed in keys), opened[0], opened[1])
+    matched, notes = match_folders(before, after)
+    first = [one for one, _ in matched]
+    opened = [tuple(open_image(picture.path) for picture in side) for side in zip(*matched, strict=True)]
+    seeds = tuple(one.seed for one in first if one.seed is not None)
+    return Pairs(tuple(one.prompt for one in first), seeds, opened[0], opened[1], tuple(notes))
 
 
 def compare(judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[str] = ()) -> Comparison:
@@ -140,9 +130,3 @@ def _scored(judge: Judge, pictures: Sequence[Image.Image], prompts: Sequence[str
             parts.append(judge(chunk, prompts[start : start + BATCH]))
             bar.update(len(chunk))
     return np.concatenate(parts)
-
-
-def _open(path: Path) -> Image.Image:
-    from zreward.data.images import open_image
-
-    return open_image(str(path)).convert("RGB")

@@ -89,8 +89,12 @@ def init(
 
         pictures, chosen = create.from_world(prompts, seed=seed), world_rubric()
     else:
-        records = source.suffix.lower() in (".jsonl", ".parquet")
-        pictures = create.from_records(source) if records else create.from_folder(source, prompt)
+        if source.suffix.lower() in (".jsonl", ".parquet"):
+            pictures = create.from_records(source)
+        else:
+            found, note = create.from_folder(source, prompt)
+            pictures = iter(found)
+            typer.echo(note, err=True, nl=bool(note))
         chosen = Rubric.default()
     settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters, database=database)
     chosen = Rubric.from_yaml(rubric) if rubric else chosen

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from zreward.data import load_records
-from zreward.data.manifest import MANIFEST, read_manifest
+from zreward.data.folders import read_folder
 from zreward.errors import InputError, check_counts
 from zreward.rubric import Rubric
 from zreward.studio import accounts
@@ -21,8 +21,6 @@ from zreward.studio.adding import Picture, add_pictures
 from zreward.studio.database import connect, sessions, upgrade
 from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.rubric_versions import add_version
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def init(
@@ -52,22 +50,10 @@ def init(
     return token
 
 
-def from_folder(folder: Path, prompt: str | None = None) -> Iterator[Picture]:
-    """Pictures of a folder: by its pictures.jsonl, or all of one `prompt`."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    if (folder / MANIFEST).exists():
-        for row in read_manifest(folder):
-            yield Picture(row["prompt"], folder / row["image"], row["image"], tags=tuple(row["tags"]))
-        return
-    if not prompt or not prompt.strip():
-        raise InputError(
-            f"{folder}: there is no {MANIFEST} in it; give --prompt, the text that its pictures were made from"
-        )
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
-    if not found:
-        raise InputError(f"{folder}: no pictures in it; expected files that end in {', '.join(ENDINGS)}")
-    yield from (Picture(prompt, file, file.name) for file in found)
+def from_folder(folder: Path, prompt: str | None = None) -> tuple[list[Picture], str]:
+    """Pictures of a folder, by its pictures.jsonl or all of one `prompt`; and a note of what was skipped ("": nothing)."""
+    found, note = read_folder(folder, prompt)
+    return [Picture(each.prompt, each.path, each.path.name, tags=each.tags) for each in found], note
 
 
 def from_records(path: Path) -> Iterator[Picture]:

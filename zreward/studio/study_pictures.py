@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zreward.data.folders import match_folders
 from zreward.data.images import open_image
-from zreward.data.manifest import MANIFEST, read_manifest
-from zreward.errors import InputError
 from zreward.files import atomic_path
 
 FOLDER = "studies"
@@ -27,22 +26,10 @@ class Matched:
 
 
 def match_pictures(before: Path, after: Path) -> list[Matched]:
-    """The pictures of two folders with a pictures.jsonl each (image, prompt, seed, and tags if wanted).
-
-    Matched as `zreward compare --judge` does it. InputError unless both have the same prompts and seeds, once each.
-    """
-    first, second = _rows(before), _rows(after)
-    lonely = [key for key in [*first, *second] if key not in first or key not in second]
-    if lonely:
-        prompt, seed = lonely[0]
-        where = before if lonely[0] in first else after
-        raise InputError(
-            f"study: only {where} has a picture of {prompt!r} with seed {seed} ({len(lonely)} without a partner); draw "
-            "the same prompts and seeds on both sides"
-        )
+    """The pictures of two folders, as `match_folders` pairs them."""
     return [
-        Matched(key[0], tuple(dict.fromkeys((*tags, *second[key][1]))), path, second[key][0])
-        for key, (path, tags) in first.items()
+        Matched(one.prompt, tuple(dict.fromkeys((*one.tags, *other.tags))), one.path, other.path)
+        for one, other in match_folders(before, after)[0]
     ]
 
 
@@ -75,17 +62,3 @@ class Copier:
             picture.save(temporary, format="PNG")
         self.made.append(self.folder / name)
         return name
-
-
-def _rows(folder: Path) -> dict[tuple[str, int], tuple[Path, list[str]]]:
-    found: dict[tuple[str, int], tuple[Path, list[str]]] = {}
-    for row in read_manifest(folder):
-        key = (row["prompt"], row["seed"])
-        if key in found:
-            raise InputError(f"{folder / MANIFEST}: prompt {key[0]!r} with seed {key[1]} is there twice")
-        if not row["prompt"].strip():
-            raise InputError(f"{folder / MANIFEST}: a picture has an empty prompt")
-        found[key] = (folder / row["image"], row["tags"])
-    if not found:
-        raise InputError(f"{folder / MANIFEST} lists no pictures")
-    return found
