@@ -1,77 +1,76 @@
-"""The command line: one thin command per arrow. Bad input ends with one clear message and exit code 2, without a traceback."""
+"""The command line: puts the commands together. Bad input ends with one clear message and exit code 2, without a traceback."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from zreward import __version__
 from zreward.commands.compare import compare
 from zreward.commands.data import data_app
+from zreward.commands.exits import exit_code, prepare_streams
+from zreward.commands.groups import HelpfulGroup, add_examples, examples_of
 from zreward.commands.options import STDOUT
 from zreward.commands.score import evaluate, rank, score, serve
 from zreward.commands.train import label, optimize, train
 from zreward.commands.world import demo, reproduce, world_app
-from zreward.errors import InputError
 from zreward.studio.command import studio_app
 
+HELP = "Train, run and serve reward models: a distribution over rubric scores for every image and dimension."
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
+    cls=HelpfulGroup,
+    pretty_exceptions_enable=False,
+    help=HELP,
+    epilog=examples_of(""),
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, serve, compare):
     app.command()(command)
 app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")
 app.add_typer(world_app, name="world")
+add_examples(app)
 
-EXTRAS = {
-    "matplotlib": "report",
-    "datasets": "datasets",
-    "diffusers": "generation",
-    "bitsandbytes": "quantized",
-    "fastapi": "serve",
-    "uvicorn": "serve",
-    "httpx": "serve",
-    "tenacity": "serve",
-    "sqlalchemy": "studio",
-    "alembic": "studio",
-    "argon2": "studio",
-    "itsdangerous": "studio",
-    "python_multipart": "studio",
-    "krippendorff": "studio",
-}
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"zreward {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _with_json_target(arguments: list[str]) -> list[str]:
     """A `--json` that no file follows prints: the command line's library knows no option with an optional value."""
-    following = [*arguments[1:], "--"]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    following = [*arguments, "--"][1:]
     return [
         part
-        for word, after in zip(arguments, following, strict=True)
-        for part in ([word, str(STDOUT)] if word == "--json" and after.startswith("--") else [word])
+        for place, (word, after) in enumerate(zip(arguments, following, strict=True))
+        for part in (
+            [word, str(STDOUT)]
+            if word == "--json" and place < end and after.startswith("-") and after != str(STDOUT)
+            else [word]
+        )
     ]
 
 
 def main() -> None:
-    """Entry point: InputError, and files that cannot be read or written, become a message and exit code 2."""
+    """Entry point of `zreward`."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        app(_with_json_target(sys.argv[1:]))
-    except (InputError, FloatingPointError) as error:
-        print(f"zreward: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
-            raise
-        extra = "studio" if sys.argv[1:2] == ["studio"] else EXTRAS[error.name]
-        print(f"zreward: {error.name} is missing; pip install 'zreward[{extra}]'", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"zreward: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+    prepare_streams()
+    arguments = sys.argv[1:]
+    sys.exit(exit_code(lambda: app(_with_json_target(arguments)), arguments))
 
 
 if __name__ == "__main__":

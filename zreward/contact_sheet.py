@@ -13,6 +13,7 @@ from rich.table import Table
 from zreward.data.folders import FolderPicture, read_folder
 from zreward.data.images import check_path, open_image
 from zreward.errors import InputError
+from zreward.prompting import check_prompt
 from zreward.ranking import Candidate
 from zreward.report.sections import Figure, Section, write_sections
 from zreward.runs import versions
@@ -30,10 +31,10 @@ def find_candidates(places: Sequence[Path], prompt: str | None) -> tuple[list[st
             pictures, note = read_folder(place, prompt)
             found += pictures
             notes += [note] if note else []
-        elif prompt is None or not prompt.strip():
+        elif prompt is None:
             raise InputError(f"{place}: give --prompt, the text that the images were made from")
         else:
-            found.append(FolderPicture(place, prompt))
+            found.append(FolderPicture(place, check_prompt(prompt, "--prompt")))
     for picture in found:
         check_path(str(picture.path))
     return [str(picture.path) for picture in found], [picture.prompt for picture in found], notes

@@ -8,6 +8,9 @@ from typing import Any
 from zreward.distribution import ScoreScale
 from zreward.models.reward_model import RewardModel
 
+BARS = " ▁▂▃▄▅▆▇█"
+PLAIN_BARS = " .:-=+*#@"  # where the terminal or file is not UTF-8
+
 
 def score_rows(
     model: RewardModel,
@@ -38,14 +41,15 @@ def print_scores(rows: Sequence[dict[str, Any]], scale: ScoreScale) -> None:
     )
     for name in ("image", "dimension", "mean", "std", f"{low} ... {high}"):
         table.add_column(name, justify="right" if name in ("mean", "std") else "left", overflow="fold")
+    console = Console()
     for row in rows:
         for index, (name, value) in enumerate(row["dimensions"].items()):
             image = row["image"] if index == 0 else ""
-            table.add_row(escape(image), name, f"{value['mean']:.2f}", f"{value['std']:.2f}", _bars(value["probs"]))
-    Console().print(table)
+            bars = _bars(value["probs"], BARS if console.encoding.startswith("utf") else PLAIN_BARS)
+            table.add_row(escape(image), name, f"{value['mean']:.2f}", f"{value['std']:.2f}", bars)
+    console.print(table)
 
 
-def _bars(probs: Sequence[float]) -> str:
-    blocks = " ▁▂▃▄▅▆▇█"
+def _bars(probs: Sequence[float], blocks: str) -> str:
     top = max(probs)
     return "".join(blocks[round(8 * p / top)] for p in probs)

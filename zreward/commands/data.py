@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from zreward.commands.groups import HelpfulGroup
 from zreward.commands.options import Seed
 from zreward.errors import InputError
 
-data_app = typer.Typer(no_args_is_help=True, help=__doc__)
+data_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
 
 
 @data_app.command("import")

@@ -38,6 +38,7 @@ def score(
 ) -> None:
     """Score images for a prompt (mean, spread and distribution per dimension), or a whole data set into a Parquet file."""
     from zreward.data.images import check_path
+    from zreward.prompting import check_prompt
     from zreward.scoring import print_scores, score_rows
 
     if data:
@@ -46,8 +47,7 @@ def score(
     check_target(json_file)
     if not images or prompt is None:
         raise InputError("expected image files and --prompt, the text that they were made from; or --data and --out")
-    if not prompt.strip():
-        raise InputError("--prompt is empty; expected the text that the images were made from")
+    check_prompt(prompt, "--prompt")
     for image in [*images, *([reference] if reference else [])]:
         check_path(str(image))
     loaded = load_model(model)

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from zreward.commands.groups import HelpfulGroup
 from zreward.commands.options import Out, Seed, names_of
 from zreward.errors import InputError
 
-world_app = typer.Typer(no_args_is_help=True, help="The built-in world: make its data, pretrain its base models.")
+world_app = typer.Typer(cls=HelpfulGroup, help="The built-in world: make its data, pretrain its base models.")
 
 
 def demo(

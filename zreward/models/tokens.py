@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zreward.errors import InputError
-from zreward.prompting import PromptForms, messages
+from zreward.prompting import PromptForms, check_prompt, messages
 from zreward.rubric import Dimension, Rubric
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class ConversationEncoder:
 
         One image placeholder stands for the whole image; with a reference there are two.
         """
-        if not isinstance(prompt, str):
-            raise InputError(f"prompt is a {type(prompt).__name__} ({prompt!r}); expected a text")
-        return list(self._encode_once(prompt, dimension, reasoning))
+        return list(self._encode_once(check_prompt(prompt), dimension, reasoning))
 
     def answer_ids(self, trace: Trace) -> list[int]:
         """A trace, its stop marker and the answer prefix: up to where the score is read."""

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from zreward.commands.groups import HelpfulGroup
 from zreward.errors import InputError
 
 if TYPE_CHECKING:
     from zreward.studio.project import Project
 
 
-class _ServesByDefault(TyperGroup):
-    """`zreward studio PROJECT` is `zreward studio serve PROJECT`."""
+class _ServesByDefault(HelpfulGroup):
+    """`zreward studio PROJECT` is `zreward studio serve PROJECT`; a mistyped command is not taken for a project."""
 
     def resolve_command(self, ctx, args):
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
+        known = args[0] in self.commands or args[0].startswith("-")
+        mistyped = not Path(args[0]).exists() and get_close_matches(args[0], self.commands)
+        if not known and not mistyped:
             args = ["serve", *args]
         return super().resolve_command(ctx, args)
 
 
-studio_app = typer.Typer(
-    no_args_is_help=True, cls=_ServesByDefault, help="Rate, check and compare images in the browser: studio PROJECT."
-)
+studio_app = typer.Typer(cls=_ServesByDefault, help="Rate, check and compare images in the browser: studio PROJECT.")
 Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
 Database = Annotated[
     str | None,

@@ -1,0 +1,71 @@
+"""The examples at the end of every `--help`, by command. A test parses each of them."""
+
+from __future__ import annotations
+
+STUDENT = "runs/demo/models/student"
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        f'zreward score {STUDENT} --prompt "a small red circle" runs/demo/examples/0.png',
+        "zreward train recipes/world-sft.yaml optimizer.steps=20",
+        "zreward --install-completion",
+    ),
+    "score": (
+        f'zreward score {STUDENT} --prompt "a red circle" a.png b.png',
+        f'zreward score {STUDENT} pictures/ --prompt "a red circle" --out scores.csv',
+        f"zreward score {STUDENT} --data records.parquet --out scores.parquet",
+    ),
+    "evaluate": (
+        f"zreward evaluate {STUDENT} --data runs/demo/data/test.parquet",
+        "zreward evaluate runs/demo/models/teacher --data records.jsonl --split test --reasoning --traces 4",
+    ),
+    "train": (
+        "zreward train recipes/world-gdso.yaml",
+        "zreward train recipe.yaml --dry-run",
+        "zreward train recipe.yaml optimizer.steps=500 seed=1 --resume",
+    ),
+    "label": (
+        "zreward label runs/demo/models/teacher --data pool.parquet --out targets --temperature 0.5",
+        "zreward label runs/demo/models/teacher --data pool.parquet --out targets --traces 4 --batch-size 8",
+    ),
+    "demo": ("zreward demo", "zreward demo --out runs/demo-1 --seed 1", "zreward demo --resume"),
+    "reproduce": (
+        "zreward reproduce",
+        "zreward reproduce --only ablations --seeds 1 --methods large-gdso,large-gdso-without-gap",
+    ),
+    "optimize": (
+        f"zreward optimize recipes/world-refl.yaml student={STUDENT} out=runs/refl",
+        f"zreward optimize recipes/world-refl.yaml student={STUDENT} out=runs/refl --resume",
+    ),
+    "rank": (
+        f'zreward rank {STUDENT} pictures/ --prompt "a red circle" --out sheet.html',
+        f"zreward rank {STUDENT} runs/refl/after --top 1",
+    ),
+    "serve": (
+        f"zreward serve {STUDENT}",
+        f"ZREWARD_TOKEN=... zreward serve {STUDENT} --host 0.0.0.0 --max-batch 64",
+    ),
+    "compare": (
+        "zreward compare runs/refl/before runs/refl/after --judge oracle --out pairs.html",
+        f"zreward compare before/ after/ --judge {STUDENT} --out pairs.html",
+        'zreward compare before/ after/ --study campaign --name "Winter study" --raters 3',
+    ),
+    "studio": ("zreward studio init campaign --world", "zreward studio campaign"),
+    "studio serve": ("zreward studio campaign", "zreward studio campaign --port 8090 --model world:small"),
+    "studio init": (
+        "zreward studio init campaign --world",
+        "zreward studio init campaign pictures/ --rubric my-rubric.yaml --raters 5",
+        "zreward studio init campaign records.jsonl",
+    ),
+    "studio invite": ("zreward studio invite campaign ann", "zreward studio invite campaign bob --role quality"),
+    "studio export": (
+        "zreward studio export campaign records.parquet",
+        "zreward studio export campaign dataset --accepted-only",
+    ),
+    "studio import": ("zreward studio import campaign labels.csv --images pictures/",),
+    "studio predict": ("zreward studio predict campaign world:small",),
+    "data": ("zreward data import agiqa3k ROOT runs/agiqa3k",),
+    "data import": ("zreward data import agiqa3k ROOT runs/agiqa3k",),
+    "world": ("zreward world data --out runs/world",),
+    "world data": ("zreward world data --out runs/world", "zreward world data --out runs/world-7 --seed 7"),
+    "world pretrain": ("zreward world pretrain small --out runs/small",),
+}
