@@ -84,6 +84,24 @@ def test_label_refuses_scores_between_bins_and_off_the_scale():
         ({"dimensions": (SHARP, SHARP)}, "no name twice"),
         ({"scale": ScoreScale(1, 2, 0.5)}, "anchor 3 is off the scale"),
         ({"name": ""}, "name is ''"),
+        ({"name": "a\nb"}, "name is 'a.nb', expected a single line"),
+        ({"name": "x" * 10_000}, "name has 10,000 letters .*expected at most 200"),
+        ({"name": "\u200b"}, "name is '.u200b', expected text that is not empty"),
+        ({"name": "a\x07b"}, "control characters"),
+        ({"version": "1\x00"}, "control characters"),
+        ({"version": "\ud800"}, "half a surrogate pair"),
+        ({"labels": ("a", " a", "b")}, "'a' and ' a' read alike"),
+        ({"labels": ("1", "\uff11", "2")}, "read alike"),
+        ({"labels": ("a\n", "b", "c")}, "expected a single line"),
+        (
+            {"dimensions": (SHARP, dataclasses.replace(SHARP, name="Sharpness"))},
+            "'sharpness' and 'Sharpness' have the same",
+        ),
+        (
+            {"dimensions": tuple(dataclasses.replace(SHARP, name=name) for name in ("a-b", "a_b"))},
+            "'a-b' and 'a_b' have the same name",
+        ),
+        ({"dimensions": tuple(dataclasses.replace(SHARP, name=f"d{n}") for n in range(101))}, "101 dimensions"),
     ],
 )
 def test_bad_rubrics_are_refused(changes, message):
@@ -101,6 +119,19 @@ def test_bad_rubrics_are_refused(changes, message):
         ({"anchors": {1: "x", "high": "y"}}, "anchor 'high'"),
         ({"anchors": {1: "x", "1": "y"}}, "anchor twice"),
         ({"anchors": {1: "x", 2: 5}}, "anchor 2 is 5"),
+        ({"anchors": {}}, "at least two anchors"),
+        ({"anchors": None}, "at least two anchors"),
+        ({"anchors": {True: "x", 2: "y"}}, "anchor True"),
+        ({"anchors": {10**400: "x", 2: "y"}}, "anchor a number of about 400 digits"),
+        ({"anchors": {1: "x", 2: "\u200b\t"}}, "anchor 2 is .*not empty"),
+        ({"name": "a/b"}, "dimension name 'a/b'"),
+        ({"name": "a\n"}, "dimension name 'a.n'"),
+        ({"name": 'a"b'}, "dimension name"),
+        ({"name": "x" * 10_000}, "at most 64 letters"),
+        ({"name": ["x"] * 10**6}, "dimension name .{,100}; expected"),
+        ({"title": "two\nlines"}, "expected a single line"),
+        ({"question": "x" * 10_001}, "question has 10,001 letters"),
+        ({"question": "a\x1b[31m"}, "control characters"),
     ],
 )
 def test_bad_dimensions_are_refused(changes, message):
@@ -108,13 +139,42 @@ def test_bad_dimensions_are_refused(changes, message):
         dataclasses.replace(SHARP, **changes)
 
 
+def test_odd_letters_that_are_only_odd_are_taken(tmp_path):
+    rubric = small(name='O\'Neil "quoted" <b> / Größe 好', labels=("好", "'", '"'))
+    rubric.to_yaml(tmp_path / "r.yaml")
+    assert Rubric.from_yaml(tmp_path / "r.yaml") == rubric
+    longer = dataclasses.replace(SHARP, question="Is it sharp?\nLook at the edges:\t- all of them")
+    assert small(dimensions=(longer,)).dimensions == (longer,)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        {"max": 1e18, "step": 1e-9},
+        {"max": 10**400},
+        {"step": 1e-300},
+        {"max": float("inf")},
+        {"max": 1e308, "min": -1e308},
+    ],
+)
+def test_a_scale_of_too_many_bins_is_refused_before_it_is_built(scale):
+    with pytest.raises(InputError, match="score scale: .*(more than 256 bins|finite number)"):
+        ScoreScale(**scale)
+
+
+def test_unknown_names_are_shortened():
+    with pytest.raises(InputError, match="unknown dimension") as caught:
+        small().dimension("x" * 10**6)
+    assert len(str(caught.value)) < 300
+
+
 def test_bad_files_name_the_path(tmp_path):
     path = tmp_path / "r.yaml"
-    with pytest.raises(InputError, match=r"r\.yaml: cannot read"):
+    with pytest.raises(InputError, match=r"r\.yaml: No such file"):
         Rubric.from_yaml(path)
     data = small().to_dict()
     cases = {
-        "name: [": "not valid YAML",
+        "name: [": "not YAML: line 1",
         "": "expected a mapping",
         yaml.safe_dump(data | {"lables": ["a"]}): "unknown key 'lables'; known, nearest first: labels",
         yaml.safe_dump({"name": "x"}): "missing dimensions",

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.errors import InputError
+from zreward.errors import InputError, shown
 
+_MOST_BINS = 256
 _ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin
 _SUM_TOLERANCE = 1e-3  # rows of probabilities may miss one by this much (half-precision inputs)
 
@@ -33,12 +34,14 @@ class ScoreScale:
     def __post_init__(self) -> None:
         for key in ("min", "max", "step"):
             value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise InputError(f"score scale: {key} is {value!r}, expected a finite number")
+            if not _is_finite(value):
+                raise InputError(f"score scale: {key} is {shown(value)}, expected a finite number")
             object.__setattr__(self, key, float(value))
         if self.max <= self.min or self.step <= 0:
             raise InputError(f"score scale: expected min < max and step > 0, got {self.to_dict()}")
         steps = self.range / self.step
+        if not steps < _MOST_BINS:
+            raise InputError(f"score scale: {self.to_dict()} has more than {_MOST_BINS} bins; choose a larger step")
         if abs(steps - round(steps)) > _ON_BIN:
             raise InputError(f"score scale: {self.step} does not divide {self.min}..{self.max} into equal steps")
 
@@ -57,9 +60,8 @@ class ScoreScale:
 
     def validate(self, score: float, what: str = "score") -> float:
         """`score` as a float; InputError when it is no finite number between min and max (between bins is fine)."""
-        is_number = isinstance(score, Real) and not isinstance(score, bool)
-        if not is_number or not math.isfinite(score):
-            raise InputError(f"{what} is {score!r}, expected a finite number from {self.min:g} to {self.max:g}")
+        if not _is_finite(score):
+            raise InputError(f"{what} is {shown(score)}, expected a finite number from {self.min:g} to {self.max:g}")
         if not self.min - _ON_BIN <= score <= self.max + _ON_BIN:
             raise InputError(
                 f"{what} {score:g} is off the scale {self.min:g} to {self.max:g}; map it to the scale first"
@@ -102,8 +104,18 @@ class ScoreScale:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ScoreScale:
         if not isinstance(data, Mapping) or set(data) - {"min", "max", "step"}:
-            raise InputError(f"score scale: expected a mapping with the keys min, max, step, got {data!r}")
+            raise InputError(f"score scale: expected a mapping with the keys min, max, step, got {shown(data)}")
         return cls(**data)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a real number that a float can hold."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 @dataclass(eq=False)

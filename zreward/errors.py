@@ -1,8 +1,40 @@
 """What a user can get wrong: the command line prints these messages alone and exits with code 2."""
 
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+_SHOWN = 80  # letters
+
 
 class InputError(ValueError):
     """Bad input from a user: the message says what came, what was expected and what to do."""
+
+
+class _Short(reprlib.Repr):
+    """`repr` that looks at a few items of a few levels only, so that a large value costs no more than a small one."""
+
+    maxlevel, maxlist, maxtuple, maxdict, maxset, maxstring, maxother = 3, 6, 6, 4, 4, _SHOWN, _SHOWN
+
+    def repr_int(self, value: int, level: int) -> str:
+        return (
+            repr(value)
+            if value.bit_length() <= 128
+            else f"a number of about {int(value.bit_length() * 0.30103)} digits"
+        )
+
+
+def shown(value: Any) -> str:
+    """`repr` of a value for a message, shortened to at most 80 letters at a bounded cost."""
+    text = _Short().repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
+
+
+def shorten(text: Any, most: int = _SHOWN) -> str:
+    """A text for a message, without quotes: cut to `most` letters."""
+    text = str(text) if not isinstance(text, int) else shown(text)
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
 def check_counts(**counts: int | None) -> None:

@@ -6,7 +6,8 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 import yaml
 
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
+from zreward.errors import InputError, shorten, shown
 from zreward.files import write_text
+from zreward.texts import check_unicode, is_blank, is_line
+from zreward.yaml_text import read_yaml
 
 _DEFAULT = Path(__file__).parent / "rubrics" / "default.yaml"
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_MOST_DIMENSIONS = 100
+_LINE, _TEXT = 200, 10_000  # letters of a name, title or label, and of a question or anchor
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,18 @@ class Dimension:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name == "all":
             raise InputError(
-                f"rubric: dimension name {self.name!r}; expected letters, digits, - and _, starting with a letter, "
-                "and not 'all', which names the pooled row of tables"
+                f"rubric: dimension name {shown(self.name)}; expected at most 64 letters, digits, - and _, starting with a "
+                "letter, and not 'all', which names the pooled row of tables"
             )
-        for key in ("title", "question"):
-            _check_text(getattr(self, key), f"dimension {self.name!r}: {key}")
+        _check_line(self.title, f"dimension {self.name!r}: title")
+        _check_text(self.question, f"dimension {self.name!r}: question")
         if not isinstance(self.anchors, Mapping) or len(self.anchors) < 2:
             raise InputError(f"rubric: dimension {self.name!r} needs at least two anchors {{score: text}}")
         anchors = {_anchor_score(score, self.name): text for score, text in self.anchors.items()}
         for score, text in anchors.items():
             _check_text(text, f"dimension {self.name!r}: anchor {score}")
         if len(anchors) != len(self.anchors):
-            raise InputError(f"rubric: dimension {self.name!r} names an anchor twice: {list(self.anchors)}")
+            raise InputError(f"rubric: dimension {self.name!r} names an anchor twice: {shown(list(self.anchors))}")
         object.__setattr__(self, "anchors", dict(sorted(anchors.items())))
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,20 +73,29 @@ class Rubric:
 
     def __post_init__(self) -> None:
         for key in ("name", "version"):
-            _check_text(getattr(self, key), key)
+            _check_line(getattr(self, key), key)
         labels = tuple(self.labels) or tuple(str(k + 1) for k in range(len(self.scale)))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "dimensions", tuple(self.dimensions))
-        if len(labels) != len(self.scale) or len(set(labels)) != len(labels):
-            raise InputError(
-                f"rubric {self.name!r}: {len(labels)} labels {labels} for the {len(self.scale)} bins of "
-                f"{self.scale.to_dict()}; expected one different label per bin, lowest score first"
-            )
         for label in labels:
-            _check_text(label, f"label {label!r}")
+            _check_line(label, f"label {shown(label)}")
+        collision = _same(labels, lambda label: unicodedata.normalize("NFKC", label).strip())
+        if len(labels) != len(self.scale) or collision:
+            raise InputError(
+                f"rubric {self.name!r}: {len(labels)} labels {shown(labels)} for the {len(self.scale)} bins of "
+                f"{self.scale.to_dict()}; expected one different label per bin, lowest score first"
+                + (f" ({collision[0]!r} and {collision[1]!r} read alike)" if collision else "")
+            )
         names = self.dimension_names
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"rubric {self.name!r}: dimensions {names}; expected at least one, and no name twice")
+        if not 1 <= len(names) <= _MOST_DIMENSIONS:
+            raise InputError(
+                f"rubric {self.name!r}: {len(names)} dimensions; expected at least one and at most {_MOST_DIMENSIONS}"
+            )
+        if twice := _same(names, lambda name: name.lower().replace("-", "_")):
+            raise InputError(
+                f"rubric {self.name!r}: dimensions {twice[0]!r} and {twice[1]!r} have the same name but for case, - and _; "
+                "expected no name twice"
+            )
         for dimension in self.dimensions:
             for score in dimension.anchors:
                 self.label(score, f"rubric {self.name!r}: dimension {dimension.name!r}: anchor")
@@ -95,8 +109,8 @@ class Rubric:
         for dimension in self.dimensions:
             if dimension.name == name:
                 return dimension
-        known = ", ".join(_nearest_first(str(name), self.dimension_names))
-        raise InputError(f"unknown dimension {name!r}; rubric {self.name!r} has: {known}")
+        known = ", ".join(_nearest_first(shorten(name), self.dimension_names))
+        raise InputError(f"unknown dimension {shown(name)}; rubric {self.name!r} has: {known}")
 
     def label(self, score: float, what: str = "score") -> str:
         """The label of a score that lies on a bin; InputError between bins or off the scale."""
@@ -120,7 +134,7 @@ class Rubric:
         _check_keys(data, ("name", "version", "scale", "labels", "dimensions"), ("name", "dimensions"), "rubric")
         labels, dimensions = data.get("labels") or (), data["dimensions"]
         if not isinstance(labels, (list, tuple)) or not isinstance(dimensions, (list, tuple)):
-            raise InputError(f"rubric {data['name']!r}: labels and dimensions must be lists")
+            raise InputError(f"rubric {shown(data['name'])}: labels and dimensions must be lists")
         labels = tuple(str(x) if isinstance(x, int) and not isinstance(x, bool) else x for x in labels)
         version = data.get("version", "1")
         return cls(
@@ -133,13 +147,7 @@ class Rubric:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Rubric:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-            data = yaml.safe_load(text)
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the rubric: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not valid YAML: {error}") from error
+        data = read_yaml(path)
         try:
             return cls.from_dict(data)
         except InputError as error:
@@ -174,21 +182,44 @@ def _check_keys(data: Any, known: tuple[str, ...], required: tuple[str, ...], wh
     for key in data:
         if key not in known:
             raise InputError(
-                f"{what}: unknown key {key!r}; known, nearest first: {', '.join(_nearest_first(str(key), known))}"
+                f"{what}: unknown key {shown(key)}; known, nearest first: {', '.join(_nearest_first(shorten(key), known))}"
             )
     missing = [key for key in required if key not in data]
     if missing:
-        raise InputError(f"{what} {data.get('name', '')!r}: missing {', '.join(missing)}")
+        raise InputError(f"{what} {shown(data.get('name', ''))}: missing {', '.join(missing)}")
 
 
-def _check_text(value: Any, what: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"rubric: {what} is {value!r}, expected text that is not empty (quote it in YAML)")
+def _check_text(value: Any, what: str, most: int = _TEXT) -> None:
+    if not isinstance(value, str) or is_blank(value):
+        raise InputError(f"rubric: {what} is {shown(value)}, expected text that is not empty (quote it in YAML)")
+    check_unicode(value, f"rubric: {what}")
+    if len(value) > most:
+        raise InputError(f"rubric: {what} has {len(value):,} letters ({shown(value)}), expected at most {most:,}")
+    if not all(is_line(line) for line in value.replace("\t", " ").splitlines()):
+        raise InputError(f"rubric: {what} holds control characters ({shown(value)}); take them out")
+
+
+def _check_line(value: Any, what: str) -> None:
+    _check_text(value, what, _LINE)
+    if not is_line(value):
+        raise InputError(f"rubric: {what} is {shown(value)}, expected a single line of text")
+
+
+def _same(names: Iterable[str], form: Callable[[str], str]) -> tuple[str, str] | None:
+    """The first two names that have the same form."""
+    first: dict[str, str] = {}
+    for name in names:
+        if form(name) in first:
+            return first[form(name)], name
+        first[form(name)] = name
+    return None
 
 
 def _anchor_score(score: Any, dimension: str) -> int | float:
     try:
-        number = float(score)
-    except (TypeError, ValueError):
-        raise InputError(f"rubric: dimension {dimension!r}: anchor {score!r}, expected a score of the scale") from None
+        number = float(score if not isinstance(score, bool) else "no number")
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"rubric: dimension {dimension!r}: anchor {shown(score)}, expected a score of the scale"
+        ) from None
     return int(number) if number.is_integer() else number

@@ -14,7 +14,7 @@ Json = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
 Temperature = Annotated[float, typer.Option(help="Sampling temperature of the traces; 0 is greedy.")]
 Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, separated by commas; default all.")]
 

@@ -35,6 +35,7 @@ from zreward.generation.recipe import OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
 from zreward.generation.state import last_checkpoint, load_state, save_state
 from zreward.runs import append_metrics, versions
+from zreward.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _check_folder(run: Path, recipe: OptimizeRecipe, resume: bool) -> None:
         return
     if not stored.exists():
         raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
-    before = config_from_dict(OptimizeRecipe, yaml.safe_load(stored.read_text()), str(stored)).to_dict()
+    before = config_from_dict(OptimizeRecipe, read_yaml(stored), str(stored)).to_dict()
     different = [key for key, value in recipe.to_dict().items() if before[key] != value]
     if different:
         raise InputError(

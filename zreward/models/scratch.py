@@ -21,6 +21,7 @@ from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 
 PREFIX = "scratch:"
+MOST_PARAMETERS = 10**9
 FAMILIES = ("qwen3_5", "qwen3_vl")
 SPECIAL = (
     "<|endoftext|>",
@@ -81,10 +82,26 @@ class ScratchSpec:
         for width, heads in ((self.hidden_size, self.heads), (self.vision_hidden_size, self.vision_heads)):
             if width % (4 * heads):
                 raise InputError(f"scratch: width {width} with {heads} heads; expected a multiple of {4 * heads}")
+        if self.parameters > MOST_PARAMETERS:
+            raise InputError(
+                f"scratch: these sizes make about {self.parameters:.1e} parameters, expected at most {MOST_PARAMETERS:.0e}; "
+                "start a model of that size from pretrained weights"
+            )
         if round(self.positions**0.5) ** 2 != self.positions:
             raise InputError(f"scratch: positions is {self.positions}, expected a square number such as 144")
         if self.linear_layers > self.layers:
             raise InputError(f"scratch: linear_layers is {self.linear_layers} of {self.layers} layers")
+
+    @property
+    def parameters(self) -> int:
+        """Weights without the vocabulary's, roughly."""
+        wide, seen = self.hidden_size, self.vision_hidden_size
+        language = self.layers * wide * (4 * wide + 3 * self.intermediate_size)
+        vision = self.vision_layers * seen * (4 * seen + 2 * self.vision_intermediate_size)
+        ends = seen * (3 * self.patch_size**2 + self.positions) + (seen * self.merge_size**2) * (
+            seen * self.merge_size**2 + wide
+        )
+        return int(language + vision + ends)
 
 
 def make_scratch(

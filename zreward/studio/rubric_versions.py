@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from zreward.errors import InputError
 from zreward.rubric import Dimension, Rubric
 from zreward.studio.storage import Candidate, Example, RubricVersion
+from zreward.yaml_text import parse_yaml
 
 MOST_EXAMPLES = 20  # per bin of a dimension
 
@@ -34,7 +35,7 @@ def read_version(version: RubricVersion) -> Rubric:
 @lru_cache(maxsize=64)
 def _parse(text: str) -> Rubric:
     """Kept, because every page needs the rubric and reading YAML takes longer than the rest of a page."""
-    return Rubric.from_dict(yaml.safe_load(text))
+    return Rubric.from_dict(parse_yaml(text, "the rubric"))
 
 
 def add_version(session: Session, rubric: Rubric, note: str = "", author: int | None = None) -> RubricVersion:

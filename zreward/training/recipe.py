@@ -110,7 +110,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
-        check_numbers(self, MAY_BE_ZERO)
+        check_numbers(self, MAY_BE_ZERO, most={"model.lora_rank": 8192, "rollout.group_size": 4096})
         one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
         one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
         if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:

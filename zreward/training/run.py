@@ -27,6 +27,7 @@ from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
+from zreward.yaml_text import read_yaml
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -168,7 +169,7 @@ def _checkpoint_to_resume(run: Path, recipe: Recipe) -> Path | None:
     config = run / "recipe.yaml"
     if not config.exists():
         raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
-    stored = config_from_dict(Recipe, yaml.safe_load(config.read_text()), str(config))
+    stored = config_from_dict(Recipe, read_yaml(config), str(config))
     if stored.to_dict() != recipe.to_dict():
         different = [key for key, value in recipe.to_dict().items() if stored.to_dict()[key] != value]
         raise InputError(
