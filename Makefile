@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup demo test test-slow test-browser test-gpu lint format clean
+.PHONY: setup demo test test-slow test-browser test-gpu mutants lint format clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ test-browser: $(STAMP)
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+# Changes one expression of the core modules at a time and runs their tests: docs/testing.md. An hour; goes on where it stopped.
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutation/run.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
