@@ -1,0 +1,220 @@
+"""The roll-out trainer's gradients against a plain loop in float64, in two updates on one roll-out and one on the next."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.tiny import WORDS, noise_pictures
+from tests.training.oracle import plain_pass, run, small_model, token_log_probs
+from tests.training.plain_loop import advantages, mean, opd_loss, pair_loss
+from zreward.config import config_from_dict
+from zreward.data import Pair, Record
+from zreward.models.rollout import Trace
+from zreward.training.recipe import Recipe
+from zreward.training.rollout import RolloutTrainer
+from zreward.training.rollout_data import pair_items, unrated_items
+from zreward.training.run import prepare
+
+STEPS, UPDATES, GROUP = 3, 2, 3
+PICTURES = noise_pictures(4, ((32, 32), (32, 16)), seed=1)
+RECORDS = [  # the first pair has a winner, the second equal scores from other ratings
+    Record("a red circle", PICTURES[0], {"realism": [4.0, 5.0, 4.0, 3.5]}),
+    Record("a red circle", PICTURES[1], {"realism": [2.0, 2.0]}),
+    Record("two blue squares", PICTURES[2], {"alignment": [3.0, 3.0]}),
+    Record("two blue squares", PICTURES[3], {"alignment": [2.5, 3.5]}),
+]
+PAIRS = [Pair(0, 1, "realism", 2.0), Pair(2, 3, "alignment", 0.0)]
+ROLLOUT = {
+    **{"group_size": GROUP, "updates_per_rollout": UPDATES, "temperature": 0.8, "clip": 0.05},
+    **{"lambda_pt": 0.7, "lambda_pw": 1.3, "alpha_pt": 0.6, "alpha_pw": 0.9, "policy_weight": 0.8},
+}
+
+
+class Traces:
+    """In the place of sampling: given traces of unequal lengths, others in every roll-out; keeps the labels that are sampled.
+
+    A key is (roll-out, record, number in the group).
+    """
+
+    def __init__(self, model, temperature, monkeypatch) -> None:
+        self.model, self.temperature = model, temperature
+        self.opened = [model.open(picture) for picture in PICTURES]
+        self.asked, self.labels, self.label_probs = Counter(), {}, {}
+        monkeypatch.setattr(model, "reason", self.reason)
+        self.multinomial = torch.multinomial
+        monkeypatch.setattr(torch, "multinomial", self.sample)
+
+    def reason(self, images, rows, temperature):
+        assert temperature == self.temperature
+        records = [next(n for n, known in enumerate(self.opened) if torch.equal(known, images[r.image])) for r in rows]
+        assert [RECORDS[n].prompt for n in records] == [row.prompt for row in rows]
+        rounds, places = Counter(self.asked), Counter()
+        self.keys = []
+        for n in records:
+            self.keys.append((rounds[n], n, places[n]))
+            places[n] += 1
+        self.asked.update(set(records))
+        return [self.trace(key) for key in self.keys]
+
+    def trace(self, key) -> Trace:
+        rng, truncated = random.Random(str(key)), key[2] == 1
+        words = [self.model.tokenizer(f" {rng.choice(WORDS)}")["input_ids"][0] for _ in range(rng.randint(1, 5))]
+        return Trace((*words, *([] if truncated else self.model.encoder.stop_ids)), truncated)
+
+    def sample(self, probs, count):
+        labels = self.multinomial(probs, count)
+        for key, label, row in zip(self.keys, labels.flatten().tolist(), probs, strict=True):
+            assert key not in self.labels, "a roll-out's labels are sampled once"
+            self.labels[key], self.label_probs[key] = label, row
+        return labels
+
+
+class PlainLoop:
+    """The loss of a step, read sequence by sequence; remembers what belongs to the time when a roll-out was sampled."""
+
+    def __init__(self, model, recipe, traces, start, teacher=None) -> None:
+        self.model, self.traces, self.start, self.teacher = model, traces, start, teacher
+        self.method, self.updates = recipe.method, recipe.rollout.updates_per_rollout
+        self.options = SimpleNamespace(method=recipe.method, **vars(recipe.rollout))
+        self.bins = model.rubric.scale.bins.tolist()
+        self.kept: dict = {}
+        self.most_off_policy = 0.0
+
+    def __call__(self, step: int):
+        outputs = {}
+        for n in range(len(RECORDS)):
+            for place in range(self.options.group_size):
+                outputs[n, place] = self.output((step // self.updates, n, place))
+        groups = [[outputs[n, place] for place in range(self.options.group_size)] for n in range(len(RECORDS))]
+        if self.method == "opd":
+            return mean([opd_loss(output) for group in groups for output in group])
+        sides = [SimpleNamespace(score=s, target=t, outputs=o) for (s, t), o in zip(ANNOTATED, groups, strict=True)]
+        losses = []
+        for number, pair in enumerate((sides[:2], sides[2:])):
+            if step % self.updates == 0:
+                self.kept["advantages", number] = advantages(pair, self.bins, self.options)
+            losses.append(pair_loss(pair, self.kept["advantages", number], self.bins, self.options))
+        return mean(losses)
+
+    def output(self, key):
+        model, label = self.model, self.traces.labels.get(key)
+        tokens, q = self.read(model, model.backbone.model, key, label)
+        if key not in self.kept:
+            with torch.no_grad():
+                ref = self.read(model, self.start, key, label)[0] if self.options.beta else None
+                judge = self.teacher
+                teacher = self.read(judge, judge.backbone.model, key, label)[0] if judge else None
+            self.kept[key] = [token.item() for token in tokens], ref, teacher
+        old, ref, teacher = self.kept[key]
+        ratios = [abs(new.item() - before) for new, before in zip(tokens, old, strict=True)]
+        self.most_off_policy = max(self.most_off_policy, *ratios)
+        return SimpleNamespace(tokens=tokens, q=q, old=old, ref=ref, teacher=teacher, label=label)
+
+    def read(self, judge, network, key, label):
+        """Log-probabilities of the sampled tokens, the written label last, and of the bins."""
+        record, trace, temperature = RECORDS[key[1]], self.traces.trace(key), self.options.temperature
+        encoder = judge.encoder
+        tail = [*trace.ids, *(encoder.stop_ids if trace.truncated else []), *encoder.prefix_ids]
+        (dimension,) = record.scores
+        logits, start = plain_pass(judge, network, [record.image], record.prompt, dimension, tail, reasoning=True)
+        tokens = token_log_probs(judge, logits, start, trace.ids, temperature)
+        scores = logits[-1, encoder.label_ids]
+        if label is not None:
+            written = (scores / temperature).log_softmax(-1)
+            tokens.append(written[label])
+            if network is self.model.backbone.model and key not in self.kept:
+                assert torch.allclose(self.traces.label_probs[key], written.exp(), rtol=1e-8)
+        return tokens, scores.log_softmax(-1)
+
+
+def histogram(ratings, bins):
+    return [sum(rating == b for rating in ratings) / len(ratings) for b in bins]
+
+
+BINS = [1 + k / 2 for k in range(9)]
+ANNOTATED = [
+    (mean(sorted(ratings)[1:-1] or ratings), histogram(ratings, BINS)) for r in RECORDS for ratings in r.scores.values()
+]
+
+
+def make_recipe(tmp_path, method, lora=None, batch=2, accumulation=1, learning_rate=0.3, **rollout) -> Recipe:
+    raw = {
+        "method": method,
+        "out": str(tmp_path),
+        "data": {"train": "none"},
+        "model": {"name": "none", "lora_rank": lora},
+        "optimizer": {
+            "steps": STEPS,
+            "batch_size": batch,
+            "gradient_accumulation": accumulation,
+            "learning_rate": learning_rate,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "max_grad_norm": 1e9,
+        },
+        "rollout": ROLLOUT | rollout,
+        "trainer": {"optim": "sgd", "save_strategy": "no"},
+    }
+    return config_from_dict(Recipe, raw)
+
+
+CASES = {
+    "grpo": {"method": "grpo"},
+    "grpo, kl": {"method": "grpo", "beta": 0.4},
+    "grpo, kl, adapter": {"method": "grpo", "beta": 0.4, "lora": 2},
+    "grpo, parsed": {"method": "grpo", "reward_from": "parsed", "divide_by_std": False},
+    "grpo, micro-batches": {"method": "grpo", "sequences_per_forward": 5},
+    "gdso": {"method": "gdso"},
+    "gdso, one update": {"method": "gdso", "updates_per_rollout": 1},
+    "gdso, kl, micro-batches": {"method": "gdso", "beta": 0.4, "sequences_per_forward": 5},
+    "gdso, kl, adapter, accumulation": {"method": "gdso", "beta": 0.4, "lora": 2, "batch": 1, "accumulation": 2},
+    "gdso, accumulation, micro-batches": {"method": "gdso", "batch": 1, "accumulation": 2, "sequences_per_forward": 4},
+    "gdso, parsed, micro-batches": {"method": "gdso", "reward_from": "parsed", "sequences_per_forward": 5},
+    "gdso, not divided": {"method": "gdso", "divide_by_std": False},
+    "gdso, bradley-terry": {"method": "gdso", "preference_loss": "bradley_terry", "sequences_per_forward": 5},
+    "opd": {"method": "opd", "teacher": "none", "batch": 4},
+    "opd, accumulation, micro-batches": {
+        "method": "opd",
+        "teacher": "none",
+        "accumulation": 2,
+        "sequences_per_forward": 4,
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_the_plain_loop(case, tmp_path, monkeypatch, float64):
+    recipe = make_recipe(tmp_path, **CASES[case])
+    model = small_model(0)
+    start = copy.deepcopy(model.backbone.model)
+    prepare(model, recipe).double()
+    traces = Traces(model, recipe.rollout.temperature, monkeypatch)
+    if recipe.method == "opd":
+        teacher = small_model(1, patch_size=4).requires_grad_(False)  # its pictures are four times as many tokens
+        items = [item for r in RECORDS for item in unrated_items([r], list(r.scores))]
+        trainer = RolloutTrainer(model, recipe, tmp_path, items, teacher=teacher)
+    else:
+        teacher = None
+        trainer = RolloutTrainer(model, recipe, tmp_path, pair_items(RECORDS, PAIRS, model, 0.0))
+    if recipe.model.lora_rank:
+        give_the_adapter_a_say(model)
+    loop = PlainLoop(model, recipe, traces, start, teacher)
+    run(trainer, model.backbone.model, loop, STEPS)
+    assert set(traces.asked.values()) == {-(-STEPS // recipe.rollout.updates_per_rollout)}
+    assert bool(traces.labels) == (recipe.method == "opd" or recipe.rollout.reward_from == "parsed")
+    if recipe.rollout.updates_per_rollout > 1:
+        assert loop.most_off_policy > recipe.rollout.clip, "no ratio was clipped: the case tests nothing of it"
+
+
+def give_the_adapter_a_say(model) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.backbone.model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype))
