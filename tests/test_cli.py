@@ -204,7 +204,7 @@ def test_rank_reads_the_prompts_of_a_manifest(zreward, picture, tmp_path):
 def test_rank_without_what_it_needs(zreward, picture, tmp_path):
     (tmp_path / "empty").mkdir()
     complains(zreward("rank", "world:small", picture), "give --prompt")
-    complains(zreward("rank", "world:small", tmp_path / "empty", "--prompt", "x"), "no images in it", ".png")
+    complains(zreward("rank", "world:small", tmp_path / "empty", "--prompt", "x"), "no pictures in it", ".png")
 
 
 def test_evaluate_prints_metrics_and_writes_them(zreward, picture, tmp_path):
@@ -336,7 +336,6 @@ def test_targets_of_json_are_not_inputs(zreward, picture, tmp_path):
     before = data.read_bytes()
     complains(zreward("evaluate", "world:small", "--data", data, "--json", data), "would overwrite")
     complains(zreward("score", "world:small", picture, "--prompt", " "), "--prompt is empty")
-    complains(zreward("score", "world:small", tmp_path, "--prompt", "x"), "is a folder")
     complains(zreward("evaluate", "world:small", "--data", data, "--traces", 4), "--reasoning")
     assert data.read_bytes() == before
 
@@ -377,3 +376,53 @@ def test_unknown_names(zreward, arguments):
     assert code == 2
     assert "Traceback" not in err
     assert "zreward: " in err
+
+
+@pytest.fixture
+def folder(tmp_path, picture) -> Path:
+    """A folder whose pictures.jsonl lists two pictures of two prompts."""
+    (tmp_path / "listed").mkdir()
+    for name in ("0.png", "1.png"):
+        shutil.copy(picture, tmp_path / "listed" / name)
+    rows = [{"image": f"{n}.png", "prompt": prompt, "seed": 0} for n, prompt in enumerate(["a red [circle]", "=a, 'b'"])]
+    records(tmp_path / "listed" / "pictures.jsonl", *rows)
+    return tmp_path / "listed"
+
+
+def test_score_takes_folders_whose_manifest_names_the_prompts(zreward, folder, tmp_path):
+    code, out, _ = zreward("score", "world:small", folder, "--json")
+    assert code == 0
+    rows = json.loads(out)["scores"]
+    assert [(Path(r["image"]).name, r["prompt"]) for r in rows] == [("0.png", "a red [circle]"), ("1.png", "=a, 'b'")]
+
+
+def test_score_mixes_files_and_folders_and_names_what_it_skips(zreward, picture, tmp_path):
+    (tmp_path / "some").mkdir()
+    shutil.copy(picture, tmp_path / "some" / "b.png")
+    (tmp_path / "some" / "notes.txt").write_text("x")
+    code, out, err = zreward("score", "world:small", picture, tmp_path / "some", "--prompt", "x", "--json")
+    assert code == 0
+    assert [Path(r["image"]).name for r in json.loads(out)["scores"]] == ["picture.png", "b.png"]
+    assert "notes.txt" in err
+
+
+def test_score_writes_the_same_table_in_every_format(zreward, folder, tmp_path):
+    import csv
+
+    import pyarrow.parquet as pq
+
+    for suffix in ("csv", "jsonl", "parquet"):
+        target = tmp_path / "deep" / f"scores.{suffix}"
+        code, out, err = zreward("score", "world:small", folder, "--out", target, "--json")
+        assert code == 0, err
+        expected = json.loads(out)["scores"]
+    with (tmp_path / "deep" / "scores.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (tmp_path / "deep" / "scores.jsonl").read_text().splitlines()]
+    assert lines == pq.read_table(tmp_path / "deep" / "scores.parquet").to_pylist()
+    for cells, line, row in zip(table, lines, expected, strict=True):
+        assert (line["image"], line["prompt"]) == (row["image"], row["prompt"]) == (cells["image"], cells["prompt"])
+        for name, score in row["dimensions"].items():
+            assert {key: line[f"{name}_{key}"] for key in score} == score
+            assert float(cells[f"{name}_mean"]) == score["mean"]
+            assert [float(cell) for cell in cells[f"{name}_probs"].split(" ")] == score["probs"]

@@ -91,7 +91,7 @@ def test_a_file_name_that_is_no_text_is_scored(tmp_path, picture, written, monke
     assert "caf\\udce9.png" in out
 
 
-@pytest.mark.parametrize("option", ["--dimensions", "--json"])
+@pytest.mark.parametrize("option", ["--dimensions", "--json", "--out"])
 def test_other_arguments_that_are_no_text_leave_no_traceback(picture, option, written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = written(["score", "world:small", str(picture), "--prompt", "x", option, os.fsdecode(b"\xff")])

@@ -46,7 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "compare": (
         "zreward compare runs/refl/before runs/refl/after --judge oracle --out pairs.html",
-        f"zreward compare before/ after/ --judge {STUDENT} --out pairs.html",
+        f"zreward compare before/ after/ --judge {STUDENT} --device cpu",
         'zreward compare before/ after/ --study campaign --name "Winter study" --raters 3',
     ),
     "studio": ("zreward studio init campaign --world", "zreward studio campaign"),

@@ -9,75 +9,108 @@ import typer
 
 from zreward.commands.options import (
     STDOUT,
+    BatchSize,
+    Device,
     Dimensions,
     Json,
     Seed,
     Temperature,
+    Traces,
+    check_new,
+    check_source,
     check_suffix,
     check_target,
     load_model,
     names_of,
+    refuse_unsampled,
+    refuse_unused,
     save,
 )
 from zreward.errors import InputError
 
 
 def score(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
-    images: Annotated[list[Path] | None, typer.Argument(help="Image files.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="The text that the images were made from.")] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Image files, and folders of them (a folder's pictures.jsonl names its prompts)."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What the images were made from; not with pictures.jsonl.")
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Records (.jsonl, .parquet) in place of images.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="With --data: the Parquet file to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the scores: .csv, .jsonl or .parquet; with --data a .parquet file."),
+    ] = None,
     dimensions: Dimensions = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     reference: Annotated[Path | None, typer.Option(help="Image to compare with, for models that compare.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="With --data: bad rows get no score, and the reason.")
     ] = False,
+    device: Device = None,
     json_file: Json = None,
 ) -> None:
     """Score images for a prompt (mean, spread and distribution per dimension), or a whole data set into a Parquet file."""
+    from zreward.contact_sheet import find_candidates
     from zreward.data.images import check_path
-    from zreward.prompting import check_prompt
-    from zreward.scoring import print_scores, score_rows
+    from zreward.scoring import SUFFIXES, print_scores, score_rows, write_scores
 
     if data:
-        _score_data(model, data, out, images, prompt, dimensions, batch_size, skip_bad)
+        refuse_unused(ctx, "with --data: records name their images", "images", "prompt", "reference")
+        refuse_unused(ctx, "with --data, which writes to --out", "json_file")
+        _score_data(model, data, out, dimensions, batch_size, skip_bad, device)
         return
+    refuse_unused(ctx, "without --data: an image that cannot be read is an error", "skip_bad")
     check_target(json_file)
-    if not images or prompt is None:
-        raise InputError("expected image files and --prompt, the text that they were made from; or --data and --out")
-    check_prompt(prompt, "--prompt")
-    for image in [*images, *([reference] if reference else [])]:
-        check_path(str(image))
-    loaded = load_model(model)
+    check_suffix("--out", out, *SUFFIXES)
+    check_new("--out", out)
+    if not images:
+        raise InputError("expected images or folders of images, and --prompt; or --data and --out")
+    names = names_of(dimensions)
+    files, prompts, notes = find_candidates(images, prompt)
+    if reference:
+        check_path(str(reference))
+    for note in notes:
+        typer.echo(note, err=True)
+    loaded = load_model(model, device)
     beside = str(reference) if reference else None
-    rows = score_rows(loaded, [str(image) for image in images], prompt, names_of(dimensions), batch_size, beside)
+    rows = score_rows(loaded, files, prompts, names, batch_size, beside)
     scale = loaded.rubric.scale
     if json_file != STDOUT:
         print_scores(rows, scale)
+    if out:
+        write_scores(out, rows)
+        typer.echo(f"{out}: {len(rows):,} rows", err=json_file == STDOUT)
     if json_file:
         save(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
 
 
-def _score_data(model, data, out, images, prompt, dimensions, batch_size, skip_bad) -> None:
+def _score_data(model, data, out, dimensions, batch_size, skip_bad, device) -> None:
     from zreward.bulk import score_data
 
-    if images or prompt or not out:
-        raise InputError("--data goes with --out FILE.parquet, without image files and --prompt: records name theirs")
-    total = score_data(load_model(model), data, out, names_of(dimensions), batch_size, skip_bad)
+    if not out:
+        raise InputError("--data goes with --out FILE.parquet")
+    check_suffix("--out", out, ".parquet")
+    check_new("--out", out)
+    check_source(data)
+    names = names_of(dimensions)
+    total = score_data(load_model(model, device), data, out, names, batch_size, skip_bad)
     typer.echo(f"{out}: {total:,} rows")
 
 
 def evaluate(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
     data: Annotated[Path, typer.Option("--data", help="Rated records, JSONL or Parquet.")],
     split: Annotated[str | None, typer.Option(help="Only records of this split.")] = None,
     reasoning: Annotated[bool, typer.Option("--reasoning", help="Reason before scoring (teacher form).")] = False,
-    traces: Annotated[int, typer.Option(help="Traces per item whose distributions are averaged.")] = 1,
+    traces: Traces = 1,
     dimensions: Dimensions = None,
     temperature: Temperature = 1.0,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    batch_size: BatchSize = 16,
     seed: Seed = 0,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
@@ -86,6 +119,7 @@ def evaluate(
         Path | None, typer.Option("--html", help="Also write a page with plots and the largest disagreements.")
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this CSV file.")] = None,
+    device: Device = None,
     json_file: Json = None,
 ) -> None:
     """Run a model over rated records and print PLCC, SRCC, HPA, margin HPA, ties and calibration per dimension."""
@@ -99,10 +133,10 @@ def evaluate(
     check_suffix("--csv", csv, ".csv")
     if html:
         from zreward.report.evaluation import write_evaluation  # a missing extra is said before the model runs
-    if not reasoning and (traces != 1 or temperature != 1.0):
-        raise InputError("--traces and --temperature go with --reasoning: the direct form samples nothing")
-    loaded = load_model(model)
+    refuse_unsampled(ctx, reasoning, temperature, traces)
+    check_source(data)
     names = names_of(dimensions)
+    loaded = load_model(model, device)
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
     records = load_records(data, rubric, skip_bad=skip_bad, split=split)
@@ -122,15 +156,17 @@ def evaluate(
     if json_file:
         save(json_file, rows)
     if csv:
-        typer.echo(f"table: {write_csv(csv, rows)}")
+        typer.echo(f"table: {write_csv(csv, rows)}", err=json_file == STDOUT)
     if html:
         method = f"{traces} trace{'s' if traces > 1 else ''}" if reasoning else "direct"
         meta = {"model": model, "data": data, "records": len(records), "split": split or "all", "seed": seed}
         meta |= {"seconds": predictions.seconds, "versions": versions()}
-        typer.echo(f"page: {write_evaluation(html, predictions, records, method, 'Evaluation', meta)}")
+        page = write_evaluation(html, predictions, records, method, "Evaluation", meta)
+        typer.echo(f"page: {page}", err=json_file == STDOUT)
 
 
 def rank(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
     images: Annotated[
         list[Path], typer.Argument(help="Image files, or folders of them (with pictures.jsonl: of many prompts).")
@@ -139,9 +175,10 @@ def rank(
         str | None, typer.Option("--prompt", help="What they were made from; not with pictures.jsonl.")
     ] = None,
     dimensions: Dimensions = None,
-    top: Annotated[int, typer.Option(help="Candidates printed of each prompt.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
-    out: Annotated[Path | None, typer.Option("--out", help="Page with all candidates, best first.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Candidates printed of each prompt.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
+    out: Annotated[Path | None, typer.Option("--out", help="Page (.html) with all candidates, best first.")] = None,
+    device: Device = None,
     json_file: Json = None,
 ) -> None:
     """Best of N: the candidates of each prompt, with the probability that each is the best."""
@@ -149,15 +186,19 @@ def rank(
     from zreward.ranking import rank as rank_all
 
     check_target(json_file)
+    check_suffix("--out", out, ".html", ".htm")
+    if json_file == STDOUT:
+        refuse_unused(ctx, "beside --json, which prints all candidates", "top")
+    names = names_of(dimensions)
     files, prompts, notes = find_candidates(images, prompt)
     for note in notes:
         typer.echo(note, err=True)
-    scores = load_model(model).score(files, prompts, names_of(dimensions), batch_size)
+    scores = load_model(model, device).score(files, prompts, names, batch_size)
     ranked = rank_all(files, prompts, scores)
     if json_file != STDOUT:
         print_ranking(ranked, top)
     if out:
-        typer.echo(f"page: {write_contact_sheet(out, ranked, model)}")
+        typer.echo(f"page: {write_contact_sheet(out, ranked, model)}", err=json_file == STDOUT)
     if json_file:
         save(json_file, [candidate.to_dict() for candidate in ranked])
 
@@ -176,7 +217,7 @@ def serve(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Also POST / in pickle, on loopback only.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; default CUDA if any.")] = None,
+    device: Device = None,
 ) -> None:
     """Answer scores over HTTP: /v1/score, /compute, /get_reward, /health, /metrics, /docs."""
     from zreward.serving.server import serve as run_server

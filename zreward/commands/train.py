@@ -7,10 +7,25 @@ from typing import Annotated
 
 import typer
 
-from zreward.commands.options import Dimensions, Out, Seed, Temperature, load_model, names_of
+from zreward.commands.options import (
+    BatchSize,
+    Device,
+    Dimensions,
+    Out,
+    Seed,
+    Temperature,
+    Traces,
+    check_source,
+    load_model,
+    names_of,
+    refuse_unsampled,
+    refuse_unused,
+)
+from zreward.errors import InputError
 
 
 def train(
+    ctx: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe YAML.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.steps=10.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
@@ -23,6 +38,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
+        refuse_unused(ctx, "with --dry-run, which starts from random weights", "resume")
         from zreward.training.dry_run import dry_run as run_dry
 
         typer.echo(run_dry(loaded))
@@ -33,31 +49,37 @@ def train(
 
 
 def label(
+    ctx: typer.Context,
     teacher: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
     data: Annotated[Path, typer.Option("--data", help="Records to label; ratings in them are not read.")],
     out: Out,
     split: Annotated[str | None, typer.Option(help="Only records of this split.")] = None,
-    traces: Annotated[int, typer.Option(help="Traces per item whose distributions are averaged.")] = 1,
+    traces: Traces = 1,
     dimensions: Dimensions = None,
     direct: Annotated[bool, typer.Option("--direct", help="Let the teacher answer without reasoning.")] = False,
     temperature: Temperature = 1.0,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
-    shard_size: Annotated[int, typer.Option(help="Records per Parquet file.")] = 256,
+    batch_size: BatchSize = 16,
+    shard_size: Annotated[int, typer.Option(min=1, help="Records per Parquet file.")] = 256,
     seed: Seed = 0,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a folder that holds some shards (also the default).")
+        bool, typer.Option("--resume", help="Only go on with a folder that holds some shards; never start a new one.")
     ] = False,
+    device: Device = None,
 ) -> None:
     """Write a teacher's distributions over a pool into Parquet shards; run it again to finish what was cut off."""
     from zreward.data import load_records
-    from zreward.training.targets import LabelOptions
+    from zreward.training.targets import MANIFEST, LabelOptions
     from zreward.training.targets import label as run_label
 
+    refuse_unsampled(ctx, not direct, temperature, traces)
+    if resume and not (out / MANIFEST).is_file():
+        raise InputError(f"{out}: nothing to resume, there is no {MANIFEST}; run without --resume first")
+    check_source(data)
     options = LabelOptions(traces, names_of(dimensions), temperature, not direct, seed, shard_size, batch_size)
-    loaded = load_model(teacher)
+    loaded = load_model(teacher, device)
     records = load_records(data, skip_bad=skip_bad, split=split)
     typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
 

@@ -24,6 +24,8 @@ def demo(
     """The main job on the built-in world: data, teacher (GDSO), student (RISD), evaluation, report."""
     from zreward.demo import run_demo
 
+    if resume and not (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"{out}: nothing to resume; run without --resume first")
     run_demo(out, seed, resume)
 
 
@@ -38,10 +40,10 @@ def reproduce(
     methods: Annotated[
         str | None, typer.Option(help="Of the parts' methods only these, such as large-gdso, separated by commas.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Training seeds per method.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds per method.")] = 3,
     world_seed: Annotated[int, typer.Option(help="Seed of prompts, scenes, raters and splits.")] = 0,
     dimensions: Annotated[str, typer.Option(help="Names, separated by commas, or all.")] = "alignment",
-    jobs: Annotated[int, typer.Option(help="Tasks side by side, each with its share of the cores.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Tasks side by side, each with its share of the cores.")] = 2,
 ) -> None:
     """The paper's tables and curves on the built-in world; goes on where an earlier run in the folder stopped."""
     from zreward.reproduce import Study
@@ -49,12 +51,18 @@ def reproduce(
     from zreward.world.base_models import world_rubric
 
     known = world_rubric().dimension_names
-    names = known if dimensions == "all" else names_of(dimensions) or ()
+    names = known if dimensions == "all" else tuple(names_of(dimensions) or ())
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(f"dimensions {dimensions!r}: unknown {unknown}; expected some of {list(known)}, or all")
     study = Study(
-        out, seeds, world_seed, names, names_of(only) or (), tuple(overrides or ()), chosen=names_of(methods) or ()
+        out,
+        seeds,
+        world_seed,
+        names,
+        names_of(only, "--only") or (),
+        tuple(overrides or ()),
+        chosen=names_of(methods, "--methods") or (),
     )
     typer.echo(f"page: {run_study(study, jobs)}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zreward.commands.groups import HelpfulGroup
+from zreward.commands.options import refuse_unused
 from zreward.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def serve(
 
 @studio_app.command()
 def init(
+    ctx: typer.Context,
     project: Folder,
     source: Annotated[
         Path | None, typer.Argument(help="Folder of pictures (with pictures.jsonl), or records (.jsonl, .parquet).")
@@ -85,6 +87,12 @@ def init(
 
     if world == (source is not None):
         raise InputError("expected a SOURCE of pictures, or --world for a try-out, and not both")
+    if source is None:
+        refuse_unused(ctx, "with --world, whose pictures have prompts of their own", "prompt")
+    else:
+        refuse_unused(ctx, "without --world", "prompts")
+        if source.suffix.lower() in (".jsonl", ".parquet"):
+            refuse_unused(ctx, "with records, which name their prompts", "prompt")
     if source is None:
         from zreward.world.base_models import world_rubric
 

@@ -1,0 +1,144 @@
+"""Every option of every command does something, or is refused by name before anything expensive happens."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+
+from zreward import cli
+
+SCORE, RANK = ("score", "MODEL", "picture.png", "--prompt", "x"), ("rank", "MODEL", "picture.png", "--prompt", "x")
+SCORE_DATA = ("score", "MODEL", "--data", "records.jsonl", "--out", "new.parquet")
+EVALUATE = ("evaluate", "MODEL", "--data", "records.jsonl")
+LABEL = ("label", "MODEL", "--data", "records.jsonl", "--out", "targets")
+STUDY, JUDGE = ("compare", "a", "b", "--study", "p"), ("compare", "a", "b", "--judge")
+
+REFUSED = [
+    (("score", "--skip-bad"), (*SCORE, "--skip-bad")),
+    (("score", "--prompt"), (*SCORE_DATA, "--prompt", "x")),
+    (("score", "images"), (*SCORE_DATA, "picture.png")),
+    (("score", "--reference"), (*SCORE_DATA, "--reference", "picture.png")),
+    (("score", "--json"), (*SCORE_DATA, "--json")),
+    (("score", "--prompt"), ("score", "MODEL", "listed", "--prompt", "x")),
+    (("score", "--out"), (*SCORE, "--out", "new.png")),
+    (("score", "--out"), (*SCORE, "--out", "old.csv")),
+    (("score", "--out"), ("score", "MODEL", "--data", "records.jsonl", "--out", "new.csv")),
+    (("score", "--out"), ("score", "MODEL", "--data", "records.jsonl")),
+    (("score", "--json"), (*SCORE, "--json", "new.csv")),
+    (("score", "--dimensions"), (*SCORE, "--dimensions", ",")),
+    (("evaluate", "--traces"), (*EVALUATE, "--traces", "4")),
+    (("evaluate", "--temperature"), (*EVALUATE, "--temperature", "1.0")),
+    (("evaluate", "--seed"), (*EVALUATE, "--seed", "0")),
+    (("evaluate", "--traces"), (*EVALUATE, "--reasoning", "--traces", "4", "--temperature", "0")),
+    (("evaluate", "--html"), (*EVALUATE, "--html", "new.pdf")),
+    (("evaluate", "--csv"), (*EVALUATE, "--csv", "new.xlsx")),
+    (("label", "--traces"), (*LABEL, "--direct", "--traces", "1")),
+    (("label", "--temperature"), (*LABEL, "--direct", "--temperature", "0.5")),
+    (("label", "--seed"), (*LABEL, "--direct", "--seed", "1")),
+    (("label", "--traces"), (*LABEL, "--traces", "2", "--temperature", "0")),
+    (("label", "--resume"), (*LABEL, "--resume")),
+    (("rank", "--prompt"), ("rank", "MODEL", "listed", "--prompt", "x")),
+    (("rank", "--top"), (*RANK, "--top", "2", "--json")),
+    (("rank", "--out"), (*RANK, "--out", "sheet.pdf")),
+    (("train", "--resume"), ("train", "recipe.yaml", "--resume", "--dry-run")),
+    (("demo", "--resume"), ("demo", "--out", "nothing", "--resume")),
+    *((("compare", option), (*STUDY, option)) for option in ("--reasoning", "--json")),
+    (("compare", "--same"), (*STUDY, "--same", "0.25")),
+    (("compare", "--overall"), (*STUDY, "--overall", "realism")),
+    (("compare", "--device"), (*STUDY, "--device", "cpu")),
+    (("compare", "--out"), (*STUDY, "--out", "new.html")),
+    (("compare", "--name"), (*JUDGE, "MODEL", "--name", "x")),
+    (("compare", "--aspects"), (*JUDGE, "MODEL", "--aspects", "overall")),
+    (("compare", "--raters"), (*JUDGE, "MODEL", "--raters", "3")),
+    (("compare", "--reasoning"), (*JUDGE, "oracle", "--reasoning")),
+    (("compare", "--device"), (*JUDGE, "oracle", "--device", "cpu")),
+    (("compare", "--out"), (*JUDGE, "oracle", "--out", "pairs.pdf")),
+    (("serve", "--allow-pickle"), ("serve", "MODEL", "--allow-pickle", "--host", "0.0.0.0")),
+    (("studio init", "--prompt"), ("studio", "init", "p", "--world", "--prompt", "x")),
+    (("studio init", "--prompt"), ("studio", "init", "p", "records.jsonl", "--prompt", "x")),
+    (("studio init", "--prompts"), ("studio", "init", "p", "listed", "--prompts", "20")),
+    (("studio init", "--world"), ("studio", "init", "p", "listed", "--world")),
+]
+"""(command, option) and a command line in which it would have no effect."""
+
+ALWAYS = {
+    "": "--version --install-completion --show-completion",
+    "score": "--data --batch-size --device",
+    "evaluate": "--data --split --reasoning --dimensions --batch-size --skip-bad --device --json",
+    "train": "--dry-run",
+    "label": "--data --out --split --dimensions --direct --batch-size --shard-size --skip-bad --device",
+    "demo": "--out --seed",
+    "reproduce": "--out --only --methods --seeds --world-seed --dimensions --jobs",
+    "optimize": "--resume --dry-run",
+    "rank": "--dimensions --batch-size --device --json",
+    "serve": "--host --port --max-batch --max-wait --max-queue --dimensions --token --device",
+    "compare": "--judge --study",
+    "studio serve": "--host --port --database --model --https --proxies",
+    "studio init": "--rubric --name --raters --administrator --seed --url --database",
+    "studio invite": "--role --database --url",
+    "studio export": "--accepted-only --everybody --database",
+    "studio import": "--images --database",
+    "studio predict": "--database",
+    "data import": "--seed --skip-bad",
+    "world data": "--out --seed",
+    "world pretrain": "--out --seed",
+}
+"""Options that have an effect, or are refused for their value, in every command line of their command."""
+
+
+def options(app: typer.Typer) -> dict[str, set[str]]:
+    """command -> its options."""
+    found: dict[str, set[str]] = {}
+
+    def visit(command, path: str) -> None:
+        names = {parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("-")}
+        found[path] = names - {"--help", "-h"}
+        for name, child in getattr(command, "commands", {}).items():
+            visit(child, f"{path} {name}".strip())
+
+    visit(typer.main.get_command(app), "")
+    return found
+
+
+@pytest.mark.parametrize("command", sorted(options(cli.app)))
+def test_every_option_is_accounted_for(command):
+    """A new option is either tried below where it has no effect, or has one always."""
+    known = set(ALWAYS.get(command, "").split()) | {option for (name, option), _ in REFUSED if name == command}
+    assert options(cli.app)[command] <= known
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder to stand in, with a picture, a listed folder and records; loading a model fails the test."""
+
+    def load_model(*_, **__):
+        raise AssertionError("the model was loaded first")
+
+    monkeypatch.setattr("zreward.models.checkpoint.load", load_model)
+    monkeypatch.setattr("zreward.models.reward_model.RewardModel.from_pretrained", load_model)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("picture.png")
+    Path("old.csv").write_text("mine")
+    Path("listed").mkdir()
+    Image.new("RGB", (8, 8)).save("listed/0.png")
+    Path("listed/pictures.jsonl").write_text(json.dumps({"image": "0.png", "prompt": "x", "seed": 0}) + "\n")
+    Path("records.jsonl").write_text(json.dumps({"image": "picture.png", "prompt": "x"}) + "\n")
+    Path("recipe.yaml").write_text("{method: sft, out: run, data: {train: records.jsonl}, model: {name: MODEL}}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("option", "words"), REFUSED, ids=[" ".join(words) for _, words in REFUSED])
+def test_an_option_without_effect_is_refused_by_name(option, words, place, monkeypatch, capsys):
+    before = sorted(place.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["zreward", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2, said
+    assert option[1].strip(",") in said and said.startswith("zreward: ")
+    assert sorted(place.rglob("*")) == before
