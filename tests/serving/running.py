@@ -8,10 +8,11 @@ import threading
 import time
 from contextlib import contextmanager
 
-import uvicorn
 from PIL import Image
 
+from zreward.listening import listen, url
 from zreward.serving.app import create_app
+from zreward.serving.server import uvicorn_server
 from zreward.serving.settings import Settings
 
 
@@ -29,13 +30,13 @@ def text(picture: Image.Image) -> str:
 def running(model, **settings):
     """Base URL of a server in a thread; it has answered everything when the block ends."""
     app = create_app(model, "world:small", Settings(**settings))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
+    server, sockets = uvicorn_server(app), listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield url("127.0.0.1", sockets)
     finally:
         server.should_exit = True
         thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,8 +94,6 @@ def test_a_client_gives_up_with_the_last_reason(waits):
     ):
         client.score([b"x"], "a red circle")
     assert waits == [0]
-    with pytest.raises(ServerError, match="no answer after 1 attempts.*ConnectError"):
-        RewardClient("http://127.0.0.1:9", retries=0).score([b"x"], "a red circle")
 
 
 def test_what_is_wrong_with_a_request_is_not_tried_again(waits):
@@ -106,3 +105,92 @@ def test_what_is_wrong_with_a_request_is_not_tried_again(waits):
     ):
         client.score([b"x"], "a red circle")
     assert waits == []
+
+
+def refusing() -> str:
+    """An address at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_server_that_is_not_there_is_named_at_once(waits, scheme):
+    where = refusing()
+    with RewardClient(scheme + where) as client:
+        for ask in (
+            lambda: client.score([b"x"], "a red circle"),
+            lambda: asyncio.run(client.ascore([b"x"], "a red circle")),
+            client.health,
+        ):
+            with pytest.raises(ServerError, match=f"http://{where}: .*refused.*|{where}: .*is the server running"):
+                ask()
+    assert waits == []
+
+
+@pytest.mark.parametrize("url", ["ftp://here", "http://", "", "://", "http://a b", "http://here:port", 7])
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(InputError, match="expected .* http://127"):
+        RewardClient(url)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_this_machine_is_never_asked_for_through_a_proxy(monkeypatch, name):
+    for old in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(old, raising=False)
+    monkeypatch.setenv(name, f"http://{refusing()}")
+    with answering(GOOD, GOOD) as url, RewardClient(url) as client:
+        assert len(client.score([b"x"], "a red circle")) == 1
+        assert len(asyncio.run(client.ascore([b"x"], "a red circle"))) == 1
+
+
+def test_a_proxy_that_fails_is_named_without_its_password(monkeypatch):
+    where = refusing()
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{where}")
+    with (
+        RewardClient("http://192.0.2.1:8000") as client,
+        pytest.raises(ServerError, match=f"the proxy {where}") as raised,
+    ):
+        client.score([b"x"], "a red circle")
+    assert "NO_PROXY" in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_a_request_that_is_too_large_is_sent_in_halves_and_a_single_item_is_refused():
+    large = (413, {"detail": "9 images in one request; send at most 1"}, {})
+    with answering(large, GOOD, GOOD, large) as url, RewardClient(url) as client:
+        assert len(client.score([b"x", b"y"], "a red circle")) == 2
+        with pytest.raises(InputError, match=r"\(413\): 9 images"):
+            client.score([b"x"], "a red circle")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((500, {"detail": "the model answers NaN"}, {}), r"failed \(500\): the model answers NaN"),
+        ((200, [1], {}), "no JSON object"),
+        ((200, {"scores": []}, {}), "holds no scores"),
+        (
+            (200, {"scores": [{"realism": {"probs": [float("nan"), 1]}}], "scale": {"bins": [1, 2]}}, {}),
+            "holds no scores",
+        ),
+        ((301, {"detail": "elsewhere"}, {"location": "/x"}), r"refused the request \(301\)"),
+        ((400, {"detail": "x" * 10**6}, {}), r"\(400\): x{1000}$"),
+    ],
+)
+def test_every_answer_that_is_no_score_ends_in_one_message(waits, answer, words):
+    with answering(answer) as url, RewardClient(url) as client, pytest.raises(InputError, match=words):
+        client.score([b"x"], "a red circle")
+    assert waits == []
+
+
+@pytest.mark.parametrize("prompt", ["caf\udce9", None, b"x"])
+def test_prompts_that_are_no_text_are_refused_before_anything_is_sent(prompt):
+    with RewardClient(refusing()) as client, pytest.raises(InputError, match="prompt 1 is"):
+        client.score([b"x", b"y"], ["fine", prompt])
+
+
+def test_a_token_that_no_header_carries_is_refused():
+    with pytest.raises(InputError, match="line ends"):
+        RewardClient("localhost:8000", token="secret\n")

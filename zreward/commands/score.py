@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -208,8 +209,13 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     max_batch: Annotated[int, typer.Option(help="Images per forward pass, and per request.")] = 32,
-    max_wait: Annotated[float, typer.Option(help="Seconds that a request waits for company.")] = 0.01,
+    max_wait: Annotated[float, typer.Option(help="Maximum batching delay in seconds.")] = 0.01,
     max_queue: Annotated[int, typer.Option(help="Images that may wait; more are answered with 429.")] = 1024,
+    max_image_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens that one image may become; default the model's own limit, else 1,280."),
+    ] = None,
+    max_prompt_tokens: Annotated[int, typer.Option(help="Tokens of one prompt.")] = 1024,
     dimensions: Dimensions = None,
     token: Annotated[
         str | None, typer.Option(envvar="ZREWARD_TOKEN", help="Bearer token that clients must send.")
@@ -223,15 +229,18 @@ def serve(
     from zreward.serving.server import serve as run_server
     from zreward.serving.settings import Settings
 
+    if token is None and os.environ.get("ZREWARD_TOKEN") == "":
+        token = ""  # the command line's library takes an empty variable for none at all
     settings = Settings(
         host,
         port,
         max_batch,
         max_wait,
         max_queue,
+        max_image_tokens=max_image_tokens,
+        max_prompt_tokens=max_prompt_tokens,
         token=token,
         dimensions=names_of(dimensions) or (),
         allow_pickle=allow_pickle,
     )
-    typer.echo(f"zreward serves {model} at http://{host}:{port} (documentation: /docs)")
     run_server(model, settings, device)

@@ -1,8 +1,7 @@
 """Requests of many clients become batches of one model.
 
-A request waits at most `max_wait` seconds for company, is never split, and is answered alone where its batch failed: one
-client's picture cannot spoil another's answer. What does not fit into the queue is refused at once. Images wait as the model
-sees them, whatever size they were sent in.
+A request waits at most `max_wait` seconds for others, is never split, and is answered alone where its batch failed: one
+client's picture cannot spoil another's answer. How many may wait is the caller's to decide (`zreward.serving.turns`).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -20,14 +20,6 @@ from zreward.distribution import ScoreDistribution
 from zreward.errors import check_counts
 
 Score = Callable[[list[Tensor], list[str]], ScoreDistribution]
-
-
-class Busy(Exception):
-    """The queue is full. `seconds`: about how long until it has room."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"the queue is full; try again in {seconds:.1f} s")
-        self.seconds = seconds
 
 
 class Closing(Exception):
@@ -45,26 +37,31 @@ class _Job:
 class Batcher:
     """One thread that scores what others submit. Sizes count images."""
 
-    def __init__(self, score: Score, max_batch: int = 32, max_wait: float = 0.01, max_queue: int = 1024) -> None:
-        check_counts(max_batch=max_batch, max_queue=max_queue)
-        self._score, self.max_batch, self.max_wait, self.max_queue = score, max_batch, max_wait, max_queue
+    def __init__(
+        self,
+        score: Score,
+        max_batch: int = 32,
+        max_wait: float = 0.01,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """`context` surrounds the thread's work, such as a stream of its own on a GPU."""
+        check_counts(max_batch=max_batch)
+        self._score, self.max_batch, self.max_wait, self._context = score, max_batch, max_wait, context
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._per_image = 0.0  # seconds, a running mean
+        self.seconds_per_image = 0.0  # a running mean
         self.waiting = 0  # images in the queue
         self.batches = 0
         self._thread = threading.Thread(target=self._run, name="zreward-batcher", daemon=True)
         self._thread.start()
 
     def submit(self, images: Sequence[Tensor], prompts: Sequence[str]) -> Future[ScoreDistribution]:
-        """The answer to come. Raises Busy where the queue is full, Closing after `close`."""
+        """The answer to come. Raises Closing after `close`."""
         job = _Job(list(images), list(prompts))
         with self._changed:
             if self._closing:
                 raise Closing("the server is shutting down")
-            if self.waiting and self.waiting + len(job.images) > self.max_queue:
-                raise Busy(max(0.1, self.waiting * self._per_image))
             self._jobs.append(job)
             self.waiting += len(job.images)
             self._changed.notify()
@@ -78,13 +75,13 @@ class Batcher:
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            begin = time.monotonic()
-            self._answer(batch)
-            images = sum(len(job.images) for job in batch)
-            taken = (time.monotonic() - begin) / images
-            self._per_image = taken if not self.batches else 0.9 * self._per_image + 0.1 * taken
-            self.batches += 1
+        with self._context():
+            while batch := self._next_batch():
+                begin = time.monotonic()
+                self._answer(batch)
+                taken = (time.monotonic() - begin) / sum(len(job.images) for job in batch)
+                self.seconds_per_image = taken if not self.batches else 0.9 * self.seconds_per_image + 0.1 * taken
+                self.batches += 1
 
     def _next_batch(self) -> list[_Job]:
         """Jobs for one pass, in the order they came; empty when there is nothing left to do."""

@@ -1,4 +1,4 @@
-"""Before a request is read: who sends it, and how much."""
+"""Before a request is read: who sends it, how much, and how much is held for all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 OPEN_PATHS = ("/health",)
+SMALL = 256 * 1024  # bytes: bodies up to this are not counted against what all may hold
 
 
 class Gate:
-    """ASGI middleware: 401 without the token, 413 for a body over the limit. The body is read here, once, and handed on."""
+    """ASGI middleware: 401 without the token, 413 for a body over the limit, 429 where large bodies hold too much memory.
 
-    def __init__(self, app: Any, max_body: int, token: str | None) -> None:
+    The body is read here, once, and handed on. A small one always finds room.
+    """
+
+    def __init__(self, app: Any, max_body: int, max_buffered: int, token: str | None) -> None:
         self.app, self.max_body, self.token = app, max_body, token
+        self.free = max(max_buffered, max_body)
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -22,31 +27,43 @@ class Gate:
             return
         headers = dict(scope["headers"])
         if self.token and scope["path"] not in OPEN_PATHS and not self._knows(headers.get(b"authorization", b"")):
-            await _refuse(401, "expected the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})(
-                scope, receive, send
-            )
+            refusal = _refuse(401, "expected the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+            await refusal(scope, receive, send)
             return
-        body = await self._body(headers, receive)
-        if body is None:
-            limit = f"the request is larger than {self.max_body:,} bytes; send fewer or smaller images"
-            await _refuse(413, limit)(scope, receive, send)
-            return
-        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+        body = _Body(self)
+        try:
+            found = await body.read(headers, receive)
+            if isinstance(found, JSONResponse):
+                await found(scope, receive, send)
+            elif found is not None:
+                waiting = [{"type": "http.request", "body": found, "more_body": False}]
+                del found
 
-        async def replay() -> Any:
-            return waiting.pop() if waiting else await receive()
+                async def replay() -> Any:
+                    return waiting.pop() if waiting else await receive()
 
-        await self.app(scope, replay, send)
+                await self.app(scope, replay, send)
+        finally:
+            self.free += body.held
 
     def _knows(self, given: bytes) -> bool:
         assert self.token is not None
         return hmac.compare_digest(given, f"Bearer {self.token}".encode())
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Any) -> bytes | None:
-        """None where it is too large, or its sender went away."""
+
+class _Body:
+    """One request's bytes, and how many of them count."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate, self.held = gate, 0
+
+    async def read(self, headers: dict[bytes, bytes], receive: Any) -> bytes | JSONResponse | None:
+        """The body, a refusal, or None where its sender went away."""
+        most = self.gate.max_body
+        too_large = _refuse(413, f"the request is larger than {most:,} bytes; send fewer or smaller images")
         stated = headers.get(b"content-length", b"0")
-        if not stated.isdigit() or int(stated) > self.max_body:
-            return None
+        if not stated.isdigit() or int(stated) > most:
+            return too_large
         parts, size = [], 0
         while True:
             message = await receive()
@@ -54,10 +71,19 @@ class Gate:
                 return None
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > self.max_body:
-                return None
+            if size > most:
+                return too_large
+            if size > SMALL and not self._hold(size - self.held):
+                return _refuse(429, "the server holds too many large requests; try again", {"Retry-After": "2"})
             if not message.get("more_body"):
                 return b"".join(parts)
+
+    def _hold(self, count: int) -> bool:
+        if count > self.gate.free:
+            return False
+        self.gate.free -= count
+        self.held += count
+        return True
 
 
 def _refuse(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -6,6 +6,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Lists end at their first bad value: a list of thousands would be answered with thousands of errors.
+Names = Annotated[
+    list[Annotated[str, Field(max_length=200)]],
+    Field(fail_fast=True, max_length=256, description="Default: all of the model's."),
+]
 Prompt = Annotated[str, Field(min_length=1, description="The text that the image was made from.")]
 Picture = Annotated[str, Field(min_length=1, description="Base64 of an encoded image; a data URI's header is skipped.")]
 
@@ -18,8 +23,8 @@ class Item(BaseModel):
 class ScoreRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    items: Annotated[list[Item], Field(min_length=1)]
-    dimensions: Annotated[list[str] | None, Field(description="Default: all of the model's.")] = None
+    items: Annotated[list[Item], Field(fail_fast=True, min_length=1)]
+    dimensions: Names | None = None
 
 
 class Scale(BaseModel):
@@ -50,16 +55,16 @@ class ScoreReply(Identity):
 class ComputeRequest(BaseModel):
     """Flow-Factory's; other keys that it sends are ignored."""
 
-    prompt: Prompt | list[Prompt]
-    image: Picture | list[Picture]
-    dimensions: list[str] | None = None
+    prompt: Prompt | Annotated[list[Prompt], Field(fail_fast=True)]
+    image: Picture | Annotated[list[Picture], Field(fail_fast=True)]
+    dimensions: Names | None = None
 
 
 class RewardRequest(BaseModel):
     """OpenRLHF's, with an image for every prompt; other keys are ignored."""
 
-    query: Annotated[list[Item], Field(min_length=1)]
-    dimensions: list[str] | None = None
+    query: Annotated[list[Item], Field(fail_fast=True, min_length=1)]
+    dimensions: Names | None = None
 
 
 class RewardReply(Identity):

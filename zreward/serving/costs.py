@@ -1,0 +1,140 @@
+"""What a request will cost, known before it is paid: pixels to decode, tokens to run through the model.
+
+An image's size is read from its header. What it becomes is computed from that size alone, after the model's resolution limit and
+after enlarging to the vision tower's multiple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from zreward.errors import InputError
+from zreward.models.reward_model import RewardModel
+from zreward.models.shared_prefix import can_share
+from zreward.serving.pictures import from_base64, measure
+from zreward.serving.settings import Settings
+
+DEFAULT_IMAGE_TOKENS = 1280  # what Qwen's own examples allow: 1.3 million pixels at 32 x 32 a token
+QUICK_PIXELS, QUICK_BYTES = 512 * 512, 2**20
+BYTES_PER_TOKEN = 16  # a prompt of more bytes than that for each token is refused unread
+_PIXELS_PER_TOKEN = 4096  # decoding so many pixels counts as a token
+
+
+class TooMuch(Exception):
+    """More than the server takes in one request; the message has the numbers."""
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A request that is within all limits."""
+
+    images: list[bytes]  # encoded
+    prompts: list[str]
+    pixels: int  # to decode
+    tokens: int  # for the model
+    quick: bool  # costs about as little as a request can
+
+    @property
+    def cost(self) -> float:
+        """In tokens."""
+        return self.tokens + self.pixels / _PIXELS_PER_TOKEN
+
+
+class Prices:
+    """The limits, and what things cost with this model."""
+
+    def __init__(self, model: RewardModel, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        dimensions = model.rubric.dimensions
+        self._passes = 1 if can_share(model.backbone) else len(dimensions)  # of image and prompt
+        self._questions = sum(len(model.encoder.encode("x", one, reasoning=False)) for one in dimensions)
+        self.most_image_tokens = settings.max_image_tokens or self._default_image_tokens()
+        self._quick_tokens = 2 * self._tokens(self.image_tokens(1, 1), 1)
+
+    def describe(self) -> str:
+        """The limits of a request in one line."""
+        settings = self.settings
+        return (
+            f"{settings.max_batch} images of {settings.max_pixels:,} pixels ({settings.max_request_pixels:,} together) in a "
+            f"request; {self.most_image_tokens:,} tokens an image, {settings.max_prompt_tokens:,} a prompt"
+        )
+
+    def check_count(self, items: int) -> None:
+        """TooMuch, before anything of the items is looked at."""
+        if items > self.settings.max_batch:
+            raise TooMuch(f"{items:,} images in one request; send at most {self.settings.max_batch}")
+
+    def price(self, images: Sequence[str | bytes], prompts: Sequence[str]) -> Priced:
+        """Base64 or encoded images and their prompts. InputError for what cannot be scored, TooMuch for what is too dear."""
+        self.check_count(len(images))
+        tokens = pixels = 0
+        for n, prompt in enumerate(prompts):
+            tokens += self._prompt_tokens(prompt, f"prompt {n}")
+        encoded = []
+        for n, image in enumerate(images):
+            what = f"image {n}"
+            encoded.append(image if isinstance(image, bytes) else from_base64(image, what))
+            height, width = measure(encoded[-1], what)
+            pixels += self._check_pixels(height, width, pixels, what)
+            tokens += self._check_tokens(height, width, what)
+        size = sum(map(len, encoded))
+        if size > self.settings.max_body:  # a pickle may show one image many times
+            raise TooMuch(f"images of {size:,} bytes in one request; send at most {self.settings.max_body:,}")
+        total = self._tokens(tokens, len(encoded))
+        quick = total <= self._quick_tokens and pixels <= QUICK_PIXELS and size <= QUICK_BYTES
+        return Priced(encoded, list(prompts), pixels, total, quick)
+
+    def image_tokens(self, height: int, width: int) -> int:
+        """Tokens that an image of that size becomes; nothing is computed or allocated."""
+        layout = self.model.layout
+        return layout.tokens(layout.grid(self.model.fit(torch.empty((3, height, width), device="meta"))))
+
+    def _tokens(self, shown: int, items: int) -> int:
+        """Of image and prompt tokens and all questions."""
+        return self._passes * shown + items * self._questions
+
+    def _default_image_tokens(self) -> int:
+        """The largest that the model's own limit lets through: of a square, or of strips that it rounds up."""
+        policy = self.model.resolution
+        side = policy.longest_side or (int(policy.pixel_budget**0.5) if policy.pixel_budget else 0)
+        return max(DEFAULT_IMAGE_TOKENS, 2 * self.image_tokens(side, side)) if side else DEFAULT_IMAGE_TOKENS
+
+    def _check_pixels(self, height: int, width: int, before: int, what: str) -> int:
+        settings = self.settings
+        if height * width > settings.max_pixels:
+            raise TooMuch(f"{what}: {width} x {height} is more than {settings.max_pixels:,} pixels; scale it down")
+        if before + height * width > settings.max_request_pixels:
+            raise TooMuch(
+                f"the images up to {what} have {before + height * width:,} pixels together; send at most "
+                f"{settings.max_request_pixels:,} in one request"
+            )
+        return height * width
+
+    def _check_tokens(self, height: int, width: int, what: str) -> int:
+        if not height or not width:
+            raise InputError(f"{what}: has no pixels")
+        tokens = self.image_tokens(height, width)
+        if tokens > self.most_image_tokens:
+            raise TooMuch(
+                f"{what}: {width} x {height} becomes {tokens:,} tokens of this model; the server takes at most "
+                f"{self.most_image_tokens:,} (--max-image-tokens); scale it down"
+            )
+        return tokens
+
+    def _prompt_tokens(self, prompt: str, what: str) -> int:
+        most = self.settings.max_prompt_tokens
+        try:
+            size = len(prompt.encode())
+        except UnicodeEncodeError:
+            raise InputError(f"{what} is no Unicode text: it holds half of a surrogate pair") from None
+        if not prompt.strip():
+            raise InputError(f"{what} is blank; expected the text that the image was made from")
+        if size > BYTES_PER_TOKEN * most:
+            raise TooMuch(f"{what} has {size:,} bytes; expected at most {BYTES_PER_TOKEN * most:,}")
+        tokens = len(self.model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        if tokens > most:
+            raise TooMuch(f"{what} has {tokens:,} tokens; the server takes at most {most:,} (--max-prompt-tokens)")
+        return tokens
