@@ -29,6 +29,7 @@ from tenacity import (
 from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, check_counts
+from zreward.texts import check_prompt
 
 RETRIED = (408, 429, 502, 503, 504)
 BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)  # a connection that broke off
@@ -109,7 +110,7 @@ class RewardClient:
                 f"{len(images)} images and {len(texts)} prompts; give one prompt per image, or one for all"
             )
         for n, text in enumerate(texts):
-            _check_prompt(text, n)
+            check_prompt(text, f"prompt {n}")
         items = [{"prompt": text, "image": encode(image)} for image, text in zip(images, texts, strict=True)]
         names = list(dimensions) if dimensions is not None else None
         return [
@@ -191,15 +192,6 @@ def _checked_token(token: str) -> str:
     if not all("!" <= letter <= "~" for letter in token):
         raise InputError("the token holds spaces, line ends or letters beyond ASCII, which no HTTP header carries")
     return token
-
-
-def _check_prompt(prompt: Any, number: int) -> None:
-    if not isinstance(prompt, str):
-        raise InputError(f"prompt {number} is a {type(prompt).__name__}; expected a text")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"prompt {number} is no Unicode text: it holds half of a surrogate pair") from None
 
 
 def encode(image: Any) -> str:

@@ -16,6 +16,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.shared_prefix import can_share
 from zreward.serving.pictures import from_base64, measure
 from zreward.serving.settings import Settings
+from zreward.texts import check_prompt
 
 DEFAULT_IMAGE_TOKENS = 1280  # what Qwen's own examples allow: 1.3 million pixels at 32 x 32 a token
 QUICK_PIXELS, QUICK_BYTES = 512 * 512, 2**20
@@ -126,12 +127,9 @@ class Prices:
 
     def _prompt_tokens(self, prompt: str, what: str) -> int:
         most = self.settings.max_prompt_tokens
-        try:
-            size = len(prompt.encode())
-        except UnicodeEncodeError:
-            raise InputError(f"{what} is no Unicode text: it holds half of a surrogate pair") from None
-        if not prompt.strip():
-            raise InputError(f"{what} is blank; expected the text that the image was made from")
+        if len(prompt) <= BYTES_PER_TOKEN * most:
+            check_prompt(prompt, what)
+        size = len(prompt.encode(errors="surrogatepass"))
         if size > BYTES_PER_TOKEN * most:
             raise TooMuch(f"{what} has {size:,} bytes; expected at most {BYTES_PER_TOKEN * most:,}")
         tokens = len(self.model.tokenizer(prompt, add_special_tokens=False)["input_ids"])

@@ -37,6 +37,8 @@ def measure(encoded: bytes, what: str) -> tuple[int, int]:
         with Image.open(BytesIO(encoded), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             kind, size = image.format, image.size
             decoders = {tile[0] for tile in image.tile}
+    except Image.DecompressionBombError:
+        raise InputError(f"{what}: more pixels than any limit allows; scale it down") from None
     except Exception:  # each of Pillow's parsers has its own errors for broken headers
         raise InputError(f"{what}: not an image that can be read; expected one of {', '.join(_FORMATS)}") from None
     if kind in ("JPEG", "MPO", "TIFF") and encoded.count(b"\xff\xda") > _MOST_SCANS:
