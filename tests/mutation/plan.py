@@ -3,9 +3,10 @@
 The rest of the suite is not asked, so the rate is a lower bound.
 """
 
-_OBJECTIVES = ["tests/test_objectives.py"]
-_ROLLOUT = ["tests/training/test_trainers.py"]
-_PREFIX = ["tests/models/test_shared_prefix.py", "tests/models/test_judge.py"]
+_VALUES = "tests/test_values.py"
+_OBJECTIVES = ["tests/test_objectives.py", "tests/test_objective_inputs.py"]
+_ROLLOUT = [_VALUES, "tests/training/test_trainers.py"]
+_PREFIX = [_VALUES, "tests/models/test_shared_prefix.py", "tests/models/test_judge.py"]
 
 PLAN: dict[str, list[str]] = {
     "zreward/objectives/gdso.py": _OBJECTIVES,
@@ -14,21 +15,21 @@ PLAN: dict[str, list[str]] = {
     "zreward/objectives/rewarddance.py": _OBJECTIVES,
     "zreward/objectives/risd.py": _OBJECTIVES,
     "zreward/objectives/sft.py": _OBJECTIVES,
-    "zreward/distribution.py": ["tests/test_distribution.py"],
+    "zreward/distribution.py": [_VALUES, "tests/test_distribution.py"],
     "zreward/metrics.py": ["tests/test_metrics.py", "tests/test_metrics_published.py"],
     "zreward/data/aggregation.py": ["tests/data/test_records.py"],
-    "zreward/data/pairs.py": ["tests/data/test_pairs.py"],
-    "zreward/generation/aggregate.py": ["tests/generation/test_aggregate.py"],
-    "zreward/generation/guards.py": ["tests/generation/test_guards.py"],
+    "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
+    "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
+    "zreward/generation/guards.py": [_VALUES, "tests/generation/test_guards.py"],
     "zreward/models/shared_prefix.py": _PREFIX,
     "zreward/models/caches.py": _PREFIX,
-    "zreward/models/rollout.py": ["tests/models/test_judge.py"],
+    "zreward/models/rollout.py": [_VALUES, "tests/models/test_judge.py"],
     "zreward/models/reasoning.py": _PREFIX,
     "zreward/training/rollout.py": _ROLLOUT,
     "zreward/training/rollout_data.py": _ROLLOUT,
     "zreward/training/rollout_objectives.py": _ROLLOUT,
     "zreward/training/direct.py": _ROLLOUT,
     "zreward/training/trainer_base.py": [*_ROLLOUT, "tests/training/test_resume.py"],
-    "zreward/training/targets.py": ["tests/training/test_targets.py"],
+    "zreward/training/targets.py": [_VALUES, "tests/training/test_targets.py"],
     "zreward/training/augment.py": _ROLLOUT,
 }

@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None, plan: dict[str, list[str]] = PLAN) 
     parser.add_argument("--out", type=Path, help="folder of the results; default: runs/mutants")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
+    sys.path.insert(0, str(root))  # as `python -m pytest` does: tests import tests.tiny
     plan = {module: files for module, files in plan.items() if module in (options.module or plan)}
     every = [mutant for module in plan for mutant in mutants(module, (root / module).read_text())]
     if options.sample is not None:
