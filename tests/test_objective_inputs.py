@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -128,3 +129,10 @@ def test_old_and_reference_log_probabilities_carry_no_gradient():
     loss = loss + opd_loss(log_probs, reference, torch.ones(1, 2), old)
     found = torch.autograd.grad(loss, tensors, allow_unused=True)
     assert found[0] is not None and found[1] is None and found[2] is None
+
+
+def test_the_weight_of_the_kl_term():
+    """KL = e - 1 - 1 at one nat: whole with beta 1; not even looked at with beta 0, where it may be infinite."""
+    log_probs, ones = torch.zeros(1, 1), torch.ones(1, 1)
+    assert grpo_loss(log_probs, T([0.0]), ones, ref_log_probs=ones, beta=1.0).item() == pytest.approx(math.e - 2)
+    assert grpo_loss(log_probs, T([0.0]), ones, ref_log_probs=1e3 * ones, beta=0.0).item() == 0.0

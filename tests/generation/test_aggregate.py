@@ -70,3 +70,58 @@ def test_what_does_not_fit_is_refused():
         Aggregate(weights={"a": 0.0})
     with pytest.raises(InputError, match="goes with kind utility"):
         Aggregate("utility")
+
+
+def test_the_usual_settings():
+    """Softness a quarter of a point, one standard deviation of caution: -t log(mean exp(-mu / t)), mean of mu - std."""
+    assert Aggregate("worst")(SURE).item() == pytest.approx(
+        -0.25 * math.log((math.exp(-20) + math.exp(-12)) / 2), abs=1e-5
+    )
+    assert Aggregate("confident")(SURE).item() == pytest.approx((5 - 0 + 3 - 2) / 2)
+    assert Aggregate() == Aggregate("mean", {}, 0.25, None, 1.0, "distribution", 8.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weights": {"a": -1.0, "b": 3.0}},
+        {"weights": {"a": 0.0, "b": 0.0}},
+        {"softness": 0.0},
+        {"softness": math.nan},
+        {"softness": -1.0},
+        {"sharpness": 0.0},
+        {"reading": "median"},
+        {"utility": [0.0, 1.0, 2.0]},
+        {"kind": "utility"},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings):
+    with pytest.raises(InputError, match="^aggregate: "):
+        Aggregate(**settings)
+
+
+def test_a_weight_of_nought_and_small_numbers_are_fine():
+    assert Aggregate(weights={"a": 0.0, "b": 0.5})(SURE).item() == 3.0
+    assert Aggregate("worst", softness=0.5, sharpness=0.5)(SURE).shape == (1,)
+
+
+def test_the_argmax_has_the_gradient_of_the_sharpened_distribution():
+    """d/dp of sum_s b_s p_s^k / sum p^k, at k = 2, by hand: 2 p_s (b_s - mean) / sum p^2."""
+    found = ScoreDistribution(torch.tensor([[[0.2, 0.5, 0.3]]], requires_grad=True), BINS, ("a",))
+    Aggregate(reading="argmax", sharpness=2.0)(found).sum().backward()
+    square = 0.04 + 0.25 + 0.09
+    mean = (1 * 0.04 + 3 * 0.25 + 5 * 0.09) / square
+    by_hand = [2 * p * (b - mean) / square for p, b in ((0.2, 1), (0.5, 3), (0.3, 5))]
+    assert found.probs.grad[0, 0].tolist() == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_numbers_of_other_types_and_several_pictures():
+    probs = torch.tensor([[[0.5, 0.5, 0.0]], [[0.0, 0.0, 1.0]]], dtype=torch.float64)
+    two = ScoreDistribution(probs, BINS, ("a",))
+    for aggregate, expected in (
+        (Aggregate(), [2.0, 5.0]),
+        (Aggregate(reading="argmax"), [1.0, 5.0]),
+        (Aggregate("utility", utility=[0.0, 1.0, 4.0]), [0.5, 4.0]),
+    ):
+        rewards = aggregate(two)
+        assert rewards.dtype == torch.float64 and rewards.tolist() == expected

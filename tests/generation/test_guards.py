@@ -79,3 +79,75 @@ def test_guards_come_back_from_a_checkpoint():
     guards = seen(START, after(25, 3.5), after(50, 3.4))
     again = Guards.from_dict(guards.recipe, guards.to_dict())
     assert (again.best, again.looks, again.tripped) == (guards.best, guards.looks, guards.tripped)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        after(25, 3.0, diversity=0.16),  # 0.8 of the first
+        after(25, 3.0, drift=0.5),
+        after(25, 3.0, saturation=0.95),
+        after(25, 3.0, entropy=0.25),
+        after(25, 2.9),
+    ],
+)
+def test_a_look_at_a_limit_is_within_it(look):
+    """Binary fractions, so that no rounding decides."""
+    limits = {"min_diversity": 0.16 / 0.2, "max_drift": 0.5, "max_saturation": 0.95, "min_entropy": 0.25}
+    assert seen(START, look, max_dimension_fall=3.0 - 2.9, **limits).tripped is None
+
+
+def test_a_fall_at_the_limit_is_no_fall():
+    guards = seen(START, after(25, 3.5), after(50, 3.25), max_fall=0.25)
+    assert guards.tripped is None and guards.best.step == 25
+    assert seen(START, after(25, 3.5), after(50, 3.125), max_fall=0.25).tripped[0] == "holdout"
+
+
+def test_whether_a_look_is_the_best_is_said():
+    guards = Guards(GuardsRecipe())
+    answers = [guards.see(look) for look in (START, after(25, 3.4), after(50, 3.4), after(75, 3.35), after(100, 3.5))]
+    assert answers == [True, True, False, False, True]
+    assert [look.step for look in guards.looks] == [0, 25, 50, 75, 100] and guards.first is START
+
+
+def test_a_look_that_a_guard_objects_to_is_never_the_best():
+    guards = Guards(GuardsRecipe())
+    assert guards.see(START) and not guards.see(after(25, 4.5, drift=0.6))
+    assert guards.tripped == ("drift", "drift is 0.60 of the predictions' own size, more than 0.5")
+
+
+def test_a_bad_first_look_leaves_no_best_one():
+    guards = seen(replace(START, saturation=0.99), after(25, 3.5, saturation=0.99))
+    assert guards.best is None and guards.tripped[0] == "saturation"
+
+
+def test_a_generator_without_diversity_or_entropy_at_the_start_is_stopped_at_once():
+    assert seen(replace(START, diversity=0.0)).tripped[0] == "diversity"
+    assert seen(replace(START, entropy=0.0)).tripped[0] == "entropy"
+    assert seen(replace(START, diversity=1e-3, entropy=1e-3)).tripped is None
+
+
+def test_what_decides_is_the_mean_over_the_held_out_dimensions():
+    assert replace(START, holdout={"a": 2.0, "b": 5.0}).judged == 3.5
+    assert replace(START, reward=1.5, holdout={}).judged == 1.5
+
+
+def test_without_a_held_out_judge_the_students_dimensions_must_not_fall():
+    first = replace(START, holdout={}, student={"a": 3.0, "b": 3.0})
+    guards = seen(first, replace(first, step=25, reward=4.0, student={"a": 4.0, "b": 2.5}))
+    assert guards.tripped == ("dimension", "b fell 0.50 below the frozen generator's, more than 0.1")
+
+
+def test_patience_says_what_it_waited_for():
+    looks = [START, after(25, 3.5), after(50, 3.45), after(75, 3.5)]
+    expected = ("patience", "no better held-out reward in 2 looks (best 3.50 at step 25)")
+    assert seen(*looks, patience=2).tripped == expected
+    without = [replace(look, reward=look.judged, holdout={}) for look in looks]
+    assert "no better reward on held-out prompts" in seen(*without, patience=2).tripped[1]
+    better = seen(START, after(25, 3.5), after(50, 3.45), after(75, 3.55), patience=2)
+    assert better.tripped is None and better.best.step == 75
+
+
+def test_the_first_objection_of_a_look_stands():
+    guards = seen(START, after(25, 1.0, diversity=0.0, drift=9.0))
+    assert guards.tripped == ("diversity", "diversity is 0.00 of the frozen generator's, less than 0.8")

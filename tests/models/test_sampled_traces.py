@@ -1,0 +1,106 @@
+"""Where a trace ends, what may not be sampled, and what `generate` is asked for."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+import torch
+from transformers import GenerationMixin
+
+from zreward.models.rollout import Trace, sample_traces
+
+STOP = [7, 8]
+PROMPT = torch.tensor(
+    [[0, 7, 8], [5, 6, 7]]
+)  # the first ends with a stop marker of its own, the second with half of one
+
+
+class Written:
+    """A model whose `generate` appends the columns of a script, until every row is done, as transformers' own does."""
+
+    def __init__(self, *rows: list[int]) -> None:
+        self.columns = torch.tensor(rows).T.tolist()
+
+    def generate(self, input_ids, logits_processor, stopping_criteria, max_new_tokens, pad_token_id, **options):
+        self.options, self.budget = options, max_new_tokens
+        self.scores = logits_processor(input_ids, torch.zeros(len(input_ids), 10))
+        done = torch.zeros(len(input_ids), dtype=torch.bool)
+        for column in self.columns[:max_new_tokens]:
+            new = torch.where(done, pad_token_id, torch.tensor(column))
+            input_ids = torch.cat([input_ids, new[:, None]], 1)
+            done |= stopping_criteria(input_ids, None)
+            if done.all():
+                break
+        return input_ids
+
+
+def sample(model: Written, **options) -> list[Trace]:
+    return sample_traces(model, {"input_ids": PROMPT}, STOP, torch.tensor([2, 4]), 9, **{"max_tokens": 5, **options})
+
+
+def test_a_trace_ends_with_its_stop_marker_and_the_others_go_on():
+    traces = sample(Written([1, 7, 8, 1, 1], [8, 7, 1, 7, 8]))
+    assert traces == [Trace((1, 7, 8), truncated=False), Trace((8, 7, 1, 7, 8), truncated=False)]
+    assert [len(trace) for trace in traces] == [3, 5]
+
+
+def test_tokens_of_the_prompt_are_no_part_of_a_marker():
+    """Row 0's prompt ends with a whole marker, and row 1's with its first token: neither ends the trace."""
+    assert sample(Written([1, 1, 7], [8, 1, 1]), max_tokens=3) == [
+        Trace((1, 1, 7), truncated=True),
+        Trace((8, 1, 1), truncated=True),
+    ]
+
+
+def test_a_marker_alone_is_a_trace_and_one_at_the_end_of_the_budget_is_not_cut():
+    assert sample(Written([7, 8, 3], [1, 7, 8]), max_tokens=3) == [
+        Trace((7, 8), truncated=False),
+        Trace((1, 7, 8), truncated=False),
+    ]
+
+
+def test_generation_stops_once_every_row_has_its_marker():
+    model = Written([7, 8, 1, 1], [7, 8, 2, 2])
+    model.columns.append(None)  # would fail if it were reached
+    assert [trace.ids for trace in sample(model, max_tokens=9)] == [(7, 8), (7, 8)]
+
+
+def test_banned_tokens_have_no_probability():
+    model = Written([1], [1])
+    sample(model)
+    assert model.scores.tolist() == [[-math.inf if token in (2, 4) else 0.0 for token in range(10)]] * 2
+
+
+@pytest.mark.parametrize(
+    ("temperature", "expected"),
+    [
+        (0.7, {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0}),
+        (0.0, {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}),
+    ],
+)
+def test_the_whole_distribution_is_sampled_from(temperature, expected):
+    """No top-k or top-p: training takes log-probabilities under the whole distribution."""
+    model = Written([1], [1])
+    sample(model, max_tokens=4, temperature=temperature)
+    assert model.options == {**expected, "use_cache": True, "eos_token_id": None} and model.budget == 4
+    assert {"logits_processor", "stopping_criteria"} < set(inspect.signature(GenerationMixin.generate).parameters)
+
+
+def test_without_a_temperature_it_is_one():
+    model = Written([1], [1])
+    sample(model)
+    assert model.options["temperature"] == 1.0
+
+
+def test_no_gradient_is_kept():
+    seen = []
+
+    class Asking(Written):
+        def generate(self, **arguments):
+            seen.append(torch.is_grad_enabled())
+            return super().generate(**arguments)
+
+    sample(Asking([1], [1]))
+    assert seen == [False] and torch.is_grad_enabled()
