@@ -384,7 +384,9 @@ def folder(tmp_path, picture) -> Path:
     (tmp_path / "listed").mkdir()
     for name in ("0.png", "1.png"):
         shutil.copy(picture, tmp_path / "listed" / name)
-    rows = [{"image": f"{n}.png", "prompt": prompt, "seed": 0} for n, prompt in enumerate(["a red [circle]", "=a, 'b'"])]
+    rows = [
+        {"image": f"{n}.png", "prompt": prompt, "seed": 0} for n, prompt in enumerate(["a red [circle]", "=a, 'b'"])
+    ]
     records(tmp_path / "listed" / "pictures.jsonl", *rows)
     return tmp_path / "listed"
 

@@ -59,6 +59,11 @@ REFUSED = [
     (("compare", "--device"), (*JUDGE, "oracle", "--device", "cpu")),
     (("compare", "--out"), (*JUDGE, "oracle", "--out", "pairs.pdf")),
     (("serve", "--allow-pickle"), ("serve", "MODEL", "--allow-pickle", "--host", "0.0.0.0")),
+    (("data import", "--seed"), ("data", "import", "csv", "old.csv", "new", "--seed", "0")),
+    *(
+        (("data import", f"--{name}"), ("data", "import", "agiqa3k", ".", "new", f"--{name}", "x"))
+        for name in ("prompt", "image", "rater", "dimensions", "dimension", "score", "images", "rubric")
+    ),
     (("studio init", "--prompt"), ("studio", "init", "p", "--world", "--prompt", "x")),
     (("studio init", "--prompt"), ("studio", "init", "p", "records.jsonl", "--prompt", "x")),
     (("studio init", "--prompts"), ("studio", "init", "p", "listed", "--prompts", "20")),
@@ -84,7 +89,10 @@ ALWAYS = {
     "studio export": "--accepted-only --everybody --database",
     "studio import": "--images --database",
     "studio predict": "--database",
-    "data import": "--seed --skip-bad",
+    "data import": "--skip-bad",
+    "data split": "--out --train --dev --test --seed",
+    "data check": "--rubric --json",
+    "rubric check": "--model --prompt --reasoning",
     "world data": "--out --seed",
     "world pretrain": "--out --seed",
 }

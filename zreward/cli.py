@@ -14,6 +14,7 @@ from zreward.commands.data import data_app
 from zreward.commands.exits import exit_code, prepare_streams
 from zreward.commands.groups import HelpfulGroup, add_examples, examples_of
 from zreward.commands.options import STDOUT
+from zreward.commands.rubric import rubric_app
 from zreward.commands.score import evaluate, rank, score, serve
 from zreward.commands.train import label, optimize, train
 from zreward.commands.world import demo, reproduce, world_app
@@ -31,6 +32,7 @@ for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, 
     app.command()(command)
 app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")
+app.add_typer(rubric_app, name="rubric")
 app.add_typer(world_app, name="world")
 add_examples(app)
 

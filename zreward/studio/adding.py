@@ -75,10 +75,11 @@ def _prompt(session: Session, groups: dict[str, Prompt], picture: Picture) -> Pr
         prompt = groups[group] = Prompt(text=picture.prompt, group=group, tags=list(picture.tags), split=picture.split)
         session.add(prompt)
         session.flush()
+    named = f"group {group!r}" if picture.group else f"prompt {picture.prompt!r}"
     for what, one, other in (("prompt", prompt.text, picture.prompt), ("split", prompt.split, picture.split)):
         if one != other:
             raise InputError(
-                f"picture {picture.key!r}: its group {group!r} has the {what} {one!r} already, and now {other!r}; expected "
+                f"picture {picture.key!r}: its {named} has the {what} {one!r} already, and now {other!r}; expected "
                 "one, because annotators compare a group's pictures"
             )
     prompt.tags = list(dict.fromkeys((*prompt.tags, *picture.tags)))

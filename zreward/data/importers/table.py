@@ -1,0 +1,67 @@
+"""A CSV file as a table: which character separates its cells is seen from its header; every row knows its line.
+
+Commas, semicolons, tabs and bars separate; a first line `sep=;`, as Excel writes it, decides. UTF-8, with or without a
+byte-order mark.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from zreward.errors import InputError
+from zreward.text_files import read_text
+
+_SEPARATORS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Table:
+    """`separator` also tells a decimal comma: where cells are separated by something else, 3,5 is a number."""
+
+    path: Path
+    header: tuple[str, ...]
+    separator: str
+    _rows: tuple[tuple[int, tuple[str, ...]], ...]
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str] | str, str]]:
+        """(line, cells by column, the line as it came); in place of the cells the reason why there are none."""
+        for line, cells in self._rows:
+            text = self.separator.join(cells)
+            if len(cells) == len(self.header):
+                yield line, dict(zip(self.header, (cell.strip() for cell in cells), strict=True)), text
+            else:
+                reason = (
+                    f"{len(cells)} cells under {len(self.header)} columns; quote a text that holds {self.separator!r}"
+                )
+                yield line, reason, text
+
+
+def read_table(path: Path) -> Table:
+    """InputError for what is no table: no header, a column without a name or named twice, quotes that do not end."""
+    text = read_text(path, "a table (.csv)")
+    first, _, rest = text.partition("\n")
+    told = first.strip().lower().removeprefix("sep=") if first.lower().startswith("sep=") else None
+    offset = 1 if told else 0
+    separator = told or max(_SEPARATORS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    if len(separator) != 1:
+        raise InputError(f"{path}:1: sep={separator!r}; expected one character")
+    reader = csv.reader(io.StringIO(rest if told else text, newline=""), delimiter=separator, strict=True)
+    rows: list[tuple[int, tuple[str, ...]]] = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((reader.line_num + offset, tuple(cells)))
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num + offset}: not a CSV table: {error}") from None
+    if not rows:
+        raise InputError(f"{path}: it is empty; expected a header with the names of the columns, and rows")
+    header = tuple(cell.strip() for cell in rows[0][1])
+    for name in header:
+        if not name or header.count(name) > 1:
+            fault = "stands twice" if name else "has no name"
+            raise InputError(f"{path}:{rows[0][0]}: column {name!r} {fault}; the header is {', '.join(header)}")
+    return Table(path, header, separator, tuple(rows[1:]))
