@@ -32,6 +32,15 @@ def small_model(seed: int, **sizes: Any) -> RewardModel:
     return sharpen(tiny_model("qwen3_5", seed, **SMALL | sizes), 6).double()
 
 
+def give_the_adapter_a_say(model: RewardModel) -> None:
+    """Adapters begin at zero, where half of their gradients vanish."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.backbone.model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype))
+
+
 def plain_pass(
     judge: RewardModel, network: nn.Module, pictures: Sequence, prompt: str, dimension: str, tail: Sequence[int], **how
 ) -> tuple[Tensor, int]:
