@@ -189,5 +189,5 @@ def test_shapes_and_probabilities_are_checked():
     for bad in (torch.tensor([[[math.nan, 0.5, 0.5]]]), good * 2, torch.tensor([[[-0.5, 0.5, 1.0]]])):
         with pytest.raises(ValueError, match="item 0, dimension 'a'"):
             ScoreDistribution(bad, THREE, ("a",))
-    with pytest.raises(ValueError, match="sum to 1"):
+    with pytest.raises(ValueError, match="NaN or infinity"):
         ScoreDistribution.from_logits(torch.full((1, 1, 3), math.nan), THREE, ("a",))

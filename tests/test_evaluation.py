@@ -219,5 +219,5 @@ def test_nan_weights_are_an_input_error(records):
     with torch.no_grad():
         next(broken.backbone.parameters()).fill_(math.nan)
     for reasoning in (False, True):
-        with pytest.raises(InputError, match="records 0 to 1: the model gives NaN"):
+        with pytest.raises(InputError, match=r"item 0.*, dimension 'realism': the model gives NaN"):
             predict(broken, records[:2], ["realism"], reasoning=reasoning, progress=False)

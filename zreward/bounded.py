@@ -14,7 +14,6 @@ from typing import Any
 from zreward.errors import InputError
 
 MEGABYTE = 1 << 20
-TEXT_LIMIT = MEGABYTE  # of what people write: recipes, rubrics, settings
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe (FIFO)"),
@@ -24,53 +23,41 @@ _KINDS = (
 )
 
 
-def check_regular(path: str | Path, most: int | None = None) -> int:
+def check_regular(path: str | os.PathLike[str], expected: str = "a file", most: int | None = None) -> int:
     """The size in bytes of a regular file of at most `most` bytes; links are followed, nothing is opened."""
     path = Path(path)
     try:
-        return _size(path, os.stat(path), most)
+        return _size(path, os.stat(path), expected, most)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, expected) from None
 
 
-def read_bytes(path: str | Path, most: int = TEXT_LIMIT) -> bytes:
-    """The bytes of a regular file of at most `most` bytes."""
+def read_bytes(path: str | os.PathLike[str], expected: str = "a file", most: int = MEGABYTE) -> bytes:
+    """The bytes of a regular file of at most `most` bytes. `expected` says in messages what the file should be."""
     path = Path(path)
     # Without blocking: opening a pipe must not wait for somebody who writes into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        check_regular(path, most)
         with open(os.open(path, flags), "rb") as file:
-            _size(path, os.fstat(file.fileno()), most)
+            _size(path, os.fstat(file.fileno()), expected, most)
             data = file.read(most + 1)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, expected) from None
     if len(data) > most:  # a file of /proc says that it is empty
-        raise _too_large(path, len(data), most)
+        raise InputError(f"{path}: more than {most:,} bytes; expected {expected} of at most {most:,}")
     return data
 
 
-def read_text(path: str | Path, most: int = TEXT_LIMIT) -> str:
-    """UTF-8 text, with or without a byte-order mark."""
-    data = read_bytes(path, most)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path} is UTF-16; save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-
-
-def read_json(path: str | Path, most: int = TEXT_LIMIT) -> dict[str, Any]:
-    """A JSON object."""
-    text = read_text(path, most)
-    if text.startswith("version https://git-lfs.github.com/"):
+def read_json(path: str | os.PathLike[str], most: int = MEGABYTE) -> dict[str, Any]:
+    """A JSON object in UTF-8."""
+    data = read_bytes(path, "a JSON file", most)
+    if is_lfs_pointer(data):
         raise InputError(f"{path} is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
     try:
-        value = json.loads(text)
+        value = json.loads(data)
     except RecursionError:
         raise InputError(f"{path} is not valid JSON: it is nested too deeply") from None
-    except ValueError as error:
+    except ValueError as error:  # also for bytes that are no text
         raise InputError(
             f"{path} is not valid JSON ({error}); it is damaged or cut off: fetch or write it again"
         ) from None
@@ -79,22 +66,25 @@ def read_json(path: str | Path, most: int = TEXT_LIMIT) -> dict[str, Any]:
     return value
 
 
-def _size(path: Path, found: os.stat_result, most: int | None) -> int:
+def is_lfs_pointer(start: bytes) -> bool:
+    """Whether a file that begins so is what Git LFS leaves where it did not fetch the real one."""
+    return start.startswith(b"version https://git-lfs.github.com/")
+
+
+def _size(path: Path, found: os.stat_result, expected: str, most: int | None) -> int:
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode):
-            raise InputError(f"{path} is {kind}; expected a regular file")
+            raise InputError(f"{path}: is {kind}, not a regular file; expected {expected}")
     if most is not None and found.st_size > most:
-        raise _too_large(path, found.st_size, most)
+        raise InputError(f"{path}: {found.st_size:,} bytes; expected {expected} of at most {most:,}")
     return found.st_size
 
 
-def _too_large(path: Path, size: int, most: int) -> InputError:
-    return InputError(f"{path} has {size:,} bytes or more; expected at most {most:,}")
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> InputError:
+def _unreadable(path: Path, error: OSError | ValueError, expected: str) -> InputError:
     if isinstance(error, InputError):
         return error
     if isinstance(error, FileNotFoundError) and path.is_symlink():
-        return InputError(f"{path} is a link to {os.readlink(path)}, which is not there")
-    return InputError(f"{path}: {getattr(error, 'strerror', None) or error}")
+        return InputError(f"{path}: a link to {os.readlink(path)}, which is not there; expected {expected}")
+    if isinstance(error, OSError):
+        return InputError(f"{path}: {error.strerror or error}; expected {expected}")
+    return InputError(f"{str(path)!r}: not a file name; expected {expected}")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from zreward.data.record import Record
 from zreward.data.sources import Row, read_rows
-from zreward.errors import InputError
+from zreward.errors import InputError, counted
 from zreward.files import atomic_path, write_json
 from zreward.models.fingerprint import weights_fingerprint
 from zreward.models.reward_model import RewardModel
@@ -98,9 +98,13 @@ def _scored(
         if bad and not skip_bad:
             raise InputError(f"{bad[0].place}: {bad[3]}\ncorrect it, or go on past such rows with --skip-bad")
         good = [(record, picture) for _, record, picture, _ in batch if record is not None]
-        scores = iter(
-            model.score([p for _, p in good], [r.prompt for r, _ in good], names, batch_size).to_dicts() if good else ()
-        )
+        rows = [row.number for row, record, _, _ in batch if record is not None]
+        with counted(rows):
+            scores = iter(
+                model.score([p for _, p in good], [r.prompt for r, _ in good], names, batch_size).to_dicts()
+                if good
+                else ()
+            )
         for row, record, _, error in batch:
             facts: dict[str, Any] = {"row": row.number, "error": error}
             if record is not None:

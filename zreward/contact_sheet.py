@@ -13,10 +13,10 @@ from rich.table import Table
 from zreward.data.folders import FolderPicture, read_folder
 from zreward.data.images import check_path, open_image
 from zreward.errors import InputError
-from zreward.prompting import check_prompt
 from zreward.ranking import Candidate
 from zreward.report.sections import Figure, Section, write_sections
 from zreward.runs import versions
+from zreward.texts import check_prompt
 
 
 def find_candidates(places: Sequence[Path], prompt: str | None) -> tuple[list[str], list[str], list[str]]:

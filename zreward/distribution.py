@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.errors import InputError, shown
+from zreward.errors import InputError, NotFiniteError, shown
 
 _MOST_BINS = 256
 _ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin
@@ -149,9 +149,11 @@ class ScoreDistribution:
         bad = ~torch.isfinite(probs).all(-1) | (probs < 0).any(-1) | ((probs.sum(-1) - 1).abs() > _SUM_TOLERANCE)
         if bool(bad.any()):
             item, dim = bad.nonzero()[0].tolist()
+            if not bool(torch.isfinite(probs[item, dim]).all()):
+                raise NotFiniteError(item, self.dimensions[dim])
             raise ValueError(
                 f"score distribution: item {item}, dimension {self.dimensions[dim]!r} has probabilities "
-                f"{probs[item, dim].tolist()}; expected finite, non-negative numbers that sum to 1"
+                f"{probs[item, dim].tolist()}; expected non-negative numbers that sum to 1"
             )
 
     @classmethod

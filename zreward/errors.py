@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _SHOWN = 80  # letters
@@ -10,6 +13,33 @@ _SHOWN = 80  # letters
 
 class InputError(ValueError):
     """Bad input from a user: the message says what came, what was expected and what to do."""
+
+
+class NotFiniteError(InputError):
+    """A model answered NaN or infinity for an item, on a dimension (None where it is not known yet)."""
+
+    def __init__(self, item: int, dimension: str | None = None, what: str = "") -> None:
+        self.item, self.dimension = item, dimension
+        asked = f", dimension {dimension!r}" if dimension is not None else ""
+        super().__init__(
+            f"item {item}{f' ({what})' if what else ''}{asked}: the model gives NaN or infinity. Its weights are broken, or "
+            "overflow in their number format: check them, or load the model in float32"
+        )
+
+
+@contextmanager
+def counted(items: int | Sequence[int], dimension: str | None = None, what: Sequence[Any] = ()) -> Iterator[None]:
+    """A NotFiniteError from inside is told of items as the caller counts them.
+
+    `items` are the caller's numbers of the items inside, or the first of them. `what` are the caller's items, of which paths
+    and other texts are shown.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        number = items + error.item if isinstance(items, int) else items[error.item]
+        name = str(what[number]) if number < len(what) and isinstance(what[number], str | Path) else ""
+        raise NotFiniteError(number, dimension or error.dimension, shorten(name)) from None
 
 
 class _Short(reprlib.Repr):

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError, check_counts
+from zreward.errors import InputError, check_counts, counted
 from zreward.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
 from zreward.tables import MARGIN, POOLED, print_table
 
@@ -119,7 +119,7 @@ def predict(
         for start in range(0, len(records), size):
             chunk = records[start : start + size]
             images, prompts = [record.image for record in chunk], [record.prompt for record in chunk]
-            try:
+            with counted(start, what=[record.id or record.image for record in records]):
                 if reasoning:
                     for judgement in model.judge(images, prompts, traces, names, temperature, size):
                         probs.append(judgement.distribution.probs)
@@ -132,13 +132,6 @@ def predict(
                         probs.append(_compare(model, chunk, others[start : start + size], names, size))
                     tokens.append(torch.ones(len(chunk), len(names)))
                     truncated.append(torch.zeros(len(chunk), len(names)))
-            except (ValueError, RuntimeError) as error:
-                if not _is_nan(error):
-                    raise
-                raise InputError(
-                    f"records {start} to {start + len(chunk) - 1}: the model gives NaN: {error}. "
-                    "Check the checkpoint's weights, or load it in float32"
-                ) from error
             bar.update(len(chunk))
     seconds = time.perf_counter() - begin
     probs_NDS = torch.cat(probs).detach().cpu()
@@ -166,7 +159,9 @@ def _compare(
     """(N, D, 2): the answers about each record, averaged over the pictures it is compared with."""
     asked = [(record, other) for record, found in zip(records, others, strict=True) for other in found]
     images, prompts = [record.image for record, _ in asked], [record.prompt for record, _ in asked]
-    answers = model.score(images, prompts, names, size, references=[other.image for _, other in asked]).probs
+    of_record = [number for number, found in enumerate(others) for _ in found]
+    with counted(of_record):
+        answers = model.score(images, prompts, names, size, references=[other.image for _, other in asked]).probs
     return torch.stack([part.mean(0) for part in answers.split([len(found) for found in others])])
 
 
@@ -195,12 +190,6 @@ def rated_dimensions(model: RewardModel, records: Sequence[Record]) -> list[str]
     if not dimensions:
         raise InputError(f"none of the {len(records)} records is rated; evaluation needs people's scores")
     return dimensions
-
-
-def _is_nan(error: Exception) -> bool:
-    """Whether this is how a score distribution, or sampling from one, refuses NaN."""
-    refusals = ("score distribution: item", "probability tensor contains")
-    return not isinstance(error, InputError) and any(text in str(error) for text in refusals)
 
 
 class RatedItems(NamedTuple):

@@ -68,19 +68,6 @@ class PromptForms:
         return cls(**data)
 
 
-def check_prompt(prompt: Any, what: str = "prompt") -> str:
-    """The prompt; InputError unless it is text that is not blank and that can be written as Unicode."""
-    if not isinstance(prompt, str):
-        raise InputError(f"{what} is a {type(prompt).__name__} ({prompt!r:.80}); expected a text")
-    if not prompt.strip():
-        raise InputError(f"{what} is empty; expected the text that the image was made from")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{what} {ascii(prompt)[:80]} is no Unicode text; write it in UTF-8") from None
-    return prompt
-
-
 def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptForms, reasoning: bool) -> list[dict]:
     """The chat messages (system, then image + prompt + question) in the layout of Hugging Face chat templates."""
     template = forms.reasoning if reasoning else forms.direct

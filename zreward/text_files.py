@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
-import stat
-from pathlib import Path
 
+from zreward.bounded import read_bytes
 from zreward.errors import InputError
 
 MAX_BYTES = 1 << 28  # of a file that is read whole
@@ -24,19 +23,7 @@ def read_text(path: str | os.PathLike[str], expected: str = "a text file", most:
     InputError, with path and line, for a file that is missing, no regular file, larger than `most` bytes, or not UTF-8.
     `expected` says in the message what the file should be.
     """
-    path = Path(path)
-    if "\0" in str(path):
-        raise InputError(f"{str(path)!r}: not a file name; expected {expected}")
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):  # a pipe would wait for ever
-            raise InputError(f"{path}: is not a regular file; expected {expected}")
-        if state.st_size > most:
-            raise InputError(f"{path}: {state.st_size:,} bytes; expected {expected} of at most {most:,}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; expected {expected}") from None
-    return decode_text(content, str(path)).replace("\r\n", "\n").replace("\r", "\n")
+    return decode_text(read_bytes(path, expected, most), str(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decode_text(content: bytes, what: str) -> str:

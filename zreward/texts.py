@@ -7,16 +7,20 @@ from typing import Any
 
 from zreward.errors import InputError, shown
 
+_MOST_LETTERS = 1_000_000
+_UNSEEN = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
+"""Letters and marks that show nothing: fillers, joiners, variation selectors."""
+
 
 def check_prompt(prompt: Any, what: str = "prompt") -> str:
     """The text that an image was made from, as it is. InputError unless it is Unicode text with something to read in it."""
     if not isinstance(prompt, str):
         raise InputError(f"{what} is a {type(prompt).__name__} ({shown(prompt)}); expected a text")
     check_unicode(prompt, what)
+    if len(prompt) > _MOST_LETTERS:  # models read less by far, but counting its tokens would take minutes
+        raise InputError(f"{what} has {len(prompt):,} letters ({shown(prompt)}); expected at most {_MOST_LETTERS:,}")
     if is_blank(prompt):
-        raise InputError(
-            f"{what} is empty or blank ({shown(prompt)}); expected the text that the images were made from"
-        )
+        raise InputError(f"{what} is empty or blank ({prompt[:20]!a}); expected the text that the image was made from")
     return prompt
 
 
@@ -25,15 +29,13 @@ def check_unicode(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} is no Unicode text: it holds half a surrogate pair (position {error.start}: {shown(text[error.start])}); "
-            "read it as UTF-8"
-        ) from None
+        near = text[max(0, error.start - 20) : error.start + 20]
+        raise InputError(f"{what} {near!a} is no Unicode text; write it in UTF-8") from None
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen: white space, control, format (zero-width) and unassigned characters only."""
-    return all(letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf", "Cn") for letter in text)
+    """Whether nothing of a text can be seen: white space, control and zero-width characters only."""
+    return all(x.isspace() or x in _UNSEEN or unicodedata.category(x) in ("Cc", "Cf") for x in text)
 
 
 def is_line(text: str) -> bool:

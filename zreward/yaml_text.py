@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from zreward.bounded import read_text
 from zreward.errors import InputError, shown
+from zreward.text_files import read_text
 
 YAML_LIMIT = 1 << 18  # bytes
 _DEPTH = 50  # levels
@@ -98,7 +98,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> Any:
-    return parse_yaml(read_text(path, YAML_LIMIT), str(path))
+    return parse_yaml(read_text(path, "a YAML file", YAML_LIMIT), str(path))
 
 
 def _reason(error: yaml.YAMLError) -> str:

@@ -56,8 +56,8 @@ class TestRecord:
     @pytest.mark.parametrize(
         ("fields", "reason"),
         [
-            ({"prompt": " "}, "prompt is ' ', expected text"),
-            ({"prompt": "\ud800"}, "half a surrogate pair"),
+            ({"prompt": " "}, "prompt is empty or blank"),
+            ({"prompt": "\ud800"}, "is no Unicode text"),
             ({"image": 7}, "image is 7, expected a path, encoded bytes or a PIL image"),
             ({"scores": [3]}, r"scores is \[3\], expected"),
             ({"scores": {"realism": "4"}}, "score of 'realism' is '4', expected a finite number"),

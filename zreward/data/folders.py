@@ -15,6 +15,7 @@ from pathlib import Path
 from zreward.data.images import suffixes
 from zreward.data.manifest import MANIFEST, read_manifest
 from zreward.errors import InputError
+from zreward.texts import is_blank
 
 _NAMED = 5  # skipped names in a note, of each kind
 
@@ -72,7 +73,7 @@ def read_folder(folder: Path, prompt: str | None = None) -> tuple[list[FolderPic
     """
     if not (folder / MANIFEST).exists():
         _entries(folder)
-        if prompt is None or not prompt.strip():
+        if prompt is None or is_blank(prompt):
             raise InputError(
                 f"{folder}: there is no {MANIFEST} in it; give --prompt, the text that its pictures were made from"
             )
@@ -119,7 +120,7 @@ def _by_key(folder: Path) -> tuple[dict[tuple[str, int | None], FolderPicture], 
     pictures, note = read_listed(folder)
     found: dict[tuple[str, int | None], FolderPicture] = {}
     for picture in pictures:
-        if not picture.prompt.strip():
+        if is_blank(picture.prompt):
             raise InputError(f"{folder / MANIFEST}: {picture.path.name} has an empty prompt")
         if (picture.prompt, picture.seed) in found:
             raise InputError(f"{folder / MANIFEST}: prompt {picture.prompt!r} with seed {picture.seed} is there twice")

@@ -19,6 +19,7 @@ from zreward.data.images import ImageSource, check_path, open_image, refuse_url
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
 from zreward.rubric import Rubric
+from zreward.texts import check_prompt, check_unicode, is_blank
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Record:
     """Per dimension whose single score is an aggregate: its published spread, score units. Makes `target` SYNTHETIC."""
 
     def __post_init__(self) -> None:
-        _text(self.prompt, "prompt")
+        check_prompt(self.prompt)
         for name in ("group", "split", "rubric_version", "id"):
             if getattr(self, name) is not None:
                 _text(getattr(self, name), name)
@@ -172,12 +173,9 @@ def _number(value: Any, what: str) -> float:
 
 
 def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or is_blank(value):
         raise InputError(f"{what} is {_show(value)}, expected text that is not empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{what} {ascii(value)[:80]} holds half a surrogate pair, expected valid Unicode") from None
+    check_unicode(value, what)
     return value
 
 

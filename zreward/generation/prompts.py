@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from zreward.errors import InputError
+from zreward.texts import is_blank
 from zreward.world.grammar import sample_prompts
 
 WORLD = "world:"
@@ -39,7 +40,7 @@ def load_prompts(source: str, seed: int, exclude: set[str] | None = None) -> lis
         bad = next((letter for letter in prompt if unicodedata.category(letter) in ("Cc", "Cs")), None)
         if bad is not None:
             raise InputError(f"prompts {path}, line {number}: control character {bad!r}; take it out")
-        if not prompt.strip() or prompt in prompts:
+        if is_blank(prompt) or prompt in prompts:
             what = f"the same as line {prompts[prompt]}" if prompt in prompts else "an empty prompt"
             raise InputError(f"prompts {path}, line {number}: {what}; expected different prompts")
         prompts[prompt] = number

@@ -37,6 +37,9 @@ class ImageLayout(Protocol):
     def tokens(self, grid: Grid) -> int:
         """How many tokens of the language model an image of that grid becomes."""
 
+    def positions(self, grid: Grid) -> int:
+        """By how much an image of that grid moves the text behind it on."""
+
     def preprocessor(self, policy: ResolutionPolicy) -> dict[str, Any]:
         """A preprocessor_config.json by which other programs prepare images for the checkpoint."""
 
@@ -74,6 +77,9 @@ class PatchLayout:
 
     def tokens(self, grid: Grid) -> int:
         return grid[1] * grid[2] // self.merge**2
+
+    def positions(self, grid: Grid) -> int:
+        return max(grid[1], grid[2]) // self.merge  # rows and columns are counted side by side
 
     def preprocessor(self, policy: ResolutionPolicy) -> dict[str, Any]:
         return {
@@ -118,6 +124,9 @@ class SquareLayout:
         return 1, 1, 1
 
     def tokens(self, grid: Grid) -> int:
+        return self.tokens_per_image
+
+    def positions(self, grid: Grid) -> int:
         return self.tokens_per_image
 
     def preprocessor(self, policy: ResolutionPolicy) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zreward.distribution import ScoreDistribution
+from zreward.errors import counted
 from zreward.models.rollout import Trace, sample_traces
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import Encoded, can_share, encode, follow, generation_inputs, split_questions
@@ -54,22 +55,31 @@ def judge_opened(
     sampled: dict[str, list[Trace]] = {}
     probs: list[Tensor] = []
     shared = _encode_questions(model, images, _rows(prompts, names), len(names))
+    items = [item for item in range(len(images)) for _ in range(traces)]
     for number, name in enumerate(names):
         encoded, question = shared, number
         if shared is None:  # questions of unequal lengths: one by one
             encoded, question = _encode_questions(model, images, _rows(prompts, [name]), 1), 0
         if encoded is not None:
-            sampled[name] = _sample_after(model, encoded, question, traces, temperature)
+            with counted(items, name):
+                sampled[name] = _sample_after(model, encoded, question, traces, temperature)
             logits = _read_after(model, encoded, question, sampled[name])
         else:
             rows = [row for row in _rows(prompts, [name]) for _ in range(traces)]
-            sampled[name] = reason(model, images, rows, temperature)
+            with counted(items, name):
+                sampled[name] = reason(model, images, rows, temperature)
             answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
             logits = model.backbone(model.collate(images, answered).to(model.device)).score_logits
         probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
     probs_NKDS = torch.stack(probs, 2)
+    bins = model.rubric.scale.bins
+    verdicts = ScoreDistribution(
+        torch.stack([probs_KDS.mean(0) for probs_KDS in probs_NKDS]), bins, names
+    )  # refuses NaN
     return [
-        _judgement(model, {name: sampled[name][i * traces : (i + 1) * traces] for name in names}, probs_KDS)
+        _judgement(
+            model, {name: sampled[name][i * traces : (i + 1) * traces] for name in names}, probs_KDS, verdicts[i]
+        )
         for i, probs_KDS in enumerate(probs_NKDS)
     ]
 
@@ -78,10 +88,12 @@ def _rows(prompts: Sequence[str], names: Sequence[str]) -> list[Row]:
     return [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
 
 
-def _judgement(model: RewardModel, traces: dict[str, list[Trace]], probs_KDS: Tensor) -> Judgement:
+def _judgement(
+    model: RewardModel, traces: dict[str, list[Trace]], probs_KDS: Tensor, verdict: ScoreDistribution
+) -> Judgement:
     by_trace = list(zip(*traces.values(), strict=True))  # K of D
     return Judgement(
-        ScoreDistribution(probs_KDS.mean(0, keepdim=True), model.rubric.scale.bins, tuple(traces)),
+        verdict,
         {name: [model.trace_text(trace) for trace in mine] for name, mine in traces.items()},
         probs_KDS,
         torch.tensor([[len(trace) for trace in each] for each in by_trace]),

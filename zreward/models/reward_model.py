@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError, check_counts
+from zreward.errors import InputError, check_counts, counted, shown
 from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.batches import Halving, ahead, pack
 from zreward.models.layouts import Grid, ImageLayout, layout_of
@@ -24,6 +24,7 @@ from zreward.models.shared_prefix import ask, can_share, split_questions
 from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
+from zreward.texts import check_prompt
 
 _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
 
@@ -55,6 +56,12 @@ class RewardModel(nn.Module):
         self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)
+
+    @property
+    def context(self) -> int | None:
+        """Positions that the language model was made for, image, prompt, trace and answer together; None where it says none."""
+        config = self.backbone.base.config
+        return getattr(config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +112,8 @@ class RewardModel(nn.Module):
         with _eval_mode(self):
             for opened in ahead(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
                 texts = prompts[done : done + len(opened)]
-                parts.append(self.score_opened(opened, texts, names, size, token_budget, halving))
+                with counted(done, what=images):
+                    parts.append(self.score_opened(opened, texts, names, size, token_budget, halving))
                 done += len(opened)
         return ScoreDistribution.cat(parts)
 
@@ -124,7 +132,8 @@ class RewardModel(nn.Module):
 
         def run(chosen: list[int]) -> ScoreDistribution:
             images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
-            return self._distribution(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
+            with counted(chosen):
+                return self._distribution(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
 
         lengths = [self._length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
         batches = pack(lengths, batch_size, token_budget)
@@ -177,7 +186,8 @@ class RewardModel(nn.Module):
             for start in range(0, len(images), size):
                 chunk = [self.open(image) for image in images[start : start + size]]
                 texts = prompts[start : start + size]
-                judgements += judge_opened(self, chunk, texts, traces, names, temperature)
+                with counted(start, what=images):
+                    judgements += judge_opened(self, chunk, texts, traces, names, temperature)
         return judgements
 
     def trace_text(self, trace: Trace) -> str:
@@ -237,6 +247,7 @@ class RewardModel(nn.Module):
                 ids += [int(self.encoder.label_ids[score]), *self.encoder.reasoning_ids]
                 begin = len(ids)
                 ids += text.ids
+            self._check_length(ids, row, grids, self.max_trace_tokens if start else 0)
             sequences.append(ids)
             trace_spans.append((begin, begin + (len(text) if text else 0)))
         ids_NT, mask_NT = pad(sequences, self.encoder.pad_id)
@@ -279,9 +290,19 @@ class RewardModel(nn.Module):
             logits = ask(self.backbone, questions.to(self.device))
         return self.distribution(logits, names)
 
-    def _length(self, shown: Sequence[Tensor], prompt: str, name: str) -> int:
+    def _check_length(self, ids: Sequence[int], row: Row, grids: Sequence[Grid], reserved: int) -> None:
+        shown_grids = [grids[index] for index in row.images]
+        saved = sum(self.layout.tokens(grid) - self.layout.positions(grid) for grid in shown_grids)
+        needed = len(ids) - saved + reserved
+        if self.context is not None and needed > self.context:
+            raise InputError(
+                f"prompt {shown(row.prompt)}: with its image, question and reasoning it takes {needed:,} positions; the model "
+                f"was made for {self.context:,}; shorten the prompt"
+            )
+
+    def _length(self, opened: Sequence[Tensor], prompt: str, name: str) -> int:
         """Tokens of an item's images, prompt and one question."""
-        images = sum(self.layout.tokens(self.layout.grid(image)) for image in shown)
+        images = sum(self.layout.tokens(self.layout.grid(image)) for image in opened)
         return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
 
     def _check_references(self, references: Sequence[Any] | None, images: int) -> None:
@@ -303,12 +324,12 @@ def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:
     if isinstance(images, str | bytes):
         raise InputError(f"images is a {type(images).__name__}; expected a list, for one image too: [image]")
     if isinstance(prompts, str):
-        return [prompts] * len(images)
+        return [check_prompt(prompts)] * len(images)
     if len(prompts) != len(images):
         raise InputError(
             f"{len(images)} images but {len(prompts)} prompts; give one prompt per image, or one text for all"
         )
-    return list(prompts)
+    return [check_prompt(prompt, f"prompt {n}" if len(prompts) > 1 else "prompt") for n, prompt in enumerate(prompts)]
 
 
 class _eval_mode:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from zreward.errors import NotFiniteError
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -21,12 +23,19 @@ class Trace:
 
 
 class _Ban(LogitsProcessor):
-    """Takes the banned ids out; the same mask is applied where log-probabilities are taken."""
+    """Takes the banned ids out; the same mask is applied where log-probabilities are taken.
+
+    Raises NotFiniteError, for the row, where there is nothing to sample from.
+    """
 
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        # On a GPU, sampling from NaN would end the whole process; greedily, it would be token 0.
+        broken = ~scores.isfinite().all(-1)
+        if bool(broken.any()):
+            raise NotFiniteError(int(broken.nonzero()[0]))
         return scores.index_fill(-1, self.ids, float("-inf"))
 
 

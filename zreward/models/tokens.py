@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from zreward.errors import InputError
-from zreward.prompting import PromptForms, check_prompt, messages
+from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
+from zreward.texts import check_prompt
 
 if TYPE_CHECKING:
     from zreward.models.rollout import Trace

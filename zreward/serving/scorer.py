@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from torch import Tensor
 
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
+from zreward.errors import InputError, NotFiniteError
 from zreward.models.fingerprint import weights_fingerprint
 from zreward.models.reward_model import RewardModel
 from zreward.serving.batching import Batcher, Closing
@@ -157,6 +157,8 @@ class Scorer:
     async def _scored(self, lane: Lane, opened: list[Tensor], prompts: list[str]) -> ScoreDistribution:
         try:
             return await asyncio.wrap_future(lane.batcher.submit(opened, prompts))
+        except NotFiniteError as error:  # the model's fault, not the request's
+            raise Failed(str(error)) from None
         except (InputError, Closing):
             raise
         except (FloatingPointError, torch.OutOfMemoryError) as error:

@@ -18,6 +18,7 @@ from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.project import Project
 from zreward.studio.storage import Candidate, Gold, Prompt, Repetition
+from zreward.texts import is_blank
 
 MOST = 200  # letters of a group, or of a picture's name
 GOLD_SHARE, REPEATED_SHARE = 0.15, 0.1  # of a try-out's pictures, per dimension
@@ -43,7 +44,7 @@ def add_pictures(
     groups: dict[str, Prompt] = {}
     keys: set[str] = set()
     for picture in tqdm(pictures, desc="copying", unit="picture"):
-        if not picture.prompt.strip():
+        if is_blank(picture.prompt):
             raise InputError(f"picture {picture.key!r} has an empty prompt")
         if picture.key in keys:
             raise InputError(f"two pictures are called {picture.key!r}; expected one name each")

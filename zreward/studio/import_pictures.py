@@ -13,6 +13,7 @@ from zreward.errors import InputError
 from zreward.files import atomic_path
 from zreward.studio.project import Project
 from zreward.studio.storage import Candidate, Prompt
+from zreward.texts import check_prompt
 
 FOLDER = "images/imported"
 
@@ -39,8 +40,7 @@ class ImportedPictures:
             path.unlink(missing_ok=True)
 
     def _candidate(self, path: Path, prompt: str) -> int:
-        if not prompt.strip():
-            raise InputError("prompt is empty")
+        check_prompt(prompt)
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from zreward.data import Record
 from zreward.data.images import ImageSource
-from zreward.errors import InputError, check_counts
+from zreward.errors import InputError, check_counts, counted
 from zreward.files import atomic_path, write_json
 from zreward.models.fingerprint import weights_fingerprint
 from zreward.models.reasoning import Judgement
@@ -83,13 +83,14 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
         for at in range(0, len(records), options.batch_size):
             batch = records[at : at + options.batch_size]
             images, prompts = [r.image for r in batch], [r.prompt for r in batch]
-            if options.reasoning:
-                judged: list[Judgement] = model.judge(
-                    images, prompts, options.traces, names, options.temperature, options.batch_size
-                )
-            else:
-                scores = model.score(images, prompts, names, options.batch_size)
-                judged = [scores[i : i + 1] for i in range(len(batch))]
+            with counted(start + at):
+                if options.reasoning:
+                    judged: list[Judgement] = model.judge(
+                        images, prompts, options.traces, names, options.temperature, options.batch_size
+                    )
+                else:
+                    scores = model.score(images, prompts, names, options.batch_size)
+                    judged = [scores[i : i + 1] for i in range(len(batch))]
             for i, judgement in enumerate(judged):
                 rows += _shard_rows(judgement, start + at + i, batch[i].prompt, names)
     return pa.Table.from_pylist(rows)
