@@ -59,6 +59,8 @@ REFUSED = [
     (("compare", "--device"), (*JUDGE, "oracle", "--device", "cpu")),
     (("compare", "--out"), (*JUDGE, "oracle", "--out", "pairs.pdf")),
     (("serve", "--allow-pickle"), ("serve", "MODEL", "--allow-pickle", "--host", "0.0.0.0")),
+    (("init", "--out"), ("init", "sft", "--out", "old.csv")),
+    (("init", "--out"), ("init", "rubric", "--out", "recipe.yaml")),
     (("data import", "--seed"), ("data", "import", "csv", "old.csv", "new", "--seed", "0")),
     *(
         (("data import", f"--{name}"), ("data", "import", "agiqa3k", ".", "new", f"--{name}", "x"))
@@ -81,7 +83,7 @@ ALWAYS = {
     "reproduce": "--out --only --methods --seeds --world-seed --dimensions --jobs",
     "optimize": "--resume --dry-run",
     "rank": "--dimensions --batch-size --device --json",
-    "serve": "--host --port --max-batch --max-wait --max-queue --dimensions --token --device",
+    "serve": "--host --port --max-batch --max-wait --max-queue --max-image-tokens --max-prompt-tokens --dimensions --token --device",
     "compare": "--judge --study",
     "studio serve": "--host --port --database --model --https --proxies",
     "studio init": "--rubric --name --raters --administrator --seed --url --database",

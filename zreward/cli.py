@@ -13,6 +13,7 @@ from zreward.commands.compare import compare
 from zreward.commands.data import data_app
 from zreward.commands.exits import exit_code, prepare_streams
 from zreward.commands.groups import HelpfulGroup, add_examples, examples_of
+from zreward.commands.init import init
 from zreward.commands.options import STDOUT
 from zreward.commands.rubric import rubric_app
 from zreward.commands.score import evaluate, rank, score, serve
@@ -28,7 +29,7 @@ app = typer.Typer(
     epilog=examples_of(""),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, serve, compare):
+for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, serve, compare, init):
     app.command()(command)
 app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")

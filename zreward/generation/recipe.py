@@ -17,10 +17,12 @@ class GeneratorRecipe:
     name: str = "world:generator"  # folder or hub name of a diffusers text-to-image pipeline, or world:generator
     dtype: str = "float32"  # of the frozen parts: float32, bfloat16 or float16; what is trained stays float32
     lora_rank: int | None = None  # train a LoRA adapter of this rank; default: all weights of the denoiser
-    lora_alpha: int = 16
-    lora_targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+    lora_alpha: int = 16  # scale of the adapter: alpha / rank
+    lora_targets: list[str] = field(
+        default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
+    )  # names of the layers that get one
     height: int | None = None  # pixels; default: the pipeline's own size
-    width: int | None = None
+    width: int | None = None  # likewise
     guidance: float = 1.0  # guidance_scale as the pipeline means it: none is 1 for Stable Diffusion and 0 for Z-Image
     max_sequence_length: int | None = None  # tokens of a prompt, for pipelines that pad to it (SD3, FLUX, Z-Image)
     steps: int = 12  # denoising steps
@@ -44,7 +46,7 @@ class GradientRecipe:
 @dataclass(frozen=True)
 class RewardRecipe:
     dimensions: list[str] | None = None  # default: all of the student's
-    aggregate: Aggregate = field(default_factory=Aggregate)
+    aggregate: Aggregate = field(default_factory=Aggregate)  # from distributions to one number
     copies: int = 1  # the reward of a picture is the mean over this many disturbed copies
     shift: int = 0  # a copy is moved by up to this many pixels
     noise: float = 0.0  # and gets Gaussian noise of this standard deviation, in [0, 1] units
@@ -52,13 +54,13 @@ class RewardRecipe:
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    steps: int = 300
+    steps: int = 300  # optimizer steps
     batch_size: int = 16  # pictures per device and micro-batch
-    gradient_accumulation: int = 1
-    learning_rate: float = 1e-4
-    warmup_steps: int = 10
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    gradient_accumulation: int = 1  # micro-batches per optimizer step
+    learning_rate: float = 1e-4  # constant after the warm-up
+    warmup_steps: int = 10  # steps in which the learning rate rises from 0
+    weight_decay: float = 0.0  # of AdamW
+    max_grad_norm: float = 1.0  # longer gradients are scaled down to this norm
     average: float = 0.99  # decay of the averaged weights, which are what is looked at and kept
 
 
@@ -85,7 +87,7 @@ class GuardsRecipe:
 class FinalRecipe:
     """What is measured at the end: new pictures of the frozen and of the optimised generator, side by side."""
 
-    prompts: int = 400
+    prompts: int = 400  # held-out prompts, the first ones; 0: no comparison
     seeds: int = 2  # pictures of each prompt
     judge: str = "none"  # oracle (the built-in world's), holdout (guards.holdout) or none
     same: float = 0.25  # a smaller difference of overall scores counts as the same
@@ -97,13 +99,13 @@ class OptimizeRecipe:
     out: str  # run directory
     prompts: str  # text file, one prompt a line; .jsonl with a `prompt` in every line; or world:COUNT
     held_out: str  # prompts for looks and the final comparison, of the same forms; none of them in `prompts`
-    generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)
-    gradient: GradientRecipe = field(default_factory=GradientRecipe)
-    reward: RewardRecipe = field(default_factory=RewardRecipe)
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    guards: GuardsRecipe = field(default_factory=GuardsRecipe)
-    final: FinalRecipe = field(default_factory=FinalRecipe)
-    seed: int = 0
+    generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)  # what is trained
+    gradient: GradientRecipe = field(default_factory=GradientRecipe)  # which denoising steps it goes through
+    reward: RewardRecipe = field(default_factory=RewardRecipe)  # what it follows
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)  # AdamW and the averaged weights
+    guards: GuardsRecipe = field(default_factory=GuardsRecipe)  # what stops it
+    final: FinalRecipe = field(default_factory=FinalRecipe)  # what is measured at the end
+    seed: int = 0  # of everything random
     save_every: int = 50  # steps between checkpoints
     mixed_precision: str = "no"  # bf16 or fp16: accelerate's autocast
     report_to: list[str] = field(default_factory=list)  # trackers that accelerate knows: tensorboard, wandb, ...

@@ -19,12 +19,12 @@ class Comparison:
     """How the question is put; its texts take the fields of `PromptForms`."""
 
     negative: str = "no"  # one token each; not called no and yes, which YAML reads as booleans
-    positive: str = "yes"
-    reference: str = "The image above is the reference. The image to judge:"
-    direct: str = (
+    positive: str = "yes"  # the answer whose probability is the score
+    reference: str = "The image above is the reference. The image to judge:"  # between the two pictures
+    direct: str = (  # the question
         "\n\n{title}: {question}\nIs the second image better than the reference here? Answer with one word: {levels}."
     )
-    answer_prefix: str = "\n\nAnswer: "
+    answer_prefix: str = "\n\nAnswer: "  # forced before the answer
 
 
 def comparing(model: RewardModel, how: Comparison | None = None) -> RewardModel:

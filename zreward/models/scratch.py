@@ -61,14 +61,14 @@ class ScratchSpec:
     """
 
     hidden_size: int = 96  # language model
-    intermediate_size: int = 256
-    heads: int = 3
-    layers: int = 2
+    intermediate_size: int = 256  # its feed-forward layers
+    heads: int = 3  # attention heads of a layer
+    layers: int = 2  # of the language model
     linear_layers: int = 0  # of them gated-delta layers, the lowest ones (qwen3_5): slow without their GPU kernels
-    vision_hidden_size: int = 96
-    vision_intermediate_size: int = 288
-    vision_heads: int = 3
-    vision_layers: int = 4
+    vision_hidden_size: int = 96  # vision tower
+    vision_intermediate_size: int = 288  # its feed-forward layers
+    vision_heads: int = 3  # attention heads of a layer
+    vision_layers: int = 4  # of the vision tower
     patch_size: int = 8  # pixels
     merge_size: int = 2  # patches a side that become one image token
     positions: int = 144  # learned patch positions, a square number; other image sizes are interpolated

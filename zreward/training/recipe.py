@@ -23,7 +23,7 @@ class DataRecipe:
     train_split: str | None = None  # only records of this split
     train_records: int | None = None  # only this many records, the first ones
     dev: str | None = None  # records for the curve during training; never used for gradients
-    dev_split: str | None = None
+    dev_split: str | None = None  # only dev records of this split
     dev_records: int = 200  # at most this many dev records, the first ones
     dimensions: list[str] | None = None  # default: every dimension that the records rate
     targets: str | None = None  # risd, rewarddance: the folder that `zreward label` wrote for `train`
@@ -49,7 +49,7 @@ class ModelRecipe:
     pixel_budget: int | None = None  # resolution policy: pixels in total
     max_trace_tokens: int | None = None  # reasoning budget
     lora_rank: int | None = None  # train a LoRA adapter of this rank instead of all weights
-    lora_alpha: int = 32
+    lora_alpha: int = 32  # scale of the adapter: alpha / rank
     lora_targets: str = "all-linear"  # PEFT target modules: a name, regular expression or "all-linear"
     freeze_vision: bool = False  # keep the vision tower as it is
     scratch: ScratchSpec = field(default_factory=ScratchSpec)  # sizes of a model that starts from random weights
@@ -59,19 +59,19 @@ class ModelRecipe:
 class OptimizerRecipe:
     steps: int = 200  # optimizer steps
     batch_size: int = 8  # per device: rows for direct methods, pairs for roll-out methods
-    gradient_accumulation: int = 1
-    learning_rate: float = 1e-4
+    gradient_accumulation: int = 1  # batches per optimizer step
+    learning_rate: float = 1e-4  # its highest value, after the warm-up
     schedule: str = "cosine"  # a name that transformers' get_scheduler knows
-    warmup_steps: int = 10
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    gradient_checkpointing: bool = False
+    warmup_steps: int = 10  # steps in which the learning rate rises from 0
+    weight_decay: float = 0.0  # of AdamW
+    max_grad_norm: float = 1.0  # longer gradients are scaled down to this norm
+    gradient_checkpointing: bool = False  # recompute activations: less memory, more time
 
 
 @dataclass(frozen=True)
 class RolloutRecipe:
     group_size: int = 4  # G: traces per image
-    temperature: float = 1.0
+    temperature: float = 1.0  # of training's traces; 1 is the policy itself
     updates_per_rollout: int = 1  # K_gdso: optimizer steps on the same roll-outs
     sequences_per_forward: int | None = None  # micro-batch of the update; default: all of a step's sequences at once
     lambda_pt: float = 1.0  # weight of the pointwise reward (7) in (13)
@@ -92,17 +92,17 @@ class RolloutRecipe:
 class Recipe:
     method: str  # sft, rewarddance, rewarddance-pairwise, risd, grpo, gdso or opd
     out: str  # run directory: config, versions, metrics, checkpoints, final model
-    data: DataRecipe
-    model: ModelRecipe
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    rollout: RolloutRecipe = field(default_factory=RolloutRecipe)
+    data: DataRecipe  # what is trained on
+    model: ModelRecipe  # what is trained
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)  # AdamW and its schedule
+    rollout: RolloutRecipe = field(default_factory=RolloutRecipe)  # grpo, gdso and opd: traces, rewards and losses
     comparison: Comparison = field(default_factory=Comparison)  # rewarddance-pairwise: how the question is put
-    seed: int = 0
+    seed: int = 0  # of everything random
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
     eval_temperature: float = 1.0  # of the traces behind the dev curve; 0: greedy
     eval_batch_size: int | None = None  # images at a time for the dev curve; default: 32, with reasoning 8
     save_every: int = 50  # steps between checkpoints
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = 2  # the newest ones
     report_to: list[str] = field(default_factory=list)  # trackers that transformers knows: tensorboard, wandb, ...
     trainer: dict[str, Any] = field(
         default_factory=dict
