@@ -5,7 +5,7 @@ The rest of the suite is not asked, so the rate is a lower bound.
 
 _VALUES = "tests/test_values.py"
 _OBJECTIVES = ["tests/test_objectives.py", "tests/test_objective_inputs.py"]
-_ROLLOUT = [_VALUES, "tests/training/test_trainers.py"]
+_ROLLOUT = [_VALUES, "tests/training/test_rollout_oracle.py", "tests/training/test_trainers.py"]
 _PREFIX = [_VALUES, "tests/models/test_shared_prefix.py", "tests/models/test_judge.py"]
 
 PLAN: dict[str, list[str]] = {
@@ -15,15 +15,15 @@ PLAN: dict[str, list[str]] = {
     "zreward/objectives/rewarddance.py": _OBJECTIVES,
     "zreward/objectives/risd.py": _OBJECTIVES,
     "zreward/objectives/sft.py": _OBJECTIVES,
-    "zreward/distribution.py": [_VALUES, "tests/test_distribution.py"],
+    "zreward/distribution.py": [_VALUES, "tests/test_distribution.py", "tests/test_distribution_limits.py"],
     "zreward/metrics.py": ["tests/test_metrics.py", "tests/test_metrics_published.py"],
-    "zreward/data/aggregation.py": ["tests/data/test_records.py"],
+    "zreward/data/aggregation.py": ["tests/data/test_aggregation.py", "tests/data/test_records.py"],
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
     "zreward/generation/guards.py": [_VALUES, "tests/generation/test_guards.py"],
     "zreward/models/shared_prefix.py": _PREFIX,
     "zreward/models/caches.py": _PREFIX,
-    "zreward/models/rollout.py": [_VALUES, "tests/models/test_judge.py"],
+    "zreward/models/rollout.py": [_VALUES, "tests/models/test_sampled_traces.py", "tests/models/test_judge.py"],
     "zreward/models/reasoning.py": _PREFIX,
     "zreward/training/rollout.py": _ROLLOUT,
     "zreward/training/rollout_data.py": _ROLLOUT,
