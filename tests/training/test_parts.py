@@ -1,0 +1,295 @@
+"""The small parts of training, each on its own: order of pairs, augmentation, Trainer's settings, logs, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.tiny import tiny_model
+from zreward.data import Pair, Record
+from zreward.errors import InputError
+from zreward.training import trainer_base
+from zreward.training.augment import drop_words, flip_and_shift
+from zreward.training.direct import DirectItem, annotated_items, by_image, compared_items
+from zreward.training.rollout_data import RepeatSampler, pair_items, unrated_items
+from zreward.training.trainer_base import RewardTrainer, last_checkpoint, training_arguments
+
+# --- what is trained on
+
+
+def test_blocks_are_repeated_in_a_row_and_the_rest_that_fills_none_is_left_out():
+    sampler = RepeatSampler(7, block=3, repeats=2, seed=5)
+    order = list(sampler)
+    assert len(sampler) == len(order) == 12
+    assert order[:3] == order[3:6] and order[6:9] == order[9:12]
+    assert len(set(order)) == 6
+    assert order == list(RepeatSampler(7, 3, 2, 5))
+    # The seeded order that trained models have seen: a permutation of seed * 100,003 + epoch.
+    permuted = torch.randperm(7, generator=torch.Generator().manual_seed(500_015)).tolist()
+    assert order[:3] + order[6:9] == permuted[:6]
+    sampler.set_epoch(2)
+    permuted = torch.randperm(7, generator=torch.Generator().manual_seed(500_017)).tolist()
+    assert list(sampler)[:3] == permuted[:3]
+
+
+@pytest.mark.parametrize(("size", "block", "repeats", "expected"), [(2, 5, 1, 2), (4, 2, 1, 4), (6, 3, 3, 18)])
+def test_a_block_is_never_larger_than_what_there_is(size, block, repeats, expected):
+    sampler = RepeatSampler(size, block, repeats, seed=0)
+    assert len(sampler) == len(list(sampler)) == expected
+    assert set(sampler) == set(range(size))
+
+
+RECORDS = [
+    Record("p", b"0", {"realism": [4.0, 5.0], "alignment": 2.0}),
+    Record("p", b"1", {"realism": 2.0}),
+    Record("q", b"2", {}),
+]
+
+
+def test_pairs_become_items_winner_first_with_scores_and_targets():
+    model = tiny_model()
+    (item,) = pair_items(RECORDS, [Pair(0, 1, "realism", 2.5)], model, smoothing=0.5)
+    assert item.records == (RECORDS[0], RECORDS[1]) and item.dimension == "realism" and item.scores == (4.5, 2.0)
+    scale = model.rubric.scale
+    assert torch.equal(item.targets, torch.stack([scale.histogram([4.0, 5.0], 0.5), scale.histogram([2.0], 0.5)]))
+
+
+def test_unrated_records_become_one_item_for_every_dimension():
+    items = unrated_items(RECORDS[:2], ["a", "b"])
+    assert [(item.records, item.dimension) for item in items] == [((r,), name) for r in RECORDS[:2] for name in "ab"]
+    assert items[0].scores == () and items[0].targets is None
+
+
+def test_rated_dimensions_become_direct_items():
+    model = tiny_model()
+    items = annotated_items(RECORDS, ["alignment", "realism"], model, smoothing=0.0)
+    scale = model.rubric.scale
+    expected = [(0, "alignment", [2.0]), (0, "realism", [4.0, 5.0]), (1, "realism", [2.0])]
+    found = [(RECORDS.index(item.record), item.dimension, item.target.tolist()) for item in items]
+    assert found == [(n, name, scale.histogram(scores).tolist()) for n, name, scores in expected]
+    (smooth,) = annotated_items(RECORDS[1:2], ["realism"], model, smoothing=0.5)
+    assert smooth.target.tolist() == scale.histogram([2.0], 0.5).tolist()
+
+
+def test_items_of_one_picture_and_reference_go_together():
+    a, b, c = RECORDS
+    target = torch.ones(2)
+    items = [
+        DirectItem(a, "x", target, reference=b),
+        DirectItem(b, "x", target, reference=a),
+        DirectItem(a, "y", target, reference=b),
+        DirectItem(a, "z", target, reference=c),
+        DirectItem(a, "u", target),
+    ]
+    groups = [[items.index(item) for item in group] for group in by_image(items)]
+    assert groups == [[0, 2], [1], [3], [4]]
+    pairs = compared_items(RECORDS, [Pair(1, 0, "realism", 1e-9)])
+    assert [item.target.tolist() for item in pairs] == [[0.0, 1.0], [1.0, 0.0]]
+    assert [item.dimension for item in pairs] == ["realism", "realism"]
+
+
+# --- augmentation
+
+
+def test_a_picture_is_flipped_and_cropped_from_its_reflected_surroundings():
+    """Against a plain loop, for the draws that the seed gives."""
+    height, width = 24, 36
+    pixels = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+    flipped = 0
+    for seed in range(12):
+        torch.manual_seed(seed)
+        flip, row, column = torch.rand(3).tolist()
+        torch.manual_seed(seed)
+        found = flip_and_shift(pixels)
+        up, left = height // 12, width // 12
+        flipped += flip < 0.5
+        for y in range(height):
+            for x in range(width):
+                source_y = abs(y + int(row * (2 * up + 1)) - up)
+                source_x = abs(x + int(column * (2 * left + 1)) - left)
+                source_y = min(source_y, 2 * (height - 1) - source_y)
+                source_x = min(source_x, 2 * (width - 1) - source_x)
+                source_x = width - 1 - source_x if flip < 0.5 else source_x
+                assert torch.equal(found[:, y, x], pixels[:, source_y, source_x])
+    assert 0 < flipped < 12
+
+
+def test_words_are_left_out_by_their_own_draws():
+    words = [f"w{n}" for n in range(30)]
+    torch.manual_seed(3)
+    draws = torch.rand(30).tolist()
+    torch.manual_seed(3)
+    assert drop_words("  ".join(words), 0.4) == " ".join(w for w, draw in zip(words, draws, strict=True) if draw >= 0.4)
+    assert drop_words("a red circle", 0.0) == "a red circle"
+    torch.manual_seed(3)
+    assert drop_words("cat dog", 1.0) == "cat"
+
+
+# --- Trainer's settings, logs and checkpoints
+
+
+def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
+    recipe = make_recipe(
+        "sft",
+        steps=7,
+        optimizer__batch_size=3,
+        optimizer__gradient_accumulation=2,
+        optimizer__learning_rate=3e-4,
+        optimizer__schedule="linear",
+        optimizer__warmup_steps=4,
+        optimizer__weight_decay=0.25,
+        optimizer__max_grad_norm=0.5,
+        optimizer__gradient_checkpointing=True,
+        seed=9,
+        save_every=6,
+        keep_checkpoints=5,
+    )
+    arguments = training_arguments(recipe, tmp_path / "run")
+    expected = {
+        "output_dir": str(tmp_path / "run" / "checkpoints"),
+        "max_steps": 7,
+        "per_device_train_batch_size": 3,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 3e-4,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 4,
+        "weight_decay": 0.25,
+        "max_grad_norm": 0.5,
+        "gradient_checkpointing": True,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": 6,
+        "save_total_limit": 5,
+        "seed": 9,
+        "data_seed": 9,
+        "report_to": [],
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
+        "disable_tqdm": False,
+    }
+    assert {name: getattr(arguments, name) for name in expected} == expected
+    own = training_arguments(replace(recipe, trainer={"seed": 4, "save_steps": 2}), tmp_path)
+    assert (own.seed, own.save_steps, own.max_steps) == (4, 2, 7)
+
+
+@pytest.mark.parametrize("trainer", [{"no_such_option": 1}, {"lr_scheduler_type": "diagonal"}])
+def test_settings_that_transformers_refuses_are_one_message(make_recipe, tmp_path, trainer):
+    with pytest.raises(InputError, match="recipe: transformers refuses optimizer.schedule, report_to or trainer"):
+        training_arguments(replace(make_recipe("sft"), trainer=trainer), tmp_path)
+
+
+@pytest.fixture
+def trainer(make_recipe, tmp_path):
+    """A trainer of nothing, for what it does by itself."""
+
+    class Idle(RewardTrainer):
+        def collate(self, items):
+            return {"items": items}
+
+    return Idle(tiny_model(), make_recipe("sft"), tmp_path / "run", [1, 2, 3])
+
+
+def test_values_of_micro_batches_are_averaged_into_the_steps_log(trainer):
+    trainer.record(reward=torch.tensor(1.0), tokens=4)
+    trainer.record(reward=2.0)
+    trainer.record(reward=6.0)
+    trainer.log({"loss": 3.0})
+    trainer.log({"loss": 4.0})
+    trainer.record(late=1.0)
+    trainer.log({"train_runtime": 5.0})  # the summary of the run is no step
+    logged = [{k: v for k, v in row.items() if k not in ("epoch", "step")} for row in trainer.state.log_history]
+    assert logged == [{"loss": 3.0, "reward": 3.0, "tokens": 4.0}, {"loss": 4.0}, {"train_runtime": 5.0}]
+
+
+def test_a_loss_that_is_no_number_stops_training(trainer):
+    trainer.refuse_nan(torch.tensor(1e30))
+    trainer.state.global_step = 3
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(FloatingPointError, match=r"step 3: the loss is .*unharmed; lower optimizer.learning_rate"):
+            trainer.refuse_nan(torch.tensor(bad))
+
+
+def test_tensors_go_to_the_device_and_the_rest_stays(trainer):
+    images = [object()]
+    prepared = trainer._prepare_inputs({"target": torch.ones(1, dtype=torch.int64), "images": images})
+    assert prepared["images"] is images and prepared["target"].device == trainer.args.device
+
+
+def test_names_of_the_backbone_become_those_of_its_model():
+    tensors = {"model.a.model.b": torch.ones(1), "other.c": torch.ones(1)}
+    assert list(trainer_base._inner(tensors)) == ["a.model.b"]
+    assert trainer_base._inner(None) is None
+
+
+def test_a_checkpoint_is_a_reward_model_that_loads_again(trainer, tmp_path):
+    from zreward.models.reward_model import RewardModel
+
+    state = {name: value + 1 for name, value in trainer.model.state_dict().items()}
+    trainer._save(str(tmp_path / "deep" / "checkpoint"), state)
+    saved = RewardModel.from_pretrained(tmp_path / "deep" / "checkpoint").backbone.state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in state.items() if name in saved)
+    trainer._load_from_checkpoint(str(tmp_path / "deep" / "checkpoint"))
+    assert all(torch.equal(trainer.model.state_dict()[name], value) for name, value in saved.items())
+    trainer._save()
+    assert (tmp_path / "run" / "checkpoints" / "config.json").exists()
+
+
+def test_the_newest_whole_checkpoint_counts(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for step in (2, 10, 9, 30):
+        (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
+        if step != 30:  # cut off
+            (tmp_path / "checkpoints" / f"checkpoint-{step}" / "COMPLETE").touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-10"
+
+
+def test_the_log_and_the_marker_are_written_by_the_main_process_only(tmp_path):
+    files = trainer_base._RunFiles(tmp_path)
+    arguments = SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
+    (tmp_path / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    state = SimpleNamespace(is_world_process_zero=False, global_step=4, log_history=[{"loss": 1.0}])
+    files.on_save(arguments, state, None)
+    files.on_train_end(arguments, state, None)
+    assert not (tmp_path / "metrics.jsonl").exists() and last_checkpoint(tmp_path) is None
+    state.is_world_process_zero = True
+    files.on_save(arguments, state, None)
+    assert last_checkpoint(tmp_path).name == "checkpoint-4"
+    state.log_history.append({"loss": 2.0})
+    files.on_train_end(arguments, state, None)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"loss": 1.0}, {"loss": 2.0}]
+
+
+def test_the_progress_bar_keeps_the_newest_figures(capsys):
+    shown = []
+    progress = trainer_base._Progress()
+    progress.training_bar = SimpleNamespace(set_postfix=lambda figures: shown.append(dict(figures)))
+    state = SimpleNamespace(is_world_process_zero=True, log_history=[])
+    for entry in ({"loss": 9.0}, {"dev_hpa": 0.75}, {"loss": 1.25, "reward": 0.5, "grad_norm": 3.0}):
+        state.log_history.append(entry)
+        progress.on_log(None, state, None)
+    assert shown == [
+        {"loss": "9.000"},
+        {"loss": "9.000", "dev_hpa": "0.750"},
+        {"loss": "1.250", "dev_hpa": "0.750", "reward": "0.500"},
+    ]
+    state.is_world_process_zero = False
+    progress.on_log(None, state, None)
+    state.is_world_process_zero, progress.training_bar = True, None
+    progress.on_log(None, state, None)
+    assert len(shown) == 3
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(None, True), ("0", True), ("1", False)])
+def test_the_main_process_is_rank_nought(monkeypatch, rank, expected):
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    assert trainer_base.is_main_process() is expected
