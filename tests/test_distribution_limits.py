@@ -245,3 +245,10 @@ def test_the_spread_is_that_of_a_plain_sum():
             assert d.mean[n, k].item() == pytest.approx(mean, abs=1e-12)
             assert d.std[n, k].item() == pytest.approx(math.sqrt(variance), abs=1e-12)
             assert d.entropy[n, k].item() == pytest.approx(-sum(pi * math.log(pi) for pi in p), abs=1e-12)
+
+
+def test_targets_of_scores_off_the_scale_are_refused():
+    for call in (ScoreScale().soft_target, lambda score: ScoreScale().histogram([3.0, score])):
+        for score in (0.5, 5.5, math.nan):
+            with pytest.raises(InputError, match="score"):
+                call(score)

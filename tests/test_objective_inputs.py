@@ -20,6 +20,7 @@ from zreward.objectives import (
     rewarddance_loss,
     risd_loss,
     score_gap_terms_detached,
+    sft_loss,
 )
 
 SCALE = ScoreScale()  # R = 4
@@ -136,3 +137,33 @@ def test_the_weight_of_the_kl_term():
     log_probs, ones = torch.zeros(1, 1), torch.ones(1, 1)
     assert grpo_loss(log_probs, T([0.0]), ones, ref_log_probs=ones, beta=1.0).item() == pytest.approx(math.e - 2)
     assert grpo_loss(log_probs, T([0.0]), ones, ref_log_probs=1e3 * ones, beta=0.0).item() == 0.0
+
+
+def test_a_bin_without_target_may_be_impossible_in_every_supervised_loss():
+    log_probs, target = T([[0.5, 0.5, 0.0]]).log(), T([[1.0, 0.0, 0.0]])
+    chains, mask = T([[-1.0, -3.0, -5.0], [-4.0, 0.0, 0.0]]), T([[1, 1, 1], [1, 0, 0]])
+    assert sft_loss(log_probs, target).item() == pytest.approx(math.log(2))
+    assert risd_loss(log_probs, target).item() == pytest.approx(math.log(2))
+    # Chains of three and one tokens: ((1 + 3 + 5) / 3 + 4) / 2.
+    assert rewarddance_loss(log_probs, target, chains, mask).item() == pytest.approx(math.log(2) + 3.5)
+
+
+def test_opd_reads_nothing_outside_the_mask():
+    log_probs, ones = T([[-1.0, -math.inf]]), T([[1, 0]])
+    junk = T([[-2.0, math.nan]])
+    assert opd_loss(log_probs, junk, ones).item() == -1.0  # A = -1
+    assert opd_loss(log_probs, junk, ones, T([[-1.5, math.inf]])).item() == -0.5
+
+
+@pytest.mark.parametrize("wrong", ["mask", "teacher_log_probs"])
+def test_opd_names_what_does_not_fit(wrong):
+    given = {"log_probs": torch.zeros(2, 3), "teacher_log_probs": torch.zeros(2, 3), "mask": torch.ones(2, 3)}
+    with pytest.raises(ValueError, match=rf"beside \{{'{wrong}': \[2, 2\]\}}"):
+        opd_loss(**given | {wrong: torch.ones(2, 2)})
+
+
+@pytest.mark.parametrize("wrong", ["mask", "old_log_probs", "ref_log_probs"])
+def test_grpo_names_what_does_not_fit(wrong):
+    given = {"log_probs": torch.zeros(2, 3), "advantages": torch.zeros(2), "mask": torch.ones(2, 3)}
+    with pytest.raises(ValueError, match=rf"and \{{'{wrong}': \[2, 2\]\}}"):
+        grpo_loss(**given | {wrong: torch.ones(2, 2)})

@@ -5,7 +5,13 @@ The rest of the suite is not asked, so the rate is a lower bound.
 
 _VALUES = "tests/test_values.py"
 _OBJECTIVES = ["tests/test_objectives.py", "tests/test_objective_inputs.py"]
-_ROLLOUT = [_VALUES, "tests/training/test_rollout_oracle.py", "tests/training/test_trainers.py"]
+_ROLLOUT = [_VALUES, "tests/training/test_parts.py", "tests/training/test_rollout_oracle.py"]
+_DIRECT = [
+    _VALUES,
+    "tests/training/test_parts.py",
+    "tests/training/test_direct_oracle.py",
+    "tests/training/test_trainers.py",
+]
 _PREFIX = [_VALUES, "tests/models/test_shared_prefix.py", "tests/models/test_judge.py"]
 
 PLAN: dict[str, list[str]] = {
@@ -28,8 +34,8 @@ PLAN: dict[str, list[str]] = {
     "zreward/training/rollout.py": _ROLLOUT,
     "zreward/training/rollout_data.py": _ROLLOUT,
     "zreward/training/rollout_objectives.py": _ROLLOUT,
-    "zreward/training/direct.py": _ROLLOUT,
-    "zreward/training/trainer_base.py": [*_ROLLOUT, "tests/training/test_resume.py"],
-    "zreward/training/targets.py": [_VALUES, "tests/training/test_targets.py"],
-    "zreward/training/augment.py": _ROLLOUT,
+    "zreward/training/direct.py": _DIRECT,
+    "zreward/training/trainer_base.py": _DIRECT,
+    "zreward/training/targets.py": [_VALUES, "tests/training/test_targets.py", "tests/training/test_trainers.py"],
+    "zreward/training/augment.py": ["tests/training/test_parts.py"],
 }
