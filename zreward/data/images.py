@@ -1,4 +1,7 @@
-"""Opening images: a path, encoded bytes or a PIL image becomes a plain RGB picture, or a clear InputError."""
+"""Opening images: whatever holds one becomes a plain RGB picture as a person sees it, or a clear InputError.
+
+What the pixels are is said in `zreward.data.colour`; how files are freed of their metadata, in `zreward.data.containers`.
+"""
 
 from __future__ import annotations
 
@@ -6,80 +9,110 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from zreward.data.colour import to_srgb
+from zreward.data.containers import DamagedError, orientation, take_apart
 from zreward.errors import InputError
 
 MAX_PIXELS = 8192 * 8192  # larger headers are refused before any pixel is decoded (decompression bombs)
+MAX_BYTES = 1 << 30  # of an encoded image
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")  # raster only: EPS would start a program
 _COMMON = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
+_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_XMP = {"xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow looks for an orientation besides
+_LOCKS = [threading.Lock() for _ in range(64)]  # by identity: Pillow's images and files bear one thread at a time
+
+_IS_URL = "is a URL; images are not fetched, download it and give its path"
 
 ImageSource = str | bytes | Image.Image
 
 
-def open_image(image: ImageSource | os.PathLike[str], max_pixels: int | None = None) -> Image.Image:
-    """A new, fully decoded 8-bit RGB image, upright by its EXIF orientation.
+def open_image(image: Any, max_pixels: int | None = None) -> Image.Image:
+    """A new, fully decoded 8-bit sRGB image on white, upright by its EXIF orientation, the first frame of an animation.
 
-    Transparency is laid on white, the first frame of an animation counts, 16-bit grey keeps its upper eight bits.
-    InputError: missing, truncated, not an image, more than `max_pixels` by its header (default MAX_PIXELS), or a URL
-    (nothing is fetched).
+    `image` is a path, encoded bytes (also bytearray, memoryview), a file opened in binary mode (read from its start), a PIL
+    image, or a mapping {bytes, path} as Hugging Face data sets hold it. Any number of threads may open the same object.
+    InputError: missing, truncated, not an image, more than `max_pixels` by its header (default MAX_PIXELS), pixels without a
+    known range (modes I and F), or a URL (nothing is fetched).
     """
-    what, max_pixels = describe(image), max_pixels or MAX_PIXELS
-    if isinstance(image, Image.Image):
-        return _rgb(image, what, max_pixels)
-    if isinstance(image, bytes):
-        file: io.BytesIO | str = io.BytesIO(image)
-        if not image:
-            raise InputError(f"{what}: empty, expected an encoded image such as PNG or JPEG")
-    else:
-        file = os.fspath(image)
-        check_path(file)
+    image = _inner(image)
+    what, most = describe(image), max_pixels or MAX_PIXELS
     try:
-        opened = Image.open(file, formats=_formats())
-    except Image.UnidentifiedImageError:
-        raise InputError(f"{what}: not an image that can be read; expected one of {', '.join(_formats())}") from None
-    except OSError as error:
-        raise InputError(f"{what}: cannot be read: {error.strerror or error}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{what}: more than {MAX_PIXELS:,} pixels; scale the image down first") from None
-    except Exception as error:  # Pillow's parsers let many kinds of error out of a broken header
-        raise InputError(f"{what}: broken image header: {error}") from error
-    with opened:
-        return _rgb(opened, what, max_pixels)
+        if isinstance(image, Image.Image):
+            return _of_pil(image, most)
+        return _of_bytes(encoded(image), most)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def encoded(image: Any) -> bytes:
+    """The bytes of an encoded image: of a path, a file, bytes or {bytes, path}. InputError as `open_image`, unnamed."""
+    image = _inner(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        content = bytes(image)
+    elif hasattr(image, "read"):
+        content = _of_file(image)
+    else:
+        content = _of_path(os.fspath(image))
+    if not content:
+        raise InputError("empty, expected an encoded image such as PNG or JPEG")
+    return content
+
+
+def as_list(images: Any) -> list[Any]:
+    """The pictures of a list, or of any other iterable; a single picture, however it is held, is a list of one."""
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Mapping):
+        return [images]
+    if hasattr(images, "read"):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise InputError(f"images is a {type(images).__name__}; expected a picture, or a list of them")
+    return list(images)
 
 
 def check_path(path: str) -> None:
     """InputError unless `path` names a regular file; cheap, nothing is decoded."""
-    refuse_url(path)
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder, expected an image file")
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such image file")
+    problem = _path_problem(path)
+    if problem:
+        raise InputError(f"{describe(path)}: {problem}")
 
 
 def refuse_url(path: str) -> None:
     if _URL.match(path):
-        raise InputError(f"{describe(path)}: is a URL; images are not fetched, download it and give its path")
+        raise InputError(f"{describe(path)}: {_IS_URL}")
 
 
-def describe(image: ImageSource | os.PathLike[str]) -> str:
+def describe(image: Any) -> str:
     """How messages name an image."""
     if isinstance(image, Image.Image):
         return f"PIL image ({image.width} x {image.height}, {image.mode})"
-    if isinstance(image, bytes):
+    if isinstance(image, bytes | bytearray | memoryview):
         return f"image of {len(image):,} bytes"
     if isinstance(image, (str, os.PathLike)):
-        name = os.fspath(image)
+        name = str(os.fspath(image))
         return name if len(name) <= 200 else f"{name[:200]}..."
-    raise InputError(f"image is a {type(image).__name__}, expected a path, encoded bytes or a PIL image")
+    if hasattr(image, "read"):
+        return f"image in a {type(image).__name__}"
+    raise InputError(f"image is a {type(image).__name__}, expected a path, encoded bytes, an open file or a PIL image")
 
 
-def pixel_hash(image: ImageSource) -> str:
+def pixel_hash(image: Any) -> str:
     """sha256 over size and RGB pixels: equal for the same picture under another name or lossless format."""
     picture = open_image(image)
     digest = hashlib.sha256(f"{picture.width}x{picture.height}:".encode())
@@ -87,7 +120,7 @@ def pixel_hash(image: ImageSource) -> str:
     return digest.hexdigest()
 
 
-def pixel_hashes(images: Iterable[ImageSource]) -> Iterator[str]:
+def pixel_hashes(images: Iterable[Any]) -> Iterator[str]:
     """`pixel_hash` of each, in order, decoded by a few threads."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         yield from threads.map(pixel_hash, images)
@@ -99,28 +132,144 @@ def suffixes() -> tuple[str, ...]:
     return tuple(dict.fromkeys([suffix for suffix in _COMMON if suffix in known] + sorted(known)))
 
 
-def _rgb(image: Image.Image, what: str, max_pixels: int) -> Image.Image:
-    if image.width * image.height > max_pixels:
-        raise InputError(f"{what}: {image.width} x {image.height} is more than {max_pixels:,} pixels; scale it down")
-    if image.width * image.height == 0:
-        raise InputError(f"{what}: has no pixels")
+def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    """InputError for a picture of no pixels, or of more than `most`."""
+    if width * height > most:
+        raise InputError(f"{width} x {height} is more than {most:,} pixels; scale it down")
+    if width * height == 0:
+        raise InputError("has no pixels")
+
+
+def _of_bytes(content: bytes, most: int) -> Image.Image:
     try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        elif image.mode in ("I", "F"):
-            raise InputError(
-                f"{what}: pixels of mode {image.mode!r} have no known range; save it with 8 bits a channel"
-            )
-        return image.convert("RGB")  # always a copy: the caller's image and its file stay untouched
+        parts = take_apart(content)
+        opened = Image.open(io.BytesIO(parts.pixels or content), formats=_formats())
+    except Image.UnidentifiedImageError:
+        raise InputError(f"not an image that can be read; expected one of {', '.join(_formats())}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"more than {MAX_PIXELS:,} pixels; scale the image down first") from None
+    except DamagedError as error:
+        raise InputError(f"broken or truncated image: {error}") from None
+    except Exception as error:  # Pillow's parsers let many kinds of error out of a broken header
+        raise InputError(f"broken image header: {error}") from error
+    with opened:
+        check_size(opened.width, opened.height, most)
+        picture = _decoded(opened)
+    if parts.pixels is not None:
+        picture.info.update(exif=parts.exif, icc_profile=parts.profile)
+    exif = picture.info.get("exif")
+    return _shown(picture, orientation(exif) if isinstance(exif, bytes) else 1)
+
+
+def _of_pil(image: Image.Image, most: int) -> Image.Image:
+    check_size(image.width, image.height, most)
+    with _lock(image):
+        picture, turned = _decoded(image), _orientation(image)
+    return _shown(picture, turned)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation in a loaded PIL image's EXIF block, or as it was changed in memory; XMP does not count, nor in files."""
+    if hasattr(image, "tag_v2"):  # TIFF: Pillow has turned it
+        return 1
+    exif = image.info.get("exif")
+    stored = orientation(exif) if isinstance(exif, bytes) else 1
+    if stored == 1 and not _XMP.isdisjoint(image.info):
+        return 1
+    try:
+        return image.getexif().get(0x0112, stored)
+    except Exception:  # Pillow's parser lets many kinds of error out of a broken block
+        return stored
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    """A copy with its pixels decoded."""
+    try:
+        try:
+            image.load()
+        except (ValueError, SyntaxError, TypeError, KeyError, struct.error):
+            if getattr(image, "tile", None) != []:
+                raise
+            image.load()  # the pixels were whole: only what follows them was not
+        picture = image.copy()
+    except Exception as error:  # each of Pillow's decoders has its own errors for broken data
+        raise InputError(f"broken or truncated image: {error}") from error
+    picture.format = image.format
+    return picture
+
+
+def _shown(picture: Image.Image, turned: int) -> Image.Image:
+    """Decoded pixels in sRGB, upright."""
+    profile, upright = picture.info.get("icc_profile"), _UPRIGHT.get(turned)
+    try:
+        picture = to_srgb(picture, profile if isinstance(profile, bytes) else None)
     except InputError:
         raise
-    except Exception as error:  # each of Pillow's decoders has its own errors for broken data
-        raise InputError(f"{what}: broken or truncated image: {error}") from error
+    except Exception as error:  # a palette or a mode that Pillow cannot convert
+        raise InputError(f"pixels that cannot be converted to RGB: {error}") from error
+    return picture.transpose(upright) if upright is not None else picture
+
+
+def _inner(image: Any) -> Any:
+    """The bytes or the path that a mapping {bytes, path} holds; anything else as it is."""
+    if not isinstance(image, Mapping):
+        return image
+    unknown = sorted(str(key) for key in set(image) - {"bytes", "path"})
+    if unknown:
+        raise InputError(f"image has the fields {unknown}, expected a mapping {{bytes, path}}")
+    found = image.get("path") if image.get("bytes") is None else image["bytes"]
+    if found is None:
+        raise InputError("image has neither bytes nor a path")
+    return found
+
+
+def _of_path(path: str | bytes) -> bytes:
+    path = os.fsdecode(path)
+    problem = _path_problem(path)
+    if problem:
+        raise InputError(problem)
+    try:
+        with open(path, "rb") as file:
+            state = os.fstat(file.fileno())
+            if state.st_size > MAX_BYTES:
+                raise InputError(f"{state.st_size:,} bytes; expected an image of at most {MAX_BYTES:,}")
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _path_problem(path: str) -> str:
+    if _URL.match(path):
+        return _IS_URL
+    if "\0" in path:
+        return "not a file name"
+    if os.path.isdir(path):
+        return "is a folder, expected an image file"
+    return "" if os.path.isfile(path) else "no such image file"  # a regular one: a pipe would wait for ever
+
+
+def _of_file(file: Any) -> bytes:
+    """All that a binary file holds, from its start where it can be wound back; it is left where it stood."""
+    with _lock(file):
+        try:
+            seekable = file.seekable()
+            place = file.tell() if seekable else 0
+            if seekable:
+                file.seek(0)
+            content = file.read(MAX_BYTES + 1)
+            if seekable:
+                file.seek(place)
+        except (OSError, ValueError, AttributeError) as error:  # closed, or not made for reading
+            raise InputError(f"cannot be read: {error}") from error
+    if not isinstance(content, bytes):
+        raise InputError(f"read as {type(content).__name__}; expected a file opened in binary mode ('rb')")
+    if len(content) > MAX_BYTES:
+        raise InputError(f"more than {MAX_BYTES:,} bytes")
+    return content
+
+
+def _lock(thing: Any) -> threading.Lock:
+    return _LOCKS[id(thing) // 16 % len(_LOCKS)]
 
 
 def _formats() -> tuple[str, ...]:
