@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import httpx
+import numpy as np
 import torch
-from PIL import Image
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -29,6 +29,7 @@ from tenacity import (
 from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, check_counts
+from zreward.models.pixels import as_pictures, to_image, to_pixels
 from zreward.texts import check_prompt
 
 RETRIED = (408, 429, 502, 503, 504)
@@ -43,7 +44,7 @@ class ServerError(InputError):
 
 
 class RewardClient:
-    """Scores images (paths, bytes or PIL images) on a server. Requests hold `chunk` images at most.
+    """Scores images, all that `RewardModel.score` takes, on a server. Requests hold `chunk` images at most.
 
     `url` is http:// or https:// and an address; without a scheme http:// is meant. An address of this machine is never
     asked for through a proxy. One client serves many threads and keeps its connections; `close` it, or use it in a `with` block.
@@ -90,13 +91,13 @@ class RewardClient:
         return self._ask(lambda: self._http.get("/health"))
 
     def score(
-        self, images: Sequence[Any], prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
+        self, images: Any, prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
     ) -> ScoreDistribution:
         """(N, D, S), as `RewardModel.score`. InputError for what the server refuses, ServerError for what fails."""
         return _joined([reply for body in self._bodies(images, prompts, dimensions) for reply in self._post(body)])
 
     async def ascore(
-        self, images: Sequence[Any], prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
+        self, images: Any, prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
     ) -> ScoreDistribution:
         """The same without blocking."""
         async with httpx.AsyncClient(**self._options) as http:
@@ -104,6 +105,7 @@ class RewardClient:
             return _joined([reply for body in bodies for reply in await self._apost(http, body)])
 
     def _bodies(self, images, prompts, dimensions) -> list[dict[str, Any]]:
+        images = as_pictures(images)
         texts = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
         if not images or len(texts) != len(images):
             raise InputError(
@@ -195,11 +197,15 @@ def _checked_token(token: str) -> str:
 
 
 def encode(image: Any) -> str:
-    """Base64 of a PNG: of PIL images and of files, which are opened here, not on the server."""
-    if isinstance(image, bytes):
+    """Base64 of what `RewardModel.score` takes: of bytes as they are, else of a PNG of what the model sees of it.
+
+    Files are opened here, not on the server. Float pixels are rounded to 8 bits.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
         return base64.b64encode(image).decode()
+    picture = to_image(to_pixels(image)) if isinstance(image, torch.Tensor | np.ndarray) else open_image(image)
     file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else open_image(image)).save(file, "PNG")
+    picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 

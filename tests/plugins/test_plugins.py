@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import numpy as np
 import pytest
@@ -69,6 +70,47 @@ def test_trl_rows_without_text_or_image_are_left_out(model, pictures):
     assert given[1:] == [None, None]
     with pytest.raises(InputError, match="no column 'image'; it has \\['photo'\\]"):
         reward(prompts=["x"], completions=["y"], photo=[pictures[0]])
+
+
+def test_trl_rows_hold_pictures_as_data_sets_do(model, pictures, tmp_path):
+    """Lists of one, {bytes, path}, bytes, files, arrays; and conversations without content."""
+    want = model.score(pictures[0], PROMPTS[0]).mean.mean().item()
+    file = io.BytesIO()
+    pictures[0].save(file, "PNG")
+    content, array = file.getvalue(), np.asarray(pictures[0])
+    held = [
+        pictures[0],
+        {"bytes": content, "path": None},
+        content,
+        bytearray(content),
+        file,
+        array,
+        torch.from_numpy(array.copy()),
+    ]
+    for column in (held, [[one] for one in held], [(one,) for one in held]):
+        given = trl_reward(model, image_column="images")(
+            prompts=["x"] * len(held), completions=[PROMPTS[0]] * len(held), images=column
+        )
+        assert given == pytest.approx([want] * len(held), abs=1e-4)
+    with pytest.raises(InputError, match="row 1 has 2 images"):
+        trl_reward(model)(prompts=["x"] * 2, completions=["a", "b"], image=[pictures[0], pictures[:2]])
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        [{"role": "assistant", "content": None}],
+        [{"role": "assistant", "tool_calls": []}],
+        [{"role": "assistant", "content": [{"type": "text", "text": None}, {"type": "tool"}]}],
+        [],
+        None,
+        "",
+    ],
+)
+def test_trl_completions_without_words_get_no_reward(model, pictures, completion):
+    given = trl_reward(model)(prompts=["x"] * 2, completions=[completion, PROMPTS[0]], image=[pictures[0]] * 2)
+    assert given[0] is None and given[1] is not None
+    assert trl_reward(model)(prompts=["x"], completions=["a"], image=[[]]) == [None]
 
 
 def test_verl_omni_gets_a_score_and_its_dimensions(model, pictures):

@@ -40,6 +40,17 @@ def test_the_client_gets_what_score_gives(server, model, pictures, tmp_path):
     assert torch.allclose(chosen.probs, expected.select(["realism"])[:2].probs, atol=1e-5)
 
 
+def test_the_client_takes_all_that_score_takes(server, model, pictures):
+    array = np.asarray(pictures[0])
+    images = [array, torch.from_numpy(array.copy()).permute(2, 0, 1) / 255, {"bytes": png(pictures[0]), "path": None},
+              memoryview(png(pictures[0])), pictures[0].convert("CMYK"), pictures[0].convert("RGBA")]  # fmt: skip
+    expected = model.score(images, PROMPT)
+    client = RewardClient(server)
+    assert torch.allclose(client.score(images, PROMPT).probs, expected.probs, atol=1e-4)
+    for single in (pictures[0], array, png(pictures[0])):
+        assert torch.allclose(client.score(single, PROMPT).probs, expected.probs[:1], atol=1e-4)
+
+
 def test_many_clients_at_once_get_their_own_answers(server, model, pictures):
     prompts = [f"a {colour} {shape}" for colour in ("red", "blue", "green") for shape in ("circle", "square", "cross")]
     expected = {prompt: model.score(pictures[:1], prompt).probs for prompt in prompts}

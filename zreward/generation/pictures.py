@@ -18,6 +18,7 @@ from tqdm import tqdm
 from zreward.data.manifest import MANIFEST
 from zreward.files import write_json_lines
 from zreward.generation.sampling import Walk, draw
+from zreward.models.pixels import to_image
 
 
 def own_seeds(prompts: int, each: int, first: int) -> list[tuple[int, ...]]:
@@ -57,11 +58,6 @@ def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: S
             to_image(next(pictures)).save(folder / name)
             rows.append({"image": name, "prompt": prompt, "seed": seed})
     write_json_lines(folder / MANIFEST, rows)
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1] -> RGB."""
-    return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
 def diversity(pixels: Tensor, seeds: int) -> float:

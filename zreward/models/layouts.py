@@ -89,7 +89,7 @@ class PatchLayout:
             "temporal_patch_size": self.frames,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
-            "size": {"shortest_edge": self.multiple**2, "longest_edge": policy.pixel_budget or 12845056},
+            "size": {"shortest_edge": self.multiple**2, "longest_edge": policy.most_pixels(self.multiple)},
         }
 
 
@@ -107,7 +107,8 @@ class SquareLayout:
 
     def fit(self, pixels: Tensor, policy: ResolutionPolicy) -> Tensor:
         height, width = pixels.shape[-2:]
-        pixels = resize(pixels, policy.target((height, width), 1))
+        if policy.is_limited:
+            pixels = resize(pixels, policy.target((height, width), 1))
         scale = self.side / max(height, width)
         inner = (max(1, round(height * scale)), max(1, round(width * scale)))
         pixels = resize(pixels, inner)

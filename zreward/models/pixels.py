@@ -1,4 +1,4 @@
-"""One preprocessing for files, PIL images and tensors, differentiable to the pixels, without torchvision.
+"""One preprocessing for pictures of every kind, differentiable to the pixels, without torchvision.
 
 Everything becomes a float tensor (3, H, W) in [0, 1]; what follows (here and in `layouts`) are torch operations, so that
 `score(images)` and `__call__(pixels)` cannot disagree.
@@ -7,6 +7,7 @@ Everything becomes a float tensor (3, H, W) in [0, 1]; what follows (here and in
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,9 +17,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from zreward.data.images import as_list, check_size, open_image
 from zreward.errors import InputError
 
 Resolution = tuple[int, int]  # height, width
+DEFAULT_PATCHES = 4096  # merged patches of an image, where no limit is set
+MAX_TARGET = 4096 * 4096  # pixels of an image, whatever the limit
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class ResolutionPolicy:
     """How large an image is when the model sees it; the aspect ratio is kept up to rounding to whole merged patches.
 
     `longest_side` (pixels) or `pixel_budget` (pixels in total): one of the two or neither; images below the limit are not
-    enlarged except to at least one merged patch a side. With neither, the size is only rounded.
+    enlarged except to at least one merged patch a side. With neither, an image becomes at most DEFAULT_PATCHES merged patches
+    (2048 x 2048 pixels where they are 32 pixels wide). No policy allows more than MAX_TARGET pixels.
     """
 
     longest_side: int | None = None
@@ -36,46 +41,139 @@ class ResolutionPolicy:
         if self.longest_side and self.pixel_budget:
             raise InputError("resolution: longest_side and pixel_budget were both given; choose one")
         for key, value in asdict(self).items():
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"resolution: {key} is {value!r}, expected a positive whole number of pixels")
 
+    @property
+    def is_limited(self) -> bool:
+        return bool(self.longest_side or self.pixel_budget)
+
+    def most_pixels(self, multiple: int) -> int:
+        """The most pixels that `target` gives."""
+        wanted = self.pixel_budget or (self.longest_side or 0) ** 2 or DEFAULT_PATCHES * multiple**2
+        return min(wanted, MAX_TARGET)
+
     def target(self, size: Resolution, multiple: int) -> Resolution:
-        """The (height, width) to resize to: multiples of `multiple` pixels, aspect kept, within the limit."""
+        """The (height, width) to resize to: multiples of `multiple` pixels, aspect kept, always within the limit.
+
+        A strip, whose short side cannot shrink below one multiple, loses length in place of it. InputError for a limit that
+        leaves no room for one merged patch.
+        """
         height, width = size
-        shrink = 1.0
+        most = self.most_pixels(multiple)
+        most_side = (self.longest_side or MAX_TARGET) // multiple * multiple
+        if most < multiple**2 or not most_side:
+            raise InputError(
+                f"resolution: {self.longest_side or self.pixel_budget} pixels leave no room for one patch of this model; "
+                f"expected a longest_side of {multiple} or more, or a pixel_budget of {multiple**2} or more"
+            )
+        shrink = min(1.0, math.sqrt(most / (height * width)))
         if self.longest_side:
-            shrink = min(1.0, self.longest_side / max(height, width))
-        elif self.pixel_budget:
-            shrink = min(1.0, math.sqrt(self.pixel_budget / (height * width)))
-        # Where a limit shrinks, round down so that it holds; elsewhere to the nearest.
-        rounded = math.floor if shrink < 1 else round
-        return tuple(max(multiple, int(rounded(side * shrink / multiple)) * multiple) for side in (height, width))  # type: ignore[return-value]
+            shrink = min(shrink, self.longest_side / max(height, width))
+        # Where a limit shrinks, round down so that it holds; elsewhere to the nearest, if that is within it.
+        sides = [_whole(side * shrink, multiple, math.floor if shrink < 1 else round) for side in size]
+        if sides[0] * sides[1] > most or max(sides) > most_side:
+            sides = [_whole(side * shrink, multiple, math.floor) for side in size]
+        short = min(sides)
+        longest = min(most_side, most // short // multiple * multiple)
+        return min(sides[0], longest), min(sides[1], longest)
+
+
+def _whole(side: float, multiple: int, rounded: Callable[[float], int]) -> int:
+    """The side in whole multiples, one at the least."""
+    return max(multiple, int(rounded(side / multiple)) * multiple)
 
 
 def to_pixels(image: Any) -> Tensor:
-    """A PIL image, a uint8 or float array (H, W, 3), or a float tensor (3, H, W) -> float32 tensor (3, H, W) in [0, 1].
+    """Any picture -> float tensor (3, H, W) in [0, 1]; InputError for what is none. Nothing is rescaled by guessing.
 
-    Raises InputError for any other type, shape or range: nothing is rescaled by guessing.
+    Taken are all that `open_image` opens, and arrays and tensors: uint8, or floats in [0, 1] (halves become float32); (H, W),
+    or with 1 to 4 channels (grey, grey and alpha, RGB, RGBA) last or first. Where both fit, arrays are read as (H, W, 3) and
+    tensors as (3, H, W); other such shapes are refused. Alpha is laid on white. Differentiable for float tensors.
     """
     if isinstance(image, Tensor):
-        return check_pixels(image)
-    if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"image is a {type(image).__name__}; expected a path, PIL image, array (H, W, 3) or tensor")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"image array has shape {image.shape}; expected (H, W, 3), RGB")
-    if image.dtype == np.uint8:
-        return torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)
-    return check_pixels(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
+        return _of_array(image, "tensor", image.shape, last=False)
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8:
+            return _of_array(
+                torch.from_numpy(np.require(image, requirements=["C", "W"])), "array", image.shape, last=True
+            )
+        if not np.issubdtype(image.dtype, np.floating) or image.dtype.itemsize > 8:
+            raise InputError(f"image array is of {image.dtype}; expected uint8, or floats in [0, 1]")
+        native = np.ascontiguousarray(image.astype(image.dtype.newbyteorder("=")))  # always a copy
+        return _of_array(torch.from_numpy(native), "array", image.shape, last=True)
+    return _of_picture(open_image(image))
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] -> RGB, rounded to 8 bits."""
+    return Image.fromarray((pixels.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+
+
+def as_pictures(images: Any) -> list[Any]:
+    """A list of pictures: as it is, of a batch (N, H, W, C) or (N, C, H, W), or of one picture that came alone."""
+    if not isinstance(images, Tensor | np.ndarray):
+        return as_list(images)
+    if images.ndim == 4:
+        return list(images)
+    return [images]
+
+
+def _of_array(pixels: Tensor, what: str, shape: Sequence[int], last: bool) -> Tensor:
+    at = _channels_at(tuple(shape), what, last)
+    pixels = pixels[None] if at is None else pixels.movedim(at, 0)
+    check_size(pixels.shape[2], pixels.shape[1])
+    if pixels.dtype == torch.uint8:
+        if len(pixels) == 3:
+            return pixels.to(torch.float32) / 255
+        picture = pixels.movedim(0, -1).cpu().numpy()
+        return _of_picture(open_image(Image.fromarray(picture[..., 0] if len(pixels) == 1 else picture))).to(
+            pixels.device
+        )
+    pixels = _in_range(pixels, ", or uint8")
+    if len(pixels) in (2, 4):
+        pixels = pixels[:-1] * pixels[-1:] + (1 - pixels[-1:])
+    return pixels.expand(3, -1, -1)
+
+
+def _channels_at(shape: tuple[int, ...], what: str, last: bool) -> int | None:
+    """The dimension that holds the channels; None for (H, W)."""
+    if len(shape) == 2:
+        return None
+    if len(shape) == 3:
+        first_choice, second_choice = (2, 0) if last else (0, 2)
+        fits = [at for at in (first_choice, second_choice) if 1 <= shape[at] <= 4]
+        if shape[first_choice] == 3 or len(fits) == 1:
+            return fits[0]
+    raise InputError(
+        f"image {what} has shape {shape}; expected (H, W), (H, W, C) or (C, H, W) with 1 to 4 channels C, and one reading "
+        "alone that fits"
+    )
+
+
+def _of_picture(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255).permute(2, 0, 1)
 
 
 def check_pixels(pixels: Tensor) -> Tensor:
-    """A float tensor (..., 3, H, W) whose values lie in [0, 1], returned as it is; InputError says what came instead."""
+    """A float tensor (..., 3, H, W) in [0, 1], in float32 or float64; InputError says what came instead.
+
+    Half-precision pixels are computed with in float32, and their gradients come back in half precision.
+    """
     if pixels.ndim < 3 or pixels.shape[-3] != 3:
         raise InputError(f"pixels have shape {tuple(pixels.shape)}; expected (N, 3, H, W) or (3, H, W), RGB")
+    check_size(pixels.shape[-1], pixels.shape[-2])
+    return _in_range(pixels, " (divide bytes by 255; `score` takes them as they are)")
+
+
+def _in_range(pixels: Tensor, advice: str = "") -> Tensor:
+    """Float pixels in [0, 1], in float32 or float64."""
     if not pixels.is_floating_point():
-        raise InputError(f"pixels are {pixels.dtype}; expected floats in [0, 1] (divide bytes by 255)")
+        raise InputError(f"pixels are {pixels.dtype}; expected floats in [0, 1]{advice}")
+    if pixels.element_size() < 4:
+        pixels = pixels.float()
+    if not pixels.numel():
+        raise InputError(f"pixels have shape {tuple(pixels.shape)}; expected at least one picture")
     low, high = (float(v) for v in torch.aminmax(pixels.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("pixels contain NaN or infinity")

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, check_counts, counted, shown
 from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.batches import Halving, ahead, pack
 from zreward.models.layouts import Grid, ImageLayout, layout_of
-from zreward.models.pixels import ResolutionPolicy, check_pixels, to_pixels
+from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
@@ -86,14 +84,16 @@ class RewardModel(nn.Module):
     @torch.no_grad()
     def score(
         self,
-        images: Sequence[Any],
+        images: Any,
         prompts: Sequence[str] | str,
         dimensions: Sequence[str] | None = None,
         batch_size: int | None = None,
-        references: Sequence[Any] | None = None,
+        references: Any = None,
         token_budget: int | None = None,
     ) -> ScoreDistribution:
-        """Distributions for N images (paths, bytes, PIL images, arrays or tensors) -> probs (N, D, S), on the CPU.
+        """Distributions for N images (paths, bytes, PIL images, arrays, tensors: see `to_pixels`) -> probs (N, D, S), on the CPU.
+
+        `images` is a list, a batch (N, H, W, C) or (N, C, H, W), or one image.
 
         `prompts` is one text per image, or one for all. Scores are on the rubric's scale and do not depend on
         `batch_size` (images at a time, default 32), `token_budget` (tokens of images and prompts at a time, padding
@@ -101,11 +101,13 @@ class RewardModel(nn.Module):
         together. Where memory runs out, batches are halved, with a warning. `references` are for models that compare, one
         per image.
         """
+        images = as_pictures(images)
         prompts = _match(prompts, images)
         names = self.check_dimensions(dimensions)
         if not images:
             raise InputError("no images were given; score needs at least one")
         check_counts(batch_size=batch_size, token_budget=token_budget)
+        references = as_pictures(references) if references is not None else None
         self._check_references(references, len(images))
         size, halving, parts, done = batch_size or 32, Halving(), [], 0
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
@@ -145,7 +147,7 @@ class RewardModel(nn.Module):
         pixels: Tensor,
         prompts: Sequence[str] | str,
         dimensions: Sequence[str] | None = None,
-        references: Sequence[Any] | None = None,
+        references: Any = None,
     ) -> ScoreDistribution:
         """Float pixels (N, 3, H, W) in [0, 1] -> probs (N, D, S) on the model's device, differentiable to the pixels.
 
@@ -154,16 +156,17 @@ class RewardModel(nn.Module):
         if not isinstance(pixels, Tensor) or pixels.ndim != 4:
             shape = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
             raise InputError(f"pixels: got {shape}, expected a float tensor (N, 3, H, W) in [0, 1]")
-        check_pixels(pixels)
+        pixels = check_pixels(pixels)
+        references = as_pictures(references) if references is not None else None
         self._check_references(references, len(pixels))
         images = [self.fit(image) for image in pixels]
-        others = [self.open(image) for image in references or ()]
+        others = [self.open(image) for image in references] if references is not None else []
         return self._distribution(images, _match(prompts, images), self.check_dimensions(dimensions), others)
 
     @torch.no_grad()
     def judge(
         self,
-        images: Sequence[Any],
+        images: Any,
         prompts: Sequence[str] | str,
         traces: int = 1,
         dimensions: Sequence[str] | None = None,
@@ -174,6 +177,7 @@ class RewardModel(nn.Module):
 
         `batch_size` counts images (default 8). Sampling uses torch's global random state: seed it to repeat a call.
         """
+        images = as_pictures(images)
         prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
         self._check_references(None, len(images))
@@ -217,9 +221,7 @@ class RewardModel(nn.Module):
         return names
 
     def open(self, image: Any) -> Tensor:
-        """A path, bytes, PIL image, array or tensor -> float pixels (3, H, W) at the size the model sees."""
-        if isinstance(image, str | Path | bytes | Image.Image):
-            image = open_image(image)
+        """Any picture that `to_pixels` takes -> float pixels (3, H, W) at the size the model sees."""
         return self.fit(to_pixels(image))
 
     def fit(self, pixels: Tensor) -> Tensor:
@@ -321,8 +323,6 @@ class RewardModel(nn.Module):
 
 
 def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:
-    if isinstance(images, str | bytes):
-        raise InputError(f"images is a {type(images).__name__}; expected a list, for one image too: [image]")
     if isinstance(prompts, str):
         return [check_prompt(prompts)] * len(images)
     if len(prompts) != len(images):

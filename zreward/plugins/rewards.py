@@ -6,7 +6,7 @@ All of them answer the mean expected score over `dimensions` (default: all), on 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ def trl_reward(
 ) -> Callable[..., list[float | None]]:
     """A reward function of TRL's trainers: how well each completion, as an image's prompt, describes the row's image.
 
-    The data set has the images in `image_column`. A completion without text, and a row without an image, is answered with
-    None: TRL leaves it out. Means and spreads per dimension go to TRL's log.
+    The data set has the images in `image_column`, one in every row or, as TRL's own data sets, a list of one. A completion
+    without text, and a row without an image, is answered with None: TRL leaves it out. Means and spreads per dimension go
+    to TRL's log. InputError for a row of several images.
     """
     names = model.check_dimensions(dimensions)
 
@@ -32,7 +33,7 @@ def trl_reward(
         if image_column not in columns:
             raise InputError(f"the data set has no column {image_column!r}; it has {sorted(columns)}")
         texts = [_text(completion).strip() for completion in completions]
-        images = columns[image_column]
+        images = [_one_image(row, number) for number, row in enumerate(columns[image_column])]
         known = [n for n, text in enumerate(texts) if text and images[n] is not None]
         rewards: list[float | None] = [None] * len(texts)
         if known:
@@ -69,9 +70,23 @@ def verl_compute_score(model: RewardModel, dimensions: Sequence[str] | None = No
     return compute_score
 
 
+def _one_image(row: Any, number: int) -> Any:
+    """The image of a row that holds one, alone or in a list; None where there is none."""
+    if not isinstance(row, list | tuple):
+        return row
+    if len(row) > 1:
+        raise InputError(f"row {number} has {len(row)} images; a reward is that of one")
+    return row[0] if row else None
+
+
 def _text(completion: Any) -> str:
-    """A text, or the last message of a conversation."""
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    """A text, or that of a conversation's last message; "" where it has none (a call of tools)."""
+    if isinstance(completion, list | tuple):
+        completion = completion[-1] if completion else None
+    if isinstance(completion, Mapping):
+        completion = completion.get("content")
+    if isinstance(completion, list | tuple):
+        completion = "".join(
+            (part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in completion
+        )
+    return completion if isinstance(completion, str) else ""
