@@ -46,6 +46,7 @@ def compare(
         refuse_unused(ctx, "with --study: people judge", "same", "overall", "reasoning", "device", "out", "json_file")
         from zreward.studio.study_creation import create_study
 
+        _name_skipped(before, after)
         typer.echo(create_study(study, before, after, name, names_of(aspects, "--aspects") or (), raters))
         return
     assert judge is not None
@@ -59,9 +60,8 @@ def compare(
 
     check_target(json_file)
     check_suffix("--out", out, ".html", ".htm")
+    _name_skipped(before, after)
     pairs = read_pairs(before, after)
-    for note in pairs.notes:
-        typer.echo(note, err=True)
     found = run_compare(load_judge(judge, device, reasoning), pairs, same, names_of(overall, "--overall") or ())
     if json_file != STDOUT:
         print_verdicts(found)
@@ -70,3 +70,10 @@ def compare(
         typer.echo(f"page: {write_comparison_page(out, found, pairs, facts)}", err=json_file == STDOUT)
     if json_file:
         save(json_file, found.to_dict())
+
+
+def _name_skipped(before: Path, after: Path) -> None:
+    from zreward.data.folders import match_folders
+
+    for note in match_folders(before, after)[1]:
+        typer.echo(note, err=True)

@@ -100,16 +100,15 @@ class Pairs:
     seeds: tuple[int, ...]
     before: tuple[Image.Image, ...]
     after: tuple[Image.Image, ...]
-    notes: tuple[str, ...] = ()  # what was skipped in the folders, a line each
 
 
 def read_pairs(before: Path, after: Path) -> Pairs:
     """The pictures of two folders with a pictures.jsonl each (image, prompt, seed). InputError unless they match."""
-    matched, notes = match_folders(before, after)
+    matched, _ = match_folders(before, after)
     first = [one for one, _ in matched]
     opened = [tuple(open_image(picture.path) for picture in side) for side in zip(*matched, strict=True)]
     seeds = tuple(one.seed for one in first if one.seed is not None)
-    return Pairs(tuple(one.prompt for one in first), seeds, opened[0], opened[1], tuple(notes))
+    return Pairs(tuple(one.prompt for one in first), seeds, opened[0], opened[1])
 
 
 def compare(judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[str] = ()) -> Comparison:
