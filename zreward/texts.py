@@ -30,7 +30,9 @@ def check_unicode(text: str, what: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         near = text[max(0, error.start - 20) : error.start + 20]
-        raise InputError(f"{what} is no Unicode text ({near!a} holds half a surrogate pair); write it in UTF-8") from None
+        raise InputError(
+            f"{what} is no Unicode text ({near!a} holds half a surrogate pair); write it in UTF-8"
+        ) from None
 
 
 def is_blank(text: str) -> bool:

@@ -16,6 +16,7 @@ from zreward.data import containers
 from zreward.data.containers import orientation, take_apart
 from zreward.data.images import open_image
 from zreward.errors import InputError
+from zreward.serving.pictures import measure
 
 RNG = np.random.default_rng(1)
 NOISE = Image.fromarray(RNG.integers(0, 256, (24, 16, 3), dtype=np.uint8))
@@ -96,6 +97,7 @@ BROKEN = {
 def test_whole_pixels_are_read_whatever_stands_beside_them(name):
     expected = JPEG if name.startswith("JPEG") else PNG
     assert open_image(BROKEN[name]).tobytes() == open_image(expected).tobytes()
+    assert measure(BROKEN[name], "image") == (24, 16)  # the server's look at the header
 
 
 @pytest.mark.parametrize("name", ["a text named transparency", "a text named exif", "a text named icc_profile",

@@ -18,7 +18,7 @@ from zreward.client import encode
 from zreward.data import Record, check_disjoint, split_by_prompt
 from zreward.data.images import as_list, open_image, pixel_hashes
 from zreward.errors import InputError
-from zreward.serving.pictures import from_base64
+from zreward.serving.pictures import from_base64, from_bytes
 
 RNG = np.random.default_rng(0)
 NOISE = Image.fromarray(RNG.integers(0, 256, (24, 16, 3), dtype=np.uint8))
@@ -157,7 +157,8 @@ def test_every_way_in_gives_what_people_see(case, tmp_path):
         opened = open_image(source)
         assert (opened.mode, opened.info) == ("RGB", {}), way
         assert np.array_equal(np.asarray(opened), first), way
-        sent = from_base64(encode(source), 1 << 20, "image")  # as the client sends it and the server opens it
+        sent = from_base64(encode(source), "image")  # as the client sends it and the server opens it
+        sent = from_bytes(sent, 1 << 20, "image")
         assert np.array_equal(np.asarray(sent), first), way
 
 

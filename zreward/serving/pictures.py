@@ -7,6 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
+from zreward.data.containers import take_apart
 from zreward.data.images import open_image
 from zreward.errors import InputError
 
@@ -34,7 +35,8 @@ def measure(encoded: bytes, what: str) -> tuple[int, int]:
         raise InputError(f"{what}: empty, expected an encoded image such as PNG or JPEG")
     Image.init()
     try:
-        with Image.open(BytesIO(encoded), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        bare = take_apart(encoded).pixels or encoded  # no metadata decides whether it is read
+        with Image.open(BytesIO(bare), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             kind, size = image.format, image.size
             decoders = {tile[0] for tile in image.tile}
     except Image.DecompressionBombError:
