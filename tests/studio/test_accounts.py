@@ -59,15 +59,6 @@ def test_signing_in_leads_to_the_roles_first_page_and_nowhere_else(app, session,
     assert "HttpOnly" in answer.headers["set-cookie"] and "SameSite=lax" in answer.headers["set-cookie"]
 
 
-def test_a_wrong_password_is_refused_and_many_are_stopped(app, signed_in):
-    signed_in("annotator", "ann")
-    client, form = visitor(app)
-    answers = [client.post("/sign-in", data=form | {"name": "ann", "password": "wrong"}).status_code for _ in range(11)]
-    assert answers == [401] * 10 + [429]
-    late = client.post("/sign-in", data=form | {"name": "ann", "password": PASSWORD})
-    assert late.status_code == 429 and int(late.headers["retry-after"]) > 0
-
-
 def test_posts_without_the_sessions_token_are_refused(app, session, signed_in):
     client = signed_in("administrator")
     _, form = visitor(app)

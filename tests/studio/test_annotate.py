@@ -7,8 +7,9 @@ import re
 import pytest
 from sqlalchemy import select
 
+from zreward.studio import rubric_versions
 from zreward.studio.queue import DISTANCE, read_queue
-from zreward.studio.storage import Candidate, Gold, Label, Repetition, User
+from zreward.studio.storage import Candidate, Example, Gold, Label, Repetition, User
 
 DIMENSION = "alignment"
 
@@ -169,22 +170,38 @@ def test_html_in_prompts_stays_text(signed_in, session):
     pytest.fail("the picture never came")
 
 
-def test_the_last_picture_becomes_an_example_in_two_clicks(signed_in):
+def test_the_last_picture_is_suggested_as_an_example_in_two_clicks(signed_in):
     client = signed_in("annotator", "ann")
     _, form = rate(client, "2.5")
     page = client.get("/annotate?dimension=alignment").text
-    assert "Make it an example" in page
+    assert "Suggest it as an example" in page
     about = {"candidate": form["candidate"], "dimension": DIMENSION, "note": "a corner", "back": "/annotate"}
     assert client.post("/examples", data=about).status_code == 303
     assert "Example of 2.5" in client.get("/annotate?dimension=alignment").text
 
 
 def test_an_example_is_rated_blind_by_nobody_any_more(signed_in, session):
-    ann, ben = signed_in("annotator", "ann"), signed_in("annotator", "ben")
+    ann, ben, quinn = signed_in("annotator", "ann"), signed_in("annotator", "ben"), signed_in("quality", "quinn")
     _, form = rate(ann)
     ann.post("/examples", data={"candidate": form["candidate"], "dimension": DIMENSION, "back": "/annotate"})
+    assert quinn.post(f"/examples/{session.scalars(select(Example.id)).one()}/accept").status_code == 303
     session.add(Gold(candidate_id=int(form["candidate"]), dimension=DIMENSION, score=4.0))
     session.add(Repetition(candidate_id=int(form["candidate"]), dimension=DIMENSION))
     session.commit()
     assert form["candidate"] not in {sent["candidate"] for sent in [*rate_all(ann), *rate_all(ben)]}
     assert form["candidate"] in {sent["candidate"] for sent in rate_all(ben, dimension="realism")}
+
+
+def left(client) -> int:
+    return int(re.search(r"<b>(\d+)</b> left", client.get(f"/annotate?dimension={DIMENSION}").text)[1])
+
+
+def test_suggestions_take_nothing_from_anybody_elses_queue(signed_in, session, monkeypatch):
+    monkeypatch.setattr(rubric_versions, "MOST_SUGGESTED", 5)
+    ann, ben = signed_in("annotator", "ann"), signed_in("annotator", "ben")
+    before = left(ben)
+    about = [{"candidate": form["candidate"], "dimension": DIMENSION} for form in rate_all(ann)]
+    assert [ann.post("/examples", data=one).status_code for one in about] == [303] * 5 + [400] * 7
+    assert left(ben) == before and "Example of" not in ben.get("/annotate").text
+    assert ann.post("/examples", data=about[0] | {"note": "again"}).status_code == 303  # the same one anew
+    assert ben.get("/rubric").text.count("Suggested") == 0 and ann.get("/rubric").text.count("Example of") == 5

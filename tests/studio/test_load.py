@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from zreward.errors import InputError
-from zreward.studio.app import LARGEST, create_app
+from zreward.studio.app import create_app
 from zreward.studio.database import CONNECTIONS
+from zreward.studio.forms import SHORT
 from zreward.studio.project import Project
 
 
@@ -30,11 +31,11 @@ def test_more_requests_at_once_than_connections_are_all_answered(app, signed_in)
     assert app.state.studio.engine.pool.checkedout() == 0
 
 
-@pytest.mark.parametrize("content", [b"x" * (LARGEST + 1), iter([b"name=ann&", b"password=x"])])
+@pytest.mark.parametrize("content", [b"x" * (SHORT + 1), iter([b"name=ann&", b"password=x"])])
 def test_long_forms_and_such_of_unknown_length_are_refused(signed_in, content):
     client = signed_in("annotator")
     answer = client.post("/labels", content=content, headers={"content-type": "application/x-www-form-urlencoded"})
-    assert answer.status_code == 413 and f"at most {LARGEST} bytes" in answer.text
+    assert answer.status_code == 413 and f"at most {SHORT} bytes" in answer.text
     assert "Content-Security-Policy" in answer.headers
 
 

@@ -247,5 +247,5 @@ def test_an_annotators_corner_case_takes_the_score_that_he_gave(session, signed_
     assert answer.status_code == 400 and "only a picture that you have rated" in answer.text
     session.add(label(user.id, 1, 2.0))
     session.commit()
-    ok(annotator.post("/examples", data=form), "/annotate?notice=saved")
+    ok(annotator.post("/examples", data=form), "/annotate?notice=suggested")
     assert session.scalar(select(Example.score)) == 2.0

@@ -15,10 +15,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
+from zreward.studio import signed_in
 from zreward.studio.storage import ROLES, User, now
 
 LASTS = timedelta(days=7)
 LEAST, MOST = 10, 256  # letters of a password
+LONGEST_NAME = 80
 _HASHER = PasswordHasher()
 _NOBODY = _HASHER.hash(secrets.token_hex(16))  # verified in the place of an unknown name, so that both take as long
 
@@ -29,10 +31,9 @@ def invite(session: Session, name: str, role: str) -> tuple[User, str]:
     InputError for an unknown role, for a name that is empty or too long, and for a name that has another role.
     """
     name = name.strip()
-    if role not in ROLES:
-        raise InputError(f"role {role!r}; expected one of {', '.join(ROLES)}")
-    if not 1 <= len(name) <= 80 or not name.isprintable():
-        raise InputError(f"name {name!r}; expected 1 to 80 printable characters")
+    _check_role(role)
+    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InputError(f"name {name[:LONGEST_NAME]!r}; expected 1 to {LONGEST_NAME} printable characters")
     user = session.scalar(select(User).where(User.name == name))
     if user is None:
         user = User(name=name, role=role)
@@ -59,8 +60,25 @@ def accept(session: Session, user: User, password: str) -> None:
         raise InputError(f"a password of {len(password)} letters; expected {LEAST} to {MOST}")
     user.password_hash = _HASHER.hash(password)
     user.invitation_hash = user.invitation_ends = None
-    user.session_version += 1
+    signed_in.end_all(session, user)
     session.commit()
+
+
+def set_active(session: Session, user: User, active: bool) -> None:
+    """Shut somebody out, with all sessions and an invitation that is open, or let them in again."""
+    user.active = active
+    user.invitation_hash = user.invitation_ends = None
+    signed_in.end_all(session, user)
+    session.commit()
+
+
+def set_role(session: Session, user: User, role: str) -> None:
+    """Another role; all sessions of the old one end."""
+    _check_role(role)
+    if user.role != role:
+        user.role = role
+        signed_in.end_all(session, user)
+        session.commit()
 
 
 def sign_in(session: Session, name: str, password: str) -> User | None:
@@ -76,6 +94,11 @@ def sign_in(session: Session, name: str, password: str) -> User | None:
 
 def has_people(session: Session) -> bool:
     return bool(session.scalar(select(func.count(User.id))))
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise InputError(f"role {role[:40]!r}; expected one of {', '.join(ROLES)}")
 
 
 def _digest(token: str) -> str:

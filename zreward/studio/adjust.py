@@ -10,22 +10,21 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from zreward.errors import InputError
 from zreward.rubric import Rubric
-from zreward.studio.context import get_session, render, require
+from zreward.studio.context import Annotator, Database, render
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Label, User, now
 
 router = APIRouter(prefix="/adjust")
 
-Database = Annotated[Session, Depends(get_session)]
-Annotator = Annotated[User, Depends(require("annotator"))]
 SHIFTS = (-1, 0, 1)  # steps of the scale
 
 
@@ -79,7 +78,7 @@ def save(
             assert one.score is not None
             one.adjusted, one.changed = one.score + steps * rubric.scale.step, now()
     session.commit()
-    return RedirectResponse(f"/adjust?dimension={dimension}", 303)
+    return RedirectResponse(f"/adjust?{urlencode({'dimension': dimension})}", 303)
 
 
 def groups(session: Session, user: User, dimension: str) -> list[list[int]]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hmac
 from hashlib import sha256
 from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from zreward.errors import InputError
 from zreward.rubric import Rubric
-from zreward.studio.context import get_project, get_session, render, require
+from zreward.studio.context import Annotator, Database, ThisProject, render
 from zreward.studio.project import Project
 from zreward.studio.queue import Queue, Task, label_before, read_queue
 from zreward.studio.rubric_versions import newest_version, read_version
@@ -22,9 +23,6 @@ from zreward.studio.storage import Candidate, Example, Label, User, now
 
 router = APIRouter()
 
-Database = Annotated[Session, Depends(get_session)]
-Annotator = Annotated[User, Depends(require("annotator"))]
-ThisProject = Annotated[Project, Depends(get_project)]
 OCCASIONS = (0, 1)
 MOST_SECONDS = 3600.0
 
@@ -88,7 +86,7 @@ def save(
         except IntegrityError:  # the same answer, sent twice at once
             session.rollback()
             _update(session, user, candidate, dimension, occasion, facts)
-    return RedirectResponse(f"/annotate?dimension={dimension}", 303)
+    return RedirectResponse(f"/annotate?{urlencode({'dimension': dimension})}", 303)
 
 
 def item_token(project: Project, user: User, candidate: int, dimension: str, occasion: int) -> str:
@@ -151,6 +149,7 @@ def _page(
     before = label_before(session, user, dimension, said)
     examples: dict[float, list[Example]] = {}
     chosen = select(Example).options(joinedload(Example.candidate)).where(Example.dimension == dimension)
+    chosen = chosen.where(or_(Example.accepted, Example.author_id == user.id))
     for example in session.scalars(chosen.order_by(Example.id)):
         examples.setdefault(example.score, []).append(example)
     return render(

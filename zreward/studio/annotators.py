@@ -6,13 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
 from zreward.studio.audit import FEW
-from zreward.studio.context import get_project, get_session, render, require
+from zreward.studio.context import Database, ThisProject, render, require
 from zreward.studio.measuring import measure
-from zreward.studio.project import Project
 from zreward.studio.returning import back_to
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import User
@@ -20,11 +18,9 @@ from zreward.studio.storage import User
 HOME = "/quality/annotators"
 router = APIRouter(prefix=HOME, dependencies=[Depends(require("quality"))])
 
-Database = Annotated[Session, Depends(get_session)]
-
 
 @router.get("")
-def show(request: Request, session: Database, project: Annotated[Project, Depends(get_project)]) -> Response:
+def show(request: Request, session: Database, project: ThisProject) -> Response:
     rubric = read_version(newest_version(session))
     measured = measure(session, rubric)
     users = {user.id: user for user in session.scalars(select(User))}
@@ -45,7 +41,7 @@ def show(request: Request, session: Database, project: Annotated[Project, Depend
 def exclude(session: Database, number: int, excluded: Annotated[bool, Form()]) -> Response:
     """Leave somebody's labels out of exports, or take them in again; the audit's threshold counts besides."""
     user = session.get(User, number)
-    if user is None:
+    if user is None or user.role != "annotator":
         raise InputError(f"there is no annotator {number}")
     user.excluded = excluded
     session.commit()

@@ -16,18 +16,18 @@ from starlette.exceptions import HTTPException
 
 from zreward import __version__
 from zreward.errors import InputError
-from zreward.studio.context import HERE, NotSignedIn, Studio, guard, render, templates
+from zreward.studio.attempts import Attempts
+from zreward.studio.context import HERE, RESIZING, NotSignedIn, Studio, guard, render, templates
 from zreward.studio.database import CONNECTIONS, connect, sessions, upgrade
+from zreward.studio.forms import refusal
 from zreward.studio.project import Project
 from zreward.studio.rubric_versions import newest_version
-from zreward.studio.security import COOKIE, HEADERS, LASTS, SAFE, RateLimit, Signer
+from zreward.studio.security import COOKIE, DEVICE, DEVICE_LASTS, HEADERS, LASTS, SAFE, Signer
 
 ROUTERS = (
     "sign_in", "home", "people", "pictures", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
     "export_page", "study_pages", "study_result_pages",
 )  # fmt: skip
-LARGEST = 1_000_000  # bytes of a form: the longest rubric is far below
-WINDOW = 300.0  # seconds in which sign-ins that fail are counted
 TOO_LARGE = (OverflowError, DataError)  # what SQLite, and other databases, say to a number that no row can have
 
 
@@ -47,7 +47,14 @@ def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
         openapi_url=None,
     )  # fmt: skip
     app.state.studio = Studio(
-        project, engine, opener, signer, templates(), RateLimit(WINDOW), asyncio.Semaphore(CONNECTIONS)
+        project,
+        engine,
+        opener,
+        signer,
+        templates(),
+        Attempts(),
+        asyncio.Semaphore(CONNECTIONS),
+        asyncio.Semaphore(RESIZING),
     )
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     for name in ROUTERS:
@@ -56,20 +63,21 @@ def create_app(project: Project, secure_cookies: bool = False) -> FastAPI:
 
     @app.middleware("http")
     async def finish(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if _is_short(request):
+        refused = refusal(request)
+        if refused is None:
             response = await call_next(request)
         else:
-            detail = f"A form of this studio has at most {LARGEST} bytes, and says how many."
-            response = render(request, "error.html.j2", 413, detail=detail, status_code=413)
+            status, detail = refused
+            response = render(request, "error.html.j2", status, detail=detail, status_code=status)
         for key, value in HEADERS.items():
             response.headers.setdefault(key, value)
         if not request.url.path.startswith(("/static/", "/pictures/", "/studies/pictures/")):
             response.headers.setdefault("Cache-Control", "no-store")
-        made = getattr(request.state, "new_session", None)
-        if made is not None:
-            response.set_cookie(
-                COOKIE, signer.write(made), max_age=LASTS, httponly=True, samesite="lax", secure=secure_cookies
-            )
+        made, known = (getattr(request.state, name, None) for name in ("new_session", "known_name"))
+        cookies = [(COOKIE, signer.write(made), LASTS)] if made is not None else []
+        cookies += [(DEVICE, signer.write_device(known), DEVICE_LASTS)] if known is not None else []
+        for key, value, lasts in cookies:
+            response.set_cookie(key, value, max_age=lasts, httponly=True, samesite="lax", secure=secure_cookies)
         return response
 
     return app
@@ -100,11 +108,6 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(NotSignedIn, not_signed_in)
     for kind in (InputError, HTTPException, RequestValidationError, *TOO_LARGE):
         app.add_exception_handler(kind, refused)
-
-
-def _is_short(request: Request) -> bool:
-    length = request.headers.get("content-length", "")
-    return request.method in SAFE or (length.isdecimal() and int(length) <= LARGEST)
 
 
 def _wants_json(request: Request) -> bool:

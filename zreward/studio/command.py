@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from zreward.studio.project import Project
 
 
+RECORDS = (".jsonl", ".parquet")
+OPEN = (
+    "Other machines reach this address over plain HTTP: passwords and cookies can be read on the way. Put a proxy that "
+    "speaks HTTPS before it and say --https, or listen on 127.0.0.1."
+)
+ANY_PROXY = "--proxies * believes everybody's X-Forwarded-For: whoever connects chooses the address that is counted."
+
+
 class _ServesByDefault(HelpfulGroup):
     """`zreward studio PROJECT` is `zreward studio serve PROJECT`; a mistyped command is not taken for a project."""
 
@@ -52,14 +60,22 @@ def serve(
     ] = None,
 ) -> None:
     """Show a project's pages."""
+    from zreward.listening import is_open, listen, url
     from zreward.studio.project import Project
     from zreward.studio.server import serve as run
 
     opened = Project(project, database)
+    if proxies is not None and not proxies.strip():
+        raise InputError("--proxies is empty; expected addresses such as 127.0.0.1, with commas between")
+    sockets = listen(host, port)  # before a model is loaded, and before anybody is told
     if model:
         _predict(opened, model)
-    typer.echo(f"{opened.name}: http://{host}:{port}")
-    run(opened, host, port, https, proxies)
+    typer.echo(f"{opened.name}: {url(host, sockets)}")
+    if is_open(sockets) and not https:
+        typer.echo(OPEN, err=True)
+    if proxies is not None and "*" in proxies:
+        typer.echo(ANY_PROXY, err=True)
+    run(opened, sockets, https, proxies)
 
 
 @studio_app.command()
@@ -87,6 +103,7 @@ def init(
 
     if world == (source is not None):
         raise InputError("expected a SOURCE of pictures, or --world for a try-out, and not both")
+    _refuse_idle(ctx, source)
     if source is None:
         refuse_unused(ctx, "with --world, whose pictures have prompts of their own", "prompt")
     else:
@@ -98,7 +115,7 @@ def init(
 
         pictures, chosen = create.from_world(prompts, seed=seed), world_rubric()
     else:
-        if source.suffix.lower() in (".jsonl", ".parquet"):
+        if source.suffix.lower() in RECORDS:
             pictures = create.from_records(source)
         else:
             found, note = create.from_folder(source, prompt)
@@ -110,6 +127,21 @@ def init(
     token = create.init(project, pictures, chosen, settings, administrator, seed)
     typer.echo(f"{project}: made. Start it: zreward studio {project}")
     typer.echo(f"{administrator} comes in by {url.rstrip('/')}/invitation/{token}")
+
+
+def _refuse_idle(ctx: typer.Context, source: Path | None) -> None:
+    """InputError for an option of `init` that would do nothing."""
+    given = {name for name in ("prompt", "prompts", "seed") if ctx.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
+    if source is None:
+        idle, why = given & {"prompt"}, "the built-in world has prompts of its own"
+    elif source.suffix.lower() in RECORDS:
+        idle, why = given, "records have prompts of their own"
+    elif (source / "pictures.jsonl").exists():
+        idle, why = given, f"{source} has a pictures.jsonl that names its prompts"
+    else:
+        idle, why = given & {"prompts", "seed"}, "it belongs to --world"
+    for name in sorted(idle):
+        raise InputError(f"--{name} does nothing here: {why}; leave it out")
 
 
 @studio_app.command()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,13 +22,17 @@ from sqlalchemy.orm import Session, sessionmaker
 from starlette.concurrency import run_in_threadpool
 
 from zreward import __version__
+from zreward.studio import signed_in
+from zreward.studio.attempts import Attempts
+from zreward.studio.forms import check_texts
 from zreward.studio.project import Project
 from zreward.studio.returning import NOTICES
 from zreward.studio.rubric_versions import newest_version, read_version
-from zreward.studio.security import RateLimit, SignedSession, Signer, check_csrf
+from zreward.studio.security import COOKIE, SignedSession, Signer, check_csrf
 from zreward.studio.storage import User
 
 HERE = Path(__file__).parent
+RESIZING, EXPORTS = 2, 2  # at once
 MAY = {
     "annotator": ("annotator",),
     "quality": ("quality", "administrator"),
@@ -44,8 +50,10 @@ class Studio:
     sessions: sessionmaker[Session]
     signer: Signer
     pages: Environment
-    attempts: RateLimit
+    attempts: Attempts
     turns: asyncio.Semaphore  # as many as the database has connections
+    resizing: asyncio.Semaphore  # pictures at full size in memory at once
+    exporting: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(EXPORTS))
 
 
 class NotSignedIn(Exception):
@@ -68,39 +76,56 @@ def get_project(request: Request) -> Project:
     return get_studio(request).project
 
 
+ThisProject = Annotated[Project, Depends(get_project)]
+
+
 async def get_session(request: Request) -> AsyncIterator[Session]:
     """One session a request; what is not committed is rolled back.
 
     A request waits here for its connection, where it blocks no thread: if threads waited, none would be left for the
-    requests that have one.
+    requests that have one. The connection is given back before the answer is sent: a reader may take his time.
     """
     studio = get_studio(request)
-    async with studio.turns:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(studio.turns)
         session = studio.sessions()
-        request.state.session = session
-        try:
-            yield session
-        finally:
+        request.state.session, request.state.give_back = session, stack.aclose
+
+        async def close() -> None:
             request.state.session = None
             await run_in_threadpool(session.close)
+
+        stack.push_async_callback(close)
+        yield session
+
+
+Database = Annotated[Session, Depends(get_session, scope="function")]
+"""The request's database session; closed when the page's function returns."""
+opened = asynccontextmanager(get_session)
+"""The same for pages that need it for a part of their time."""
+
+
+async def give_back(request: Request) -> None:
+    """Close the request's session now: what follows takes time, and no database."""
+    await request.state.give_back()
 
 
 async def guard(request: Request) -> None:
     """For every request: read the cookie, or begin a session without a user; refuse posts that no page of ours made."""
     signer = get_studio(request).signer
-    signed = signer.read(request.cookies.get("studio_session"))
+    signed = signer.read(request.cookies.get(COOKIE))
     if signed is None:
         signed = SignedSession(0, 0, secrets.token_urlsafe(12))
         request.state.new_session = signed
     request.state.signed, request.state.user = signed, None
     await check_csrf(request, signer.csrf(signed.salt))
+    await check_texts(request)
 
 
-def current_user(request: Request, session: Annotated[Session, Depends(get_session)]) -> User:
-    """Who is signed in. NotSignedIn for nobody, for somebody who was shut out, and for a session older than the password."""
-    signed = request.state.signed
-    user = session.get(User, signed.user) if signed.user else None
-    if user is None or not user.active or user.session_version != signed.version:
+def current_user(request: Request, session: Database) -> User:
+    """Who is signed in. NotSignedIn for nobody, and for a session that was ended."""
+    user = signed_in.who(session, request.state.signed)
+    if user is None:
         raise NotSignedIn
     request.state.user = user
     return user
@@ -115,6 +140,12 @@ def require(role: str) -> Callable[..., User]:
         return user
 
     return check
+
+
+Anybody = Annotated[User, Depends(current_user)]
+Annotator = Annotated[User, Depends(require("annotator"))]
+Quality = Annotated[User, Depends(require("quality"))]
+Administrator = Annotated[User, Depends(require("administrator"))]
 
 
 def render(request: Request, name: str, status: int = 200, **values: Any) -> Response:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from zreward.errors import InputError
-from zreward.studio.context import get_project, get_session, render, require
+from zreward.studio.context import Database, ThisProject, get_studio, render, require
 from zreward.studio.export import ExportOptions, export
 from zreward.studio.measuring import measure
-from zreward.studio.project import Project
+from zreward.studio.project import UNSENT
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Label, User
+from zreward.temporary import temporary_folder
 
 router = APIRouter(prefix="/quality/export", dependencies=[Depends(require("quality"))])
 
-Database = Annotated[Session, Depends(get_session)]
-ThisProject = Annotated[Project, Depends(get_project)]
 FORMATS = {"parquet": "application/vnd.apache.parquet", "jsonl": "application/jsonl"}
 
 
@@ -49,13 +51,40 @@ def show(request: Request, session: Database, project: ThisProject) -> Response:
 
 @router.get("/records.{suffix}")
 def download(
-    session: Database, project: ThisProject, suffix: str, accepted_only: bool = False, everybody: bool = False
+    request: Request,
+    session: Database,
+    project: ThisProject,
+    suffix: str,
+    accepted_only: bool = False,
+    everybody: bool = False,
 ) -> Response:
     """The records as a file; written below the project folder for as long as it is sent."""
     if suffix not in FORMATS:
-        raise InputError(f"format {suffix!r}; expected one of {', '.join(FORMATS)}")
-    path = project.folder / f".export-{secrets.token_hex(8)}.{suffix}"
-    export(session, project, path, ExportOptions(accepted_only, everybody))
-    return FileResponse(
-        path, media_type=FORMATS[suffix], filename=f"records.{suffix}", background=BackgroundTask(path.unlink, True)
-    )
+        raise InputError(f"format {suffix[:40]!r}; expected one of {', '.join(FORMATS)}")
+    places = get_studio(request).exporting
+    if not places.acquire(blocking=False):
+        raise HTTPException(
+            503, "Other exports are being made or sent; try again in a minute.", headers={"Retry-After": "60"}
+        )
+    with ExitStack() as stack:
+        stack.callback(places.release)
+        path = stack.enter_context(temporary_folder(project.folder)) / f"records.{suffix}"
+        # Written in the project folder, because a record names its picture from where it lies itself.
+        made = project.folder / f"{UNSENT}{secrets.token_hex(8)}.{suffix}"
+        export(session, project, made, ExportOptions(accepted_only, everybody))
+        os.replace(made, path)
+        return _File(path, media_type=FORMATS[suffix], filename=path.name, end=stack.pop_all().close)
+
+
+class _File(FileResponse):
+    """A file that goes when it was sent, or when its reader was given up."""
+
+    def __init__(self, path: Path, *, end: Callable[[], None], **about: Any) -> None:
+        super().__init__(path, **about)
+        self.end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.end()

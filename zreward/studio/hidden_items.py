@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
-from zreward.studio.context import get_session, render, require
+from zreward.studio.context import Database, render, require
 from zreward.studio.quality_queue import PAGE, items
 from zreward.studio.returning import back_to
 from zreward.studio.rubric_versions import newest_version, read_version
@@ -19,7 +19,6 @@ from zreward.studio.storage import Candidate, Gold, Repetition
 HOME = "/quality"
 router = APIRouter(prefix=HOME, dependencies=[Depends(require("quality"))])
 
-Database = Annotated[Session, Depends(get_session)]
 Number = Annotated[int, Form()]
 Name = Annotated[str, Form()]
 Back = Annotated[str, Form()]

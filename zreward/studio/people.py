@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
 from zreward.studio import accounts
-from zreward.studio.context import get_session, render, require
+from zreward.studio.context import Administrator, Database, render
 from zreward.studio.returning import back_to
 from zreward.studio.storage import ROLES, Label, User
 
 HOME = "/people"
 router = APIRouter(prefix=HOME)
-
-Database = Annotated[Session, Depends(get_session)]
-Administrator = Annotated[User, Depends(require("administrator"))]
 
 
 @router.get("")
@@ -38,13 +35,23 @@ def invite(
 @router.post("/{number}/active")
 def set_active(session: Database, user: Administrator, number: int, active: Annotated[bool, Form()]) -> Response:
     """Shut somebody out, with all sessions, or let them in again."""
+    accounts.set_active(session, _other(session, user, number), active)
+    return back_to(HOME, HOME, "saved")
+
+
+@router.post("/{number}/role")
+def set_role(session: Database, user: Administrator, number: int, role: Annotated[str, Form()]) -> Response:
+    """Another role; whoever gets it signs in again."""
+    accounts.set_role(session, _other(session, user, number), role)
+    return back_to(HOME, HOME, "saved")
+
+
+def _other(session: Session, user: User, number: int) -> User:
+    """Nobody shuts out or demotes himself: there is always an administrator."""
     person = session.get(User, number)
     if person is None or person.id == user.id:
         raise InputError("expected somebody else who is here")
-    person.active = active
-    person.session_version += 1
-    session.commit()
-    return back_to(HOME, HOME, "saved")
+    return person
 
 
 def _page(request: Request, session: Session, person: User | None = None, link: str = "") -> Response:

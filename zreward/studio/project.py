@@ -10,8 +10,10 @@ from pathlib import Path
 from zreward.config import load_config
 from zreward.errors import InputError
 from zreward.files import write_text
+from zreward.temporary import sweep_tree
 
 SETTINGS, SECRET, DATABASE = "project.yaml", ".secret", "studio.sqlite"
+UNSENT = ".export-"  # what a file for download is called while it is made
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ class Project:
         if not path.is_relative_to(self.folder) or path == self.folder:
             raise InputError(f"{relative!r} lies outside the project")
         return path
+
+    def remove_leftovers(self) -> None:
+        """What a killed studio was about to write or send."""
+        sweep_tree(self.folder)
+        for file in self.folder.glob(f"{UNSENT}*"):
+            file.unlink(missing_ok=True)
 
     def secret(self) -> bytes:
         """Random bytes of this project alone; whoever has them can sign in as anybody. Made once, readable by its owner."""

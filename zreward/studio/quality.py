@@ -14,7 +14,7 @@ from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
-from zreward.studio.context import get_session, render, require
+from zreward.studio.context import Database, render, require
 from zreward.studio.quality_queue import NEEDS_PREDICTIONS, ORDERS, PAGE, SPREAD, UNSURE, queue
 from zreward.studio.returning import back_to
 from zreward.studio.rubric_versions import newest_version, read_version
@@ -23,7 +23,6 @@ from zreward.studio.storage import STATES, Label, Prediction, User
 HOME = "/quality"
 router = APIRouter(prefix=HOME, dependencies=[Depends(require("quality"))])
 
-Database = Annotated[Session, Depends(get_session)]
 MOST_COMMENT = 1000  # letters
 
 
@@ -55,7 +54,7 @@ def show_queue(
     state: str = "submitted",
     order: str | None = None,
     page: Annotated[int, Query(ge=1)] = 1,
-    user: Annotated[str, Query(pattern=r"\d{0,9}")] = "",
+    user: Annotated[str, Query(pattern=r"^[0-9]{0,9}$")] = "",
 ) -> Response:
     """A filter that the form leaves open is empty: everybody's labels."""
     annotator = int(user) if user else None

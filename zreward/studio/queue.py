@@ -112,11 +112,15 @@ def _fresh(session: Session, user: User, dimension: str, raters: int):
     count = select(func.count()).select_from(theirs).where(*of_picture).scalar_subquery()
     rated = exists().where(mine.candidate_id == Candidate.id, mine.dimension == dimension, mine.user_id == user.id)
     gold = exists().where(Gold.candidate_id == Candidate.id, Gold.dimension == dimension)
-    return select(Candidate.prompt_id, Candidate.id).where(~rated, ~_example(dimension), or_(gold, count < raters))
+    return select(Candidate.prompt_id, Candidate.id).where(
+        ~rated, ~_example(user, dimension), or_(gold, count < raters)
+    )
 
 
-def _example(dimension: str) -> ColumnElement[bool]:
-    return exists().where(Example.candidate_id == Candidate.id, Example.dimension == dimension)
+def _example(user: User, dimension: str) -> ColumnElement[bool]:
+    """Whose score is there for all to see; and what he suggested himself, which tells him what he gave."""
+    seen = or_(Example.accepted, Example.author_id == user.id)
+    return exists().where(Example.candidate_id == Candidate.id, Example.dimension == dimension, seen)
 
 
 def _order(user: User, handfuls: int) -> Callable[[int, int], tuple[int, int]]:
@@ -135,7 +139,7 @@ def _repeated(user: User, dimension: str):
         select(Candidate.prompt_id, Candidate.id, first.id.label("label"))
         .join(Repetition, Repetition.candidate_id == Candidate.id)
         .join(first, first.candidate_id == Candidate.id)
-        .where(Repetition.dimension == dimension, *own, ~_example(dimension))
+        .where(Repetition.dimension == dimension, *own, ~_example(user, dimension))
         .where(~exists().where(second.candidate_id == Candidate.id, *again))
     )
 

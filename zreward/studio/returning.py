@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 NOTICES = {
     "changed": "An annotator has changed a label meanwhile. It was left alone; look at it again.",
     "saved": "Saved.",
+    "suggested": "Suggested. It stands beside the rubric when quality control has accepted it.",
 }
 """Named in the address, so that nobody can put words of his own there."""
 

@@ -10,16 +10,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from zreward.errors import InputError
-from zreward.studio.context import current_user, get_session, render, require
+from zreward.studio.context import Anybody, Database, Quality, render
 from zreward.studio.returning import back_to
-from zreward.studio.rubric_versions import add_example, add_version, edit, newest_version, read_version
+from zreward.studio.rubric_versions import (
+    accept_example,
+    add_example,
+    add_version,
+    edit,
+    newest_version,
+    read_version,
+    suggest_example,
+)
 from zreward.studio.storage import Example, Label, RubricVersion, User
 
 router = APIRouter()
 
-Database = Annotated[Session, Depends(get_session)]
-Quality = Annotated[User, Depends(require("quality"))]
-Anybody = Annotated[User, Depends(current_user)]
 MOST_NOTE = 500  # letters
 
 
@@ -32,8 +37,13 @@ def show(request: Request, session: Database, user: Anybody, version: str | None
     if shown is None:
         raise InputError(f"there is no rubric version {version!r}")
     examples: dict[tuple[str, float], list[Example]] = {}
-    for example in session.scalars(select(Example).options(joinedload(Example.candidate)).order_by(Example.id)):
-        examples.setdefault((example.dimension, example.score), []).append(example)
+    suggested: list[Example] = []
+    wanted_examples = select(Example).options(joinedload(Example.candidate), joinedload(Example.author))
+    for example in session.scalars(wanted_examples.order_by(Example.id)):
+        if example.accepted:
+            examples.setdefault((example.dimension, example.score), []).append(example)
+        elif user.role != "annotator" or example.author_id == user.id:
+            suggested.append(example)
     return render(
         request,
         "rubric.html.j2",
@@ -42,6 +52,7 @@ def show(request: Request, session: Database, user: Anybody, version: str | None
         newest=newest,
         versions=session.scalars(select(RubricVersion).order_by(RubricVersion.id.desc())).all(),
         examples=examples,
+        suggested=suggested,
     )
 
 
@@ -64,7 +75,7 @@ def save(session: Database, user: Quality, form: Annotated[dict[str, str], Depen
             f"the form was opened on version {form.get('from_version')!r}, and {newest.version!r} is in force by now; "
             "open it again and make your changes there"
         )
-    add_version(session, edit(read_version(newest), form), form.get("note", ""), user.id)
+    add_version(session, edit(read_version(newest), form), _note(form.get("note", "")), user.id)
     try:
         session.commit()
     except IntegrityError:
@@ -83,16 +94,28 @@ def save_example(
     note: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> Response:
-    """Put a picture beside a bin. An annotator may do so with a picture that he has rated, at the score that he gave."""
+    """Put a picture beside a bin. An annotator suggests one that he has rated, at the score that he gave."""
+    version, note = newest_version(session), _note(note)
     if user.role == "annotator":
-        score = _own_score(session, user, candidate, dimension)
-    if score is None:
+        own = _own_score(session, user, candidate, dimension)
+        suggest_example(session, version.version, candidate, dimension, own, note, user.id)
+    elif score is None:
         raise InputError("an example needs the score that it is one of")
-    version = newest_version(session)
-    note = note.strip()[:MOST_NOTE]
-    add_example(
-        session, read_version(version), version.version, candidate, dimension, score, note=note, author_id=user.id
-    )
+    else:
+        rubric = read_version(version)
+        about = {"note": note, "author_id": user.id}
+        add_example(session, rubric, version.version, candidate, dimension, score, **about)
+    session.commit()
+    return back_to(back, "/rubric", "suggested" if user.role == "annotator" else "saved")
+
+
+@router.post("/examples/{number}/accept")
+def accept(session: Database, user: Quality, number: int, back: Annotated[str, Form()] = "") -> Response:
+    """Put an annotator's suggestion beside the rubric."""
+    example = session.get(Example, number)
+    if example is None:
+        raise InputError("this suggestion was taken away meanwhile")
+    accept_example(session, example)
     session.commit()
     return back_to(back, "/rubric", "saved")
 
@@ -104,6 +127,13 @@ def remove_example(session: Database, user: Quality, number: int, back: Annotate
         session.delete(example)
         session.commit()
     return back_to(back, "/rubric", "saved")
+
+
+def _note(text: str) -> str:
+    text = text.strip()
+    if len(text) > MOST_NOTE:
+        raise InputError(f"a note of {len(text)} letters; expected at most {MOST_NOTE}")
+    return text
 
 
 def _own_score(session: Session, user: User, candidate: int, dimension: str) -> float:

@@ -1,11 +1,9 @@
-"""Signed sessions, CSRF tokens, the rate of attempts, and the headers that every page carries."""
+"""Signed cookies, CSRF tokens, and the headers that every page carries."""
 
 from __future__ import annotations
 
 import hmac
-import threading
-import time
-from collections import defaultdict, deque
+import secrets
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -13,8 +11,8 @@ from typing import Any
 from fastapi import HTTPException, Request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-COOKIE = "studio_session"
-LASTS = 14 * 24 * 3600  # seconds
+COOKIE, DEVICE = "studio_session", "studio_device"
+LASTS, DEVICE_LASTS = 14 * 24 * 3600, 180 * 24 * 3600  # seconds
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -42,8 +40,9 @@ class Signer:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._serializer = URLSafeTimedSerializer(
-            secret, salt="zreward studio session", signer_kwargs={"digest_method": sha256}
+        self._serializer, self._devices = (
+            URLSafeTimedSerializer(secret, salt=f"zreward studio {what}", signer_kwargs={"digest_method": sha256})
+            for what in ("session", "device")
         )
 
     def write(self, session: SignedSession) -> str:
@@ -56,6 +55,18 @@ class Signer:
             return SignedSession(int(user), int(version), str(salt))
         except (BadSignature, ValueError, TypeError):
             return None
+
+    def write_device(self, name: str) -> str:
+        """Marks a browser in which somebody of this name has signed in."""
+        return self._devices.dumps([name, secrets.token_urlsafe(12)])
+
+    def read_device(self, cookie: str | None, name: str) -> str | None:
+        """The browser's own name if `name` has signed in with it before."""
+        try:
+            known, device = self._devices.loads(cookie or "", max_age=DEVICE_LASTS)
+        except (BadSignature, ValueError, TypeError):
+            return None
+        return str(device) if known == name else None
 
     def csrf(self, salt: str) -> str:
         return hmac.new(self._secret, f"csrf {salt}".encode(), sha256).hexdigest()
@@ -70,36 +81,3 @@ async def check_csrf(request: Request, expected: str) -> None:
         given = (await request.form()).get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), expected.encode()):
         raise HTTPException(403, "the form was not sent from this studio, or is too old; load the page again")
-
-
-class RateLimit:
-    """At most so many failures in `seconds`, by key (an address, a name). Forgets what is over."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._seen: dict[str, deque[float]] = defaultdict(deque)
-        self._lock = threading.Lock()
-
-    def check(self, key: str, most: int) -> None:
-        """Count an attempt as one that fails, before it is known (many may come at once); 429 where there were too many."""
-        moment = time.monotonic()
-        with self._lock:
-            for other in [name for name, times in self._seen.items() if times[-1] < moment - self.seconds]:
-                del self._seen[other]
-            times = self._seen[key]
-            while times and times[0] < moment - self.seconds:
-                times.popleft()
-            if len(times) >= most:
-                wait = max(1, round(times[0] + self.seconds - moment))
-                raise HTTPException(
-                    429, f"too many attempts; try again in {wait} seconds", headers={"Retry-After": str(wait)}
-                )
-            times.append(moment)
-
-    def forgive(self, key: str) -> None:
-        """The last attempt did not fail."""
-        with self._lock:
-            if self._seen.get(key):
-                self._seen[key].pop()
-                if not self._seen[key]:
-                    del self._seen[key]

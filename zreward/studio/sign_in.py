@@ -5,21 +5,18 @@ from __future__ import annotations
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from zreward.errors import InputError
-from zreward.studio import accounts
-from zreward.studio.context import get_session, get_studio, render
+from zreward.studio import accounts, signed_in
+from zreward.studio.context import Database, get_studio, opened, render
 from zreward.studio.returning import back_to
-from zreward.studio.security import COOKIE, SignedSession
+from zreward.studio.security import COOKIE, DEVICE, SignedSession
 from zreward.studio.storage import User
 
 router = APIRouter()
-
-Database = Annotated[Session, Depends(get_session)]
-# Sign-ins that fail within the studio's window; many people may share an address
-FAILURES, FAILURES_OF_ADDRESS = 10, 50
 
 
 @router.get("/sign-in")
@@ -28,29 +25,27 @@ def show(request: Request, next: str = "/") -> Response:
 
 
 @router.post("/sign-in")
-def sign_in(
-    request: Request,
-    session: Database,
-    name: Annotated[str, Form()],
-    password: Annotated[str, Form()],
-    next: Annotated[str, Form()] = "/",
+async def sign_in(
+    request: Request, name: Annotated[str, Form()], password: Annotated[str, Form()], next: Annotated[str, Form()] = "/"
 ) -> Response:
-    attempts = get_studio(request).attempts
-    by_name, by_address = f"name {name.strip().lower()}", f"address {request.client.host if request.client else ''}"
-    attempts.check(by_name, FAILURES)
-    attempts.check(by_address, FAILURES_OF_ADDRESS)
-    user = accounts.sign_in(session, name, password)
+    """After many failures the password is looked at later; a waiting attempt holds neither a thread nor the database."""
+    studio, name = get_studio(request), name.strip()[: accounts.LONGEST_NAME]
+    device = studio.signer.read_device(request.cookies.get(DEVICE), name)
+    address = request.client.host if request.client else ""
+    async with studio.attempts.turn(address, name, device) as attempt, opened(request) as session:
+        user = await run_in_threadpool(accounts.sign_in, session, name, password)
+        if user is not None:
+            attempt.succeeded()
+            await run_in_threadpool(_begin, request, session, user)
     if user is None:
         problem = "This name and password do not belong together."
-        return render(request, "sign_in.html.j2", 401, next=next, problem=problem, typed=name[:80])
-    attempts.forgive(by_name)
-    attempts.forgive(by_address)
-    _begin(request, user)
+        return render(request, "sign_in.html.j2", 401, next=next, problem=problem, typed=name)
     return back_to(next, "/")
 
 
 @router.post("/sign-out")
-def sign_out(request: Request) -> Response:
+def sign_out(request: Request, session: Database) -> Response:
+    signed_in.end(session, request.state.signed.salt)
     response = back_to("/sign-in", "/sign-in")
     response.delete_cookie(COOKIE)
     return response
@@ -79,7 +74,7 @@ def accept(
         return render(
             request, "invitation.html.j2", 400, invited=user, token=token, problem=str(error), least=accounts.LEAST
         )
-    _begin(request, user)
+    _begin(request, session, user)
     return back_to("/", "/")
 
 
@@ -90,6 +85,10 @@ def _invited(session: Session, token: str) -> User:
     return user
 
 
-def _begin(request: Request, user: User) -> None:
+def _begin(request: Request, session: Session, user: User) -> None:
     """A new session with a salt of its own: what was known of the one before it is worth nothing."""
-    request.state.new_session = SignedSession(user.id, user.session_version, secrets.token_urlsafe(12))
+    signed_in.end(session, request.state.signed.salt)
+    salt = secrets.token_urlsafe(12)
+    signed_in.begin(session, user, salt)
+    request.state.new_session = SignedSession(user.id, user.session_version, salt)
+    request.state.known_name = user.name

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 ROLES = ("administrator", "annotator", "quality")
@@ -38,6 +38,17 @@ class User(Base):
     session_version: Mapped[int] = mapped_column(default=0)  # raised to end all sessions of this person
     active: Mapped[bool] = mapped_column(default=True)
     excluded: Mapped[bool] = mapped_column(default=False)  # by quality control: this person's labels are not exported
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class SignedIn(Base):
+    """A browser in which somebody is signed in; `digest` is of the random part of its cookie."""
+
+    __tablename__ = "signed_in"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    ends: Mapped[datetime]
     created: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -135,7 +146,7 @@ class Repetition(Base):
 
 
 class Example(Base):
-    """A picture shown beside the rubric for one bin of one dimension."""
+    """A picture for one bin of one dimension: beside the rubric once it is `accepted`, before that an annotator's suggestion."""
 
     __tablename__ = "examples"
     __table_args__ = (UniqueConstraint("candidate_id", "dimension"),)
@@ -146,8 +157,10 @@ class Example(Base):
     note: Mapped[str] = mapped_column(Text, default="")
     rubric_version: Mapped[str] = mapped_column(String(40))
     author_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    accepted: Mapped[bool] = mapped_column(default=True, server_default=true())
     created: Mapped[datetime] = mapped_column(default=now)
     candidate: Mapped[Candidate] = relationship()
+    author: Mapped[User | None] = relationship()
 
 
 class Prediction(Base):

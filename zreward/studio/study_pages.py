@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from zreward.studio import studies
-from zreward.studio.context import current_user, get_project, get_session, render
+from zreward.studio.context import Anybody, Database, ThisProject, render
 from zreward.studio.pictures import picture_response
-from zreward.studio.project import Project
 from zreward.studio.storage import Assignment, Study, User
 
 HOME = "/studies"
 router = APIRouter(prefix=HOME)
 
-Database = Annotated[Session, Depends(get_session)]
-Anybody = Annotated[User, Depends(current_user)]
 MOST_SECONDS = 3600.0
 
 
@@ -77,16 +75,17 @@ def save(
 
 
 @router.get("/pictures/{token}/{side}")
-def picture(
+async def picture(
     request: Request,
     session: Database,
     user: Anybody,
-    project: Annotated[Project, Depends(get_project)],
+    project: ThisProject,
     token: str,
     side: Literal["left", "right"],
     width: int | None = None,
 ) -> Response:
-    return picture_response(request, project, studies.picture_on(_own(session, token, user), side), width)
+    given = await run_in_threadpool(_own, session, token, user)
+    return await picture_response(request, project, studies.picture_on(given, side), width)
 
 
 def _own(session: Session, token: str, user: User) -> Assignment:

@@ -10,17 +10,16 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from zreward.studio import studies
-from zreward.studio.context import get_project, get_session, render, require
+from zreward.studio.context import Database, ThisProject, render, require
 from zreward.studio.pictures import picture_response
-from zreward.studio.project import Project
 from zreward.studio.storage import Study, StudyPair
 from zreward.studio.study_results import Ballot, StudyResult, pair_outcomes, study_result
 
 router = APIRouter(prefix="/studies/{number:int}", dependencies=[Depends(require("quality"))])
 
-Database = Annotated[Session, Depends(get_session)]
 PAGE = 12  # pairs on a page
 
 
@@ -71,20 +70,25 @@ def download_result(session: Database, number: int) -> Response:
 
 
 @router.get("/pairs/{pair}/{system}")
-def picture(
+async def picture(
     request: Request,
     session: Database,
-    project: Annotated[Project, Depends(get_project)],
+    project: ThisProject,
     number: int,
     pair: int,
     system: Literal["before", "after"],
     width: int | None = None,
 ) -> Response:
+    found = await run_in_threadpool(_pair, session, number, pair)
+    return await picture_response(request, project, found.after if system == "after" else found.before, width)
+
+
+def _pair(session: Session, number: int, pair: int) -> StudyPair:
     _closed(session, number)
     found = session.get(StudyPair, pair)
     if found is None or found.study_id != number:
         raise HTTPException(404, "There is no such pair.")
-    return picture_response(request, project, found.after if system == "after" else found.before, width)
+    return found
 
 
 def _closed(session: Session, number: int) -> Study:
