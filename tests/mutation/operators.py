@@ -174,7 +174,18 @@ class DropKeyword(_Ours):
 class Negate(_Ours):
     """`x = y`, `return y` and `f(x=y)` become those of `-(y)`."""
 
-    NEVER = ("string", "strings", "lambdef", "keyword", "not_test", "or_test", "and_test", "fstring", "number", "factor")
+    NEVER = (
+        "string",
+        "strings",
+        "lambdef",
+        "keyword",
+        "not_test",
+        "or_test",
+        "and_test",
+        "fstring",
+        "number",
+        "factor",
+    )
 
     def _choices(self, node):
         if node.type == "return_stmt":

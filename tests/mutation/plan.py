@@ -12,7 +12,12 @@ _DIRECT = [
     "tests/training/test_direct_oracle.py",
     "tests/training/test_trainers.py",
 ]
-_PREFIX = [_VALUES, "tests/models/test_shared_prefix.py", "tests/models/test_judge.py"]
+_PREFIX = [
+    _VALUES,
+    "tests/models/test_prefix_parts.py",
+    "tests/models/test_shared_prefix.py",
+    "tests/models/test_judge.py",
+]
 
 PLAN: dict[str, list[str]] = {
     "zreward/objectives/gdso.py": _OBJECTIVES,
