@@ -24,9 +24,9 @@ def check(
     ] = False,
 ) -> None:
     """Check a rubric, and show the very text that a model is asked; with --model in its own forms and tokens."""
-    from zreward.prompting import check_prompt
     from zreward.rubric import Rubric
     from zreward.rubric_check import describe, shown
+    from zreward.texts import check_prompt
 
     check_prompt(prompt, "--prompt")
     rubric = Rubric.from_yaml(file)
