@@ -19,3 +19,15 @@ def shared_data() -> Path:
             f"real ratings are not here: {folder} is no folder; set ZREWARD_SHARED to the folder that holds data/"
         )
     return folder
+
+
+@pytest.fixture
+def float64(monkeypatch):
+    """The whole test in float64."""
+    import torch
+
+    from tests.plain_model import compute_in_float64
+
+    compute_in_float64(monkeypatch)
+    yield
+    torch.set_default_dtype(torch.float32)

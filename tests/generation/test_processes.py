@@ -1,13 +1,21 @@
-"""Two processes on the CPU, started as `accelerate launch` starts them on GPUs: they leave one whole run."""
+"""Two processes on the CPU: they step along the gradient of what both drew, and leave one whole run."""
 
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
+from tests.generation.gradients import make_recipe, small_generator, write_inputs
+from tests.generation.plain_loop import mean_score, plain_loss
+from tests.plain_model import assert_same_gradients, small_model
+from zreward.generation import Walk
 from zreward.runs import read_metrics
 
 
@@ -35,3 +43,31 @@ def test_two_processes_leave_one_whole_run(pipeline, tmp_path):
     assert json.loads((tmp_path / "run" / "outcome.json").read_text())["stopped_at"] == 3
     assert (tmp_path / "run" / "model").is_dir()
     assert (tmp_path / "run" / "checkpoints" / "step-2").is_dir()
+
+
+def test_two_processes_step_along_the_gradient_of_what_both_drew(tmp_path, float64):
+    judge = small_model(0, patch_size=4)
+    write_inputs(tmp_path, judge)
+    command = [sys.executable, "-m", "tests.generation.two_ranks", str(tmp_path)]
+    root, settings = Path(__file__).parents[2], os.environ | {"OMP_NUM_THREADS": "1"}
+    ranks = [subprocess.Popen([*command, str(rank)], cwd=root, env=settings, stderr=subprocess.PIPE) for rank in (0, 1)]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=300)
+        assert rank.returncode == 0, errors.decode()[-3000:]
+    draws = [json.loads((tmp_path / f"draws-{rank}.json").read_text()) for rank in (0, 1)]
+    recipe, pipeline = make_recipe(tmp_path), small_generator()
+    start, denoiser = small_generator().unet, pipeline.unet
+    options = SimpleNamespace(guidance=1.0, anchor=recipe.guards.anchor, dimensions=recipe.reward.dimensions)
+    options.aggregate, options.compares = mean_score, False
+    for step in range(2):
+        before, other = (load_file(tmp_path / f"weights-{rank}-{step}.safetensors") for rank in (0, 1))
+        assert all(torch.equal(before[name], other[name]) for name in before), "the ranks' weights part"
+        denoiser.load_state_dict(before)
+        both = [draws[rank][step] for rank in (0, 1)]
+        assert both[0][1] != both[1][1], "the ranks draw different pictures"
+        losses = [plain_loss(pipeline, denoiser, start, judge, p, s, Walk(**walk), options) for p, s, walk in both]
+        weights = dict(denoiser.named_parameters())
+        wanted = dict(zip(weights, torch.autograd.grad(sum(losses) / 2, list(weights.values())), strict=True))
+        for rank in (0, 1):
+            found = load_file(tmp_path / f"gradients-{rank}-{step}.safetensors")
+            assert_same_gradients(found, wanted, f"rank {rank}, step {step}")

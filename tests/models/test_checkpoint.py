@@ -214,3 +214,8 @@ def test_bfloat16_is_recorded_and_close(folder, model, pictures, tmp_path):
     assert next(again.parameters()).dtype is torch.bfloat16
     difference = again.score(pictures[:4], PROMPT).mean - model.score(pictures[:4], PROMPT).mean
     assert difference.abs().max() < 0.3
+
+
+def test_a_float64_model_is_loaded_as_it_was_saved(tmp_path):
+    tiny_model(seed=5).double().save_pretrained(tmp_path / "model")
+    assert next(RewardModel.from_pretrained(tmp_path / "model").parameters()).dtype is torch.float64

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.tiny import tiny_model, tiny_records
 from zreward.config import config_from_dict
@@ -51,12 +50,3 @@ def make_recipe(tiny_data, tmp_path):
         return config_from_dict(Recipe, raw)
 
     return make
-
-
-@pytest.fixture
-def float64(monkeypatch):
-    """Everything in float64, also where transformers' norms ask for float32."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)

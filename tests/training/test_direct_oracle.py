@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model, token_log_probs
 from tests.tiny import COMPARISON, noise_pictures
-from tests.training.oracle import give_the_adapter_a_say, plain_pass, run, small_model, token_log_probs
+from tests.training.oracle import run
 from tests.training.plain_direct import averaged, cross_entropy, kl, mean, one_hot, rewarddance, smoothed
 from zreward.config import config_from_dict
 from zreward.data import Record, load_records

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model, token_log_probs
 from tests.tiny import WORDS, noise_pictures
-from tests.training.oracle import give_the_adapter_a_say, plain_pass, run, small_model, token_log_probs
+from tests.training.oracle import run
 from tests.training.plain_loop import advantages, mean, opd_loss, pair_loss
 from zreward.config import config_from_dict
 from zreward.data import Pair, Record

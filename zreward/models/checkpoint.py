@@ -42,7 +42,8 @@ def load(
         rubric: for a model without `zreward.json` (default: the default rubric); for a checkpoint it must be the same rubric.
         forms: prompt forms, for a model without `zreward.json`.
         device: such as "cpu" or "cuda:1"; default CUDA when there is one, else the CPU.
-        dtype: "float32", "bfloat16" or "float16"; default what the checkpoint recorded, else bfloat16 on GPUs, float32 on CPUs.
+        dtype: "float64", "float32", "bfloat16" or "float16"; default what the checkpoint recorded, else bfloat16 on GPUs,
+            float32 on CPUs.
         quantization: "4bit" or "8bit" (bitsandbytes; GPUs only).
         resolution: overrides the recorded policy.
 
@@ -201,7 +202,7 @@ def _file_of(path: str | Path, folder: Path, name: str) -> Path:
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in known:
