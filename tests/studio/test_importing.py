@@ -124,3 +124,15 @@ def test_label_studio(session, project, elsewhere, tmp_path):
     assert str(import_labels(session, project, path, images=elsewhere)) == "1 label by 1 rater, 1 new picture"
     label = session.scalar(select(Label))
     assert (label.score, label.seconds, label.user.name) == (4.0, 2.5, "3 (imported)")
+
+
+def test_two_pictures_of_a_server_do_not_become_one(session, project, elsewhere):
+    def label(image, rater):
+        result = [{"type": "rating", "from_name": "alignment", "value": {"rating": 4}}]
+        annotation = {"completed_by": rater, "was_cancelled": False, "result": result}
+        return {"id": rater, "data": {"image": image, "prompt": "a blue thing"}, "annotations": [annotation]}
+
+    tasks = [label("s3://bucket/1/b.png", 1), label("s3://bucket/2/b.png", 2)]
+    (elsewhere / "export.json").write_text(json.dumps(tasks))
+    with pytest.raises(InputError, match="'s3://bucket/2/b.png' would be .*b.png, and so would 's3://bucket/1/b.png'"):
+        import_labels(session, project, elsewhere / "export.json")

@@ -136,10 +136,10 @@ def _without_empty(value: Any) -> Any:
     return None if value in ([], {}) else value
 
 
-def parse_json(text: str, what: str = "") -> Any:
-    """Strict JSON: InputError also for NaN, Infinity and a key that stands twice in an object."""
+def parse_json(text: str, what: str = "", strict: bool = True) -> Any:
+    """JSON: InputError also for a key that stands twice in an object and, if `strict`, for NaN and Infinity."""
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant if strict else None)
     except InputError as error:
         raise InputError(f"{what}{error}") from None
     except json.JSONDecodeError as error:

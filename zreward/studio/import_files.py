@@ -8,20 +8,20 @@ numbers and single choices, whose `from_name` is the dimension. Skipped annotati
 
 from __future__ import annotations
 
-import csv
-import io
-import re
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
+from zreward.data.importers.table import read_table
 from zreward.data.sources import parse_json
-from zreward.errors import InputError
+from zreward.errors import InputError, shown
+from zreward.studio.import_references import is_url, leads_out
+from zreward.text_files import read_text
 
 COLUMNS = ("image", "prompt", "rater", "dimension", "score")
-_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before an uploaded file's name
+_LONGEST = 1e9  # seconds that a label may have taken
 _SCORES = {"rating": "rating", "number": "number", "choices": "choices"}  # result type -> key of its value
 
 
@@ -45,58 +45,34 @@ def read_labels(path: Path) -> list[ForeignLabel]:
         raise InputError(
             f"{path}: unknown file type {path.suffix!r}; expected .csv, or .json as Label Studio exports it"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
-    labels = list(reader(text, path))
+    labels = list(reader(path))
     if not labels:
         raise InputError(f"{path}: there is no label in it")
     return labels
 
 
-def image_path(reference: str, folder: Path) -> Path:
-    """Where the picture lies: a path from `folder`, or what Label Studio made of one. URLs are not fetched."""
-    parts = urlsplit(reference)
-    name = unquote(PurePosixPath(parts.path).name)
-    if parts.path.endswith("/data/local-files/"):
-        found = [folder / local for local in parse_qs(parts.query).get("d", [])]
-    elif parts.scheme and len(parts.scheme) > 1 and parts.netloc:
-        found = [folder / name]
-    elif reference.startswith("/data/upload/"):
-        found = [folder / name, folder / _UPLOAD.sub("", name, count=1)]
-    else:
-        found = [folder / reference]
-    for path in found:
-        if path.is_file():
-            return path
-    looked = " or ".join(str(path) for path in found) or "nowhere"
-    raise InputError(f"image {reference!r} is not here (looked for {looked}); name the folder that holds the images")
+def _read_csv(path: Path) -> Iterator[ForeignLabel]:
+    table = read_table(path)
+    missing = [name for name in COLUMNS if name not in table.header]
+    if missing:
+        raise InputError(
+            f"{path}: columns {missing} are missing; expected {','.join(COLUMNS)}, separated by commas, semicolons or tabs"
+        )
+    for line, row, _ in table.rows():
+        place = f"{path}:{line}"
+        if isinstance(row, str):
+            raise InputError(f"{place}: {row}")
+        for name in COLUMNS[:-1]:
+            if not row[name]:
+                raise InputError(f"{place}: {name} is empty")
+        text = row["score"] if table.separator == "," else row["score"].replace(",", ".")  # a decimal comma
+        score = _number(text, place) if text else None
+        yield ForeignLabel(place, row["image"], row["prompt"], row["rater"], row["dimension"], score)
 
 
-def _read_csv(text: str, path: Path) -> Iterator[ForeignLabel]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path}: columns {missing} are missing; expected {','.join(COLUMNS)}")
-        for row in reader:
-            place = f"{path}:{reader.line_num}"
-            if None in row or any(row[name] is None for name in COLUMNS):
-                raise InputError(f"{place}: not as many cells as columns; quote a prompt that holds a comma")
-            for name in COLUMNS[:-1]:
-                if not row[name].strip():
-                    raise InputError(f"{place}: {name} is empty")
-            score = _number(row["score"], place) if row["score"].strip() else None
-            yield ForeignLabel(place, row["image"], row["prompt"], row["rater"], row["dimension"], score)
-    except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not a CSV table: {error}") from None
-
-
-def _read_label_studio(text: str, path: Path) -> Iterator[ForeignLabel]:
-    tasks = parse_json(text, f"{path}: ")
+def _read_label_studio(path: Path) -> Iterator[ForeignLabel]:
+    # Python's JSON, which Label Studio writes, may hold NaN: a time that was not taken.
+    tasks = parse_json(read_text(path, "Label Studio's JSON export"), f"{path}: ", strict=False)
     if not isinstance(tasks, list):
         raise InputError(f"{path}: a JSON {type(tasks).__name__}; expected the list of tasks that Label Studio exports")
     for number, task in enumerate(tasks):
@@ -108,11 +84,12 @@ def _read_label_studio(text: str, path: Path) -> Iterator[ForeignLabel]:
         for name, value in (("image", image), ("prompt", prompt)):
             if not isinstance(value, str) or not value.strip():
                 raise InputError(f"{place}: data.{name} is {value!r}; expected text")
+        if not is_url(str(image)) and leads_out(str(image)):
+            raise InputError(f"{place}: image {image!r} leads out of the folder of pictures; expected a path below it")
         for annotation in _field(task, "annotations", list, place):
             if _field(annotation, "was_cancelled", bool, place, False):
                 continue
-            seconds = annotation.get("lead_time")
-            seconds = float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else None
+            seconds = _seconds(annotation.get("lead_time"))
             for dimension, score in _scores(_field(annotation, "result", list, place), place):
                 yield ForeignLabel(place, str(image), str(prompt), _rater(annotation, place), dimension, score, seconds)
 
@@ -139,11 +116,20 @@ def _rater(annotation: Mapping[str, Any], place: str) -> str:
     return str(by)
 
 
+def _seconds(value: Any) -> float | None:
+    """None where the time was not taken, or cannot be one."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST
+    return float(value) if known else None
+
+
 def _number(value: Any, place: str) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{place}: score {value!r}; expected a number") from None
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{place}: score {shown(value)}; expected a number")
+    return number
 
 
 def _field(data: Any, key: str, kind: Any, place: str, default: Any = None) -> Any:

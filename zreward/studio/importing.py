@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
 from zreward.rubric import Rubric
-from zreward.studio.import_files import ForeignLabel, image_path, read_labels
+from zreward.studio.import_files import ForeignLabel, read_labels
 from zreward.studio.import_pictures import ImportedPictures
+from zreward.studio.import_references import image_path, is_url
 from zreward.studio.project import Project
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Label, User
@@ -47,13 +48,14 @@ def import_labels(session: Session, project: Project, path: Path, images: Path |
     foreign = read_labels(path)
     version = newest_version(session)
     rubric, pictures = read_version(version), ImportedPictures(session, project)
-    raters = _Raters(session)
+    raters, named = _Raters(session), _Named()
     added, problems = 0, []
     try:
         for label in foreign:
             try:
                 _check(label, rubric)
-                candidate = pictures.candidate(image_path(label.image, images or path.parent), label.prompt)
+                found = named.once(label, image_path(label.image, images or path.parent))
+                candidate = pictures.candidate(found, label.prompt)
                 added += raters.add(label, candidate, version.version)
             except InputError as error:
                 problems.append(f"{label.place}: {error}")
@@ -73,6 +75,21 @@ def _check(label: ForeignLabel, rubric: Rubric) -> None:
     rubric.dimension(label.dimension)
     if label.score is not None:
         rubric.scale.validate(label.score)
+
+
+class _Named:
+    """Which reference each picture was found by: a server's two pictures of one name must not become one here."""
+
+    def __init__(self) -> None:
+        self.by: dict[tuple[Path, str], str] = {}
+
+    def once(self, label: ForeignLabel, path: Path) -> Path:
+        first = self.by.setdefault((path, label.prompt), label.image)
+        if first != label.image and is_url(label.image):
+            raise InputError(
+                f"image {label.image!r} would be {path}, and so would {first!r}; put them into folders as on the server"
+            )
+        return path
 
 
 class _Raters:

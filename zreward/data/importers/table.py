@@ -44,9 +44,9 @@ def read_table(path: Path) -> Table:
     """InputError for what is no table: no header, a column without a name or named twice, quotes that do not end."""
     text = read_text(path, "a table (.csv)")
     first, _, rest = text.partition("\n")
-    told = first.strip().lower().removeprefix("sep=") if first.lower().startswith("sep=") else None
+    told = first[len("sep=") :].strip(" ") if first.lower().startswith("sep=") else None
     offset = 1 if told else 0
-    separator = told or max(_SEPARATORS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    separator = told or max(_SEPARATORS, key=lambda one: _width(first, one))
     if len(separator) != 1:
         raise InputError(f"{path}:1: sep={separator!r}; expected one character")
     reader = csv.reader(io.StringIO(rest if told else text, newline=""), delimiter=separator, strict=True)
@@ -65,3 +65,11 @@ def read_table(path: Path) -> Table:
             fault = "stands twice" if name else "has no name"
             raise InputError(f"{path}:{rows[0][0]}: column {name!r} {fault}; the header is {', '.join(header)}")
     return Table(path, header, separator, tuple(rows[1:]))
+
+
+def _width(line: str, separator: str) -> int:
+    """The cells of a line; none where it is no line of a table."""
+    try:
+        return len(next(csv.reader([line], delimiter=separator), []))
+    except csv.Error:
+        return 0
