@@ -1,4 +1,4 @@
-"""Our GRPO loss and advantages against TRL's own, on the same batch and model."""
+"""Our GRPO loss and advantages against those that TRL's own trainer computes, on the same batch and rewards."""
 
 import pytest
 import torch
@@ -12,8 +12,14 @@ BETA, CLIP = 0.1, 0.2
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory):
-    """TRL's GRPOTrainer around a two-layer Qwen3; nothing is trained, its loss function is called."""
+def rewards() -> list[float]:
+    """What the reward function gives the completions, in their order."""
+    return [0.0] * 8
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory, rewards):
+    """TRL's GRPOTrainer around a two-layer Qwen3; nothing is trained, its loss and its advantages are computed."""
     from datasets import Dataset
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -34,8 +40,9 @@ def trainer(tmp_path_factory):
         beta=BETA,
         epsilon=CLIP,
         use_bias_correction_kl=False,  # TRL's later addition to (4); we keep the plain KL term
-        num_generations=2,
-        per_device_train_batch_size=4,
+        num_generations=4,
+        per_device_train_batch_size=8,
+        max_completion_length=2,
         use_cpu=True,
         bf16=False,
         report_to="none",
@@ -45,7 +52,7 @@ def trainer(tmp_path_factory):
     Qwen3ForCausalLM(config).save_pretrained(folder)
     return trl.GRPOTrainer(
         model=str(folder),
-        reward_funcs=lambda completions, **columns: [0.0] * len(completions),
+        reward_funcs=lambda completions, **columns: rewards[: len(completions)],
         args=options,
         train_dataset=Dataset.from_list([{"prompt": "a red circle"}] * 4),
         processing_class=tokenizer,
@@ -84,8 +91,11 @@ def test_the_loss_is_trls(trainer):
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
 
 
-def test_advantages_are_trls():
-    """TRL divides by the sample standard deviation of a group plus 1e-4."""
-    rewards = torch.tensor([[0.2, 0.9, 0.4, 0.4], [1.0, 1.0, 1.0, 0.0]])
-    expected = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
-    torch.testing.assert_close(group_advantages(rewards), expected)
+@pytest.mark.parametrize(("scale_rewards", "divide_by_std"), [("group", True), ("none", False)])
+def test_advantages_are_trls(trainer, rewards, monkeypatch, scale_rewards, divide_by_std):
+    """What TRL's trainer makes of two groups of four rewards, one of them with ties, after it has sampled completions."""
+    rewards[:] = [0.2, 0.9, 0.4, 0.4, 1.0, 1.0, 1.0, 0.0]
+    monkeypatch.setattr(trainer, "scale_rewards", scale_rewards)
+    theirs = trainer._generate_and_score_completions([{"prompt": "a red circle"}] * 8)["advantages"]
+    ours = group_advantages(torch.tensor(rewards).view(2, 4), divide_by_std=divide_by_std)
+    torch.testing.assert_close(ours.flatten(), theirs)

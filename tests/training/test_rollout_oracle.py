@@ -179,6 +179,7 @@ CASES = {
     "gdso, not divided": {"method": "gdso", "divide_by_std": False},
     "gdso, bradley-terry": {"method": "gdso", "preference_loss": "bradley_terry", "sequences_per_forward": 5},
     "opd": {"method": "opd", "teacher": "none", "batch": 4},
+    "opd, one update": {"method": "opd", "teacher": "none", "batch": 4, "updates_per_rollout": 1},
     "opd, accumulation, micro-batches": {
         "method": "opd",
         "teacher": "none",

@@ -1,6 +1,7 @@
 """Target files: what is in them, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,7 @@ from zreward.data import Record, load_records
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import DataRecipe
-from zreward.training.targets import LabelOptions, distilled_items, label, records_fingerprint
+from zreward.training.targets import LabelOptions, distilled_items, explained_items, label, records_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,13 @@ def test_a_folder_without_manifest_is_refused(labelled, tmp_path):
 def test_the_manifest_names_the_teacher(labelled):
     manifest = json.loads((labelled[2] / "manifest.json").read_text())
     assert manifest["teacher"] == "base" and manifest["count"] == len(labelled[1])
+
+
+def test_more_traces_than_were_sampled_and_chains_of_none_are_refused(labelled, tmp_path):
+    teacher, pool, out = labelled
+    with pytest.raises(InputError, match="2 traces an item.*--traces 5"):
+        distilled_items(out, pool, DataRecipe(train="", target_traces=5), teacher)
+    rated = [replace(record, scores={"realism": 3.0}) for record in pool[:2]]
+    direct = label(teacher, "base", rated, tmp_path / "direct", LabelOptions(reasoning=False))
+    with pytest.raises(InputError, match="holds no traces; label without `--direct`"):
+        explained_items(direct, rated, DataRecipe(train=""), ["realism"], teacher)
