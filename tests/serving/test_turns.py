@@ -8,9 +8,11 @@ import pytest
 
 from zreward.serving.turns import Busy, Turns
 
+FULL = 4  # images that fill the room
+
 
 async def take(turns: Turns, images: int, cost: float, name: str, log: list[str], done: asyncio.Event) -> None:
-    async with turns.turn(images, cost):
+    async with turns.turn(images, images / FULL, cost):
         log.append(name)
         await done.wait()
 
@@ -22,15 +24,15 @@ async def settle() -> None:
 
 def test_the_cheap_overtake_the_dear_but_not_those_that_came_long_before():
     async def play() -> list[str]:
-        turns, log = Turns(1, 100, patience=0.05), []
+        turns, log = Turns(100, patience=0.05), []
         events = {name: asyncio.Event() for name in ("first", "dear", "early", "cheap")}
-        tasks = [asyncio.create_task(take(turns, 1, 0, "first", log, events["first"]))]
+        tasks = [asyncio.create_task(take(turns, FULL, 0, "first", log, events["first"]))]
         await settle()
         for name, cost in (("early", 2.0), ("dear", 1000.0)):
-            tasks.append(asyncio.create_task(take(turns, 1, cost, name, log, events[name])))
+            tasks.append(asyncio.create_task(take(turns, FULL, cost, name, log, events[name])))
             await settle()
         await asyncio.sleep(0.15)  # early's 2 x 0.05 s of patience are over
-        tasks.append(asyncio.create_task(take(turns, 1, 1.0, "cheap", log, events["cheap"])))
+        tasks.append(asyncio.create_task(take(turns, FULL, 1.0, "cheap", log, events["cheap"])))
         await settle()
         for event in events.values():
             event.set()
@@ -43,7 +45,7 @@ def test_the_cheap_overtake_the_dear_but_not_those_that_came_long_before():
 
 def test_room_is_never_exceeded_but_one_request_always_runs():
     async def play() -> None:
-        turns, log, done = Turns(4, 100, 1.0), [], asyncio.Event()
+        turns, log, done = Turns(100, 1.0), [], asyncio.Event()
         tasks = [asyncio.create_task(take(turns, 9, 1, "too large for the room", log, done))]
         await settle()
         tasks += [asyncio.create_task(take(turns, 2, 2, name, log, asyncio.Event())) for name in "abc"]
@@ -51,7 +53,7 @@ def test_room_is_never_exceeded_but_one_request_always_runs():
         assert log == ["too large for the room"] and turns.waiting == 6
         done.set()
         await settle()
-        assert log[1:] == ["a", "b"] and turns.running == 4 and turns.waiting == 2
+        assert log[1:] == ["a", "b"] and turns.running == 2 and turns.waiting == 2
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -62,11 +64,11 @@ def test_room_is_never_exceeded_but_one_request_always_runs():
 
 def test_who_gives_up_while_waiting_is_passed_over():
     async def play() -> list[str]:
-        turns, log, done = Turns(1, 100, 1.0), [], asyncio.Event()
-        first = asyncio.create_task(take(turns, 1, 1, "first", log, done))
+        turns, log, done = Turns(100, 1.0), [], asyncio.Event()
+        first = asyncio.create_task(take(turns, FULL, 1, "first", log, done))
         await settle()
-        gone = asyncio.create_task(take(turns, 1, 1, "gone", log, done))
-        last = asyncio.create_task(take(turns, 1, 2, "last", log, done))
+        gone = asyncio.create_task(take(turns, FULL, 1, "gone", log, done))
+        last = asyncio.create_task(take(turns, FULL, 2, "last", log, done))
         await settle()
         gone.cancel()
         done.set()
@@ -79,12 +81,12 @@ def test_who_gives_up_while_waiting_is_passed_over():
 
 def test_a_full_queue_refuses_and_says_when_to_come_back():
     async def play() -> None:
-        turns, log, done = Turns(1, 2, 1.0, pace=lambda: 7.0), [], asyncio.Event()
-        tasks = [asyncio.create_task(take(turns, 1, 1, str(n), log, done)) for n in range(3)]
+        turns, log, done = Turns(8, 1.0, pace=lambda: 7.0), [], asyncio.Event()
+        tasks = [asyncio.create_task(take(turns, FULL, 1, str(n), log, done)) for n in range(3)]
         await settle()
         with pytest.raises(Busy) as refused:
-            await take(turns, 1, 1, "too late", log, done)
-        assert refused.value.seconds == 14.0
+            await take(turns, FULL, 1, "too late", log, done)
+        assert refused.value.seconds == 8 * 7.0
         done.set()
         await asyncio.gather(*tasks)
         assert log == ["0", "1", "2"]

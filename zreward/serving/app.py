@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -67,20 +68,26 @@ class _Count:
     def __init__(self, app: Any, scorer: Scorer) -> None:
         self.app, self.scorer = app, scorer
 
-    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begin = time.perf_counter()
+        begin, started = time.perf_counter(), False
 
-        async def count(message: dict) -> None:
+        async def count(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 path = getattr(scope.get("route"), "path", "other")
                 self.scorer.requests.labels(path, message["status"]).inc()
                 self.scorer.seconds.labels(path).observe(time.perf_counter() - begin)
             await send(message)
 
-        await self.app(scope, receive, count)
+        try:
+            await self.app(scope, receive, count)
+        except asyncio.CancelledError:  # the server leaves, and has waited for as long as it may
+            if not started:
+                await JSONResponse({"detail": "the server is shutting down"}, 503)(scope, receive, count)
 
 
 def _bounded(scorer: Scorer, settings: Settings) -> type[APIRoute]:

@@ -54,11 +54,10 @@ class Lane:
     def __init__(self, model: RewardModel, name: str, settings: Settings, threads: int, priority: int) -> None:
         self.model = model
         self.names = model.check_dimensions(None)
+        self.at_once = threads
         self.threads = ThreadPoolExecutor(threads, f"zreward-{name}")
         self.batcher = Batcher(self._score, settings.max_batch, settings.max_wait, lambda: _stream(model, priority))
-        self.turns = Turns(
-            2 * settings.max_batch, settings.max_queue, _SECONDS_PER_TOKEN, lambda: self.batcher.seconds_per_image
-        )
+        self.turns = Turns(settings.max_queue, _SECONDS_PER_TOKEN, lambda: self.batcher.seconds_per_image)
 
     @property
     def waiting(self) -> int:
@@ -107,6 +106,7 @@ class Scorer:
         lanes = (self.quick, self.slow)
         for metric, about, value in (
             ("waiting_images", "Images in the queue.", lambda: self.waiting),
+            ("running_requests", "Requests being opened or scored.", lambda: sum(lane.turns.running for lane in lanes)),
             ("batches", "Batches scored so far.", lambda: sum(lane.batcher.batches for lane in lanes)),
         ):
             Gauge(f"zreward_{metric}", about, registry=self.registry).set_function(value)
@@ -133,26 +133,28 @@ class Scorer:
         size = sum(map(len, itertools.chain(images, prompts)))
         priced = await self.read(size, self.prices.price, images, prompts)
         lane = self.quick if priced.quick else self.slow
-        async with lane.turns.turn(len(priced.images), priced.cost):
-            if await gone():
-                raise Gone
-            loop = asyncio.get_running_loop()
-            opening = [
-                loop.run_in_executor(lane.threads, self._open, lane.model, image, f"image {n}")
-                for n, image in enumerate(priced.images)
-            ]
-            try:
-                opened = await asyncio.gather(*opening)
-            finally:
-                for one in opening:  # after a broken picture the others are not opened
-                    one.cancel()
+        # Two batches' images, or one request of the most pixels, are opened at a time.
+        settings = self.settings
+        size = max(len(priced.images) / (2 * settings.max_batch), priced.pixels / settings.max_request_pixels)
+        async with lane.turns.turn(len(priced.images), size, priced.cost):
+            opened = await self._opened(lane, priced.images, gone)
             scores = await self._scored(lane, opened, priced.prompts)
         self.images.inc(len(opened))
         return scores
 
+    async def _opened(self, lane: Lane, images: list[bytes], gone: Callable[[], Awaitable[bool]]) -> list[Tensor]:
+        """As the model sees them. Gone as soon as nobody waits for the answer."""
+        loop, opened = asyncio.get_running_loop(), list[Tensor]()
+        for start in range(0, len(images), lane.at_once):
+            if await gone():
+                raise Gone
+            some = enumerate(images[start : start + lane.at_once], start)
+            opening = [loop.run_in_executor(lane.threads, self._open, lane.model, one, f"image {n}") for n, one in some]
+            opened += await asyncio.gather(*opening)
+        return opened
+
     def _open(self, model: RewardModel, image: bytes, what: str) -> Tensor:
-        picture = from_bytes(image, self.settings.max_pixels, what)
-        return model.open(picture)
+        return model.open(from_bytes(image, self.settings.max_pixels, what))
 
     async def _scored(self, lane: Lane, opened: list[Tensor], prompts: list[str]) -> ScoreDistribution:
         try:

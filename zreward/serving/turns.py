@@ -19,54 +19,60 @@ class Busy(Exception):
 
 
 class Turns:
-    """At most `room` images at a time have their turn (one request always has), and at most `most` wait.
+    """Requests that fill a room of 1.0 at most have their turn at a time (one always has), and at most `most` images wait.
 
     The order is that of arrival plus `patience` seconds for each unit of cost: a request overtakes dearer ones that came at
     most that much earlier. For one event loop.
     """
 
-    def __init__(self, room: int, most: int, patience: float, pace: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, most: int, patience: float, pace: Callable[[], float] = lambda: 0.0) -> None:
         """`pace`: seconds for an image, for those who are sent away."""
-        self.room, self.most, self.patience, self._pace = room, most, patience, pace
-        self.running = self.waiting = 0  # images
-        self._queue: list[tuple[float, int, int, asyncio.Future[None]]] = []
+        self.most, self.patience, self._pace = most, patience, pace
+        self.waiting = self.running = 0  # images, requests
+        self.filled = 0.0  # of the room
+        self._queue: list[tuple[float, int, float, asyncio.Future[None]]] = []
         self._number = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, images: int, cost: float) -> AsyncIterator[None]:
-        """Inside, it is this request's turn. Raises Busy where too many images wait."""
-        if self._queue or not self._fits(images):
-            await self._wait(images, cost)
+    async def turn(self, images: int, size: float, cost: float) -> AsyncIterator[None]:
+        """Inside, it is this request's turn; `size` is the part of the room that it fills. Raises Busy where too many wait."""
+        if self._queue or not self._fits(size):
+            await self._wait(images, size, cost)
         else:
-            self.running += images
+            self._enter(size)
         try:
             yield
         finally:
-            self._leave(images)
+            self._leave(size)
 
-    async def _wait(self, images: int, cost: float) -> None:
+    async def _wait(self, images: int, size: float, cost: float) -> None:
         """Until `_leave` of another counts this one as running."""
         if self.waiting and self.waiting + images > self.most:
             raise Busy(max(1.0, self.waiting * self._pace()))
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (time.monotonic() + self.patience * cost, next(self._number), images, mine))
+        heapq.heappush(self._queue, (time.monotonic() + self.patience * cost, next(self._number), size, mine))
         self.waiting += images
         try:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():  # its turn came as it was given up
-                self._leave(images)
+                self._leave(size)
             raise
         finally:
             self.waiting -= images
 
-    def _fits(self, images: int) -> bool:
-        return not self.running or self.running + images <= self.room
+    def _fits(self, size: float) -> bool:
+        return not self.running or self.filled + size <= 1 + 1e-9
 
-    def _leave(self, images: int) -> None:
-        self.running -= images
+    def _enter(self, size: float) -> None:
+        self.running += 1
+        self.filled += size
+
+    def _leave(self, size: float) -> None:
+        self.running -= 1
+        self.filled = self.filled - size if self.running else 0.0
         while self._queue and (self._queue[0][-1].done() or self._fits(self._queue[0][2])):
-            *_, count, next_one = heapq.heappop(self._queue)
-            if not next_one.done():
-                self.running += count
-                next_one.set_result(None)
+            *_, next_size, mine = heapq.heappop(self._queue)
+            if not mine.done():
+                self._enter(next_size)
+                mine.set_result(None)
