@@ -2,7 +2,7 @@
 
     python -m benchmarks.server_attacks [NAME ...]    all attacks of tests/serving/attacks.py, or those named
 
-The server is `zreward serve` on the small base model with a limit of 256 pixels a side; it and the attack have their own processes.
+The server is `zreward serve` on the small base model, at most 256 pixels a side; it and the attack run in processes of their own.
 """
 
 from __future__ import annotations
