@@ -44,7 +44,9 @@ def test_what_is_no_unicode_is_refused_in_a_short_message(prompt, model):
         lambda text: model.score([Image.new("RGB", (32, 32))], text),
         lambda text: Record(text, "a"),
     ):
-        with pytest.raises(InputError, match="is no Unicode text .*half a surrogate pair.; write it in UTF-8") as caught:
+        with pytest.raises(
+            InputError, match="is no Unicode text .*half a surrogate pair.; write it in UTF-8"
+        ) as caught:
             ask(prompt)
         assert len(str(caught.value)) < 300
         str(caught.value).encode()

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from torch import Tensor
 
@@ -97,6 +98,11 @@ class Scorer:
         self.reading = ThreadPoolExecutor(1, "zreward-reading")  # large bodies
         self._closing = False
         self._count()
+
+    def warm_up(self) -> None:
+        """One pass in each lane. InputError for a model that cannot score single images, or whose weights are broken."""
+        for lane in (self.quick, self.slow):
+            lane.model.score([Image.new("RGB", (64, 64), "grey")], "a grey square")
 
     def _count(self) -> None:
         self.registry = CollectorRegistry()

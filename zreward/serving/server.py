@@ -19,12 +19,13 @@ _SWITCH = 0.001  # seconds that one Python thread may keep the others waiting: a
 def serve(model: str, settings: Settings, device: str | None = None) -> None:
     """Blocks until interrupted; SIGINT and SIGTERM finish the requests in flight.
 
-    InputError before anything is loaded where the address cannot be had.
+    InputError before anything is loaded where the address cannot be had, after loading for a model that cannot score.
     """
     sockets = listen(settings.host, settings.port)
     try:
         where = url(settings.host, sockets)
         app = create_app(RewardModel.from_pretrained(model, device=device), model, settings)
+        app.state.scorer.warm_up()
         print(f"zreward serves {model} at {where} (documentation: {where}/docs)")
         print(f"limits: {app.state.scorer.prices.describe()}")
         if settings.token is None and is_open(sockets):

@@ -1,0 +1,210 @@
+"""Every attack on a running server: refused with a reason in few bytes, or answered; and the server goes on answering."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import torch
+
+from tests.serving import attacks
+from tests.serving.running import png, running, text
+from zreward.client import RewardClient, ServerError
+from zreward.errors import InputError
+from zreward.models.reward_model import RewardModel
+from zreward.serving.app import create_app
+from zreward.serving.settings import Settings
+
+PROMPT = "a red circle"
+REFUSED = {
+    "black pictures": (413, "4096 x 4096 becomes 262,144 tokens"),
+    "strips": (413, "tokens of this model"),
+    "long prompts": (413, "80,000 bytes; expected at most"),
+    "empty items": (413, "bytes of JSON beside long strings|values in one request"),
+    "deep JSON": (422, "nested too deep"),
+    "junk base64": (413, "the request is larger than 20,000,000 bytes"),
+    "JPEG of many scans": (400, "more than 64 scans"),
+    "malformed": (422, "JSON|Input should|Field required|dictionary"),
+    "pickles": (500, "pickle"),
+    "pixels to decode": (413, "tokens of this model"),
+}
+ACCEPTED = ("many chunks", "full batches")
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    with running(model, allow_pickle=True, max_body=20_000_000) as url:
+        yield url
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_costs_too_much_is_refused_in_few_bytes(server, name):
+    status, words = REFUSED[name]
+    path, bodies = attacks.BODIES[name]()
+    for body in bodies:
+        connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=60)
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        reply = answer.read()
+        connection.close()
+        assert answer.status == status, reply[:500]
+        assert len(reply) < 2000
+        assert re.search(words, reply.decode()), reply
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_what_is_dear_but_allowed_is_answered(server, name):
+    path, bodies = attacks.BODIES[name]()
+    for body in bodies:
+        answer = httpx.post(server + path, content=body, headers={"Content-Type": "application/json"}, timeout=120)
+        assert answer.status_code == 200, answer.text[:500]
+        assert len(answer.json()["scores"]) == len(json.loads(body)["items"])
+
+
+def connection(server: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", urlsplit(server).port), 30)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("waited for 30 s")
+
+
+def test_a_body_of_crumbs_is_cut_off(server):
+    with connection(server) as one:
+        one.sendall(attacks.head("/v1/score", "Transfer-Encoding: chunked") + b"\r\n")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            one.sendall(b"1\r\n \r\n" * 5_000_000)
+    assert httpx.get(server + "/health").status_code == 200
+
+
+def test_an_honest_chunked_body_is_read(server, pictures):
+    body = json.dumps({"items": [{"prompt": PROMPT, "image": text(pictures[0])}]}, indent=1).encode()
+    pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
+    answer = httpx.post(server + "/v1/score", content=pieces, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("stated", ["-1", "1e3", "0x10", "99999999999999999999", "5, 5000000000"])
+def test_lengths_that_are_none_are_refused(server, stated):
+    with connection(server) as one:
+        one.sendall(attacks.head("/v1/score", f"Content-Length: {stated}") + b"\r\n{}")
+        assert one.recv(100).split()[1] in (b"400", b"413")
+
+
+def test_a_head_of_many_kilobytes_is_refused(server):
+    with connection(server) as one:
+        one.sendall(attacks.head() + b"X: " + b"y" * 20_000)
+        assert b"400" in one.recv(100)
+
+
+def test_answers_do_not_repeat_what_was_sent(server):
+    large = "k" * 100_000
+    item = {"prompt": PROMPT, "image": text(attacks.Image.new("RGB", (32, 32)))}
+    for body in (
+        {"items": [item], "dimensions": [large]},
+        {"items": [item], "dimensions": ["x" * 190]},
+        {"items": [item], large: 1},
+        {"items": [item | {"prompt": [large]}]},
+        {"items": large},
+        {"items": [{}] * 5000},
+        {"items": [item], **{f"key{n}": 1 for n in range(60)}},
+        {"items": [item | {"image": "x://" + large}]},
+    ):
+        answer = httpx.post(server + "/v1/score", json=body)
+        assert answer.status_code in (400, 413, 422), answer.text[:300]
+        assert len(answer.text) < 2000 and large[:300] not in answer.text
+
+
+def test_prompts_that_are_no_unicode_or_blank_are_refused(server, pictures):
+    for prompt in ("\\ud800", " ", "\\u200b"):
+        body = f'{{"items": [{{"prompt": "{prompt}", "image": "{text(pictures[0])}"}}]}}'
+        answer = httpx.post(server + "/v1/score", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422) and "Traceback" not in answer.text
+        assert answer.json()["detail"]
+
+
+def test_large_bodies_share_a_bounded_memory(model):
+    """Two bodies of 900 kB where 1 MB may be held: the second is told to come back; a small one always finds room."""
+    with running(model, max_body=10**6, max_buffered=10**6) as url:
+        with connection(url) as first:
+            first.sendall(attacks.head("/v1/score", "Content-Length: 900000") + b"\r\n" + b" " * 899_000)
+            for _ in range(100):  # until the first is held
+                answer = httpx.post(url + "/v1/score", content=b" " * 900_000)
+                if answer.status_code == 429:
+                    break
+            assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+            assert httpx.post(url + "/v1/score", content=b" " * 1000).status_code == 422
+        for _ in range(100):
+            answer = httpx.post(url + "/v1/score", content=b" " * 900_000)
+            if answer.status_code != 429:
+                break
+        assert answer.status_code == 422  # given back
+
+
+def test_a_model_that_answers_nan_is_an_error_with_a_reason(pictures):
+    from zreward.world.base_models import load_base
+
+    broken = load_base("small").eval()
+    with torch.no_grad():
+        next(iter(broken.backbone.vision_tower.parameters())).fill_(float("nan"))
+    with running(broken) as url:
+        answer = httpx.post(url + "/v1/score", json={"items": [{"prompt": PROMPT, "image": text(pictures[0])}]})
+        assert answer.status_code == 500 and "NaN" in answer.json()["detail"]
+        with RewardClient(url) as client, pytest.raises(ServerError, match="failed .500.*NaN"):
+            client.score(pictures[:1], PROMPT)
+    app = create_app(broken, "broken", Settings())
+    with pytest.raises(InputError, match="NaN"):
+        app.state.scorer.warm_up()
+    app.state.scorer.close()
+
+
+def test_who_hangs_up_before_its_turn_is_not_scored(model, pictures, monkeypatch):
+    """The slow lane is held; a request behind it hangs up; when the lane goes on, only the first is opened."""
+    held, opened = threading.Event(), Counter()
+    plain = RewardModel.open
+
+    def slowly(self, image):
+        opened[image.size] += 1
+        held.wait(30)
+        return plain(self, image)
+
+    monkeypatch.setattr(RewardModel, "open", slowly)
+    with running(model, max_batch=2) as url:
+
+        def body(side: int) -> bytes:
+            return attacks.items(png(pictures[0].resize((side, side))), 2, "red " * 300)
+
+        answers: list[httpx.Response] = []
+        threads = [
+            threading.Thread(
+                target=lambda: answers.append(httpx.post(url + "/v1/score", json=json.loads(body(40)), timeout=60))
+            )
+            for _ in range(2)  # they fill the room
+        ]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: bool(opened))
+        gone = connection(url)
+        gone.sendall(attacks.head("/v1/score", f"Content-Length: {len(body(48))}") + b"\r\n" + body(48))
+        wait_for(lambda: "zreward_waiting_images 2.0" in httpx.get(url + "/metrics").text)
+        gone.close()
+        wait_for(lambda: httpx.get(url + "/health").is_success)  # the server has seen its end by then
+        held.set()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: "zreward_running_requests 0.0" in httpx.get(url + "/metrics").text)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert opened == {(40, 40): 4}
