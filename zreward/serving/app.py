@@ -23,7 +23,7 @@ from zreward.serving import pickles, schemas
 from zreward.serving.batching import Closing
 from zreward.serving.costs import BYTES_PER_TOKEN, TooMuch
 from zreward.serving.json_body import Unreadable, read_json
-from zreward.serving.limits import Gate
+from zreward.serving.limits import BODY, Gate
 from zreward.serving.scorer import SMALL, Failed, Gone, Scorer
 from zreward.serving.settings import Settings
 from zreward.serving.turns import Busy
@@ -96,6 +96,9 @@ def _bounded(scorer: Scorer, settings: Settings) -> type[APIRoute]:
     longest = 2**20 + 2 * BYTES_PER_TOKEN * settings.max_prompt_tokens * settings.max_batch
 
     class BoundedRequest(Request):
+        async def body(self) -> bytes:
+            return self.scope[BODY]
+
         async def json(self) -> Any:
             body = await self.body()
             try:

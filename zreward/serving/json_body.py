@@ -23,12 +23,10 @@ class Unreadable(ValueError):
         self.status = status
 
 
-def read_json(body: bytes, most: int, longest: int) -> Any:
+def read_json(body: bytes | bytearray, most: int, longest: int) -> Any:
     """The value of a JSON text in UTF-8. Unreadable beyond `most` values and strings, or `longest` bytes beside long strings."""
     mark = secrets.token_hex(8)
-    rest, cut = _cut(body, most, mark)
-    if len(rest) > longest:
-        raise Unreadable(413, f"{len(rest):,} bytes of JSON beside long strings; expected at most {longest:,}")
+    rest, cut = _cut(body, most, longest, mark)
     values = sum(map(rest.count, (b",", b"[", b"{")))
     if values > most:
         raise Unreadable(413, f"{values:,} values in one request; expected at most {most:,}; send fewer items")
@@ -57,11 +55,11 @@ def read_json(body: bytes, most: int, longest: int) -> Any:
         raise Unreadable(422, f"the body is not JSON in UTF-8 ({reason})") from None
 
 
-def _cut(body: bytes, most: int, mark: str) -> tuple[bytes, dict[str, str]]:
+def _cut(body: bytes | bytearray, most: int, longest: int, mark: str) -> tuple[bytes, dict[str, str]]:
     """The body with each long string replaced by a name, and the strings by their names."""
-    parts: list[bytes] = []
+    parts: list[bytes | bytearray] = []
     cut: dict[str, str] = {}
-    copied = quotes = 0
+    copied = quotes = long = 0
     begin = body.find(b'"')
     while begin >= 0:
         end = begin
@@ -83,11 +81,14 @@ def _cut(body: bytes, most: int, mark: str) -> tuple[bytes, dict[str, str]]:
             cut[name] = _text(body[begin + 1 : end])
             parts += [body[copied : begin + 1], name.encode()]
             copied = end
+            long += end - begin - 1
         begin = body.find(b'"', end + 1)
+    if len(body) - long > longest:  # before it is copied
+        raise Unreadable(413, f"{len(body) - long:,} bytes of JSON beside long strings; expected at most {longest:,}")
     return b"".join([*parts, body[copied:]]), cut
 
 
-def _text(raw: bytes) -> str:
+def _text(raw: bytes | bytearray) -> str:
     """What stands between two quotes."""
     try:
         return json.loads(b'"' + raw + b'"') if b"\\" in raw else raw.decode()

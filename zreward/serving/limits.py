@@ -8,13 +8,15 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 OPEN_PATHS = ("/health",)
+BODY = "zreward.body"  # of the scope
 SMALL = 256 * 1024  # bytes: bodies up to this are not counted against what all may hold
 
 
 class Gate:
     """ASGI middleware: 401 without the token, 413 for a body over the limit, 429 where large bodies hold too much memory.
 
-    The body is read here, once, and handed on. A small one always finds room.
+    The body is read here, once, and handed on in the scope: as messages it would be copied again, and copies of tens of
+    megabytes hold up everybody. A small one always finds room.
     """
 
     def __init__(self, app: Any, max_body: int, max_buffered: int, token: str | None) -> None:
@@ -36,13 +38,7 @@ class Gate:
             if isinstance(found, JSONResponse):
                 await found(scope, receive, send)
             elif found is not None:
-                waiting = [{"type": "http.request", "body": found, "more_body": False}]
-                del found
-
-                async def replay() -> Any:
-                    return waiting.pop() if waiting else await receive()
-
-                await self.app(scope, replay, send)
+                await self.app(scope | {BODY: found}, receive, send)
         finally:
             self.free += body.held
 
@@ -57,26 +53,25 @@ class _Body:
     def __init__(self, gate: Gate) -> None:
         self.gate, self.held = gate, 0
 
-    async def read(self, headers: dict[bytes, bytes], receive: Any) -> bytes | JSONResponse | None:
+    async def read(self, headers: dict[bytes, bytes], receive: Any) -> bytearray | JSONResponse | None:
         """The body, a refusal, or None where its sender went away."""
         most = self.gate.max_body
         too_large = _refuse(413, f"the request is larger than {most:,} bytes; send fewer or smaller images")
         stated = headers.get(b"content-length", b"0")
         if not stated.isdigit() or int(stated) > most:
             return too_large
-        parts, size = [], 0
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 return None
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most:
+            body += message.get("body", b"")
+            if len(body) > most:
                 return too_large
-            if size > SMALL and not self._hold(size - self.held):
+            if len(body) > SMALL and not self._hold(len(body) - self.held):
                 return _refuse(429, "the server holds too many large requests; try again", {"Retry-After": "2"})
             if not message.get("more_body"):
-                return b"".join(parts)
+                return body
 
     def _hold(self, count: int) -> bool:
         if count > self.gate.free:

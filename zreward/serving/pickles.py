@@ -58,7 +58,7 @@ _GLOBALS = {f"{module} {name}": name for module in _MODULES for name in ("_recon
 }
 
 
-def read_request(body: bytes) -> tuple[list[bytes], list[str]]:
+def read_request(body: bytes | bytearray) -> tuple[list[bytes], list[str]]:
     """Encoded images and their prompts. InputError for anything else."""
     try:
         request = _Machine().run(body)
@@ -104,7 +104,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.budget = 0  # bytes that calls may still copy: the memo can hand the same text to thousands of them
 
-    def run(self, body: bytes) -> Any:
+    def run(self, body: bytes | bytearray) -> Any:
         self.budget = 4 * len(body) + 2**16
         for count, (opcode, argument, _) in enumerate(pickletools.genops(body)):
             if count > _MOST_OPCODES:
