@@ -24,7 +24,7 @@ from zreward.errors import InputError
 
 BACKLOG = 128  # connections that the kernel holds until we take them
 # Pieces of a body sent as Transfer-Encoding: chunked: each costs some 50 us to take apart, whatever its size.
-_PIECES, _BYTES_PER_PIECE = 256, 1024
+_PIECES, _BYTES_PER_PIECE, _BYTES_OF_HEAD = 256, 1024, 2048
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,16 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_crumbs(data):
-            self.transport.abort()
-            return
-        super().data_received(data)
+        at = 0
+        while at < len(data) and not self.transport.is_closing():
+            # Until the head has ended, a little at a time: only then is it known what the rest is.
+            end = len(data) if self.conn.their_state is h11.SEND_BODY else at + _BYTES_OF_HEAD
+            part = data[at:end]
+            if self._in_crumbs(part):
+                self.transport.abort()
+                return
+            super().data_received(part)
+            at = end
         self._wait()
 
     def on_response_complete(self) -> None:

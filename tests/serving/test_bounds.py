@@ -26,7 +26,7 @@ from zreward.serving.settings import Settings
 
 PROMPT = "a red circle"
 REFUSED = {
-    "black pictures": (413, "4096 x 4096 becomes 262,144 tokens"),
+    "black pictures": (413, "4096 x 4096 becomes 4,096 tokens"),
     "strips": (413, "tokens of this model"),
     "long prompts": (413, "80,000 bytes; expected at most"),
     "empty items": (413, "bytes of JSON beside long strings|values in one request"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.serving.running import png, text
 from zreward.errors import InputError
-from zreward.models.pixels import ResolutionPolicy
+from zreward.models.pixels import DEFAULT_PATCHES, ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.serving import pictures as serving_pictures
 from zreward.serving.costs import Prices, TooMuch
@@ -54,7 +54,7 @@ def test_tokens_are_those_that_the_model_sees(model):
 @pytest.mark.parametrize(
     ("width", "height", "words"),
     [
-        (4096, 4096, "4096 x 4096 becomes 262,144 tokens .* at most 1,280"),
+        (4096, 4096, "4096 x 4096 becomes 4,096 tokens .* at most 1,280"),
         (4097, 4096, "more than 16,777,216 pixels"),
         (2**31 - 1, 2**31 - 1, "more pixels than any limit allows"),
         (1, 60_000, "1 x 60000|aspect|side"),  # a strip, enlarged to whole patches
@@ -123,7 +123,7 @@ def test_a_models_own_limit_counts(model):
     assert Prices(model, Settings()).most_image_tokens == 1280
     assert Prices(model, Settings(max_image_tokens=9000)).most_image_tokens == 9000
     large = Prices(_with_limit(model, 512), Settings()).most_image_tokens
-    assert large >= 64 * 64  # 512 x 512 pixels at 8 x 8 a token
+    assert large == 64 * 64  # 512 x 512 pixels at 8 x 8 a token
 
 
 def jpeg(scans: int) -> bytes:
@@ -166,5 +166,5 @@ def test_data_uris_are_taken_and_urls_are_not():
 
 
 def test_nothing_is_computed_to_price_a_picture(model):
-    """The size of what would be allocated does not matter: 2^40 pixels on the meta device."""
-    assert Prices(model, Settings()).image_tokens(2**20, 2**20) == 2**34
+    """Whatever would have to be allocated: 2^40 pixels."""
+    assert Prices(model, Settings()).image_tokens(2**20, 2**20) == DEFAULT_PATCHES

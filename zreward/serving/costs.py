@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from zreward.errors import InputError
+from zreward.models.layouts import PatchLayout
 from zreward.models.reward_model import RewardModel
 from zreward.models.shared_prefix import can_share
 from zreward.serving.pictures import from_base64, measure
@@ -98,10 +99,12 @@ class Prices:
         return self._passes * shown + items * self._questions
 
     def _default_image_tokens(self) -> int:
-        """The largest that the model's own limit lets through: of a square, or of strips that it rounds up."""
-        policy = self.model.resolution
-        side = policy.longest_side or (int(policy.pixel_budget**0.5) if policy.pixel_budget else 0)
-        return max(DEFAULT_IMAGE_TOKENS, 2 * self.image_tokens(side, side)) if side else DEFAULT_IMAGE_TOKENS
+        """The most that the model's own limit lets through, and never less than any picture becomes."""
+        policy, layout = self.model.resolution, self.model.layout
+        own = 0
+        if policy.is_limited and isinstance(layout, PatchLayout):
+            own = policy.most_pixels(layout.multiple) // layout.multiple**2
+        return max(DEFAULT_IMAGE_TOKENS, own, self.image_tokens(1, 1))
 
     def _check_pixels(self, height: int, width: int, before: int, what: str) -> int:
         settings = self.settings

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from zreward.data.containers import take_apart
+from zreward.data.containers import DamagedError, take_apart
 from zreward.data.images import open_image
 from zreward.errors import InputError
 
@@ -39,6 +39,8 @@ def measure(encoded: bytes, what: str) -> tuple[int, int]:
         with Image.open(BytesIO(bare), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             kind, size = image.format, image.size
             decoders = {tile[0] for tile in image.tile}
+    except DamagedError as error:
+        raise InputError(f"{what}: broken or truncated image: {error}") from None
     except Image.DecompressionBombError:
         raise InputError(f"{what}: more pixels than any limit allows; scale it down") from None
     except Exception:  # each of Pillow's parsers has its own errors for broken headers
