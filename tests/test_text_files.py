@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from zreward.data import load_records
 from zreward.data.manifest import read_manifest
 from zreward.errors import InputError
+from zreward.generation.prompts import load_prompts
 from zreward.text_files import read_text
 
 ROW = '{"image": "0.png", "prompt": "ein grüner Kreis\u2028", "seed": 0}'
@@ -39,6 +41,23 @@ def test_other_encodings_are_named(tmp_path, encoding, message):
     path.write_bytes("a,b\ngrün,2\n".encode(encoding))
     with pytest.raises(InputError, match=message):
         read_text(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_records_of_another_encoding_are_refused_once(tmp_path, encoding):
+    (tmp_path / "records.jsonl").write_bytes(f"{ROW}\n{ROW}\n".encode(encoding))
+    with pytest.raises(InputError, match=r"records.jsonl:1: UTF-16 text, or none at all; save it as UTF-8") as caught:
+        load_records(tmp_path / "records.jsonl")
+    assert "\n" not in str(caught.value)
+
+
+def test_prompts_to_draw_may_have_a_mark_and_no_other_encoding(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(b"\xef\xbb\xbfa red circle\r\na blue cross\r\n")
+    assert load_prompts(str(path), 0) == ["a red circle", "a blue cross"]
+    path.write_bytes("a red circle\n".encode("utf-16"))
+    with pytest.raises(InputError, match="UTF-16 text"):
+        load_prompts(str(path), 0)
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path):

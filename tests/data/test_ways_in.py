@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps
 from tests.ways_in import chunk, encoded, png, ways_in
 from zreward.client import encode
 from zreward.data import Record, check_disjoint, split_by_prompt
-from zreward.data.images import as_list, open_image, pixel_hashes
+from zreward.data.images import as_list, image_format, open_image, pixel_hashes
 from zreward.errors import InputError
 from zreward.serving.pictures import from_base64, from_bytes
 
@@ -110,6 +110,11 @@ CASES = {
         (128, 128, 128),
         0,
     ),
+    "PNG, animated": (
+        encoded(Image.new("RGB", (4, 4), "red"), save_all=True, append_images=[Image.new("RGB", (4, 4), "blue")]),
+        (255, 0, 0),
+        0,
+    ),
     "JPEG": (encoded(FLAT, "JPEG", quality=95), (200, 40, 90), 3),
     "JPEG, grey": (encoded(Image.new("L", (8, 8), 70), "JPEG"), (70, 70, 70), 1),
     "JPEG, CMYK": (encoded(FLAT.convert("CMYK"), "JPEG", quality=95), (200, 40, 90), 3),
@@ -153,6 +158,7 @@ def test_every_way_in_gives_what_people_see(case, tmp_path):
     content, expected, tolerance = CASES[case]
     first = np.asarray(open_image(content)).astype(int)
     assert np.abs(first - np.broadcast_to(expected, first.shape)).max() <= tolerance
+    assert image_format(content) == case.partition(",")[0].upper()
     for way, source in ways_in(content, tmp_path):
         opened = open_image(source)
         assert (opened.mode, opened.info) == ("RGB", {}), way
@@ -269,6 +275,14 @@ def opened_together(shared: object, count: int) -> list[bytes]:
         return list(threads.map(opened, range(count)))
 
 
+def test_a_record_takes_the_ways_in_that_it_can_keep(tmp_path):
+    content = encoded(NOISE)
+    for _, source in ways_in(content, tmp_path):
+        record = Record("a cat", source)
+        assert isinstance(record.image, str | bytes | Image.Image)
+        assert record.open_image().tobytes() == NOISE.tobytes()
+
+
 def test_splits_and_disjointness_may_share_a_picture(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(NOISE))
     shared = Image.open(tmp_path / "a.png")
@@ -284,10 +298,12 @@ def test_splits_and_disjointness_may_share_a_picture(tmp_path):
     [
         ({"bytes": None, "path": None}, "neither bytes nor a path"),
         ({"bytes": b"x", "url": "y"}, r"fields \['url'\], expected a mapping \{bytes, path\}"),
+        ({"bytes": "iVBORw0KGgo="}, "bytes of type str"),
+        ({"path": 3}, "path of type int"),
         ({"path": "https://example.org/a.png"}, "is a URL"),
         (io.StringIO("text"), "opened in binary mode"),
         (bytearray(), "empty"),
-        ("a\0b", "not a file name"),
+        ("a\0b", "no such image file"),
         (3, "image is a int"),
         (None, "image is a NoneType"),
     ],

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from zreward.cli import app
 from zreward.data import Record, save_records
+from zreward.data.images import open_image
 from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio import create
@@ -95,3 +96,11 @@ def test_a_folder_with_something_in_it_is_not_touched(tmp_path):
     with pytest.raises(InputError, match="not an empty folder"):
         make(tmp_path / "p", [])
     assert (tmp_path / "p" / "file").read_text() == "mine"
+
+
+def test_pictures_with_unreadable_metadata_come_in(tmp_path):
+    """And the studio shows what the model sees of them."""
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "0.png", icc_profile=bytes(1_200_000))
+    make(tmp_path / "p", [create.Picture("a", tmp_path / "0.png", "k")])
+    (kept,) = (tmp_path / "p" / "images").iterdir()
+    assert kept.suffix == ".png" and open_image(kept).getpixel((0, 0)) == (255, 0, 0)

@@ -51,7 +51,7 @@ def open_image(image: Any, max_pixels: int | None = None) -> Image.Image:
     InputError: missing, truncated, not an image, more than `max_pixels` by its header (default MAX_PIXELS), pixels without a
     known range (modes I and F), or a URL (nothing is fetched).
     """
-    image = _inner(image)
+    image = held_image(image)
     what, most = describe(image), max_pixels or MAX_PIXELS
     try:
         if isinstance(image, Image.Image):
@@ -63,7 +63,7 @@ def open_image(image: Any, max_pixels: int | None = None) -> Image.Image:
 
 def encoded(image: Any) -> bytes:
     """The bytes of an encoded image: of a path, a file, bytes or {bytes, path}. InputError as `open_image`, unnamed."""
-    image = _inner(image)
+    image = held_image(image)
     if isinstance(image, bytes | bytearray | memoryview):
         content = bytes(image)
     elif hasattr(image, "read"):
@@ -73,6 +73,23 @@ def encoded(image: Any) -> bytes:
     if not content:
         raise InputError("empty, expected an encoded image such as PNG or JPEG")
     return content
+
+
+def held_image(image: Any) -> Any:
+    """The bytes or the path that a mapping {bytes, path} holds; anything else as it is."""
+    if not isinstance(image, Mapping):
+        return image
+    unknown = sorted(str(key) for key in set(image) - {"bytes", "path"})
+    if unknown:
+        raise InputError(f"image has the fields {unknown}, expected a mapping {{bytes, path}}")
+    content, path = image.get("bytes"), image.get("path")
+    if content is None and path is None:
+        raise InputError("image has neither bytes nor a path")
+    if content is not None and not isinstance(content, bytes | bytearray | memoryview):
+        raise InputError(f"image is a mapping with bytes of type {type(content).__name__}, expected a path or bytes")
+    if content is None and not isinstance(path, str | os.PathLike):
+        raise InputError(f"image is a mapping with a path of type {type(path).__name__}, expected a path or bytes")
+    return path if content is None else content
 
 
 def as_list(images: Any) -> list[Any]:
@@ -140,25 +157,35 @@ def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
         raise InputError("has no pixels")
 
 
+def image_format(content: bytes) -> str:
+    """The format of an encoded image that `open_image` opens, as Pillow calls it: PNG, JPEG, ..."""
+    return str(_opened(take_apart(content).pixels or content).format)
+
+
 def _of_bytes(content: bytes, most: int) -> Image.Image:
     try:
         parts = take_apart(content)
-        opened = Image.open(io.BytesIO(parts.pixels or content), formats=_formats())
-    except Image.UnidentifiedImageError:
-        raise InputError(f"not an image that can be read; expected one of {', '.join(_formats())}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"more than {MAX_PIXELS:,} pixels; scale the image down first") from None
     except DamagedError as error:
         raise InputError(f"broken or truncated image: {error}") from None
-    except Exception as error:  # Pillow's parsers let many kinds of error out of a broken header
-        raise InputError(f"broken image header: {error}") from error
-    with opened:
+    with _opened(parts.pixels or content) as opened:
         check_size(opened.width, opened.height, most)
         picture = _decoded(opened)
     if parts.pixels is not None:
         picture.info.update(exif=parts.exif, icc_profile=parts.profile)
     exif = picture.info.get("exif")
     return _shown(picture, orientation(exif) if isinstance(exif, bytes) else 1)
+
+
+def _opened(content: bytes) -> Image.Image:
+    """The header read, no pixel decoded."""
+    try:
+        return Image.open(io.BytesIO(content), formats=_formats())
+    except Image.UnidentifiedImageError:
+        raise InputError(f"not an image that can be read; expected one of {', '.join(_formats())}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"more than {MAX_PIXELS:,} pixels; scale the image down first") from None
+    except Exception as error:  # Pillow's parsers let many kinds of error out of a broken header
+        raise InputError(f"broken image header: {error}") from error
 
 
 def _of_pil(image: Image.Image, most: int) -> Image.Image:
@@ -210,19 +237,6 @@ def _shown(picture: Image.Image, turned: int) -> Image.Image:
     return picture.transpose(upright) if upright is not None else picture
 
 
-def _inner(image: Any) -> Any:
-    """The bytes or the path that a mapping {bytes, path} holds; anything else as it is."""
-    if not isinstance(image, Mapping):
-        return image
-    unknown = sorted(str(key) for key in set(image) - {"bytes", "path"})
-    if unknown:
-        raise InputError(f"image has the fields {unknown}, expected a mapping {{bytes, path}}")
-    found = image.get("path") if image.get("bytes") is None else image["bytes"]
-    if found is None:
-        raise InputError("image has neither bytes nor a path")
-    return found
-
-
 def _of_path(path: str | bytes) -> bytes:
     path = os.fsdecode(path)
     problem = _path_problem(path)
@@ -241,8 +255,6 @@ def _of_path(path: str | bytes) -> bytes:
 def _path_problem(path: str) -> str:
     if _URL.match(path):
         return _IS_URL
-    if "\0" in path:
-        return "not a file name"
     if os.path.isdir(path):
         return "is a folder, expected an image file"
     return "" if os.path.isfile(path) else "no such image file"  # a regular one: a pipe would wait for ever

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from zreward.data.aggregation import Scores, aggregate, rating_list, target_distribution
-from zreward.data.images import ImageSource, check_path, open_image, refuse_url
+from zreward.data.images import ImageSource, check_path, encoded, held_image, open_image, refuse_url
 from zreward.distribution import ScoreScale
 from zreward.errors import InputError
 from zreward.rubric import Rubric
@@ -28,7 +28,7 @@ class Record:
 
     prompt: str
     image: ImageSource
-    """A path, encoded bytes (PNG, JPEG, ...) or a PIL image."""
+    """A path, encoded bytes (PNG, JPEG, ...) or a PIL image; an open file or {bytes, path} becomes what it holds."""
     scores: Mapping[str, Scores] = field(default_factory=dict)
     """Per dimension one number, one per rater, or {rater: number or null}. Empty: unlabelled."""
     group: str | None = None
@@ -46,8 +46,10 @@ class Record:
             if getattr(self, name) is not None:
                 _text(getattr(self, name), name)
         image = self.image
-        if isinstance(image, (bytearray, memoryview)):
-            image = bytes(image)
+        if isinstance(image, Mapping):
+            image = held_image(image)
+        if isinstance(image, (bytearray, memoryview)) or hasattr(image, "read"):
+            image = encoded(image)
         elif isinstance(image, (str, os.PathLike)):
             image = _text(os.fspath(image), "image")
         elif not isinstance(image, (bytes, Image.Image)):
@@ -68,6 +70,7 @@ class Record:
             if data.get(key) is None:
                 raise InputError(f"missing {key!r}")
         values = {key: value for key, value in data.items() if value is not None}
+        values["image"] = held_image(values["image"])
         if isinstance(values["image"], str):
             refuse_url(values["image"])
             values["image"] = str(Path(folder, _text(values["image"], "image")))

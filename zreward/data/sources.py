@@ -12,6 +12,7 @@ from typing import Any
 
 from zreward.data.record import check_key
 from zreward.errors import InputError
+from zreward.text_files import check_encoding
 
 _BATCH = 256  # Parquet rows in memory at a time
 
@@ -54,6 +55,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
+                check_encoding(line, f"{path}:1")
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if not line.strip():
                 continue

@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 from zreward.errors import InputError
+from zreward.text_files import read_text
 from zreward.texts import is_blank
 from zreward.world.grammar import sample_prompts
 
@@ -26,17 +27,12 @@ def load_prompts(source: str, seed: int, exclude: set[str] | None = None) -> lis
             raise InputError(f"prompts {source!r}: expected world:COUNT, for example world:400")
         return [prompt.text for prompt in sample_prompts(int(count), random.Random(seed), exclude)]
     path = Path(source)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(f"prompts {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"prompts {path}: not UTF-8 at byte {error.start}") from None
+    lines = read_text(path, "prompts, one a line").split("\n")
     prompts: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        prompt = _of_json(path, number, line) if path.suffix.lower() == ".jsonl" else line.strip("\r ")
+        prompt = _of_json(path, number, line) if path.suffix.lower() == ".jsonl" else line.strip(" ")
         bad = next((letter for letter in prompt if unicodedata.category(letter) in ("Cc", "Cs")), None)
         if bad is not None:
             raise InputError(f"prompts {path}, line {number}: control character {bad!r}; take it out")

@@ -6,14 +6,12 @@ import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
 from sqlalchemy.orm import Session
 from tqdm import tqdm
 
-from zreward.data.images import open_image
+from zreward.data.images import image_format, open_image
 from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.project import Project
@@ -97,7 +95,7 @@ def _copy(project: Project, picture: Picture) -> str:
         raise InputError(f"{what}: cannot be read: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
-    kind = str(Image.open(BytesIO(content)).format).lower()
+    kind = image_format(content).lower()
     name = f"images/{hashlib.sha256(content + picture.key.encode()).hexdigest()[:32]}.{kind}"
     path = project.folder / name
     path.parent.mkdir(exist_ok=True)

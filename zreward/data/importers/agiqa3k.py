@@ -16,6 +16,7 @@ adjective in the prompt.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +32,7 @@ from zreward.data.splits import split_by_prompt
 from zreward.data.writing import save_records
 from zreward.errors import InputError
 from zreward.rubric import Rubric
+from zreward.text_files import read_text
 
 MOS_MAX = 5.0
 SLOPE = 4.0 / MOS_MAX  # rubric scores per MOS unit; MOS 0 is score 1
@@ -68,17 +70,17 @@ def import_agiqa3k(
     bad = BadLines(str(table), skip_bad, f"{path}.skipped.jsonl")
     version = agiqa3k_rubric().version
     records: dict[str, Record] = {}  # by image path
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        for line, row in tqdm(_rows(file, table), f"reading {table.name}", unit=" images", disable=not progress):
-            try:
-                record = _record(row, root, version)
-                if record.image in records:
-                    raise InputError(f"name {row['name']!r} stands in an earlier row already")
-                record.check_image(decode=check_images)
-                records[str(record.image)] = record
-            except InputError as error:
-                cells = ",".join(str(cell) for cell in row.values() if cell is not None)
-                bad.add(BadLine(line, f"{table}:{line}", str(error), cells))
+    file = io.StringIO(read_text(table, "AGIQA-3K's data.csv"))
+    for line, row in tqdm(_rows(file, table), f"reading {table.name}", unit=" images", disable=not progress):
+        try:
+            record = _record(row, root, version)
+            if record.image in records:
+                raise InputError(f"name {row['name']!r} stands in an earlier row already")
+            record.check_image(decode=check_images)
+            records[str(record.image)] = record
+        except InputError as error:
+            cells = ",".join(str(cell) for cell in row.values() if cell is not None)
+            bad.add(BadLine(line, f"{table}:{line}", str(error), cells))
     bad.finish(len(records))
     done = list(records.values())
     if fractions is not None:
@@ -96,8 +98,8 @@ def _rows(file: Iterable[str], table: Path) -> Iterator[tuple[int, dict[Any, Any
             raise InputError(f"{table}: columns {missing} are missing; expected {','.join(COLUMNS)}")
         for row in reader:
             yield reader.line_num, row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{table}: not a CSV table in UTF-8: {error}") from None
+    except csv.Error as error:
+        raise InputError(f"{table}: not a CSV table: {error}") from None
 
 
 def _record(row: Mapping[Any, Any], root: Path, version: str) -> Record:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zreward.data.images import open_image
 from zreward.errors import InputError
 from zreward.world.grammar import PromptSpec, parse_prompt
 from zreward.world.oracle.ground import read_ground
@@ -57,9 +58,9 @@ def read_picture(image: Image.Image | np.ndarray, prompt: str | PromptSpec) -> R
 
 
 def _pixels(image: Any) -> np.ndarray:
-    if isinstance(image, str | Path):
-        image = Image.open(image)
-    pixels = np.asarray(image.convert("RGB"), np.float32) / 255 if isinstance(image, Image.Image) else np.asarray(image)
+    if isinstance(image, str | Path | Image.Image):
+        image = np.asarray(open_image(image), np.float32) / 255
+    pixels = np.asarray(image)
     if pixels.shape != (IMAGE_SIZE, IMAGE_SIZE, 3) or not np.isfinite(pixels).all():
         raise InputError(
             f"oracle: the picture has shape {pixels.shape}, expected finite ({IMAGE_SIZE}, {IMAGE_SIZE}, 3)"
