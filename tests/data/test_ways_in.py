@@ -39,19 +39,32 @@ def swapped_profile() -> bytes:
     return bytes(profile)
 
 
+def profile(kind: bytes, space: bytes, connection: bytes, **tags: bytes) -> bytes:
+    """An ICC profile of these tags, which it needs no more of to be read."""
+    white = struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
+    body, table, at = b"", struct.pack(">I", len(tags)), 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name.encode() + struct.pack(">II", at + len(body), len(data))
+        body += data
+    header = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02400000, kind, space, connection) + bytes(12) + b"acsp"
+    whole = header.ljust(68, b"\0") + white + bytes(48) + table + body
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
 def grey_profile(gamma: float) -> bytes:
-    """A grey profile with one gamma, its tags by hand: a description, a white point and the curve."""
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
-    tags = [(b"kTRC", curve), (b"wtpt", white)]
-    body, table, at = b"", struct.pack(">I", len(tags)), 128 + 4 + 12 * len(tags)
-    for name, data in tags:
-        table += name + struct.pack(">II", at + len(body), len(data))
-        body += data
-    header = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02400000, b"mntr", b"GRAY", b"XYZ ") + bytes(12) + b"acsp"
-    header = (header + bytes(128))[:68] + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D) + bytes(48)
-    whole = header + table + body
-    return struct.pack(">I", len(whole)) + whole[4:]
+    return profile(b"mntr", b"GRAY", b"XYZ ", kTRC=curve, wtpt=white)
+
+
+def inks_profile() -> bytes:
+    """Inks of a press that prints "cyan" as a dark grey, and black: a table of two points an ink."""
+    identity = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x10000)
+    steps = bytes(range(256))
+    lightness = [0 if number & 1 else 64 if number & 8 else 255 for number in range(16)]  # bits: cyan ... black
+    inks = b"".join(bytes((L, 128, 128)) for L in lightness)  # L, a, b
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + steps * 4 + inks + steps * 3
+    return profile(b"prtr", b"CMYK", b"Lab ", A2B0=table)
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -147,6 +160,17 @@ CASES = {
     "BMP": (encoded(NOISE, "BMP"), np.asarray(NOISE), 0),
     "TIFF": (encoded(NOISE, "TIFF", compression="tiff_lzw"), np.asarray(NOISE), 0),
     "TIFF, CMYK": (encoded(FLAT.convert("CMYK"), "TIFF"), (200, 40, 90), 1),
+    # L = 64 / 255 * 100 = 25.1 is 60 in sRGB; without the profile it would be cyan
+    "TIFF, profile of inks": (
+        encoded(Image.new("CMYK", (4, 4), (255, 0, 0, 0)), "TIFF", icc_profile=inks_profile()),
+        (60, 60, 60),
+        2,
+    ),
+    "JPEG, profile of inks": (
+        encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=95, icc_profile=inks_profile()),
+        (60, 60, 60),
+        3,
+    ),
     "TIFF, profile": (encoded(Image.new("RGB", (4, 4), "red"), "TIFF", icc_profile=swapped_profile()), (0, 255, 0), 1),
     "TIFF, LAB": (encoded(Image.new("LAB", (2, 2), (255, 128, 128)), "TIFF"), (255, 255, 255), 2),
     "PPM": (encoded(NOISE, "PPM"), np.asarray(NOISE), 0),

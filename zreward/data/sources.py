@@ -112,15 +112,9 @@ def _check_columns(names: Any, what: str) -> None:
 
 
 def _unpacked(number: int, place: str, row: Mapping[str, Any]) -> Row:
-    """Columns as a record's fields: the image struct {bytes, path} and scores as JSON text are unpacked."""
+    """Columns as a record's fields: scores as JSON text are unpacked."""
     data = dict(row)
     try:
-        image = data.get("image")
-        if isinstance(image, Mapping):
-            unknown = sorted(set(image) - {"bytes", "path"})
-            if unknown:
-                raise InputError(f"image has the fields {unknown}, expected a struct {{bytes, path}}")
-            data["image"] = image["path"] if image.get("bytes") is None else image["bytes"]
         for key in ("scores", "stds"):
             if isinstance(data.get(key), str):
                 data[key] = parse_json(data[key], f"{key}: ")
