@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import combinations, product
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -21,11 +22,16 @@ from zreward.training.targets import LabelOptions, label
 
 STEPS, TRACES = 2, 3
 PICTURES = noise_pictures(4, ((32, 32), (32, 16)), seed=1)
-RATED = [  # the last pair has equal scores on alignment
+RATED = [
     Record("a red circle", PICTURES[0], {"realism": [4.0, 5.0, 4.0], "alignment": [2.0]}),
     Record("a red circle", PICTURES[1], {"realism": [2.0, 2.5], "alignment": [4.5]}),
     Record("two blue squares", PICTURES[2], {"realism": [3.0], "alignment": [3.0, 3.0]}),
     Record("two blue squares", PICTURES[3], {"realism": [1.0, 5.0], "alignment": [2.5, 3.5]}),
+]
+COMPARED = [  # three pairs, one of them with equal scores on alignment
+    Record("a red circle", PICTURES[0], {"realism": [4.0, 5.0, 4.0], "alignment": [2.0]}),
+    Record("a red circle", PICTURES[1], {"realism": [2.0, 2.5], "alignment": [3.0, 3.0]}),
+    Record("a red circle", PICTURES[2], {"realism": [3.0], "alignment": [2.5, 3.5]}),
 ]
 UNEVEN = [*RATED[:3], Record("two blue squares", PICTURES[3], {"alignment": [2.5, 3.5]})]  # 7 rows of 4 pictures
 BINS = [1 + k / 2 for k in range(9)]
@@ -48,12 +54,10 @@ def plain_loss(model, recipe, records, labelled):
     taught = {(row["record"], row["dimension"]): row for row in rows}
     items = []
     if recipe.method == "rewarddance-pairwise":
-        for one, other in ((0, 1), (2, 3)):
-            for name in ("realism", "alignment"):
-                if name in records[one].scores and name in records[other].scores:
-                    gap = score(records[one], name) - score(records[other], name)
-                    items.append(compared(model, network, records[one], records[other], name, gap))
-                    items.append(compared(model, network, records[other], records[one], name, -gap))
+        for (one, other), name in product(combinations(records, 2), ("realism", "alignment")):
+            gap = score(one, name) - score(other, name)
+            items.append(compared(model, network, one, other, name, gap))
+            items.append(compared(model, network, other, one, name, -gap))
         return cross_entropy(items)
     for n, record in enumerate(records):
         for name in ("realism", "alignment") if recipe.method == "risd" else record.scores:
@@ -111,12 +115,14 @@ CASES = {
         **{"group_dimensions": True, "batch": 2, "accumulation": 2},
     },
     "rewarddance, adapter": {"method": "rewarddance", "chain_weight": 0.7, "lora": 2, "batch": 4, "accumulation": 2},
-    "pairwise": {"method": "rewarddance-pairwise"},
+    "pairwise": {"method": "rewarddance-pairwise", "records": COMPARED, "batch": 12},
     "pairwise, grouped, adapter": {
-        **{"method": "rewarddance-pairwise", "records": UNEVEN, "group_dimensions": True},
-        **{"batch": 4, "lora": 2},
+        **{"method": "rewarddance-pairwise", "records": COMPARED, "group_dimensions": True},
+        **{"batch": 6, "lora": 2},
     },
-    "pairwise, accumulation": {"method": "rewarddance-pairwise", "batch": 2, "accumulation": 4},
+    "pairwise, accumulation": {
+        **{"method": "rewarddance-pairwise", "records": COMPARED, "batch": 3, "accumulation": 4},
+    },
 }
 
 
