@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, stack, tensor
 
 from zreward.data import Pair, Record
@@ -73,6 +74,7 @@ class DirectTrainer(RewardTrainer):
         self, reward_model: RewardModel, recipe: Recipe, run: Path, items: list[DirectItem], callbacks=()
     ) -> None:
         self._opened: dict[int, Tensor] = {}
+        self._mean_rows = 0.0  # of the micro-batches of this optimizer step
         dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 
@@ -90,6 +92,13 @@ class DirectTrainer(RewardTrainer):
                 rows.append(Row(image, item.record.prompt, item.dimension, None, item.explanation, reference))
         return {"images": images, "rows": rows, "target": stack([item.target for group in items for item in group])}
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Also counts rows: micro-batches have unequally many where dimensions are grouped or an epoch ends."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        rows = torch.tensor(sum(len(batch["rows"]) for batch in batches) / max(len(batches), 1), device=device)
+        self._mean_rows = self.accelerator.reduce(rows, reduction="mean").item()
+        return batches, items
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
         batch = self.reward_model.collate(images, rows).to(self.args.device)
@@ -102,6 +111,7 @@ class DirectTrainer(RewardTrainer):
         else:
             loss = LOSSES[self.recipe.method](log_probs_NS, inputs["target"])
         self.refuse_nan(loss)
+        loss = loss * (len(rows) / self._mean_rows)  # every row of the step counts alike
         return (loss, log_probs_NS) if return_outputs else loss
 
     def _augmented(self, images: list[Tensor], rows: list[Row]) -> tuple[list[Tensor], list[Row]]:
