@@ -95,3 +95,16 @@ def test_a_gap_of_the_tolerance_is_a_tie() -> None:
 def test_a_dimension_without_a_rating_is_not_one() -> None:
     records = [rated("p", a=1, b=None), rated("p", a=2)]
     assert mine_pairs(records) == [Pair(1, 0, "a", 1.0)]
+
+
+def test_a_draw_keeps_the_order_of_the_records() -> None:
+    records = [rated("p", a=1 + n / 2) for n in range(6)]
+    everything = mine_pairs(records)
+    for seed in range(5):
+        drawn = mine_pairs(records, max_per_group=5, seed=seed)
+        assert drawn == [pair for pair in everything if pair in drawn]
+
+
+def test_a_dimension_that_nobody_rated_cannot_be_asked_for() -> None:
+    with pytest.raises(InputError, match=r"no record rates \['b'\]; the dimensions that are rated are \['a'\]"):
+        mine_pairs([rated("p", a=1, b=None)], ["b"])

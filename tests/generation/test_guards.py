@@ -151,3 +151,10 @@ def test_patience_says_what_it_waited_for():
 def test_the_first_objection_of_a_look_stands():
     guards = seen(START, after(25, 1.0, diversity=0.0, drift=9.0))
     assert guards.tripped == ("diversity", "diversity is 0.00 of the frozen generator's, less than 0.8")
+
+
+def test_what_is_stored_says_what_tripped():
+    guards = seen(START, after(25, 4.0, drift=0.7))
+    stored = guards.to_dict()
+    assert stored["tripped"] == guards.tripped and stored["looks"] == [look.to_dict() for look in guards.looks]
+    assert stored["looks"][1]["drift"] == 0.7

@@ -28,12 +28,14 @@ class Mutant:
     line: int
     operator: str
     code: str  # of the whole module
+    part: str  # of the function or class that was changed, without comments
     before: str  # the lines that differ
     after: str
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(f"{self.module}\0{self.before}\0{self.after}\0{self.code}".encode()).hexdigest()[:20]
+        """What was changed and what it is part of: results hold while that function or class stays as it is."""
+        return hashlib.sha256(f"{self.module}\0{self.part}".encode()).hexdigest()[:20]
 
     def __str__(self) -> str:
         return f"{self.module}:{self.line} {self.operator}\n    - {self.before}\n    + {self.after}"
@@ -42,9 +44,7 @@ class Mutant:
 def mutants(module: str, source: str) -> list[Mutant]:
     """In the order of the lines, each different program once."""
     left_out, original = _left_out(source), ast.dump(ast.parse(source))
-    tree = pickle.dumps(
-        get_ast(source)
-    )  # an operator changes the tree it is given; a copy is faster than to parse again
+    tree = pickle.dumps(get_ast(source))  # operators change the tree that they are given; a copy is faster than parsing
     found: dict[str, Mutant] = {}
     for name, operator in operators().items():
         positions = [place for node in ast_nodes(pickle.loads(tree)) for place in operator.mutation_positions(node)]
@@ -53,12 +53,18 @@ def mutants(module: str, source: str) -> list[Mutant]:
                 continue
             code = MutationVisitor(occurrence, operator).walk(pickle.loads(tree)).get_code()
             try:
-                program = ast.dump(ast.parse(code))
+                tree_of_it = ast.parse(code)
             except SyntaxError:
                 continue
+            program = ast.dump(tree_of_it)
             if program != original and program not in found:
-                found[program] = Mutant(module, start[0], name, code, *_difference(source, code))
+                part = ast.unparse(next(node for node in reversed(tree_of_it.body) if _first_line(node) <= start[0]))
+                found[program] = Mutant(module, start[0], name, code, part, *_difference(source, code))
     return sorted(found.values(), key=lambda mutant: mutant.line)
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
 
 
 def _difference(source: str, code: str) -> tuple[str, str]:
