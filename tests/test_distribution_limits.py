@@ -252,3 +252,10 @@ def test_targets_of_scores_off_the_scale_are_refused():
         for score in (0.5, 5.5, math.nan):
             with pytest.raises(InputError, match="score"):
                 call(score)
+
+
+def test_bins_are_compared_in_the_number_type_of_the_first():
+    tenths = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    exact = ScoreDistribution(torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64), tenths, ("a",))
+    single = ScoreDistribution(torch.tensor([[[0.0, 1.0, 0.0]]]), tenths, ("a",))
+    assert single.prefers(exact).item() == 0.0

@@ -24,6 +24,7 @@ class Written:
         self.columns = torch.tensor(rows).T.tolist()
 
     def generate(self, input_ids, logits_processor, stopping_criteria, max_new_tokens, pad_token_id, **options):
+        assert pad_token_id == PAD
         self.options, self.budget = options, max_new_tokens
         self.scores = logits_processor(input_ids, torch.zeros(len(input_ids), 10))
         done = torch.zeros(len(input_ids), dtype=torch.bool)
@@ -37,7 +38,7 @@ class Written:
 
 
 def sample(model: Written, **options) -> list[Trace]:
-    return sample_traces(model, {"input_ids": PROMPT}, STOP, torch.tensor([2, 4]), 9, **{"max_tokens": 5, **options})
+    return sample_traces(model, {"input_ids": PROMPT}, STOP, torch.tensor([2, 4]), PAD, **{"max_tokens": 5, **options})
 
 
 def test_a_trace_ends_with_its_stop_marker_and_the_others_go_on():
@@ -104,3 +105,11 @@ def test_no_gradient_is_kept():
 
     sample(Asking([1], [1]))
     assert seen == [False] and torch.is_grad_enabled()
+
+
+def test_rows_are_done_each_for_itself():
+    """Three rows and a marker of two tokens: nothing of it can be read along the wrong axis."""
+    prompt, model = torch.zeros(3, 1, dtype=torch.long), Written([7, 8, 1, 1], [1, 7, 8, 1], [7, 7, 7, 8])
+    traces = sample_traces(model, {"input_ids": prompt}, STOP, torch.tensor([2]), PAD, 4)
+    assert [trace.ids for trace in traces] == [(7, 8), (1, 7, 8), (7, 7, 7, 8)]
+    assert not any(trace.truncated for trace in traces)
