@@ -138,9 +138,15 @@ def test_bins_that_stand_still_are_refused():
 
 def test_the_first_bad_row_is_named():
     good = [0.25, 0.5, 0.25]
-    for bad in ([0.25, 0.5, 0.2], [0.5, 0.75, -0.25], [math.inf, 0.0, 0.0], [0.5, 0.5, 0.1]):
+    for bad, message in (
+        ([0.25, 0.5, 0.2], "has probabilities"),
+        ([0.5, 0.5, 0.1], "has probabilities"),
+        ([0.5, 0.75, -0.25], "has probabilities"),
+        ([math.inf, 0.0, 0.0], "the model gives NaN or infinity"),
+        ([0.5, math.nan, 0.5], "the model gives NaN or infinity"),
+    ):
         probs = torch.tensor([[good, good], [good, bad], [bad, bad]])
-        with pytest.raises(ValueError, match="item 1, dimension 'b' has"):
+        with pytest.raises(ValueError, match=f"item 1, dimension 'b'[ :]* {message}"):
             ScoreDistribution(probs, THREE, ("a", "b"))
     ScoreDistribution(torch.tensor([[[0.25, 0.5, 0.2504]]]), THREE, ("a",))  # half precision
 

@@ -11,7 +11,7 @@ from transformers import GenerationMixin
 
 from zreward.models.rollout import Trace, sample_traces
 
-STOP = [7, 8]
+STOP, PAD = [7, 8], 9
 PROMPT = torch.tensor(
     [[0, 7, 8], [5, 6, 7]]
 )  # the first ends with a stop marker of its own, the second with half of one

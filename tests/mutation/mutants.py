@@ -7,7 +7,6 @@ messages of `assert`, `warn` and logging calls, `strict=` of `zip` (an assertion
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import pickle
 from collections.abc import Iterator
@@ -43,24 +42,39 @@ class Mutant:
 
 def mutants(module: str, source: str) -> list[Mutant]:
     """In the order of the lines, each different program once."""
-    left_out, original = _left_out(source), ast.dump(ast.parse(source))
-    tree = pickle.dumps(get_ast(source))  # operators change the tree that they are given; a copy is faster than parsing
-    found: dict[str, Mutant] = {}
-    for name, operator in operators().items():
+    tree, left_out, lines = ast.parse(source), _left_out(source), source.splitlines(keepends=True)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = frozenset(alias.asname or alias.name.partition(".")[0] for node in imports for alias in node.names)
+    found = []
+    for node in tree.body:  # one function or class after the other: parsing and copying a whole file takes long
+        first, last = _first_line(node) - 1, node.end_lineno
+        before, part, after = ("".join(lines[place]) for place in (slice(first), slice(first, last), slice(last, None)))
+        for line, name, code in _changed(part, first, left_out, operators(names)):
+            program = ast.unparse(ast.parse(code))
+            found.append(Mutant(module, line, name, before + code + after, program, *_difference(part, code)))
+    return sorted(found, key=lambda mutant: mutant.line)
+
+
+def _changed(part: str, offset: int, left_out: list[tuple[Place, Place]], chosen) -> Iterator[tuple[int, str, str]]:
+    """Line, operator and code of every change to a part of a file that begins after `offset` lines."""
+    tree, seen = (
+        pickle.dumps(get_ast(part)),
+        {ast.dump(ast.parse(part))},
+    )  # operators change the tree that they are given
+    for name, operator in chosen.items():
         positions = [place for node in ast_nodes(pickle.loads(tree)) for place in operator.mutation_positions(node)]
         for occurrence, (start, end) in enumerate(positions):
+            start, end = (start[0] + offset, start[1]), (end[0] + offset, end[1])
             if any(first <= start and end <= last for first, last in left_out):
                 continue
             code = MutationVisitor(occurrence, operator).walk(pickle.loads(tree)).get_code()
             try:
-                tree_of_it = ast.parse(code)
+                program = ast.dump(ast.parse(code))
             except SyntaxError:
                 continue
-            program = ast.dump(tree_of_it)
-            if program != original and program not in found:
-                part = ast.unparse(next(node for node in reversed(tree_of_it.body) if _first_line(node) <= start[0]))
-                found[program] = Mutant(module, start[0], name, code, part, *_difference(source, code))
-    return sorted(found.values(), key=lambda mutant: mutant.line)
+            if program not in seen:
+                seen.add(program)
+                yield start[0], name, code
 
 
 def _first_line(node: ast.stmt) -> int:
@@ -68,11 +82,13 @@ def _first_line(node: ast.stmt) -> int:
 
 
 def _difference(source: str, code: str) -> tuple[str, str]:
-    lines = list(difflib.ndiff(source.splitlines(), code.splitlines()))
-    before, after = (
-        " ".join(line[2:].strip() for line in lines if line.startswith(sign)).strip() for sign in ("- ", "+ ")
-    )
-    return before, after or "(nothing)"
+    """The lines that are not the same in both, each side joined into one."""
+    old, new = source.splitlines(), code.splitlines()
+    while old and new and old[0] == new[0]:
+        del old[0], new[0]
+    while old and new and old[-1] == new[-1]:
+        del old[-1], new[-1]
+    return " ".join(line.strip() for line in old), " ".join(line.strip() for line in new).strip() or "(nothing)"
 
 
 def _left_out(source: str) -> list[tuple[Place, Place]]:

@@ -7,7 +7,6 @@ forgotten `.detach()`, a sign, two arguments in the wrong order, a keyword that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import pairwise
 
 import parso
@@ -47,6 +46,15 @@ class ChangeNumber(number_replacer.NumberReplacer):
 class _Ours(Operator):
     """One of ours says which nodes it changes (`_choices`, one for every possible change) and how (`mutate`)."""
 
+    def __init__(self, modules: frozenset[str]) -> None:
+        self.modules = modules | {
+            "self",
+            "cls",
+        }  # names that have no value of their own: `np.abs(x)` is no method of `np`
+
+    def _of_module(self, node) -> bool:
+        return getattr(node.children[0], "value", "") in self.modules
+
     def _choices(self, node) -> list:
         raise NotImplementedError
 
@@ -69,17 +77,6 @@ def _replaced(node, old, code: str):
     return node
 
 
-@lru_cache(maxsize=2)
-def _imported(root) -> frozenset[str]:
-    """Names that a module imports, and those for an object itself: `np.abs(x)` is no method of `np`."""
-    names = {name.value for each in root.iter_imports() for name in each.get_defined_names()}
-    return frozenset(names | {"self", "cls"})
-
-
-def _of_module(node) -> bool:
-    return getattr(node.children[0], "value", "") in _imported(node.get_root_node())
-
-
 def _is_call(node) -> bool:
     return node.type == "trailer" and node.children[0].value == "("
 
@@ -100,7 +97,7 @@ class DropMethodCall(_Ours):
     def _choices(self, node):
         if node.type != "atom_expr":
             return []
-        first = 2 if _of_module(node) else 1
+        first = 2 if self._of_module(node) else 1
         pairs = zip(node.children[first:], node.children[first + 1 :], strict=False)
         return [(call, dot) for dot, call in pairs if dot.children[0].value == "." and _is_call(call)]
 
@@ -116,7 +113,7 @@ class UnwrapCall(_Ours):
     def _choices(self, node):
         if node.type != "atom_expr":
             return []
-        functions = node.children[1:3] if _of_module(node) else node.children[1:2]
+        functions = node.children[1:3] if self._of_module(node) else node.children[1:2]
         return [
             child
             for child in functions
@@ -262,8 +259,8 @@ class DeleteStatement(_Ours):
         return _replaced(node, self._choices(node)[index], "pass")
 
 
-def operators() -> dict[str, Operator]:
-    """All of them by name."""
+def operators(modules: frozenset[str]) -> dict[str, Operator]:
+    """All of them by name; `modules` are the names that the file imports."""
     classes = [
         *(
             each
@@ -282,6 +279,7 @@ def operators() -> dict[str, Operator]:
         ChangeNumber,
         remove_decorator.RemoveDecorator,
         zero_iteration_for_loop.ZeroIterationForLoop,
-        *_Ours.__subclasses__(),
     ]
-    return {each.__name__: each() for each in classes}
+    return {each.__name__: each() for each in classes} | {
+        each.__name__: each(modules) for each in _Ours.__subclasses__()
+    }
