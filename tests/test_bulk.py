@@ -69,7 +69,7 @@ def test_a_run_that_was_cut_off_goes_on_after_its_last_whole_shard(model, data, 
 def test_parts_of_another_run_are_not_gone_on_with(model, data, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk, "_join", lambda *_: None)
     score_data(model, data, tmp_path / "scores.parquet")
-    with pytest.raises(InputError, match=r"another run \(different: dimensions\)"):
+    with pytest.raises(InputError, match=r"another run \(different: dimensions: .*, now \[\"realism\"\]\)"):
         score_data(model, data, tmp_path / "scores.parquet", ["realism"])
 
 

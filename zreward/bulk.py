@@ -1,11 +1,13 @@
 """Scores of a whole data set, streamed: records in, a Parquet file of distributions out.
 
 Rows are scored in shards of SHARD; a shard is written whole, into OUT.parts/. A run that was killed goes on after the last whole
-shard; at the end the shards become OUT and the folder goes. Memory holds one shard, whatever the number of rows.
+shard, if its rows and pictures are still what they were; at the end the shards become OUT and the folder goes. Of a shard
+the largest pictures come first, so that those of similar length share a batch. Memory holds a few batches of pictures.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -20,14 +22,20 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
+from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import Row, read_rows
 from zreward.errors import InputError, counted
-from zreward.files import atomic_path, write_json
-from zreward.models.fingerprint import weights_fingerprint
+from zreward.files import atomic_path
+from zreward.models.batches import ahead
+from zreward.models.fingerprint import model_fingerprint, short_digest
 from zreward.models.reward_model import RewardModel
+from zreward.runs import refuse_differences, say
+from zreward.shards import Shards
+from zreward.temporary import only_writer
 
 SHARD = 512  # rows
+NOTE = b"zreward"  # key of the file's metadata
 
 
 def score_data(
@@ -41,39 +49,69 @@ def score_data(
     """Score a .jsonl or .parquet file of records, or a `datasets.Dataset`, into the Parquet file `out`; the number of rows.
 
     Columns: row (its number in the source), id, prompt, image (its path, null for bytes), error, and for every dimension
-    NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). Ratings in the source are not read.
+    NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). Ratings in the source are not read. An `out`
+    that holds exactly these scores is left alone.
 
-    Raises InputError, with the row, for the first one that cannot be scored; with `skip_bad` it keeps its place and
-    `error` says why. Also for an `out` that exists, and for parts of another model, source or other options.
+    Raises InputError, with the row, for one that cannot be scored; with `skip_bad` it keeps its place and `error` says why.
+    Also for an `out` or parts of another model, of other rows, pictures or options; another batch size is no such thing.
     """
     names = model.check_dimensions(dimensions)
-    if out.exists():
-        raise InputError(f"{out} is there already; choose another --out, or delete it")
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: expected a file name that ends in .parquet")
-    parts = out.with_name(out.name + ".parts")
-    _check_manifest(parts, _manifest(model, source, names, skip_bad))
-    schema = _schema(names)
+    facts = {"model": model_fingerprint(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
     folder = Path(source).parent if isinstance(source, str | os.PathLike) else Path()
-    rows, total = iter(read_rows(source)), 0
-    with tqdm(desc="scoring", unit="image") as bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    parts = out.with_name(out.name + ".parts")
+    if out.exists():
+        return _check_finished(out, parts, facts, source, folder)
+    schema = _schema(names)
+    advice = "delete it, or choose another --out"
+    with only_writer(parts):
+        shards = Shards(parts, facts, {"source": str(source)}, "scores of another run", advice)
+        total, made = 0, []
+        with tqdm(desc="scoring", unit="image") as bar:
+            for name, rows, made_from in _parts(source, folder):
+                if not shards.keep(name, made_from):
+                    shards.add(
+                        name,
+                        pa.Table.from_pylist(_scored(model, rows, folder, names, batch_size, skip_bad), schema),
+                        made_from,
+                    )
+                made.append(name)
+                total += len(rows)
+                bar.update(len(rows))
+        if not total:
+            shutil.rmtree(parts)
+            raise InputError(f"{source}: it is empty; expected at least one record")
+        _join(shards, made, out, schema, facts)
+        shutil.rmtree(parts)
+    return total
+
+
+def _parts(source: Any, folder: Path) -> Iterator[tuple[str, list[Row], str]]:
+    """Shard by shard: its file's name, its rows, and a digest of these and of their pictures' contents."""
+    rows = iter(read_rows(source))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         for number in itertools.count():
             chunk = list(itertools.islice(rows, SHARD))
             if not chunk:
-                break
-            total += len(chunk)
-            part = parts / f"part-{number:06d}.parquet"
-            if not part.exists():
-                opened = threads.map(lambda row: _open(row, folder), chunk)
-                table = pa.Table.from_pylist(list(_scored(model, opened, names, batch_size, skip_bad)), schema)
-                with atomic_path(part) as temporary:
-                    pq.write_table(table, temporary)
-            bar.update(len(chunk))
-    if not total:
-        shutil.rmtree(parts)
-        raise InputError(f"{source}: it is empty; expected at least one record")
-    _join(parts, out, schema)
-    return total
+                return
+            digest = short_digest(list(threads.map(lambda row: _row_digest(row, folder), chunk)))
+            yield f"part-{number:06d}.parquet", chunk, digest
+
+
+def _row_digest(row: Row, folder: Path) -> list[Any]:
+    """What a row's scores depend on, or why it can have none."""
+    try:
+        record = _record(row, folder)
+        return [row.number, record.id, record.prompt, image_digest(record.image)]
+    except InputError as error:
+        return [row.number, str(error)]
+
+
+def _record(row: Row, folder: Path) -> Record:
+    if row.data is None:
+        raise InputError(row.error)
+    return Record.from_dict(dict(row.data) | {"scores": None, "stds": None}, folder)
 
 
 Opened = tuple[Row, Record | None, Image.Image | None, str | None]
@@ -82,37 +120,46 @@ Opened = tuple[Row, Record | None, Image.Image | None, str | None]
 def _open(row: Row, folder: Path) -> Opened:
     """The row's record and picture, or why there is none."""
     try:
-        if row.data is None:
-            raise InputError(row.error)
-        record = Record.from_dict(dict(row.data) | {"scores": None, "stds": None}, folder)
+        record = _record(row, folder)
         return row, record, record.open_image(), None
     except InputError as error:
         return row, None, None, str(error)
 
 
 def _scored(
-    model: RewardModel, opened: Iterator[Opened], names: tuple[str, ...], batch_size: int, skip_bad: bool
-) -> Iterator[dict[str, Any]]:
-    while batch := list(itertools.islice(opened, batch_size)):
-        bad = next((one for one in batch if one[3] is not None), None)
+    model: RewardModel, rows: Sequence[Row], folder: Path, names: tuple[str, ...], batch_size: int, skip_bad: bool
+) -> list[dict[str, Any]]:
+    """The rows of a shard with their scores, in the order of the source."""
+    order = sorted(range(len(rows)), key=lambda n: _size(rows[n], folder), reverse=True)
+    found: dict[int, dict[str, Any]] = {}
+    windows = ahead(lambda n: _open(rows[n], folder), order, 2 * batch_size)
+    for start, window in zip(itertools.count(0, 2 * batch_size), windows, strict=False):
+        bad = next((one for one in window if one[3] is not None), None)
         if bad and not skip_bad:
             raise InputError(f"{bad[0].place}: {bad[3]}\ncorrect it, or go on past such rows with --skip-bad")
-        good = [(record, picture) for _, record, picture, _ in batch if record is not None]
-        rows = [row.number for row, record, _, _ in batch if record is not None]
-        with counted(rows):
-            scores = iter(
-                model.score([p for _, p in good], [r.prompt for r, _ in good], names, batch_size).to_dicts()
-                if good
-                else ()
-            )
-        for row, record, _, error in batch:
-            facts: dict[str, Any] = {"row": row.number, "error": error}
+        good = [(record, picture) for _, record, picture, _ in window if record is not None]
+        with counted([row.number for row, record, _, _ in window if record is not None]):
+            prompts = [record.prompt for record, _ in good]
+            scores = iter(model.score([p for _, p in good], prompts, names, batch_size).to_dicts() if good else ())
+        for n, (row, record, _, error) in zip(order[start:], window, strict=False):
+            found[n] = {"row": row.number, "error": error}
             if record is not None:
                 image = record.image if isinstance(record.image, str) else None
-                facts |= {"id": record.id, "prompt": record.prompt, "image": image}
+                found[n] |= {"id": record.id, "prompt": record.prompt, "image": image}
                 for name, score in next(scores).items():
-                    facts |= {f"{name}_{key}": value for key, value in score.items()}
-            yield facts
+                    found[n] |= {f"{name}_{key}": value for key, value in score.items()}
+    return [found[n] for n in range(len(rows))]
+
+
+def _size(row: Row, folder: Path) -> tuple[int, int]:
+    """Pixels of a row's picture by its header, letters of its prompt: about how long it is for the model. 0 where unknown."""
+    data = row.data or {}
+    image, letters = data.get("image"), len(str(data.get("prompt")))
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else folder / str(image)) as header:
+            return header.width * header.height, letters
+    except Exception:  # whatever is wrong with the picture, opening it says so; here only the order is at stake
+        return 0, letters
 
 
 def _schema(names: Sequence[str]) -> pa.Schema:
@@ -129,29 +176,30 @@ def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _manifest(model: RewardModel, source: Any, names: Sequence[str], skip_bad: bool) -> dict[str, Any]:
-    facts = {"weights": weights_fingerprint(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
-    if isinstance(source, str | os.PathLike) and Path(source).exists():
-        state = Path(source).stat()
-        return facts | {"source": str(source), "bytes": state.st_size, "modified": state.st_mtime_ns}
-    return facts | {"source": str(source)}
+def _join(shards: Shards, names: list[str], out: Path, schema: pa.Schema, facts: dict[str, Any]) -> None:
+    """All shards as one file, with what they depend on in its metadata, the shards' digests included."""
+    made_from = short_digest([shards.lines[name]["made_from"] for name in names])
+    noted = schema.with_metadata({NOTE: json.dumps(facts | {"records": made_from})})
+    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted) as writer:
+        for name in names:
+            writer.write_table(pq.read_table(shards.folder / name).cast(noted))
 
 
-def _check_manifest(parts: Path, manifest: dict[str, Any]) -> None:
-    file = parts / "manifest.json"
-    if not file.exists():
-        parts.mkdir(parents=True, exist_ok=True)
-        write_json(file, manifest)
-        return
-    different = [key for key, value in json.loads(file.read_text()).items() if manifest.get(key) != value]
-    if different:
-        raise InputError(
-            f"{parts} holds scores of another run (different: {', '.join(different)}); delete it, or choose another --out"
-        )
-
-
-def _join(parts: Path, out: Path, schema: pa.Schema) -> None:
-    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for part in sorted(parts.glob("part-*.parquet")):
-            writer.write_table(pq.read_table(part))
-    shutil.rmtree(parts)
+def _check_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, folder: Path) -> int:
+    """The rows of an `out` that holds just the scores that are asked for. InputError for any other."""
+    advice = "choose another --out, or delete it"
+    try:
+        with pq.ParquetFile(out) as file:
+            note, rows = (file.schema_arrow.metadata or {}).get(NOTE), file.metadata.num_rows
+        stored = json.loads(note) if note else None
+    except (OSError, ValueError, pa.ArrowException):
+        stored = None
+    if not isinstance(stored, dict):
+        raise InputError(f"{out} is there already; {advice}")
+    now = facts | {"records": short_digest([made_from for _, _, made_from in _parts(source, folder)])}
+    refuse_differences(f"{out} is there already, with other scores", stored, now, advice)
+    if parts.exists():  # a kill fell between the last two steps
+        with only_writer(parts):
+            shutil.rmtree(parts)
+    say(f"{out} is finished: nothing to do")
+    return rows

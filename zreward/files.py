@@ -82,10 +82,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
-    """Add a line to a file, whole or not at all: where the disk refuses, the file is cut back to what it was."""
-    with disk_errors(path), open(path, "ab", buffering=0) as file:
+    """Add a line to a file, whole or not at all: where the disk refuses, the file is cut back to what it was.
+
+    Half a line, which a kill left, gets an end of its own.
+    """
+    with disk_errors(path), open(path, "a+b", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
-        data = f"{line}\n".encode()
+        file.seek(max(0, end - 1))
+        data = (b"\n" if file.read(1) not in (b"", b"\n") else b"") + f"{line}\n".encode()
         try:
             while data:
                 data = data[file.write(data) :]
@@ -133,10 +137,21 @@ def _beside(path: Path) -> Iterator[Path]:
         yield box
 
 
-def _settle(file: Path, mode: int) -> None:
-    """On the disk, with the mode that an ordinary new file would have here: some writers make theirs for the owner alone."""
+def sync_folder(folder: Path) -> None:
+    """On the disk, all files of it: what is marked as whole after this is whole, whatever happens to the machine."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(place, name))
+
+
+def _sync(file: Path) -> None:
     with open(file, "rb+") as handle:
         os.fsync(handle.fileno())
+
+
+def _settle(file: Path, mode: int) -> None:
+    """On the disk, with the mode that an ordinary new file would have here: some writers make theirs for the owner alone."""
+    _sync(file)
     os.chmod(file, mode & 0o666)
 
 

@@ -1,17 +1,23 @@
-"""What every run directory holds besides its recipe: versions and metrics."""
+"""What every run directory holds besides its recipe: versions, metrics, and the inputs that it depends on."""
 
 from __future__ import annotations
 
 import json
 import platform
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from zreward.files import to_json
+from zreward.errors import InputError
+from zreward.files import append_line, to_json, write_json_lines
 
 METRICS = "metrics.jsonl"
+RECIPE, INPUTS = "recipe.yaml", "inputs.json"
+_SHOWN = 60  # letters of a value in a message
 
 
 def versions() -> dict[str, str]:
@@ -32,10 +38,64 @@ def versions() -> dict[str, str]:
 
 
 def read_metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The steps of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (Path(run) / METRICS).read_text().splitlines()]
+    """The steps of a run's metrics.jsonl. A last line that a kill cut off is left out."""
+    *whole, last = (Path(run) / METRICS).read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in whole]
+    try:
+        return [*rows, json.loads(last)]
+    except ValueError:  # nothing, or half a line
+        return rows
 
 
 def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
-    with (Path(run) / METRICS).open("a", encoding="utf-8") as file:
-        file.write(to_json(row, indent=None) + "\n")
+    append_line(Path(run) / METRICS, to_json(row, indent=None))
+
+
+def cut_metrics(run: str | Path, step: int) -> None:
+    """Forget the steps after `step`: a run that goes on from there takes them again."""
+    if (Path(run) / METRICS).exists():
+        write_json_lines(Path(run) / METRICS, [row for row in read_metrics(run) if row["step"] <= step])
+
+
+def is_in_use(run: Path) -> bool:
+    """Whether a folder holds more than the first files of a run that was killed while it wrote them."""
+    first = {INPUTS, "versions.json"}
+    return run.exists() and any(path.name not in first for path in run.iterdir())
+
+
+def refuse_differences(what: str, stored: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
+    """InputError where two sets of facts differ: dotted keys, each with its old and its new value, and what to do."""
+    different = differences(stored, now)
+    if different:
+        raise InputError(f"{what} (different: {', '.join(different)}); {advice}")
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Every dotted key whose value is not the same in both, as "KEY: OLD, now NEW"."""
+    old, new = _flat(stored), _flat(now)
+    return [
+        f"{key}: {_shown(old, key)}, now {_shown(new, key)}" for key in {**old, **new} if old.get(key) != new.get(key)
+    ]
+
+
+def say(message: str) -> None:
+    """A line for the person at the terminal, beside a progress bar and apart from results."""
+    tqdm.write(f"zreward: {message}", sys.stderr)
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys, values as JSON has them."""
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = json.loads(to_json(value, indent=None))
+    return found
+
+
+def _shown(facts: Mapping[str, Any], key: str) -> str:
+    if facts.get(key) is None:
+        return "none"
+    text = json.dumps(facts[key], ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

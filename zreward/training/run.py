@@ -3,64 +3,71 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from transformers import set_seed
 
-from zreward.config import config_from_dict
 from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
 from zreward.errors import InputError
-from zreward.files import write_json, write_text
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
-from zreward.runs import versions
+from zreward.runs import say
+from zreward.temporary import only_writer
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items, compared_items
 from zreward.training.recipe import DIRECT_METHODS, Recipe
+from zreward.training.resuming import check_folder, check_inputs, inputs_of, is_finished, start
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
-from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint
-from zreward.yaml_text import read_yaml
+from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint, remove_half_written
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
     """Run a recipe to its end; returns the folder of the final model, `out`/model.
 
     Everything that can be wrong with the input is checked before training starts. `resume` goes on from the run's last
-    whole checkpoint. `model` replaces loading recipe.model (dry runs).
+    whole checkpoint, and leaves a finished run alone. `model` replaces loading recipe.model (dry runs).
 
-    Raises InputError for bad recipes, data, checkpoints, and for a run directory that is in use.
+    Raises InputError for bad recipes, data, checkpoints, for a run directory that is in use, and with `resume` for a recipe,
+    data or starting weights other than the run's; where the disk refuses, the last whole checkpoint is kept.
     """
     run = Path(recipe.out)
-    checkpoint = _checkpoint_to_resume(run, recipe) if resume else None
-    if not resume and is_main_process() and run.exists() and any(run.iterdir()):
-        raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
-    set_seed(recipe.seed)
-    model = model or load_model(recipe)
-    trainer = build_trainer(recipe, run, model)
-    if not resume and is_main_process():
-        write_text(run / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-        write_json(run / "versions.json", versions())
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(run / "model"))
+    with only_writer(run) if is_main_process() else nullcontext():
+        if resume or is_main_process():
+            check_folder(run, recipe, resume)
+        if resume and is_finished(run):
+            say(f"{run} is finished: nothing to do; the model is {run / 'model'}")
+            return run / "model"
+        set_seed(recipe.seed)
+        model = model or load_model(recipe)
+        trainer = build_trainer(recipe, run, model)
+        if is_main_process():
+            inputs = inputs_of(recipe, model, *trainer.read)
+            if resume:
+                check_inputs(run, inputs)
+                remove_half_written(run)
+            else:
+                start(run, recipe, inputs)
+        trainer.run_to_end(last_checkpoint(run) if resume else None)
+        trainer.save_model(str(run / "model"))
     return run / "model"
 
 
 def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTrainer:
-    """The trainer for a recipe: data loaded and checked, nothing trained yet."""
+    """The trainer for a recipe: data loaded and checked, nothing trained yet. Its `read` says what it was made from."""
     data = recipe.data
     records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
     chosen = records[: data.train_records]
     dimensions = _dimensions(recipe, chosen, model)
     trained = comparing(model, recipe.comparison) if recipe.method == "rewarddance-pairwise" else model
     callbacks = _callbacks(recipe, records, dimensions, model.rubric, trained)
+    teacher = None
     if recipe.method in DIRECT_METHODS:
         if recipe.method == "risd":
             items = distilled_items(Path(str(data.targets)), records, data, model)
@@ -70,12 +77,15 @@ def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTraine
             items = compared_items(chosen, _pairs(recipe, chosen, dimensions))
         else:
             items = annotated_items(chosen, dimensions, model, data.smoothing)
-        return DirectTrainer(trained, recipe, run, items, callbacks)
-    if recipe.method == "opd":
+        trainer: RewardTrainer = DirectTrainer(trained, recipe, run, items, callbacks)
+    elif recipe.method == "opd":
         teacher = load_teacher(recipe, model)
-        return RolloutTrainer(model, recipe, run, unrated_items(chosen, dimensions), callbacks, teacher)
-    pairs = _pairs(recipe, chosen, dimensions)
-    return RolloutTrainer(model, recipe, run, pair_items(chosen, pairs, model, data.smoothing), callbacks)
+        trainer = RolloutTrainer(model, recipe, run, unrated_items(chosen, dimensions), callbacks, teacher)
+    else:
+        pairs = _pairs(recipe, chosen, dimensions)
+        trainer = RolloutTrainer(model, recipe, run, pair_items(chosen, pairs, model, data.smoothing), callbacks)
+    trainer.read = (chosen, callbacks[0].records if callbacks else [], teacher)
+    return trainer
 
 
 def _pairs(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...]) -> list[Pair]:
@@ -164,20 +174,6 @@ def _vision_modules(model: RewardModel) -> str:
     return rf"{re.escape(name)}\..*"
 
 
-def _checkpoint_to_resume(run: Path, recipe: Recipe) -> Path | None:
-    """The newest whole checkpoint of a run; None when it was cut off before the first."""
-    config = run / "recipe.yaml"
-    if not config.exists():
-        raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
-    stored = config_from_dict(Recipe, read_yaml(config), str(config))
-    if stored.to_dict() != recipe.to_dict():
-        different = [key for key, value in recipe.to_dict().items() if stored.to_dict()[key] != value]
-        raise InputError(
-            f"{run} was started with another recipe (different: {', '.join(different)}); resume with the same one"
-        )
-    return last_checkpoint(run)
-
-
 def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tuple[str, ...]:
     asked = model.check_dimensions(recipe.data.dimensions)
     rated = tuple(name for name in asked if any(record.ratings(name) for record in records))
@@ -192,7 +188,7 @@ def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tu
 
 def _callbacks(
     recipe: Recipe, records: list[Record], dimensions: tuple[str, ...], rubric: Rubric, model: RewardModel
-) -> list[Any]:
+) -> list[DevCurve]:
     if not (recipe.data.dev and recipe.eval_every):
         return []
     data = recipe.data

@@ -7,10 +7,10 @@ started again neither loses nor repeats an item, and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,16 +18,19 @@ import torch
 from tqdm import tqdm
 
 from zreward.data import Record
+from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource
 from zreward.errors import InputError, check_counts, counted
-from zreward.files import atomic_path, write_json
-from zreward.models.fingerprint import weights_fingerprint
+from zreward.models.fingerprint import model_fingerprint
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
+from zreward.runs import say
+from zreward.shards import MANIFEST, Shards, damage, read_lines, read_manifest
+from zreward.temporary import only_writer
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
 
-MANIFEST = "manifest.json"
+_ADVICE = "choose another folder (--out), or delete this one to start over"
 
 
 @dataclass(frozen=True)
@@ -47,33 +50,44 @@ class LabelOptions:
 
 
 def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path, options: LabelOptions) -> Path:
-    """Write targets for all records into `out`; shards that are there already are kept.
+    """Write targets for all records into `out`; shards that are there already and whole are kept, others made again.
 
-    Raises InputError when `out` holds targets of another teacher, data set or other options.
+    Raises InputError when `out` holds targets of another teacher, data set or other options; another batch size is no
+    such thing. Where the disk refuses, the shards before stay.
     """
     names = model.check_dimensions(options.dimensions)
     if model.forms.reference:
         raise InputError(f"{teacher} compares with a reference; label with a model that scores single images")
-    manifest = {
-        "teacher": teacher,
-        "teacher_weights": weights_fingerprint(model),
+    chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
+    facts: dict[str, Any] = {
+        "teacher_model": model_fingerprint(model),
         "rubric": model.rubric.fingerprint(),
-        "records": records_fingerprint(records),
-        "count": len(records),
-        "options": asdict(options) | {"dimensions": list(names)},
+        "options": chosen,
     }
-    _check_manifest(out, manifest)
-    starts = range(0, len(records), options.shard_size)
-    with tqdm(total=len(records), desc="labelling", unit="image") as progress:
-        for number, start in enumerate(starts):
-            part = records[start : start + options.shard_size]
-            file = out / f"targets-{number:05d}.parquet"
-            if not file.exists():
-                table = _label_shard(model, part, start, names, options, number)
-                with atomic_path(file) as temporary:
-                    pq.write_table(table, temporary)
-            progress.update(len(part))
+    facts |= {"records": records_fingerprint(records), "count": len(records)}
+    with only_writer(out):
+        _refuse_other_files(out)
+        shards = Shards(out, facts, {"teacher": teacher}, "targets made with other inputs or other options", _ADVICE)
+        made = _label_all(model, records, shards, names, options)
+        if not made and shards.is_finished:
+            say(f"{out} is finished: nothing to do")
+        else:
+            shards.finish()
     return out
+
+
+def _label_all(model, records, shards: Shards, names, options: LabelOptions) -> int:
+    """Label what is missing; how many shards that were."""
+    made = 0
+    with tqdm(total=len(records), desc="labelling", unit="image") as progress:
+        for number, start in enumerate(range(0, len(records), options.shard_size)):
+            part = records[start : start + options.shard_size]
+            name, made_from = f"targets-{number:05d}.parquet", f"records {start} to {start + len(part) - 1}"
+            if not shards.keep(name, made_from):
+                shards.add(name, _label_shard(model, part, start, names, options, number), made_from)
+                made += 1
+            progress.update(len(part))
+    return made
 
 
 def _label_shard(model, records, start, names, options: LabelOptions, number: int) -> pa.Table:
@@ -170,13 +184,16 @@ def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | N
     if not file.exists():
         raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
     manifest = _stored_manifest(file)
-    if manifest["records"] != records_fingerprint(records):
+    version = manifest.get("schema", 1)
+    now = records_fingerprint(records) if version > 1 else _records_fingerprint_1(records)
+    if manifest["records"] != now:
         raise InputError(
-            f"{folder}: the targets were made for other records than data.train; label these records first"
+            f"{folder}: the targets were made for other records than data.train (other prompts, other pictures, or another "
+            "order); label these records first"
         )
     if manifest["rubric"] != model.rubric.fingerprint():
         raise InputError(f"{folder}: the targets were made with another rubric than the student's")
-    rows = [row for shard in sorted(folder.glob("targets-*.parquet")) for row in pq.read_table(shard).to_pylist()]
+    rows = [row for shard in _whole_shards(folder, manifest) for row in _shard_table(shard)]
     seen = {row["record"] for row in rows}
     if len(seen) != len(records):
         raise InputError(
@@ -192,33 +209,43 @@ def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | N
     return [row for row in rows if row["dimension"] in wanted]
 
 
-def _stored_manifest(file: Path) -> dict:
+def _whole_shards(folder: Path, manifest: dict) -> list[Path]:
+    """The shards, each as it was written. InputError naming the first that is missing or damaged."""
+    if manifest.get("schema", 1) == 1:  # had no checksums
+        return sorted(folder.glob("targets-*.parquet"))
+    lines = read_lines(folder, manifest)
+    for name, line in sorted(lines.items()):
+        reason = damage(folder / name, line)
+        if reason:
+            raise InputError(f"{folder / name} is {reason}; run `zreward label` again: it makes this shard anew")
+    return [folder / name for name in sorted(lines)]
+
+
+def _shard_table(shard: Path) -> list[dict]:
     try:
-        stored = json.loads(file.read_text())
-        _ = [stored[key] for key in ("records", "rubric", "options")]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file} is damaged; delete the folder and run `zreward label` again") from None
+        return pq.read_table(shard).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{shard} is damaged: {reason}; delete it, and run `zreward label` again") from None
+
+
+def _stored_manifest(file: Path) -> dict:
+    advice = "delete the folder and run `zreward label` again"
+    stored = read_manifest(file, advice)
+    try:
+        _ = [stored[key] for key in ("records", "rubric", "options")], stored["options"]["dimensions"]
+    except (KeyError, TypeError):
+        raise InputError(f"{file} is damaged; {advice}") from None
     return stored
 
 
-def _check_manifest(out: Path, manifest: dict) -> None:
-    file = out / MANIFEST
-    if not file.exists():
-        if out.exists() and any(out.iterdir()):
-            raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
-        write_json(file, manifest)
-        return
-    stored = _stored_manifest(file)
-    manifest = json.loads(json.dumps(manifest))
-    different = [key for key in manifest if key != "teacher" and stored.get(key) != manifest[key]]
-    if different:
-        raise InputError(
-            f"{out} holds targets made with other {', '.join(different)}; choose another folder, or delete this one to start over"
-        )
+def _refuse_other_files(out: Path) -> None:
+    if any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
 
 
-def records_fingerprint(records: Sequence[Record]) -> str:
-    """Changes with the prompts, their order and the images: their bytes; of files the name and the size."""
+def _records_fingerprint_1(records: Sequence[Record]) -> str:
+    """Of targets that older versions wrote: of files only the name and the size."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(_image_identity(record.image)).digest())

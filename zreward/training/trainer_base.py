@@ -7,7 +7,9 @@ and random states that Trainer writes; a marker written last tells a whole check
 from __future__ import annotations
 
 import os
+import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
+from zreward.data import Record
 from zreward.errors import InputError
-from zreward.files import write_json_lines
+from zreward.files import disk_errors, sync_folder, write_json_lines
 from zreward.models.checkpoint import save
 from zreward.models.reward_model import RewardModel
+from zreward.runs import METRICS
 from zreward.training.recipe import Recipe
 
 COMPLETE = "COMPLETE"
@@ -41,7 +45,6 @@ def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": recipe.save_every,
-        "save_total_limit": recipe.keep_checkpoints,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "report_to": recipe.report_to or "none",
@@ -58,6 +61,9 @@ def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
 
 class RewardTrainer(Trainer):
     """transformers.Trainer over a reward model's backbone. Metrics of micro-batches are averaged into each step's log."""
+
+    read: tuple[Sequence[Record], Sequence[Record], RewardModel | None] = ((), (), None)
+    """What it was made from: records to train on, records of the dev curve, teacher."""
 
     def __init__(self, reward_model: RewardModel, recipe: Recipe, run: Path, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
@@ -100,10 +106,36 @@ class RewardTrainer(Trainer):
     def _prepare_inputs(self, inputs):
         return {k: v.to(self.args.device) if hasattr(v, "to") else v for k, v in inputs.items()}
 
+    def run_to_end(self, checkpoint: Path | None) -> None:
+        """Train, from a checkpoint where there is one. One of the last step is loaded, and nothing is trained."""
+        if checkpoint is not None and _step(checkpoint) >= self.args.max_steps:
+            self._load_from_checkpoint(str(checkpoint))
+            return
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Trainer's files, then metrics.jsonl, then the marker; only then do older checkpoints go.
+
+        A disk that refuses is an InputError: the half-written checkpoint is removed, the one before it stays.
+        """
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        try:
+            with disk_errors(folder, "; older checkpoints are unharmed: make room and go on with --resume"):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if not self.state.is_world_process_zero:
+                    return
+                write_json_lines(self.run / METRICS, self.state.log_history)
+                sync_folder(folder)
+                (folder / COMPLETE).touch()
+        except InputError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        for old in checkpoints(self.run)[: -self.recipe.keep_checkpoints]:
+            remove_checkpoint(old)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = Path(str(output_dir or self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        save(self.reward_model, folder, state_dict=_inner(state_dict))
+        save(self.reward_model, Path(str(output_dir or self.args.output_dir)), state_dict=_inner(state_dict))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         from zreward.models.checkpoint import load_weights
@@ -133,25 +165,42 @@ class _Progress(ProgressCallback):
 
 
 class _RunFiles(TrainerCallback):
-    """Keeps metrics.jsonl in step with the log, and marks checkpoints that are whole."""
+    """Keeps metrics.jsonl in step with the log."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
 
-    def on_save(self, args, state, control, **kwargs) -> None:
-        if state.is_world_process_zero:
-            write_json_lines(self.run / "metrics.jsonl", state.log_history)
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
     def on_train_end(self, args, state, control, **kwargs) -> None:
         if state.is_world_process_zero:
-            write_json_lines(self.run / "metrics.jsonl", state.log_history)
+            write_json_lines(self.run / METRICS, state.log_history)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    folders = (run / "checkpoints").glob("checkpoint-*")
+    return sorted((folder for folder in folders if (folder / COMPLETE).exists()), key=_step)
 
 
 def last_checkpoint(run: Path) -> Path | None:
     """The newest whole checkpoint of a run, or None."""
-    folders = [folder for folder in (run / "checkpoints").glob("checkpoint-*") if (folder / COMPLETE).exists()]
-    return max(folders, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    return max(checkpoints(run), key=_step, default=None)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """The marker goes first: what a kill leaves of the rest is not taken for a checkpoint."""
+    (folder / COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_half_written(run: Path) -> None:
+    """Checkpoints without their marker, which a kill cut off."""
+    for folder in (run / "checkpoints").glob("checkpoint-*"):
+        if not (folder / COMPLETE).exists():
+            remove_checkpoint(folder)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
 def is_main_process() -> bool:
