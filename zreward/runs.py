@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from tqdm import tqdm
 
+from zreward.config import config_from_dict
 from zreward.errors import InputError
-from zreward.files import append_line, to_json, write_json_lines
+from zreward.files import append_line, to_json, write_json, write_json_lines, write_text
+from zreward.yaml_text import read_yaml
 
 METRICS = "metrics.jsonl"
-RECIPE, INPUTS = "recipe.yaml", "inputs.json"
+RECIPE, INPUTS, VERSIONS = "recipe.yaml", "inputs.json", "versions.json"
 _SHOWN = 60  # letters of a value in a message
 
 
@@ -57,10 +60,51 @@ def cut_metrics(run: str | Path, step: int) -> None:
         write_json_lines(Path(run) / METRICS, [row for row in read_metrics(run) if row["step"] <= step])
 
 
+def check_folder(run: Path, recipe: Any, resume: bool, finished: bool) -> None:
+    """InputError for a run directory in use, or with `resume` for one that was started with another recipe or not at all."""
+    if not resume:
+        if is_in_use(run):
+            state = "holds a finished run" if finished else "is not empty"
+            raise InputError(f"{run} {state}; add --resume to go on with it, or choose another out=")
+        return
+    config = run / RECIPE
+    if not config.exists():
+        raise InputError(f"{run}: nothing to resume, there is no {RECIPE}; run without --resume first")
+    stored, now = config_from_dict(type(recipe), read_yaml(config), str(config)).to_dict(), recipe.to_dict()
+    for facts in (stored, now):
+        del facts["out"]  # a folder may be moved
+    refuse_differences(f"{run} was started with another recipe", stored, now, "resume with the same one")
+
+
 def is_in_use(run: Path) -> bool:
     """Whether a folder holds more than the first files of a run that was killed while it wrote them."""
-    first = {INPUTS, "versions.json"}
+    first = {INPUTS, VERSIONS}
     return run.exists() and any(path.name not in first for path in run.iterdir())
+
+
+def start_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
+    """The first files of a run, the recipe last: without it, the folder counts as empty."""
+    write_json(run / VERSIONS, versions())
+    write_json(run / INPUTS, inputs)
+    write_text(run / RECIPE, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+
+
+def check_inputs(run: Path, inputs: Mapping[str, Any]) -> None:
+    """InputError where a run would go on with other data or weights than it began with.
+
+    Runs of older versions did not write theirs down: they go on, and say so.
+    """
+    file = run / INPUTS
+    if not file.exists():
+        say(f"{run} was started by an older zreward, which did not record its data and weights: they cannot be checked")
+        return
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        _ = differences(stored, {})
+    except (ValueError, AttributeError):
+        raise InputError(f"{file} is damaged; start again in another folder") from None
+    advice = "bring the old inputs back, or start again with another out="
+    refuse_differences(f"{run} was started with other inputs", stored, inputs, advice)
 
 
 def refuse_differences(what: str, stored: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:

@@ -5,8 +5,8 @@ Shapes: N pictures, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zreward.errors import InputError
 from zreward.generation.pictures import to_image
+from zreward.models.fingerprint import model_fingerprint
 from zreward.models.reward_model import RewardModel
 
 ORACLE = "oracle"
@@ -29,6 +30,7 @@ class Judge:
     name: str
     dimensions: tuple[str, ...]
     score: Callable[[Sequence[Image.Image], Sequence[str]], np.ndarray]
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)  # of a reward model
 
     def __call__(self, pictures: Sequence[Image.Image] | Tensor, prompts: Sequence[str]) -> np.ndarray:
         """PIL pictures, or pixels (N, 3, H, W) in [0, 1], which are rounded as a PNG file rounds them."""
@@ -54,7 +56,7 @@ def load_judge(name: str, device: Any = None, reasoning: bool = False, batch_siz
             judged = model.judge(images, prompts, temperature=TEMPERATURE, batch_size=batch_size)
         return torch.cat([judgement.distribution.mean for judgement in judged]).double().numpy()
 
-    return Judge(name, model.rubric.dimension_names, score)
+    return Judge(name, model.rubric.dimension_names, score, model_fingerprint(model))
 
 
 def load_frozen(name: str, device: Any = None) -> RewardModel:

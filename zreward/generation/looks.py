@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zreward.distribution import ScoreDistribution
+from zreward.files import atomic_path
 from zreward.generation.adaptation import Adaptation
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.anchor import drift
@@ -60,9 +61,9 @@ class Viewer:
             with self.adaptation.frozen_pipeline() as pipeline:
                 self._reference = self._scores(self._draw(pipeline), prompts)
         if grids is not None:
-            grids.mkdir(parents=True, exist_ok=True)
-            shown = pixels[: GRID_PROMPTS * PICTURES]
-            grid(shown, GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1])).save(grids / f"step-{step:05d}.png")
+            shown = grid(pixels[: GRID_PROMPTS * PICTURES], GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1]))
+            with atomic_path(grids / f"step-{step:05d}.png") as temporary:
+                shown.save(temporary, format="PNG")
         scale = self.student.rubric.scale
         return Look(
             step,

@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-import yaml
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from zreward.config import config_from_dict
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError
-from zreward.files import write_json, write_text
+from zreward.files import atomic_folder, write_json
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
 from zreward.generation.disturb import disturbed
 from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
+from zreward.generation.inputs import generator_fingerprint, inputs_of
 from zreward.generation.judges import ORACLE, load_frozen, load_judge
 from zreward.generation.looks import Viewer
 from zreward.generation.pages import describe_ending, write_optimization_page
@@ -34,8 +36,8 @@ from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
 from zreward.generation.state import last_checkpoint, load_state, save_state
-from zreward.runs import append_metrics, versions
-from zreward.yaml_text import read_yaml
+from zreward.runs import RECIPE, append_metrics, check_folder, check_inputs, cut_metrics, say, start_run
+from zreward.temporary import only_writer
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,20 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     reward or a gradient is not finite (the last good weights are kept).
     """
     run = Path(recipe.out)
-    accelerator = Accelerator(
-        gradient_accumulation_steps=1,  # ours: a micro-batch is a whole draw
-        mixed_precision=recipe.mixed_precision,
-        log_with=recipe.report_to or None,
-        project_dir=str(run),
-    )
-    _check_folder(run, recipe, resume)
-    accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others look at
+    accelerator = _accelerator(recipe, run)
+    with only_writer(run) if accelerator.is_main_process else nullcontext():
+        check_folder(run, recipe, resume, _is_finished(run))
+        if resume and _is_finished(run):
+            say(f"{run} is finished: nothing to do")
+            return _read_outcome(run)
+        accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others look at
+        return _run(recipe, accelerator, run, resume)
+
+
+def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: Path, resume: bool) -> Outcome:
     optimization = _Optimization(recipe, accelerator, run)
-    if accelerator.is_main_process and not resume:
-        write_text(run / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-        write_json(run / "versions.json", versions())
+    if accelerator.is_main_process:
+        (check_inputs if resume else partial(start_run, recipe=recipe))(run, inputs=optimization.inputs)
     if recipe.report_to:
         accelerator.init_trackers("zreward", config={"recipe": json.dumps(recipe.to_dict())})
     if resume:
@@ -79,26 +83,36 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     if accelerator.is_main_process:
         final = measure_final(recipe, optimization.final_prompts, accelerator.device)
         grids = sorted((run / "grids").glob("step-*.png"))
-        facts = {"command": f"zreward optimize {run / 'recipe.yaml'}", "student": recipe.student, "seed": recipe.seed}
+        command = shlex.join(["zreward", "optimize", str(run / RECIPE)])
+        facts = {"command": command, "student": recipe.student, "seed": recipe.seed}
         ending = describe_ending(outcome.step, outcome.stopped_at, outcome.guard, outcome.message, recipe.holdout)
         write_optimization_page(run / "report.html", optimization.guards.looks, grids, ending, facts, final)
     return outcome
 
 
-def _check_folder(run: Path, recipe: OptimizeRecipe, resume: bool) -> None:
-    stored = run / "recipe.yaml"
-    if not resume:
-        if run.exists() and any(run.iterdir()):
-            raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
-        return
-    if not stored.exists():
-        raise InputError(f"{run}: nothing to resume, there is no recipe.yaml; run without --resume first")
-    before = config_from_dict(OptimizeRecipe, read_yaml(stored), str(stored)).to_dict()
-    different = [key for key, value in recipe.to_dict().items() if before[key] != value]
-    if different:
-        raise InputError(
-            f"{run} was started with another recipe (different: {', '.join(different)}); resume with the same one"
+def _accelerator(recipe: OptimizeRecipe, run: Path) -> Accelerator:
+    """InputError for a precision that the device cannot do, or an unknown tracker."""
+    try:
+        return Accelerator(
+            gradient_accumulation_steps=1,  # ours: a micro-batch is a whole draw
+            mixed_precision=recipe.mixed_precision,
+            log_with=recipe.report_to or None,
+            project_dir=str(run),
         )
+    except ValueError as error:
+        raise InputError(
+            f"recipe: mixed_precision is {recipe.mixed_precision!r}, report_to {recipe.report_to}: accelerate refuses: {error}"
+        ) from error
+
+
+def _is_finished(run: Path) -> bool:
+    """The page is written last."""
+    return (run / "outcome.json").exists() and (run / "report.html").exists()
+
+
+def _read_outcome(run: Path) -> Outcome:
+    stored = json.loads((run / "outcome.json").read_text(encoding="utf-8"))
+    return Outcome(run / "model", stored["step"], stored["stopped_at"], stored["guard"], stored["message"])
 
 
 def _split(held_out: list[str], recipe: OptimizeRecipe) -> tuple[list[str], list[str]]:
@@ -131,12 +145,17 @@ class _Optimization:
         size = recipe.optimizer.batch_size
         holdout = load_judge(recipe.holdout, device, recipe.guards.holdout_reasoning, size) if recipe.holdout else None
         self.pipeline = load_pipeline(recipe.generator, device)
-        self.adaptation = Adaptation(self.pipeline, recipe.generator, recipe.optimizer.average)
+        self.inputs = inputs_of(generator_fingerprint(self.pipeline), self.prompts, held_out, self.student, holdout)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)  # a new adapter's weights are random
+            self.adaptation = Adaptation(self.pipeline, recipe.generator, recipe.optimizer.average)
         self.optimizer = torch.optim.AdamW(
             self.adaptation.weights.values(),
             lr=recipe.optimizer.learning_rate,
             weight_decay=recipe.optimizer.weight_decay,
         )
+        # Half-precision gradients vanish unless they are scaled; without fp16 it does nothing.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.mixed_precision == "fp16")
         self.guards = Guards(recipe.guards)
         self.step = 0
         self.options = recipe.generator.options
@@ -171,23 +190,29 @@ class _Optimization:
         totals: dict[str, float] = {}
         for _ in range(settings.gradient_accumulation):
             loss, metrics = self._loss(rng)
-            (loss / settings.gradient_accumulation).backward()
+            self.scaler.scale(loss / settings.gradient_accumulation).backward()
             for key, value in metrics.items():
                 totals[key] = totals.get(key, 0.0) + value / settings.gradient_accumulation
         weights = list(self.adaptation.weights.values())
         if self.accelerator.num_processes > 1:
             for weight in weights:
                 weight.grad = self.accelerator.reduce(weight.grad, reduction="mean")
+        self.scaler.unscale_(self.optimizer)  # after the reduction, so that all processes see the same overflow
         norm = torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm) and not self._may_overflow():
             raise FloatingPointError(
                 f"step {self.step + 1}: the gradient is not finite; the last good weights are in {self.run / 'best'}. Lower "
                 "optimizer.learning_rate or gradient.steps"
             )
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.adaptation.update_average()
         return totals | {"grad_norm": norm.item()}
+
+    def _may_overflow(self) -> bool:
+        """Whether a gradient that is not finite may be due to the scale, which is lowered then and the step left out."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() >= 1
 
     def _loss(self, rng: random.Random) -> tuple[Tensor, dict[str, float]]:
         recipe, count = self.recipe, self.recipe.optimizer.batch_size
@@ -256,24 +281,13 @@ class _Optimization:
 
     def _keep(self, name: str) -> None:
         """The averaged weights under a name, whole or not at all."""
-        folder, temporary = self.run / name, self.run / f".{name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            self.adaptation.save(temporary)
-            old = self.run / f".{name}.old"
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise InputError(f"{folder}: cannot write: {error}; the last good weights are kept") from error
+        with atomic_folder(self.run / name) as folder:
+            self.adaptation.save(folder)
 
     def _checkpoint(self) -> None:
         if not self._is_main:
             return
-        facts = {"step": self.step, "guards": self.guards.to_dict()}
+        facts = {"step": self.step, "guards": self.guards.to_dict(), "scaler": self.scaler.state_dict()}
         folder = self.run / "checkpoints" / f"step-{self.step}"
         save_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer, facts)
         for old in sorted((self.run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))[:-2]:
@@ -283,10 +297,16 @@ class _Optimization:
         """Go on from the last whole checkpoint; from the start when there is none."""
         folder = last_checkpoint(self.run)
         if folder is None:
+            if self._is_main:
+                cut_metrics(self.run, 0)
             return
         facts = load_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer)
         self.step = facts["step"]
         self.guards = Guards.from_dict(self.recipe.guards, facts["guards"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(facts["scaler"])
+        if self._is_main:
+            cut_metrics(self.run, self.step)
 
     def _finish(self) -> Outcome:
         """`model` holds the best look's weights; without guards, the last ones."""
@@ -296,8 +316,8 @@ class _Optimization:
             return Outcome(self.run / "model", self.step, self.step, guard, message)
         if guards.recipe.enabled and guards.best is not None:
             step = guards.best.step
-            shutil.rmtree(self.run / "model", ignore_errors=True)
-            shutil.copytree(self.run / "best", self.run / "model")
+            with atomic_folder(self.run / "model") as folder:
+                shutil.copytree(self.run / "best", folder, dirs_exist_ok=True)
         else:
             step = self.step
             self._keep("model")

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zreward.data.manifest import MANIFEST
-from zreward.files import write_json_lines
+from zreward.files import disk_errors, write_json_lines
 from zreward.generation.sampling import Walk, draw
 from zreward.models.pixels import to_image
 
@@ -49,14 +49,15 @@ def draw_all(
 
 def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: Sequence[Sequence[int]]) -> None:
     """Write the pictures of `draw_all` and their manifest, the manifest last."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     pictures = iter(pixels)
-    for number, (prompt, mine) in enumerate(zip(prompts, seeds, strict=True)):
-        for seed in mine:
-            name = f"{number:05d}-{seed}.png"
-            to_image(next(pictures)).save(folder / name)
-            rows.append({"image": name, "prompt": prompt, "seed": seed})
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (prompt, mine) in enumerate(zip(prompts, seeds, strict=True)):
+            for seed in mine:
+                name = f"{number:05d}-{seed}.png"
+                to_image(next(pictures)).save(folder / name)
+                rows.append({"image": name, "prompt": prompt, "seed": seed})
     write_json_lines(folder / MANIFEST, rows)
 
 

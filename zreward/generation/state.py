@@ -6,7 +6,6 @@ A checkpoint is written under a temporary name and renamed, so that a full disk 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zreward.errors import InputError
+from zreward.files import atomic_folder
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -29,8 +29,6 @@ def save_state(
     facts: dict[str, Any],
 ) -> None:
     """Write a checkpoint folder, whole or not at all. InputError where the disk refuses."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     moments = {
         f"{name}|{moment}": optimizer.state[weight][moment].clone()
         for name, weight in weights.items()
@@ -38,19 +36,15 @@ def save_state(
         for moment in MOMENTS
     }
     try:
-        temporary.mkdir(parents=True)
-        for name, tensors in (("weights", weights), ("average", average), ("moments", moments)):
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-                temporary / f"{name}.safetensors",
-            )
-        (temporary / "facts.json").write_text(json.dumps(facts))
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(f"{folder}: cannot write the checkpoint: {error}; the last one before it is whole") from error
+        with atomic_folder(folder) as temporary:
+            for name, tensors in (("weights", weights), ("average", average), ("moments", moments)):
+                save_file(
+                    {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+                    temporary / f"{name}.safetensors",
+                )
+            (temporary / "facts.json").write_text(json.dumps(facts))
+    except InputError as error:
+        raise InputError(f"{error}; the checkpoint before it is whole: make room and go on with --resume") from error
 
 
 def load_state(

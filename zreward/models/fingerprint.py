@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,10 +21,14 @@ def weights_fingerprint(model: RewardModel, adapters: bool = True) -> str:
 
     `adapters=False` leaves LoRA layers out: those that training starts from are random numbers of the recipe's seed.
     """
+    weights = model.backbone.model.state_dict()
+    return tensors_fingerprint({k: v for k, v in weights.items() if adapters or ".lora_" not in k})
+
+
+def tensors_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Sixteen letters for named tensors: their names, types, shapes and every bit."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.backbone.model.state_dict().items()):
-        if not adapters and ".lora_" in name:
-            continue
+    for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         flat = value.detach().reshape(-1).contiguous()
         for part in flat.split(1 << 24):  # a large model is not copied as a whole

@@ -16,12 +16,12 @@ from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
-from zreward.runs import say
+from zreward.runs import check_folder, check_inputs, say, start_run
 from zreward.temporary import only_writer
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items, compared_items
 from zreward.training.recipe import DIRECT_METHODS, Recipe
-from zreward.training.resuming import check_folder, check_inputs, inputs_of, is_finished, start
+from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
@@ -40,7 +40,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
     run = Path(recipe.out)
     with only_writer(run) if is_main_process() else nullcontext():
         if resume or is_main_process():
-            check_folder(run, recipe, resume)
+            check_folder(run, recipe, resume, is_finished(run))
         if resume and is_finished(run):
             say(f"{run} is finished: nothing to do; the model is {run / 'model'}")
             return run / "model"
@@ -53,7 +53,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 check_inputs(run, inputs)
                 remove_half_written(run)
             else:
-                start(run, recipe, inputs)
+                start_run(run, recipe, inputs)
         trainer.run_to_end(last_checkpoint(run) if resume else None)
         trainer.save_model(str(run / "model"))
     return run / "model"
