@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from zreward.errors import InputError
-from zreward.models.batches import Halving, ahead, pack
+from zreward.models.batches import OomRetry, ahead, pack
 
 
 def test_batches_hold_items_of_similar_length():
@@ -67,19 +67,29 @@ def limited(most: int):
 
 
 def test_memory_that_runs_out_halves_and_says_so_once():
-    halving = Halving()
+    retry = OomRetry()
     run, asked = limited(3)
     with pytest.warns(UserWarning, match="out of memory with 8 images at a time") as warned:
-        assert halving.run(run, list(range(8))) == [0 + 1, 2 + 3, 4 + 5, 6 + 7]
+        assert retry.run(run, list(range(8)), [5] * 8) == [0 + 1, 2 + 3, 4 + 5, 6 + 7]
     assert len(warned) == 1
     assert asked == [8, 4, 2, 2, 2, 2]
-    assert halving.run(run, [1, 2, 3]) == [3, 3]  # remembered
+    assert retry.run(run, [1, 2, 3], [5, 5, 5]) == [3, 3]  # remembered
+
+
+def test_after_a_large_picture_small_ones_still_share_a_batch():
+    retry = OomRetry()
+    run, _ = limited(1)
+    with pytest.warns(UserWarning, match="out of memory"):
+        retry.run(run, [1, 2], [100, 100])
+    run, asked = limited(10)
+    retry.run(run, list(range(20)), [10] * 20)
+    assert asked == [10, 10]  # 100 tokens at a time
 
 
 def test_a_single_item_that_does_not_fit_is_an_error():
     run, _ = limited(0)
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="2 images at a time"):
-        Halving().run(run, [1, 2])
+        OomRetry().run(run, [1, 2], [1, 1])
 
 
 @pytest.fixture
@@ -101,13 +111,19 @@ def test_scores_do_not_depend_on_how_they_are_batched(family_model, mixed, optio
 
 def test_scores_survive_memory_that_runs_out(model, pictures, monkeypatch):
     expected = model.score(pictures[:6], "a red circle").probs
-    original = model._distribution
+    original, failed = model._distribution, []
 
     def tight(images, *rest):
         if len(images) > 2:
+            failed.append(len(images))
             raise torch.OutOfMemoryError("out of memory")
         return original(images, *rest)
 
     monkeypatch.setattr(model, "_distribution", tight)
+    monkeypatch.setattr(model, "oom_retry", OomRetry())
     with pytest.warns(UserWarning, match="going on with fewer"):
         assert torch.allclose(model.score(pictures[:6], "a red circle").probs, expected, atol=1e-4)
+    before = len(failed)
+    assert before
+    model.score(pictures[:6], "a red circle")
+    assert len(failed) == before  # the next call knows what fits

@@ -1,17 +1,26 @@
 """Target files: what is in them, and what is refused."""
 
+import copy
+import hashlib
 import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from zreward.data import Record, load_records
+from zreward.data.fingerprint import records_fingerprint
 from zreward.errors import InputError
+from zreward.files import file_digest
+from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import DataRecipe
-from zreward.training.targets import LabelOptions, distilled_items, explained_items, label, records_fingerprint
+from zreward.training.targets import LabelOptions, distilled_items, explained_items, label
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +49,141 @@ def test_a_shard_holds_the_distribution_its_mean_and_every_trace(labelled):
 def test_other_options_do_not_mix_into_a_folder(labelled, change):
     teacher, pool, out = labelled
     options = LabelOptions(**({"traces": 2, "shard_size": 5} | change))
-    with pytest.raises(InputError, match="other options"):
+    (key, value), old = next(iter(change.items())), {"traces": 2, "seed": 0, "shard_size": 5}
+    with pytest.raises(InputError, match=f"different: options.{key}: {old[key]}, now {value}"):
         label(teacher, "base", pool, out, options)
 
 
 def test_other_records_are_refused(labelled, tiny_data):
     teacher, pool, out = labelled
-    with pytest.raises(InputError, match="other records"):
+    with pytest.raises(InputError, match=r"different: records: \"\w{16}\", now \"\w{16}\", count: 12, now 11"):
         label(teacher, "base", pool[:-1], out, LabelOptions(traces=2, shard_size=5))
     with pytest.raises(InputError, match="other records"):
         distilled_items(out, load_records(tiny_data["train"]), DataRecipe(train=""), teacher)
 
 
-def test_an_unfinished_folder_is_refused(labelled, tmp_path):
-    teacher, pool, out = labelled
-    part = tmp_path / "part"
+def unfinished(out, part):
+    """A copy of a targets folder as a kill after its first shard leaves it."""
     part.mkdir()
-    first = sorted(out.glob("targets-*.parquet"))[0]
-    (part / first.name).write_bytes(first.read_bytes())
-    (part / "manifest.json").write_text((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text())
+    first, *_ = manifest.pop("shards")
+    (part / first["shard"]).write_bytes((out / first["shard"]).read_bytes())
+    (part / "manifest.json").write_text(json.dumps(manifest))
+    (part / "shards.jsonl").write_text(json.dumps(first) + '\n{"shard": "targ')
+    return part
+
+
+def test_an_unfinished_folder_is_refused_and_gone_on_with(labelled, tmp_path):
+    teacher, pool, out = labelled
+    part = unfinished(out, tmp_path / "part")
     with pytest.raises(InputError, match=f"5 of {len(pool)} records"):
         distilled_items(part, pool, DataRecipe(train=""), teacher)
+    before = os.stat(part / "targets-00000.parquet").st_mtime_ns
+    label(teacher, "base", pool, part, LabelOptions(traces=2, shard_size=5))
+    assert os.stat(part / "targets-00000.parquet").st_mtime_ns == before
+    assert digests(part) == digests(out)
+
+
+def digests(folder) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in folder.iterdir()}
+
+
+def test_a_finished_folder_is_left_alone(labelled, capsys):
+    teacher, pool, out = labelled
+    before = {path: os.stat(path).st_mtime_ns for path in out.iterdir()}
+    label(teacher, "another name", pool, out, LabelOptions(traces=2, shard_size=5, batch_size=3))
+    assert "is finished: nothing to do" in capsys.readouterr().err
+    assert {path: os.stat(path).st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "missing"])
+def test_a_damaged_shard_is_named_when_read_and_made_again_when_resumed(labelled, tmp_path, capsys, damage):
+    teacher, pool, out = labelled
+    folder = tmp_path / "targets"
+    shutil.copytree(out, folder)
+    shard = folder / "targets-00001.parquet"
+    data = shard.read_bytes()
+    middle = len(data) // 2
+    broken = {
+        "cut": data[:middle],
+        "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        "empty": b"",
+    }
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(broken[damage])
+    with pytest.raises(InputError, match=r"targets-00001.parquet is (missing|damaged).*run `zreward label` again"):
+        distilled_items(folder, pool, DataRecipe(train=""), teacher)
+    label(teacher, "base", pool, folder, LabelOptions(traces=2, shard_size=5))
+    assert "targets-00001.parquet is" in capsys.readouterr().err
+    assert digests(folder) == digests(out)
+
+
+def changed(teacher, what: str):
+    """A copy of the teacher that differs in one thing that its scores depend on."""
+    other = copy.deepcopy(teacher)
+    if what == "weights":
+        with torch.no_grad():
+            next(other.backbone.model.parameters()).flatten()[-1].add_(1e-3)
+    elif what == "resolution":
+        other.resolution = ResolutionPolicy(longest_side=16)
+    elif what == "forms":
+        other.forms = replace(other.forms, system="judge")
+    elif what == "dtype":
+        other.backbone.model.double()
+    elif what == "max_trace_tokens":
+        other.max_trace_tokens += 1
+    elif what == "tokenizer":
+        other.tokenizer.add_tokens(["zzz"])
+    return other
+
+
+@pytest.mark.parametrize("what", ["weights", "resolution", "forms", "dtype", "max_trace_tokens", "tokenizer"])
+def test_another_teacher_is_refused_and_what_differs_is_named(labelled, what):
+    teacher, pool, out = labelled
+    with pytest.raises(InputError, match=rf"different: .*teacher_model\.{what}"):
+        label(changed(teacher, what), "base", pool, out, LabelOptions(traces=2, shard_size=5))
+
+
+def test_a_picture_that_changed_under_its_name_is_another_record(labelled, tmp_path):
+    teacher, _, _ = labelled
+    for n in range(2):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{n}.bmp")
+    records = [Record("a red circle", str(tmp_path / f"{n}.bmp")) for n in range(2)]
+    options = LabelOptions(reasoning=False, dimensions=("realism",))
+    label(teacher, "base", records, tmp_path / "out", options)
+    size = os.path.getsize(tmp_path / "0.bmp")
+    Image.new("RGB", (8, 8), (9, 0, 0)).save(tmp_path / "0.bmp")
+    assert os.path.getsize(tmp_path / "0.bmp") == size
+    with pytest.raises(InputError, match="different: records"):
+        label(teacher, "base", records, tmp_path / "out", options)
+    with pytest.raises(InputError, match="made for other records"):
+        distilled_items(tmp_path / "out", records, DataRecipe(train=""), teacher)
+
+
+def older(out, folder, pool):
+    """A finished folder as versions without checksums wrote it."""
+    shutil.copytree(out, folder)
+    digest = hashlib.sha256()
+    for record in pool:
+        image = f"{Path(record.image).name} {os.path.getsize(record.image)}".encode()
+        digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(image).digest())
+    stored = json.loads((out / "manifest.json").read_text())
+    kept = {key: stored[key] for key in ("teacher", "rubric", "count", "options")}
+    (folder / "manifest.json").write_text(json.dumps(kept | {"records": digest.hexdigest()[:16]}))
+    return folder
+
+
+def test_targets_of_older_versions_are_read_but_not_gone_on_with(labelled, tmp_path):
+    teacher, pool, out = labelled
+    folder = older(out, tmp_path / "older", pool)
+    assert len(distilled_items(folder, pool, DataRecipe(train=""), teacher)) == len(pool) * 4
+    with pytest.raises(InputError, match="written by another version of zreward"):
+        label(teacher, "base", pool, folder, LabelOptions(traces=2, shard_size=5))
+    (folder / "targets-00000.parquet").write_bytes(b"half")
+    with pytest.raises(InputError, match="targets-00000.parquet is damaged"):
+        distilled_items(folder, pool, DataRecipe(train=""), teacher)
 
 
 def test_targets_without_the_wanted_dimension_are_refused(labelled, tmp_path):

@@ -60,29 +60,31 @@ def ahead(function: Callable[[A], B], items: Iterable[A], size: int) -> Iterator
                 future.cancel()
 
 
-class Halving:
-    """Runs a function over items, and where memory runs out over half as many at a time: then and from then on.
+class OomRetry:
+    """Runs a function over items, and where memory runs out over half as many at a time: then, and in later calls.
 
-    Says so once, as a warning. A single item that does not fit raises torch's own error.
+    What is remembered is not a number of items but of tokens, padding counted: after one very large picture, small ones
+    still share a batch. Says so once, as a warning. A single item that does not fit raises torch's own error.
     """
 
     def __init__(self) -> None:
-        self.most: int | None = None
+        self.tokens: int | None = None  # at a time; None: memory has not run out yet
 
-    def run(self, function: Callable[[list[A]], B], items: list[A]) -> list[B]:
-        """The results of the parts, in order."""
-        size = min(self.most or len(items), len(items))
+    def run(self, function: Callable[[list[A]], B], items: list[A], lengths: Sequence[int]) -> list[B]:
+        """The results of the parts, in order; `lengths` are the items' tokens."""
+        longest = max(1, *lengths)
+        size = len(items) if self.tokens is None else min(len(items), max(1, self.tokens // longest))
         try:
             return [function(items[start : start + size]) for start in range(0, len(items), size)]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
-        if self.most is None:
+        if self.tokens is None:
             warnings.warn(
                 f"out of memory with {size} images at a time; going on with fewer. A batch_size or token_budget that fits "
                 "saves the failed attempts.",
                 stacklevel=2,
             )
-        self.most = size // 2
+        self.tokens = size * longest // 2
         torch.cuda.empty_cache()
-        return self.run(function, items)
+        return self.run(function, items, lengths)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, check_counts, counted, shown
 from zreward.models.backbone import Backbone, ModelInput
-from zreward.models.batches import Halving, ahead, pack
+from zreward.models.batches import OomRetry, ahead, pack
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
@@ -51,6 +51,7 @@ class RewardModel(nn.Module):
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         self.layout = layout or layout_of(base)
         self.max_trace_tokens = max_trace_tokens
+        self.oom_retry = OomRetry()
         self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)
@@ -98,8 +99,8 @@ class RewardModel(nn.Module):
         `prompts` is one text per image, or one for all. Scores are on the rubric's scale and do not depend on
         `batch_size` (images at a time, default 32), `token_budget` (tokens of images and prompts at a time, padding
         counted; default no limit), order or padding. Images are opened ahead of the model, and those of similar length go
-        together. Where memory runs out, batches are halved, with a warning. `references` are for models that compare, one
-        per image.
+        together. Where memory runs out, batches are halved, with a warning, in later calls too. `references` are for
+        models that compare, one per image.
         """
         images = as_pictures(images)
         prompts = _match(prompts, images)
@@ -109,13 +110,13 @@ class RewardModel(nn.Module):
         check_counts(batch_size=batch_size, token_budget=token_budget)
         references = as_pictures(references) if references is not None else None
         self._check_references(references, len(images))
-        size, halving, parts, done = batch_size or 32, Halving(), [], 0
+        size, parts, done = batch_size or 32, [], 0
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
         with _eval_mode(self):
             for opened in ahead(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
                 texts = prompts[done : done + len(opened)]
                 with counted(done, what=images):
-                    parts.append(self.score_opened(opened, texts, names, size, token_budget, halving))
+                    parts.append(self.score_opened(opened, texts, names, size, token_budget))
                 done += len(opened)
         return ScoreDistribution.cat(parts)
 
@@ -127,10 +128,8 @@ class RewardModel(nn.Module):
         names: tuple[str, ...],
         batch_size: int,
         token_budget: int | None = None,
-        halving: Halving | None = None,
     ) -> ScoreDistribution:
         """`score` for what `open` returned: every item's image, and its reference for models that compare."""
-        halving = halving or Halving()
 
         def run(chosen: list[int]) -> ScoreDistribution:
             images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
@@ -139,7 +138,7 @@ class RewardModel(nn.Module):
 
         lengths = [self._length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
         batches = pack(lengths, batch_size, token_budget)
-        parts = [part for batch in batches for part in halving.run(run, batch)]
+        parts = [part for batch in batches for part in self.oom_retry.run(run, batch, [lengths[i] for i in batch])]
         return ScoreDistribution.cat(parts)[torch.tensor([i for batch in batches for i in batch]).argsort()]
 
     def forward(
