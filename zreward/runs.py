@@ -64,8 +64,8 @@ def check_folder(run: Path, recipe: Any, resume: bool, finished: bool) -> None:
     """InputError for a run directory in use, or with `resume` for one that was started with another recipe or not at all."""
     if not resume:
         if is_in_use(run):
-            state = "holds a finished run" if finished else "is not empty"
-            raise InputError(f"{run} {state}; add --resume to go on with it, or choose another out=")
+            state = " (it holds a finished run)" if finished else ""
+            raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out={state}")
         return
     config = run / RECIPE
     if not config.exists():

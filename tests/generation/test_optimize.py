@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from zreward.config import config_from_dict
@@ -130,10 +131,48 @@ def test_a_resumed_run_ends_with_the_same_weights(folder, monkeypatch):
     one, two = weights(folder / "straight"), weights(folder / "cut")
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6
     assert not torch.equal(one["conv_in.weight"], weights(folder, "generator")["conv_in.weight"])
-    with pytest.raises(InputError, match="another recipe"):
-        optimize(make_recipe(folder, "cut", final__judge="none", seed=5), resume=True)
+    changed = {"final__judge": "none", "guards__enabled": False, "seed": 5}
+    with pytest.raises(InputError, match=r"another recipe \(different: seed: 0, now 5\)"):
+        optimize(make_recipe(folder, "cut", **changed), resume=True)
     with pytest.raises(InputError, match="not empty; add --resume"):
         optimize(recipe)
+
+
+def test_a_finished_run_is_left_alone_and_other_inputs_are_refused(folder, capsys):
+    (folder / "prompts.txt").write_text("one\ntwo\n")
+    recipe = make_recipe(folder, final__judge="none", optimizer__steps=2, prompts=str(folder / "prompts.txt"))
+    outcome = optimize(recipe)
+    run = folder / "run"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert optimize(recipe, resume=True) == outcome
+    assert "is finished: nothing to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    (run / "report.html").unlink()  # as a kill before the last file leaves it
+    (folder / "prompts.txt").write_text("one\nthree\n")
+    with torch.no_grad():
+        file = folder / "generator" / "unet" / "diffusion_pytorch_model.safetensors"
+        stored = load_file(file)
+        stored["conv_in.weight"][0] += 0.1
+        save_file(stored, file)
+    with pytest.raises(InputError, match=r"other inputs \(different: generator.unet: .*, prompts: .*\); bring the old"):
+        optimize(recipe, resume=True)
+
+
+def test_a_new_adapter_is_the_recipes_seeds(folder):
+    for name in ("one", "two"):
+        optimize(make_recipe(folder, name, generator__lora_rank=2, final__judge="none", optimizer__steps=1))
+        torch.rand(3)
+    one, two = (load_file(folder / name / "model" / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can")
+def test_half_precision_that_the_device_cannot_do_is_refused(folder):
+    AcceleratorState._reset_state(True)  # accelerate keeps one precision for a whole process
+    with pytest.raises(InputError, match="mixed_precision is 'fp16'.*GPU"):
+        optimize(make_recipe(folder, final__judge="none", mixed_precision="fp16"))
+    AcceleratorState._reset_state(True)
 
 
 def test_lora_is_saved_as_diffusers_loads_it(folder):
@@ -205,7 +244,7 @@ def test_a_full_disk_at_checkpoint_time_keeps_what_was_there(folder, monkeypatch
 
     monkeypatch.setattr(state, "save_file", full)
     with pytest.raises(
-        InputError, match=r"step-4: cannot write the checkpoint: .*No space left.*one before it is whole"
+        InputError, match=r"step-4: cannot write: No space left on device; the checkpoint before it is whole"
     ):
         optimize(make_recipe(folder, final__judge="none"))
     assert [path.name for path in (folder / "run" / "checkpoints").iterdir()] == ["step-2"]

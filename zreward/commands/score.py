@@ -95,7 +95,6 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, device) -> N
     if not out:
         raise InputError("--data goes with --out FILE.parquet")
     check_suffix("--out", out, ".parquet")
-    check_new("--out", out)
     check_source(data)
     names = names_of(dimensions)
     total = score_data(load_model(model, device), data, out, names, batch_size, skip_bad)
