@@ -54,7 +54,7 @@ class Killer:
 
 
 def chosen(events: list[str], kills: int) -> list[int]:
-    """Event numbers to die at: half of them in forward passes, spread over the run, half in as many kinds of file-system steps."""
+    """Event numbers to die at: half in forward passes, spread over the run, half in as many kinds of file-system steps."""
     passes = [n for n, event in enumerate(events) if event == FORWARD]
     kinds: dict[str, list[int]] = {}
     for n, event in enumerate(events):

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from zreward.errors import InputError
 from zreward.files import append_line, atomic_folder, atomic_path, file_digest, write_json, write_text
+from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.temporary import only_writer, sweep_tree
 
 
@@ -183,6 +184,7 @@ with files.atomic_folder(path) as made: (made / 'a').write_text('new')
 def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
     code = f"""
 import sys
+from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.temporary import only_writer
 with only_writer(__import__('pathlib').Path({str(tmp_path / "run")!r})):
     print('held', flush=True)
@@ -208,3 +210,10 @@ def test_a_writer_that_wrote_nothing_leaves_no_folder(tmp_path):
 def test_a_digest_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b" \\c', "line\nend: x", "- dash", "Пример 例 🎨", "yes", "#x", "{a}"])
+def test_names_in_a_projects_settings_are_escaped(tmp_path, name):
+    write_settings(tmp_path, ProjectSettings(name=name, database="sqlite:///a'b"))
+    stored = Project(tmp_path).settings
+    assert (stored.name, stored.database) == (name, "sqlite:///a'b")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.generation.conftest import make_pipeline
+from tests.generation.conftest import stable_diffusion
 from tests.killing import Killer, chosen, leftovers, said
 from tests.tiny import tiny_model, tiny_records
 from zreward.data.writing import save_records
@@ -110,7 +110,7 @@ def train_case(world: Path) -> Case:
 
 def optimize_case(world: Path) -> Case:
     if not (world / "generator").exists():
-        make_pipeline().save_pretrained(world / "generator")
+        stable_diffusion().save_pretrained(world / "generator")
         for name, words in (("prompts", "red blue"), ("held-out", "green circle")):
             (world / f"{name}.txt").write_text("".join(f"a {word}\n" for word in words.split()))
     raw = {

@@ -22,12 +22,13 @@ from transformers.utils import logging as transformers_logging
 from zreward.data import Record, load_records
 from zreward.errors import InputError
 from zreward.evaluation import Predictions, metrics_table, predict, print_table, rated_items
-from zreward.files import write_json
+from zreward.files import atomic_path, write_json
 from zreward.models.reward_model import RewardModel
 from zreward.report import Example, ExampleDimension, write_report
 from zreward.report.sections import Section
-from zreward.runs import read_metrics, versions
+from zreward.runs import read_metrics, say, versions
 from zreward.tables import POOLED
+from zreward.temporary import only_writer
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
@@ -41,17 +42,26 @@ EXAMPLES = 6
 def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, Any]]:
     """Run the main job into `out`; returns the rows of metrics.json.
 
-    Raises InputError when `out` is in use and `resume` is not given; with `resume`, finished steps are kept.
+    Raises InputError when `out` is in use and `resume` is not given; with `resume`, finished steps are kept, and a finished
+    demo is left alone.
     """
-    begin = time.perf_counter()
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out} is not empty; add --resume to go on with it, or choose another --out")
+    with only_writer(out):
+        return _run(out, seed)
+
+
+def _run(out: Path, seed: int) -> list[dict[str, Any]]:
+    begin = time.perf_counter()
     paths = {name: out / "data" / f"{name}.parquet" for name in ("train", "dev", "pool", "test")}
     panel = out / "data" / "panel.json"  # written last
     if not panel.exists():
         paths = make_world(out / "data", seed)
     elif (made := json.loads(panel.read_text())["seed"]) != seed:
         raise InputError(f"{out} was made with seed {made}; go on with seed {made}, not with seed {seed}")
+    if (out / "demo.json").exists():  # written last
+        say(f"{out} is finished: nothing to do; its page is {out / 'report.html'}")
+        return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     transformers_logging.disable_progress_bar()  # one for every small file would hide ours
     demo = _Demo(out, seed, paths)
     demo.train("sft", "large", "sft-large")
@@ -199,7 +209,6 @@ class _Demo:
             judged = teacher.judge([r.image for r in shown], [r.prompt for r in shown], temperature=TEMPERATURE)
         examples: list[Example] = []
         folder = self.out / "examples"
-        folder.mkdir(exist_ok=True)
         for index, record, judgement in zip(chosen, shown, judged, strict=True):
             dimensions = {}
             for d, name in enumerate(teacher.rubric.dimension_names):
@@ -209,7 +218,8 @@ class _Demo:
                         said["student" if method == "risd" else "small sft"] = predictions.probs[index, d].tolist()
                 dimensions[name] = ExampleDimension(record.ratings(name), said, judgement.traces[name][0])
             picture = record.open_image()
-            picture.save(folder / f"{len(examples)}.png")
+            with atomic_path(folder / f"{len(examples)}.png") as temporary:
+                picture.save(temporary, format="PNG")
             examples.append(Example(picture, record.prompt, dimensions))
         return examples
 

@@ -50,7 +50,7 @@ class Shards:
     @property
     def is_finished(self) -> bool:
         """Whether all shards were made, once. They may have been damaged since."""
-        return "shards" in self.manifest
+        return "shards" in self.manifest and not (self.folder / LINES).exists()
 
     def keep(self, name: str, made_from: str) -> bool:
         """Whether a shard is there and whole; a damaged one is named. InputError where it was made from something else."""

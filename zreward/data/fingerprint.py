@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from zreward.data.images import ImageSource, open_image
+from zreward.data.images import ImageSource, check_path, open_image
 from zreward.data.record import Record
 from zreward.errors import InputError
 from zreward.files import file_digest
@@ -48,6 +48,7 @@ def image_digest(image: ImageSource) -> str:
         return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
+    check_path(image)
     try:
         return file_digest(image)
     except OSError as error:

@@ -20,6 +20,7 @@ from zreward.errors import InputError
 from zreward.files import write_json
 from zreward.reproduce import plan, tasks
 from zreward.reproduce.plan import Study, Task
+from zreward.runs import refuse_differences, say
 
 POLL_SECONDS = 0.5
 
@@ -33,6 +34,8 @@ def reproduce(study: Study, jobs: int = 1) -> Path:
         raise InputError(f"reproduce: jobs is {jobs}, expected 1 or more")
     _claim(study)
     todo = [task for task in plan.tasks(study) if not tasks.done(study, task)]
+    if not todo:
+        say(f"{study.out}: all tasks are finished: nothing to do but its tables")
     minutes = sum(task.minutes for task in todo)
     print(f"{len(todo)} tasks, about {minutes:.0f} minutes of one core, {minutes / jobs:.0f} with {jobs} side by side")
     _run_all(study, todo, jobs)
@@ -46,9 +49,11 @@ def _claim(study: Study) -> None:
     fixed = study.fixed()
     file = study.out / "study.json"
     if file.exists():
-        stored = json.loads(file.read_text())
-        if stored != fixed:
-            raise InputError(f"{study.out} holds the study {stored}, not {fixed}; choose another --out")
+        try:
+            stored = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise InputError(f"{file} is damaged; choose another --out") from None
+        refuse_differences(f"{study.out} holds another study", stored, fixed, "choose another --out")
         return
     if study.out.exists() and any(study.out.iterdir()):
         raise InputError(f"{study.out} is not empty and holds no study; choose another --out")

@@ -6,11 +6,9 @@ The project appears whole, or not at all. Pictures are copied in, so that nothin
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 
 from zreward.data import load_records
 from zreward.data.folders import read_folder
@@ -21,6 +19,7 @@ from zreward.studio.adding import Picture, add_pictures
 from zreward.studio.database import connect, sessions, upgrade
 from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.rubric_versions import add_version
+from zreward.temporary import sweep, temporary_folder
 
 
 def init(
@@ -92,12 +91,12 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists already and is not an empty folder; name a new one")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    sweep(folder.parent)
+    with temporary_folder(folder.parent) as box:
+        made = box / "new" / folder.name
+        made.parent.mkdir()
+        made.mkdir(mode=0o700)  # people's names and passwords' hashes are in it, whatever the umask
         yield made
         if folder.exists():
             folder.rmdir()
         made.rename(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, overload
 
 from sqlalchemy import select
@@ -23,11 +22,13 @@ from sqlalchemy.orm import Session, joinedload
 
 from zreward.data import Record, save_records
 from zreward.errors import InputError
+from zreward.files import atomic_folder
 from zreward.rubric import Rubric
 from zreward.studio.measuring import measure
 from zreward.studio.project import Project
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Label, RubricVersion, User
+from zreward.temporary import temporary_folder
 
 CHUNK = 5000  # pictures read at a time
 
@@ -186,7 +187,6 @@ def _save_data_set(records: Sequence[Record], out: Path) -> None:
         ) from None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already and is not an empty folder; name a new one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        table = save_records(records, Path(folder, "records.parquet"))
-        datasets.Dataset.from_parquet(str(table), cache_dir=folder).save_to_disk(str(out))
+    with atomic_folder(out) as made, temporary_folder(out.parent) as folder:
+        table = save_records(records, folder / "records.parquet")
+        datasets.Dataset.from_parquet(str(table), cache_dir=str(folder)).save_to_disk(str(made))

@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from zreward.config import load_config
 from zreward.errors import InputError
 from zreward.files import write_text
@@ -102,11 +104,16 @@ def write_settings(folder: Path, settings: ProjectSettings) -> None:
     """project.yaml with a sentence beside every value."""
     text = (
         "# A project of `zreward studio`.\n"
-        f"name: {settings.name!r}\n"
+        f"{_scalar('name', settings.name)}"
         f"raters_per_item: {settings.raters_per_item} # annotators who rate each picture on each dimension\n"
         f"accuracy_threshold: {settings.accuracy_threshold} # share of gold items within half a point, to be exported\n"
         f"repeat_share: {settings.repeat_share} # hidden repetitions in what an annotator gets, at least; 0: none\n"
     )
     if settings.database:
-        text += f"database: {settings.database!r}\n"
+        text += _scalar("database", settings.database)
     write_text(folder / SETTINGS, text)
+
+
+def _scalar(key: str, text: str) -> str:
+    """A line of YAML; quotes, backslashes and line ends in the text are escaped as YAML wants it."""
+    return yaml.safe_dump({key: text}, allow_unicode=True, width=float("inf"))

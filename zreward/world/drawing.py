@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zreward.files import atomic_folder
 from zreward.world.generator import make_generator
 from zreward.world.grammar import sample_prompt
 from zreward.world.renderer import render_array
@@ -58,8 +59,11 @@ def pretrain_generator(config: DrawingConfig, out: Path) -> Any:
     pipeline.vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
     latents *= pipeline.vae.config.scaling_factor
     losses["drawing"] = _learn_to_draw(pipeline, latents, [scene.prompt.text for scene in scenes], config)
-    pipeline.to(torch.float16).save_pretrained(out)
-    (out / "pretraining.json").write_text(json.dumps({"config": asdict(config), "losses": losses}, indent=1) + "\n")
+    with atomic_folder(out) as made:
+        pipeline.to(torch.float16).save_pretrained(made)
+        (made / "pretraining.json").write_text(
+            json.dumps({"config": asdict(config), "losses": losses}, indent=1) + "\n"
+        )
     return pipeline.to(torch.float32)
 
 
