@@ -83,7 +83,8 @@ ALWAYS = {
     "reproduce": "--out --only --methods --seeds --world-seed --dimensions --jobs",
     "optimize": "--resume --dry-run",
     "rank": "--dimensions --batch-size --device --json",
-    "serve": "--host --port --max-batch --max-wait --max-queue --max-image-tokens --max-prompt-tokens --dimensions --token --device",
+    "serve": "--host --port --max-batch --max-wait --max-queue --max-image-tokens --max-prompt-tokens --dimensions --token "
+    "--device",
     "compare": "--judge --study",
     "studio serve": "--host --port --database --model --https --proxies",
     "studio init": "--rubric --name --raters --administrator --seed --url --database",
