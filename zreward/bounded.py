@@ -53,16 +53,15 @@ def read_json(path: str | os.PathLike[str], most: int = MEGABYTE) -> dict[str, A
     data = read_bytes(path, "a JSON file", most)
     if is_lfs_pointer(data):
         raise InputError(f"{path} is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    wrong = f"{path} is not a valid {Path(path).name}"
     try:
         value = json.loads(data)
     except RecursionError:
-        raise InputError(f"{path} is not valid JSON: it is nested too deeply") from None
+        raise InputError(f"{wrong}: it is nested too deeply") from None
     except ValueError as error:  # also for bytes that are no text
-        raise InputError(
-            f"{path} is not valid JSON ({error}); it is damaged or cut off: fetch or write it again"
-        ) from None
+        raise InputError(f"{wrong}: no JSON ({error}). It is damaged or cut off: fetch or write it again") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a JSON {type(value).__name__}; expected an object: keys and values")
+        raise InputError(f"{wrong}: it holds a JSON {type(value).__name__}, expected an object: keys and values")
     return value
 
 

@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass, fields
 from string import Formatter
 from typing import Any
 
-from zreward.errors import InputError
+from zreward.errors import InputError, shown
 from zreward.rubric import Dimension, Rubric
+from zreward.texts import check_unicode
+
+_MOST_LETTERS, _MOST_FIELDS = 10_000, 16  # of a form
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,16 @@ class PromptForms:
     def __post_init__(self) -> None:
         known = {"prompt", "title", "name", "question", "anchors", "levels"}
         for item in fields(self):
-            if not isinstance(getattr(self, item.name), str):
-                raise InputError(f"prompt forms: {item.name} is {getattr(self, item.name)!r}, expected a text")
+            text = getattr(self, item.name)
+            if not isinstance(text, str):
+                raise InputError(f"prompt forms: {item.name} is {shown(text)}, expected a text")
+            if len(text) > _MOST_LETTERS:
+                raise InputError(
+                    f"prompt forms: {item.name} has {len(text):,} letters, expected at most {_MOST_LETTERS:,}"
+                )
+            check_unicode(text, f"prompt forms: {item.name}")
         for key in ("prompt", "direct", "reasoning"):
-            try:
-                used = {name for _, name, _, _ in Formatter().parse(getattr(self, key)) if name is not None}
-            except ValueError as error:
-                raise InputError(f"prompt forms: {key}: {error}; write {{{{ for a brace") from None
-            if not used <= known:
-                raise InputError(f"prompt forms: {key} uses {sorted(used - known)}; known fields are {sorted(known)}")
+            _check_template(key, getattr(self, key), known)
         if not self.stop_marker.strip():
             raise InputError("prompt forms: stop_marker is empty; the trace would never end")
 
@@ -62,10 +66,31 @@ class PromptForms:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PromptForms:
+        if not isinstance(data, Mapping):
+            raise InputError(f"prompt forms are {shown(data)}, expected names and texts")
         unknown = set(data) - {item.name for item in fields(cls)}
         if unknown:
-            raise InputError(f"prompt forms: unknown {sorted(unknown)}; known are {[f.name for f in fields(cls)]}")
+            raise InputError(
+                f"prompt forms: unknown {shown(sorted(unknown))}; known are {[f.name for f in fields(cls)]}"
+            )
         return cls(**data)
+
+
+def _check_template(key: str, text: str, known: set[str]) -> None:
+    """InputError unless a text holds plain fields only: a width would cost gigabytes, an attribute would look into objects."""
+    try:
+        found = [part for part in Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise InputError(f"prompt forms: {key}: {error}; write {{{{ for a brace") from None
+    for _, name, width, conversion in found:
+        if name not in known:
+            raise InputError(f"prompt forms: {key} uses {shown([name])}; known fields are {sorted(known)}")
+        if width or conversion:
+            raise InputError(
+                f"prompt forms: {key} changes {{{name}}} by a format or conversion; write {{{name}}} alone"
+            )
+    if len(found) > _MOST_FIELDS:
+        raise InputError(f"prompt forms: {key} has {len(found):,} fields, expected at most {_MOST_FIELDS}")
 
 
 def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptForms, reasoning: bool) -> list[dict]:

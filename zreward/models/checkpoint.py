@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from zreward.errors import InputError
+from zreward.errors import InputError, shorten, shown
 from zreward.files import atomic_folder
-from zreward.models.layouts import ImageLayout, layout_of
+from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
+from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
+from zreward.models.devices import find_device, find_dtype
 from zreward.models.names import find_model
+from zreward.models.network import add_adapter, has_tokenizer, load_network, load_tokenizer
 from zreward.models.pixels import ResolutionPolicy
+from zreward.models.preprocessor import recorded_layout, save_preprocessor
 from zreward.models.reward_model import RewardModel
+from zreward.models.weight_files import check_weight_file, weight_files
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 
 SCHEMA_VERSION = 1
-META_FILE = "zreward.json"
+MOST_TRACE_TOKENS = 100_000
 
 
 def load(
@@ -50,50 +56,42 @@ def load(
     Raises InputError: missing folder, a device that cannot be used, another rubric, newer schema, labels of several tokens,
     unsupported model.
     """
-    path = find_model(path)
-    device, folder = find_device(device), Path(path)
-    meta = _read_meta(path, folder)
-    if meta and rubric and rubric.fingerprint() != Rubric.from_dict(meta["rubric"]).fingerprint():
-        mine = Rubric.from_dict(meta["rubric"])
+    name, device = str(path), find_device(device)
+    folder = find_folder(find_model(path))
+    check_folder(folder)
+    if not _is_checkpoint(folder):
+        raise InputError(f"{path} holds neither config.json nor adapter_config.json: not a checkpoint folder")
+    meta = _read_meta(folder)
+    if meta and rubric and rubric.fingerprint() != meta.rubric.fingerprint():
+        mine = meta.rubric
         raise InputError(
             f"{path}: the checkpoint was trained with rubric {mine.name!r} version {mine.version} "
             f"({mine.fingerprint()}), but {rubric.name!r} version {rubric.version} ({rubric.fingerprint()}) was asked for; "
             "use the checkpoint's own rubric, or train a model with the new one"
         )
-    if meta:
-        rubric, forms = Rubric.from_dict(meta["rubric"]), PromptForms.from_dict(meta["forms"])
-        resolution = resolution or ResolutionPolicy(**meta["resolution"])
-        max_trace_tokens = max_trace_tokens or meta["max_trace_tokens"]
-        dtype = dtype or meta.get("dtype")
-        quantization = quantization or meta.get("quantization")
-    model, tokenizer = _load_parts(path, folder, device, _dtype(dtype, device), quantization, trainable_adapter)
+    adapter = read_adapter(folder) if os.path.lexists(folder / ADAPTER_CONFIG) else None
+    base = find_base(folder, adapter, meta.base if meta else None) if adapter is not None else Base(name, folder)
+    number_format = find_dtype(dtype or (meta.dtype if meta else None), device)
+    quantization = quantization or (meta.quantization if meta else None)
+    tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base.folder)
+    model = load_network(base.folder, device, number_format, quantization)
+    if adapter is not None:
+        model = add_adapter(model, folder, trainable_adapter).to(device)
     reward_model = RewardModel(
         model,
         tokenizer,
-        rubric or Rubric.default(),
-        forms,
-        resolution,
-        _recorded_layout(path, folder, model),
-        max_trace_tokens or 512,
+        meta.rubric if meta else rubric or Rubric.default(),
+        meta.forms if meta else forms,
+        resolution or (meta.resolution if meta else None),
+        recorded_layout([folder, base.folder], model),
+        max_trace_tokens or (meta.max_trace_tokens if meta else 512),
     )
+    reward_model.base = base
     if not meta and rubric is None:
         warnings.warn(
             f"{path} brings no {META_FILE} and no rubric was given: it is asked with the default rubric", stacklevel=3
         )
     return reward_model.eval()
-
-
-def find_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of that name; default CUDA when there is one, else the CPU. InputError unless it can be used here."""
-    try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if found.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on the device's backend
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"device {str(device)!r} cannot be used: {reason}; expected cpu, cuda or cuda:1") from error
-    return found
 
 
 def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
@@ -106,11 +104,12 @@ def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torc
         raise InputError(f"{path} is a file; a checkpoint is a folder, choose another name")
     if path.is_dir() and any(path.iterdir()) and not _is_checkpoint(path):
         raise InputError(f"{path} is a folder that holds no checkpoint; choose another name, or empty it")
+    _note_base(reward_model)
     with atomic_folder(path) as folder:
         reward_model.backbone.model.save_pretrained(folder, state_dict=state_dict)
         reward_model.tokenizer.save_pretrained(folder)
-        _save_preprocessor(reward_model, folder)
-        (folder / META_FILE).write_text(json.dumps(metadata(reward_model), indent=2))
+        save_preprocessor(reward_model, folder)
+        (folder / META_FILE).write_text(json.dumps(metadata(reward_model) | _record_base(reward_model, path), indent=2))
 
 
 def load_weights(reward_model: RewardModel, folder: Path) -> None:
@@ -121,10 +120,13 @@ def load_weights(reward_model: RewardModel, folder: Path) -> None:
     if hasattr(model, "peft_config"):
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        _check_base(reward_model, folder)
+        check_weight_file(folder / WEIGHTS)
+        set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
         return
     weights: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
+    for file in weight_files(folder):
+        check_weight_file(file)
         weights |= load_file(file)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     # Tied weights are stored once: they are "missing" under their second name.
@@ -133,6 +135,32 @@ def load_weights(reward_model: RewardModel, folder: Path) -> None:
         raise InputError(
             f"{folder}: weights do not fit the model: missing {sorted(really_missing)[:3]}, unexpected {unexpected[:3]}"
         )
+
+
+def _check_base(reward_model: RewardModel, folder: Path) -> None:
+    """InputError where an adapter was trained on another base than the model that it is put on."""
+    record = read_record(read_part(folder, META_FILE), folder / META_FILE)
+    base = reward_model.base
+    if record and base and record["weights"] != base.fingerprint():
+        raise InputError(
+            f"{folder}: its adapter was trained on {record['name']} ({record['weights']}), but {base.name} has other weights "
+            f"now ({base.fingerprint()}); put the base back, or start again"
+        )
+
+
+def _note_base(reward_model: RewardModel) -> None:
+    """PEFT's own note of an adapter's base: a place that plain PEFT finds too."""
+    model, base = reward_model.backbone.model, reward_model.base
+    if base is not None and hasattr(model, "peft_config"):
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = str(base.folder.resolve())
+
+
+def _record_base(reward_model: RewardModel, path: Path) -> dict[str, Any]:
+    """The base of an adapter that is saved to `path`; nothing for a whole model."""
+    if reward_model.base is None or not hasattr(reward_model.backbone.model, "peft_config"):
+        return {}
+    return {"base": reward_model.base.record(path)}
 
 
 def metadata(reward_model: RewardModel) -> dict[str, Any]:
@@ -152,127 +180,58 @@ def metadata(reward_model: RewardModel) -> dict[str, Any]:
     }
 
 
-def _is_checkpoint(path: Path) -> bool:
-    return any((path / name).exists() for name in (META_FILE, "config.json", "adapter_config.json"))
+@dataclass(frozen=True)
+class Meta:
+    """What `zreward.json` says, checked."""
+
+    rubric: Rubric
+    forms: PromptForms
+    resolution: ResolutionPolicy
+    max_trace_tokens: int
+    dtype: str | None
+    quantization: str | None
+    base: dict[str, str] | None
 
 
-def _read_meta(path: str | Path, folder: Path) -> dict[str, Any] | None:
-    file = _file_of(path, folder, META_FILE)
-    if not file.exists():
+def _read_meta(folder: Path) -> Meta | None:
+    """None for a model without `zreward.json`."""
+    file = folder / META_FILE
+    stored = read_part(folder, META_FILE)
+    if not stored and not os.path.lexists(file):
         return None
     try:
-        meta = json.loads(file.read_text())
-        version = int(meta["schema_version"])
-        if version <= SCHEMA_VERSION:
-            Rubric.from_dict(meta["rubric"])
-            PromptForms.from_dict(meta["forms"])
-            ResolutionPolicy(**meta["resolution"])
-            int(meta["max_trace_tokens"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        version = int(stored["schema_version"])
+        if version > SCHEMA_VERSION:
+            raise InputError(
+                f"{file} has schema version {shown(version)}; this zreward reads up to {SCHEMA_VERSION}. Install a newer zreward"
+            )
+        dtype, quantization = stored.get("dtype"), stored.get("quantization")
+        if not all(value is None or isinstance(value, str) for value in (dtype, quantization)):
+            raise TypeError(f"dtype is {shown(dtype)}, quantization {shown(quantization)}; expected names")
+        tokens = stored["max_trace_tokens"]
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= MOST_TRACE_TOKENS:
+            raise TypeError(f"max_trace_tokens is {shown(tokens)}; expected a number from 1 to {MOST_TRACE_TOKENS:,}")
+        return Meta(
+            Rubric.from_dict(stored["rubric"]),
+            PromptForms.from_dict(stored["forms"]),
+            ResolutionPolicy(**stored["resolution"]),
+            tokens,
+            dtype,
+            quantization,
+            read_record(stored, file),
+        )
+    except InputError as error:
+        if str(file) in str(error):
+            raise
         raise InputError(
             f"{file} is not a valid zreward.json ({error}); the checkpoint is damaged, write it again"
         ) from None
-    if version > SCHEMA_VERSION:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else shorten(error, 200)
         raise InputError(
-            f"{file} has schema version {version}; this zreward reads up to {SCHEMA_VERSION}. Install a newer zreward"
-        )
-    return meta
+            f"{file} is not a valid zreward.json ({reason}); the checkpoint is damaged, write it again"
+        ) from None
 
 
-def _on_hub(path: str | Path, folder: Path) -> bool:
-    """Whether a name reads like ORGANISATION/NAME of the model hub, and not like a folder that is not there."""
-    text = str(path)
-    named = text.count("/") == 1 and not text.startswith((".", "/", "~"))
-    return named and not folder.exists() and not folder.parent.exists()
-
-
-def _file_of(path: str | Path, folder: Path, name: str) -> Path:
-    """A file of the checkpoint: in its folder, or from the hub. It need not exist."""
-    if not _on_hub(path, folder):
-        return folder / name
-    from transformers.utils import cached_file
-
-    try:
-        found = cached_file(str(path), name, _raise_exceptions_for_missing_entries=False)
-    except OSError:  # no such repository, or no way to ask: loading says so
-        found = None
-    return Path(found or folder / name)
-
-
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    known = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in known:
-        raise InputError(f"dtype {dtype!r} is unknown; expected one of {sorted(known)}")
-    return known[dtype]
-
-
-def _load_parts(path, folder: Path, device, dtype, quantization, trainable_adapter):
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
-
-    if not folder.exists() and not _on_hub(path, folder):
-        raise InputError(f"{path}: no such checkpoint folder")
-    if folder.exists() and not _is_checkpoint(folder):
-        raise InputError(f"{path} holds neither config.json nor adapter_config.json: not a checkpoint folder")
-    adapter = folder / "adapter_config.json"
-    source = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(path)
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
-    if quantization:
-        options["quantization_config"] = _quantization(quantization, device)
-        options["device_map"] = {"": device}
-    model: Any
-    found: dict[str, Any]
-    try:
-        AutoConfig.from_pretrained(source)
-        parts: Any = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **options)
-        model, found = parts
-        tokenizer = AutoTokenizer.from_pretrained(str(path) if folder.exists() else source)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{source}: cannot be loaded as an image-text-to-text model: {reason}") from error
-    if missing := sorted(found["missing_keys"]):
-        raise InputError(
-            f"{source}: {len(missing)} weights are missing, {missing[0]} among them; they would be random numbers. "
-            "The checkpoint is damaged, or of another architecture"
-        )
-    if adapter.exists():
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, folder, is_trainable=trainable_adapter)
-    return (model if quantization else model.to(device)), tokenizer
-
-
-def _quantization(name: str, device: torch.device):
-    from transformers import BitsAndBytesConfig
-
-    if name not in ("4bit", "8bit"):
-        raise InputError(f"quantization {name!r} is unknown; expected '4bit' or '8bit'")
-    if device.type != "cuda":
-        raise InputError(f"quantization {name!r} needs a CUDA device, the device is {device}; leave it out")
-    return BitsAndBytesConfig(load_in_4bit=name == "4bit", load_in_8bit=name == "8bit")
-
-
-def _recorded_layout(path, folder: Path, model) -> ImageLayout:
-    """Mean and standard deviation come from the checkpoint's preprocessor_config.json, everything else from the model."""
-    layout: Any = layout_of(model.get_base_model() if hasattr(model, "peft_config") else model)
-    stored: dict[str, Any] = {}
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        file = _file_of(path, folder, name)
-        if file.exists() and not stored:
-            try:
-                stored = json.loads(file.read_text())
-            except ValueError as error:
-                raise InputError(f"{file} is not JSON ({error}); the checkpoint is damaged") from None
-            stored = stored.get("image_processor") or stored
-    mean, std = stored.get("image_mean", layout.mean), stored.get("image_std", layout.std)
-    return replace(layout, mean=tuple(mean), std=tuple(std))
-
-
-def _save_preprocessor(reward_model: RewardModel, folder: Path) -> None:
-    """An image-processor file, so that plain transformers and vLLM prepare images for this checkpoint."""
-    config = reward_model.layout.preprocessor(reward_model.resolution)
-    (folder / "preprocessor_config.json").write_text(json.dumps(config, indent=2))
+def _is_checkpoint(path: Path) -> bool:
+    return any(os.path.lexists(path / name) for name in (META_FILE, CONFIG, ADAPTER_CONFIG))

@@ -41,7 +41,7 @@ class ResolutionPolicy:
         if self.longest_side and self.pixel_budget:
             raise InputError("resolution: longest_side and pixel_budget were both given; choose one")
         for key, value in asdict(self).items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10**9):
                 raise InputError(f"resolution: {key} is {value!r}, expected a positive whole number of pixels")
 
     @property

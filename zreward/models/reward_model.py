@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, check_counts, counted, shown
+from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.batches import OomRetry, ahead, pack
 from zreward.models.layouts import Grid, ImageLayout, layout_of
@@ -55,6 +56,7 @@ class RewardModel(nn.Module):
         self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)
+        self.base: Base | None = None  # the files that the weights came from, for adapters that are trained on them
 
     @property
     def context(self) -> int | None:

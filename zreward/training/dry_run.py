@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from zreward.bounded import read_json
 from zreward.data import save_records
 from zreward.errors import InputError
 from zreward.runs import read_metrics
@@ -76,9 +77,7 @@ def architecture(name: str) -> str:
         return "qwen3_vl"
     config = Path(name) / "config.json"
     if config.exists():
-        import json
-
-        kind = json.loads(config.read_text()).get("model_type")
+        kind = read_json(config).get("model_type")
         if kind in ("qwen3_5", "qwen3_vl"):
             return kind
     raise InputError(f"dry run: no tiny architecture stands for {name!r}; expected a Qwen3.5 or Qwen3-VL model")

@@ -1,0 +1,35 @@
+"""Devices and number formats by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from zreward.errors import InputError, shown
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of that name; default CUDA when there is one, else the CPU. InputError unless it can be used here."""
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if found.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on the device's backend
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"device {str(device)!r} cannot be used: {reason}; expected cpu, cuda or cuda:1") from error
+    return found
+
+
+def find_dtype(dtype: Any, device: torch.device) -> torch.dtype:
+    """The format of that name; default bfloat16 on GPUs, float32 on CPUs."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise InputError(f"dtype {shown(dtype)} is unknown; expected one of {sorted(DTYPES)}")
+    return DTYPES[dtype]
