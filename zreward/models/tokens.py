@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zreward.errors import InputError
+from zreward.models.chat_template import render_chat
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
 from zreward.texts import check_prompt
@@ -31,12 +32,17 @@ class ConversationEncoder:
         self.tokenizer, self.rubric, self.forms, self.image_token_id = tokenizer, rubric, forms, image_token_id
         if not getattr(tokenizer, "chat_template", None):
             raise InputError("the tokenizer has no chat template; use an instruction-tuned image-text-to-text model")
+        self.template = tokenizer.get_chat_template()
         added = {token.content for token in tokenizer.added_tokens_decoder.values()}
         self.control_tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
         self.prefix_ids = self._ids(forms.answer_prefix)
         self.stop_ids = self._ids(forms.stop_marker)
         self.reasoning_ids = self._ids(forms.reasoning_start)
         self.label_ids = torch.tensor([self._label_id(label) for label in rubric.labels])
+        if len(set(self.label_ids.tolist())) < len(rubric.labels):
+            raise InputError(
+                f"labels {list(rubric.labels)}: two are the same token in this model's tokenizer; choose others"
+            )
         self.trace_ban = self._trace_ban()
         self.pad_id: int = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
         self._encode_once = lru_cache(_REMEMBERED)(self._encode)
@@ -54,9 +60,9 @@ class ConversationEncoder:
 
     def _encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> tuple[int, ...]:
         turns = messages(self._defuse(prompt), dimension, self.rubric, self.forms, reasoning)
-        text = self.tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=False, enable_thinking=reasoning
-        )
+        names = dict(self.tokenizer.special_tokens_map)
+        options = {"tools": None, "documents": None, "add_generation_prompt": True, "enable_thinking": reasoning}
+        text = render_chat(self.template, turns, **names | options)
         start = self.forms.reasoning_start
         if reasoning and not text.rstrip().endswith(start.strip()):
             text += start
