@@ -69,6 +69,9 @@ REFUSED = [
     (("studio init", "--prompt"), ("studio", "init", "p", "--world", "--prompt", "x")),
     (("studio init", "--prompt"), ("studio", "init", "p", "records.jsonl", "--prompt", "x")),
     (("studio init", "--prompts"), ("studio", "init", "p", "listed", "--prompts", "20")),
+    (("studio init", "--prompt"), ("studio", "init", "p", "listed", "--prompt", "x")),
+    (("studio init", "--seed"), ("studio", "init", "p", "listed", "--seed", "0")),
+    (("studio init", "--with-ratings"), ("studio", "init", "p", "listed", "--with-ratings")),
     (("studio init", "--world"), ("studio", "init", "p", "listed", "--world")),
 ]
 """(command, option) and a command line in which it would have no effect."""
@@ -87,10 +90,11 @@ ALWAYS = {
     "--device",
     "compare": "--judge --study",
     "studio serve": "--host --port --database --model --https --proxies",
-    "studio init": "--rubric --name --raters --administrator --seed --url --database",
+    "studio init": "--rubric --name --raters --administrator --url --database",
     "studio invite": "--role --database --url",
     "studio export": "--accepted-only --everybody --database",
     "studio import": "--images --database",
+    "studio gold": "--database",
     "studio predict": "--database",
     "data import": "--skip-bad",
     "data split": "--out --train --dev --test --seed",

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 from zreward.cli import app
-from zreward.data import Record, save_records
+from zreward.data import Record, load_records, save_records
 from zreward.data.images import open_image
 from zreward.errors import InputError
 from zreward.rubric import Rubric
@@ -53,7 +53,7 @@ def test_records_keep_their_ids_groups_splits_and_tags(tmp_path):
         Record("a dog", pictures[2], {"realism": 4.0}),
     ]
     save_records(records, tmp_path / "records.parquet")
-    make(tmp_path / "p", create.from_records(tmp_path / "records.parquet"))
+    make(tmp_path / "p", create.from_records(load_records(tmp_path / "records.parquet"), "records"))
     with opened(tmp_path / "p") as session:
         prompts = session.scalars(select(Prompt).order_by(Prompt.id)).all()
         assert [(p.text, p.split, p.tags, len(p.candidates)) for p in prompts] == [

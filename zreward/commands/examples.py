@@ -56,6 +56,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward studio init campaign --world",
         "zreward studio init campaign pictures/ --rubric my-rubric.yaml --raters 5",
         "zreward studio init campaign records.jsonl",
+        "zreward studio init campaign rated.jsonl --with-ratings",
     ),
     "studio invite": ("zreward studio invite campaign ann", "zreward studio invite campaign bob --role quality"),
     "studio export": (
@@ -63,6 +64,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward studio export campaign dataset --accepted-only",
     ),
     "studio import": ("zreward studio import campaign labels.csv --images pictures/",),
+    "studio gold": ("zreward studio gold campaign gold.csv",),
     "studio predict": ("zreward studio predict campaign world:small",),
     "data": (
         "zreward data import csv ratings.csv runs/mine",

@@ -94,29 +94,43 @@ def init(
     administrator: Annotated[str, typer.Option(help="Name of the first person.")] = "admin",
     seed: Annotated[int, typer.Option(help="Of the try-out's scenes and hidden items.")] = 0,
     url: Annotated[str, typer.Option(help="Where the studio will be found.")] = "http://127.0.0.1:8080",
+    with_ratings: Annotated[
+        bool,
+        typer.Option("--with-ratings", help="With records: also take in their ratings, as labels of their raters."),
+    ] = False,
     database: Database = None,
 ) -> None:
     """Make a project and print the administrator's invitation."""
+    from zreward.data import load_records
+    from zreward.data.manifest import MANIFEST
     from zreward.rubric import Rubric
     from zreward.studio import create
+    from zreward.studio.import_records import labels_of
     from zreward.studio.project import ProjectSettings
 
+    ratings, left_out = [], 0
     if world == (source is not None):
         raise InputError("expected a SOURCE of pictures, or --world for a try-out, and not both")
-    _refuse_idle(ctx, source)
     if source is None:
         refuse_unused(ctx, "with --world, whose pictures have prompts of their own", "prompt")
     else:
-        refuse_unused(ctx, "without --world", "prompts")
-        if source.suffix.lower() in (".jsonl", ".parquet"):
+        refuse_unused(ctx, "without --world", "prompts", "seed")
+        if source.suffix.lower() in RECORDS:
             refuse_unused(ctx, "with records, which name their prompts", "prompt")
+        elif (source / MANIFEST).exists():
+            refuse_unused(ctx, f"with a folder whose {MANIFEST} names the prompts", "prompt")
+    if source is None or source.suffix.lower() not in RECORDS:
+        refuse_unused(ctx, "without records", "with_ratings")
     if source is None:
         from zreward.world.base_models import world_rubric
 
         pictures, chosen = create.from_world(prompts, seed=seed), world_rubric()
     else:
         if source.suffix.lower() in RECORDS:
-            pictures = create.from_records(source)
+            records = load_records(source)
+            pictures = create.from_records(records, source.stem)
+            ratings = labels_of(records, source.stem) if with_ratings else []
+            left_out = 0 if with_ratings else sum(bool(record.scores) for record in records)
         else:
             found, note = create.from_folder(source, prompt)
             pictures = iter(found)
@@ -124,24 +138,13 @@ def init(
         chosen = Rubric.default()
     settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters, database=database)
     chosen = Rubric.from_yaml(rubric) if rubric else chosen
-    token = create.init(project, pictures, chosen, settings, administrator, seed)
-    typer.echo(f"{project}: made. Start it: zreward studio {project}")
+    token = create.init(project, pictures, chosen, settings, administrator, seed, ratings)
+    if left_out:
+        typer.echo(f"The ratings of {left_out} records were left out; --with-ratings takes them in.", err=True)
+    typer.echo(
+        f"{project}: made{f', with {len(ratings)} ratings' if ratings else ''}. Start it: zreward studio {project}"
+    )
     typer.echo(f"{administrator} comes in by {url.rstrip('/')}/invitation/{token}")
-
-
-def _refuse_idle(ctx: typer.Context, source: Path | None) -> None:
-    """InputError for an option of `init` that would do nothing."""
-    given = {name for name in ("prompt", "prompts", "seed") if ctx.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
-    if source is None:
-        idle, why = given & {"prompt"}, "the built-in world has prompts of its own"
-    elif source.suffix.lower() in RECORDS:
-        idle, why = given, "records have prompts of their own"
-    elif (source / "pictures.jsonl").exists():
-        idle, why = given, f"{source} has a pictures.jsonl that names its prompts"
-    else:
-        idle, why = given & {"prompts", "seed"}, "it belongs to --world"
-    for name in sorted(idle):
-        raise InputError(f"--{name} does nothing here: {why}; leave it out")
 
 
 @studio_app.command()
@@ -183,7 +186,10 @@ def export(
 def import_labels(
     project: Folder,
     labels: Annotated[
-        Path, typer.Argument(help="CSV (image, prompt, rater, dimension, score), or Label Studio's JSON.")
+        Path,
+        typer.Argument(
+            help="CSV (image, prompt, rater, dimension, score), Label Studio's JSON, or rated records (.jsonl, .parquet)."
+        ),
     ],
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures; default: the file's.")] = None,
     database: Database = None,
@@ -194,6 +200,25 @@ def import_labels(
 
     with open_project(project, database) as (opened, session):
         typer.echo(str(run(session, opened, labels, images)))
+
+
+@studio_app.command()
+def gold(
+    project: Folder,
+    table: Annotated[
+        Path, typer.Argument(help="CSV or JSON lines: picture (its name in the project), dimension, score.")
+    ],
+    database: Database = None,
+) -> None:
+    """Plan gold items in bulk: pictures whose score is known, hidden among the others. All of the table, or nothing."""
+    from zreward.studio.gold_files import ENDINGS, plan_gold
+    from zreward.studio.opening import open_project
+    from zreward.studio.rubric_versions import newest_version, read_version
+    from zreward.text_files import read_text
+
+    text = read_text(table, f"a table ({' or '.join(ENDINGS)})")
+    with open_project(project, database) as (_, session):
+        typer.echo(str(plan_gold(session, read_version(newest_version(session)), text, table.name)))
 
 
 @studio_app.command()

@@ -6,17 +6,19 @@ The project appears whole, or not at all. Pictures are copied in, so that nothin
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from zreward.data import load_records
+from zreward.data import Record
 from zreward.data.folders import read_folder
 from zreward.errors import InputError, check_counts
 from zreward.rubric import Rubric
 from zreward.studio import accounts
 from zreward.studio.adding import Picture, add_pictures
 from zreward.studio.database import connect, sessions, upgrade
+from zreward.studio.import_files import ForeignLabel
+from zreward.studio.importing import take_labels
 from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.rubric_versions import add_version
 from zreward.temporary import sweep, temporary_folder
@@ -29,6 +31,7 @@ def init(
     settings: ProjectSettings,
     administrator: str = "admin",
     seed: int = 0,
+    ratings: Sequence[ForeignLabel] = (),
 ) -> str:
     """Make the project; returns the token of the administrator's invitation. InputError where `folder` holds something."""
     with _new_folder(folder) as made:
@@ -43,6 +46,8 @@ def init(
                     raise InputError(f"database {engine.url!r} holds a project already; name an empty one")
                 add_version(session, rubric)
                 add_pictures(session, project, pictures, rubric, random.Random(f"studio {seed}"))
+                if ratings:
+                    take_labels(session, project, ratings, Path(), "the records")
                 _, token = accounts.invite(session, administrator, "administrator")
         finally:
             engine.dispose()
@@ -55,19 +60,13 @@ def from_folder(folder: Path, prompt: str | None = None) -> tuple[list[Picture],
     return [Picture(each.prompt, each.path, each.path.name, tags=each.tags) for each in found], note
 
 
-def from_records(path: Path) -> Iterator[Picture]:
-    """Records as training reads them (.jsonl, .parquet); ratings in them are not taken over (`zreward studio import`)."""
-    for number, record in enumerate(load_records(path)):
+def from_records(records: Iterable[Record], name: str) -> Iterator[Picture]:
+    """The pictures of records; `name` is that of their file. Their ratings are `import_records.labels_of`."""
+    for number, record in enumerate(records):
         image = Path(record.image) if isinstance(record.image, str) else record.image
         assert isinstance(image, Path | bytes)
-        yield Picture(
-            record.prompt,
-            image,
-            record.id or f"{path.stem}-{number:06d}",
-            record.group,
-            record.split,
-            tuple(record.tags),
-        )
+        key = record.id or f"{name}-{number:06d}"
+        yield Picture(record.prompt, image, key, record.group, record.split, tuple(record.tags))
 
 
 def from_world(prompts: int, candidates: int = 4, seed: int = 0) -> Iterator[Picture]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFile
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from zreward.errors import InputError
+from zreward.studio.audit import FEW
 from zreward.studio.context import Database, render, require
+from zreward.studio.gold_files import plan_gold
 from zreward.studio.quality_queue import PAGE, items
 from zreward.studio.returning import back_to
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Gold, Repetition
+from zreward.text_files import decode_text
 
 HOME = "/quality"
 router = APIRouter(prefix=HOME, dependencies=[Depends(require("quality"))])
@@ -23,6 +26,7 @@ Number = Annotated[int, Form()]
 Name = Annotated[str, Form()]
 Back = Annotated[str, Form()]
 KINDS: dict[str, Any] = {"gold": Gold, "repetitions": Repetition}
+ALL = "all"  # pictures, to make hidden items of: also before anybody has rated
 
 
 @router.get("/hidden")
@@ -33,17 +37,22 @@ def show(
     kind: str = "gold",
     page: Annotated[int, Query(ge=1)] = 1,
 ) -> Response:
-    """Which pictures are hidden items of a dimension."""
-    if kind not in KINDS:
-        raise InputError(f"kind {kind!r}; expected gold or repetitions")
+    """Which pictures are hidden items of a dimension; with the kind "all" every picture, to choose from."""
+    if kind not in (*KINDS, ALL):
+        raise InputError(f"kind {kind!r}; expected gold, repetitions or all")
     rubric = read_version(newest_version(session))
     name = rubric.dimension(dimension or rubric.dimension_names[0]).name
-    table = KINDS[kind]
     counts: dict[str, dict[str, int]] = {
         key: dict(session.execute(select(rows.dimension, func.count()).group_by(rows.dimension)).tuples().all())
         for key, rows in KINDS.items()
     }
-    chosen = select(table.candidate_id).where(table.dimension == name).order_by(table.candidate_id)
+    total = session.scalar(select(func.count(Candidate.id))) or 0
+    if kind == ALL:
+        chosen, count = select(Candidate.id).order_by(Candidate.id), total
+    else:
+        table = KINDS[kind]
+        chosen = select(table.candidate_id).where(table.dimension == name).order_by(table.candidate_id)
+        count = counts[kind].get(name, 0)
     found = list(session.scalars(chosen.limit(PAGE).offset((page - 1) * PAGE)))
     return render(
         request,
@@ -53,8 +62,9 @@ def show(
         kind=kind,
         dimension=name,
         page=page,
-        pages=max(1, -(-counts[kind].get(name, 0) // PAGE)),
-        pictures=session.scalar(select(func.count(Candidate.id))),
+        pages=max(1, -(-count // PAGE)),
+        pictures=total,
+        few=FEW,
     )
 
 
@@ -77,6 +87,15 @@ def set_gold(
         session.add(Gold(candidate_id=candidate, dimension=dimension, score=score))
     session.commit()
     return back_to(back, HOME, "saved")
+
+
+@router.post("/gold/file")
+def plan(session: Database, file: UploadFile) -> Response:
+    """Gold items of a table (CSV or JSON lines): all of it, or nothing."""
+    name = (file.filename or "table")[-80:]
+    text = decode_text(file.file.read(), name).replace("\r\n", "\n")
+    plan_gold(session, read_version(newest_version(session)), text, name)
+    return back_to("/quality/hidden", HOME, "saved")
 
 
 @router.post("/repetitions")

@@ -27,10 +27,10 @@ _SCORES = {"rating": "rating", "number": "number", "choices": "choices"}  # resu
 
 @dataclass(frozen=True)
 class ForeignLabel:
-    """One rater's score, as found at `place` of a file. `image` is still as it was written there."""
+    """One rater's score, as found at `place` of a file. `image` is still as it was written there, or the encoded picture."""
 
     place: str
-    image: str
+    image: str | bytes
     prompt: str
     rater: str
     dimension: str
@@ -43,7 +43,8 @@ def read_labels(path: Path) -> list[ForeignLabel]:
     reader = {".csv": _read_csv, ".json": _read_label_studio}.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path}: unknown file type {path.suffix!r}; expected .csv, or .json as Label Studio exports it"
+            f"{path}: unknown file type {path.suffix!r}; expected .csv, .json as Label Studio exports it, or "
+            "records (.jsonl, .parquet)"
         )
     labels = list(reader(path))
     if not labels:

@@ -26,25 +26,25 @@ class ImportedPictures:
         self.copies: list[Path] = []
         self.added = 0
         self._by_prompt: dict[str, tuple[int | None, dict[str, int]]] = {}
-        self._found: dict[tuple[Path, str], int] = {}
+        self._found: dict[tuple[Path | bytes, str], int] = {}
 
-    def candidate(self, path: Path, prompt: str) -> int:
-        """The id of the picture at `path` for a prompt. InputError when it cannot be read."""
-        key = (path, prompt)
+    def candidate(self, image: Path | bytes, prompt: str) -> int:
+        """The id of a picture (a path, or encoded bytes) for a prompt. InputError when it cannot be read."""
+        key = (image, prompt)
         if key not in self._found:
-            self._found[key] = self._candidate(path, prompt)
+            self._found[key] = self._candidate(image, prompt)
         return self._found[key]
 
     def remove_copies(self) -> None:
         for path in self.copies:
             path.unlink(missing_ok=True)
 
-    def _candidate(self, path: Path, prompt: str) -> int:
+    def _candidate(self, image: Path | bytes, prompt: str) -> int:
         check_prompt(prompt)
         try:
-            content = path.read_bytes()
+            content = image if isinstance(image, bytes) else image.read_bytes()
         except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+            raise InputError(f"{image!s}: cannot be read: {error.strerror or error}") from error
         digest = hashlib.sha256(content).hexdigest()
         prompt_id, known = self._known(prompt)
         if digest in known:
@@ -53,7 +53,7 @@ class ImportedPictures:
         candidate = Candidate(
             prompt_id=prompt_id or self._new_prompt(prompt),
             key=f"imported-{digest[:16]}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}",
-            image=self._copy(content, digest, path.suffix.lower()),
+            image=self._copy(content, digest, "" if isinstance(image, bytes) else image.suffix.lower()),
         )
         self.session.add(candidate)
         self.session.flush()

@@ -7,16 +7,19 @@ a file again adds nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from zreward.data import load_records
 from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.import_files import ForeignLabel, read_labels
 from zreward.studio.import_pictures import ImportedPictures
+from zreward.studio.import_records import ENDINGS, labels_of
 from zreward.studio.import_references import image_path, is_url
 from zreward.studio.project import Project
 from zreward.studio.rubric_versions import newest_version, read_version
@@ -44,8 +47,24 @@ class Imported:
 
 
 def import_labels(session: Session, project: Project, path: Path, images: Path | None = None) -> Imported:
-    """Read a .csv or .json file; pictures are looked for from `images` (default: the file's folder)."""
-    foreign = read_labels(path)
+    """Read a .csv or .json file, or records with ratings; pictures are looked for from `images` (default: the file's folder)."""
+    if path.suffix.lower() in ENDINGS:
+        if images is not None:
+            raise InputError(
+                "--images does nothing here: records say themselves where their pictures are; leave it out"
+            )
+        foreign = labels_of(load_records(path), path.stem)
+        if not foreign:
+            raise InputError(f"{path}: there is no rating in its records")
+    else:
+        foreign = read_labels(path)
+    return take_labels(session, project, foreign, images or path.parent, str(path))
+
+
+def take_labels(
+    session: Session, project: Project, foreign: Sequence[ForeignLabel], folder: Path, source: str
+) -> Imported:
+    """Commit labels and the pictures that they need. InputError, and nothing of `source`, where one of them does not fit."""
     version = newest_version(session)
     rubric, pictures = read_version(version), ImportedPictures(session, project)
     raters, named = _Raters(session), _Named()
@@ -54,15 +73,18 @@ def import_labels(session: Session, project: Project, path: Path, images: Path |
         for label in foreign:
             try:
                 _check(label, rubric)
-                found = named.once(label, image_path(label.image, images or path.parent))
-                candidate = pictures.candidate(found, label.prompt)
+                if isinstance(label.image, bytes):
+                    candidate = pictures.candidate(label.image, label.prompt)
+                else:
+                    found = named.once(label.image, label.prompt, image_path(label.image, folder))
+                    candidate = pictures.candidate(found, label.prompt)
                 added += raters.add(label, candidate, version.version)
             except InputError as error:
                 problems.append(f"{label.place}: {error}")
                 if len(problems) == SHOWN:
                     break
         if problems:
-            raise InputError("\n".join([*problems, f"nothing was imported from {path}"]))
+            raise InputError("\n".join([*problems, f"nothing was imported from {source}"]))
         session.commit()
     except BaseException:
         session.rollback()
@@ -83,11 +105,11 @@ class _Named:
     def __init__(self) -> None:
         self.by: dict[tuple[Path, str], str] = {}
 
-    def once(self, label: ForeignLabel, path: Path) -> Path:
-        first = self.by.setdefault((path, label.prompt), label.image)
-        if first != label.image and is_url(label.image):
+    def once(self, image: str, prompt: str, path: Path) -> Path:
+        first = self.by.setdefault((path, prompt), image)
+        if first != image and is_url(image):
             raise InputError(
-                f"image {label.image!r} would be {path}, and so would {first!r}; put them into folders as on the server"
+                f"image {image!r} would be {path}, and so would {first!r}; put them into folders as on the server"
             )
         return path
 

@@ -1,0 +1,108 @@
+"""Gold items in bulk, from a table: CSV or JSON lines with a picture, a dimension and the score that is known of it.
+
+A picture is called by its name in the project: a record's id, or the name of the file that it came from.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from zreward.data.sources import parse_json
+from zreward.errors import InputError
+from zreward.rubric import Rubric
+from zreward.studio.storage import Candidate, Gold
+
+COLUMNS = ("picture", "dimension", "score")
+ENDINGS = (".csv", ".jsonl")
+SHOWN = 20  # problems named in one error
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a table did to the gold items."""
+
+    new: int
+    changed: int
+    same: int
+
+    def __str__(self) -> str:
+        return f"{self.new} new gold items, {self.changed} with another score than before, {self.same} that were there"
+
+
+def plan_gold(session: Session, rubric: Rubric, text: str, name: str) -> Planned:
+    """Commit the gold items of a table (`name` ends in .csv or .jsonl): all of it, or nothing and InputError."""
+    wanted: dict[tuple[int, str], float] = {}
+    pictures: dict[str, int] = dict(session.execute(select(Candidate.key, Candidate.id)).tuples().all())
+    problems: list[str] = []
+    for place, given in _rows(text, name):
+        try:
+            _add(wanted, given, rubric, pictures)
+        except InputError as error:
+            problems.append(f"{place}: {error}")
+            if len(problems) == SHOWN:
+                break
+    if problems:
+        raise InputError("\n".join([*problems, f"nothing was taken from {name}"]))
+    if not wanted:
+        raise InputError(f"{name}: no gold item in it; expected the columns {', '.join(COLUMNS)}")
+    known = {(row.candidate_id, row.dimension): row for row in session.scalars(select(Gold))}
+    new = changed = 0
+    for (candidate, dimension), score in wanted.items():
+        row = known.get((candidate, dimension))
+        if row is None:
+            session.add(Gold(candidate_id=candidate, dimension=dimension, score=score))
+            new += 1
+        elif row.score != score:
+            row.score = score
+            changed += 1
+    session.commit()
+    return Planned(new, changed, len(wanted) - new - changed)
+
+
+def _add(
+    wanted: dict[tuple[int, str], float], row: Mapping[str, Any], rubric: Rubric, pictures: Mapping[str, int]
+) -> None:
+    picture, dimension, score = (row.get(name) for name in COLUMNS)
+    if not isinstance(picture, str) or picture not in pictures:
+        raise InputError(f"there is no picture {str(picture)[:200]!r}; expected its name in the project")
+    dimension = rubric.dimension(str(dimension)).name
+    try:
+        value = rubric.scale.validate(float(score), "gold score")  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            str(error) if isinstance(error, InputError) else f"score {score!r}; expected a number"
+        ) from None
+    if wanted.setdefault((pictures[picture], dimension), value) != value:
+        raise InputError(f"{picture!r} has two gold scores on {dimension}; expected one")
+
+
+def _rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    ending = name[name.rfind(".") :].lower()
+    if ending not in ENDINGS:
+        raise InputError(f"{name}: unknown file type; expected {' or '.join(ENDINGS)}")
+    if ending == ".jsonl":
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                place = f"{name}:{number}"
+                row = parse_json(line, f"{place}: ")
+                if not isinstance(row, dict):
+                    raise InputError(f"{place}: expected an object with {', '.join(COLUMNS)}")
+                yield place, row
+        return
+    head = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ",")
+    try:
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{name}: columns {missing} are missing; expected {','.join(COLUMNS)}")
+        for row in reader:
+            yield f"{name}:{reader.line_num}", row
+    except csv.Error as error:
+        raise InputError(f"{name}:{reader.line_num}: not a CSV table: {error}") from None
