@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
@@ -25,17 +25,30 @@ router = APIRouter()
 
 OCCASIONS = (0, 1)
 MOST_SECONDS = 3600.0
+AHEAD = 6  # pictures that a browser has ready, besides the one that it shows
+MOST_HELD = 2 * AHEAD
 
 
 @router.get("/annotate")
 def show(
-    request: Request, session: Database, user: Annotator, project: ThisProject, dimension: str | None = None
+    request: Request,
+    session: Database,
+    user: Annotator,
+    project: ThisProject,
+    dimension: str | None = None,
+    held: str = "",
 ) -> Response:
-    """The next picture of a dimension; without one, of the first dimension that has any left."""
+    """The next picture of a dimension; without one, of the first dimension that has any left.
+
+    `held` names the pictures of the dimension that the browser has ready ("PICTURE.TOKEN", with commas between): the next
+    one after those is asked for.
+    """
     rubric = read_version(newest_version(session))
     names = rubric.dimension_names if dimension is None else (rubric.dimension(dimension).name,)
+    ahead = _held(project, user, dimension, held) if dimension is not None else ()
     for name in names:
-        queue = read_queue(session, user, name, project.raters_per_item, project.repeat_share)
+        more = max(0, AHEAD - len(ahead))
+        queue = read_queue(session, user, name, project.raters_per_item, project.repeat_share, ahead, more)
         if queue.task is not None:
             break
     return _page(request, session, user, project, rubric, name, queue, queue.task)
@@ -71,6 +84,7 @@ def save(
     token: Annotated[str, Form()],
     answer: Annotated[str, Form()],
     seconds: Annotated[float | None, Form()] = None,
+    held: Annotated[str, Form()] = "",
 ) -> Response:
     """`answer` is a score on a bin, or "none" for a picture that cannot be judged. Sent twice, it is saved once."""
     occasion = _occasion(project, user, candidate, dimension, token)
@@ -86,7 +100,8 @@ def save(
         except IntegrityError:  # the same answer, sent twice at once
             session.rollback()
             _update(session, user, candidate, dimension, occasion, facts)
-    return RedirectResponse(f"/annotate?{urlencode({'dimension': dimension})}", 303)
+    address = urlencode({"dimension": dimension} | ({"held": held} if held else {}))
+    return RedirectResponse(f"/annotate?{address}", 303)
 
 
 def item_token(project: Project, user: User, candidate: int, dimension: str, occasion: int) -> str:
@@ -100,6 +115,16 @@ def _occasion(project: Project, user: User, candidate: int, dimension: str, toke
         if hmac.compare_digest(token.encode(), item_token(project, user, candidate, dimension, occasion).encode()):
             return occasion
     raise HTTPException(403, "This picture was not given to you; go on with the next one.")
+
+
+def _held(project: Project, user: User, dimension: str, text: str) -> set[tuple[int, int]]:
+    found = set()
+    for part in text.split(",", MOST_HELD)[:MOST_HELD] if text else ():
+        number, _, token = part.partition(".")
+        if not (number.isascii() and number.isdecimal() and len(number) < 10):
+            raise InputError(f"held {part[:40]!r}; expected PICTURE.TOKEN")
+        found.add((int(number), _occasion(project, user, int(number), dimension, token)))
+    return found
 
 
 def _score(rubric: Rubric, dimension: str, answer: str) -> float | None:
@@ -130,6 +155,18 @@ def _update(session: Session, user: User, candidate: int, dimension: str, occasi
             setattr(label, key, value)
         session.commit()
     return True
+
+
+def _item(session: Session, project: Project, user: User, task: Task) -> dict[str, Any]:
+    """What a page needs of a picture to show it as its next."""
+    said = "" if task.returned is None else "none" if task.returned.score is None else f"{task.returned.score:g}"
+    return {
+        "candidate": task.candidate.id,
+        "token": item_token(project, user, task.candidate.id, task.dimension, task.occasion),
+        "prompt": task.candidate.prompt.text,
+        "comment": task.returned.comment if task.returned else "",
+        "said": said,
+    }
 
 
 def _page(
@@ -164,4 +201,5 @@ def _page(
         before_token=item_token(project, user, before.candidate_id, dimension, before.occasion) if before else "",
         examples=examples,
         queue=queue,
+        ahead=[_item(session, project, user, one) for one in (queue.tasks if task in queue.tasks else [])],
     )

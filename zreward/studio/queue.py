@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Row, exists, func, or_, select
@@ -26,6 +26,7 @@ DISTANCE = 8  # labels on a dimension between a picture and its repetition
 PACE_OVER = 50  # labels
 HANDFUL = 6  # prompts whose candidates are mixed
 _PRIME = 1_000_003
+Held = Collection[tuple[int, int]]  # (picture, occasion)
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,32 @@ class Task:
 
 @dataclass(frozen=True)
 class Queue:
-    """One annotator's work on one dimension: what comes now, labels given, items left, median seconds of the last labels."""
+    """One annotator's work on one dimension: what comes now and then, labels given, items left, median seconds of the last."""
 
-    task: Task | None
+    tasks: Sequence[Task]
     done: int
     left: int
     pace: float | None
 
+    @property
+    def task(self) -> Task | None:
+        return self.tasks[0] if self.tasks else None
 
-def read_queue(session: Session, user: User, dimension: str, raters: int, repeat_share: float) -> Queue:
+
+def read_queue(
+    session: Session,
+    user: User,
+    dimension: str,
+    raters: int,
+    repeat_share: float,
+    held: Held = (),
+    ahead: int = 0,
+) -> Queue:
     """`task` is None when nothing is left. A page loaded again shows the same picture, unless others rated meanwhile.
 
     `repeat_share` 0 is for no repetitions at all; other shares are the least, where more are needed to be through in time.
+    `held` are pictures that a browser has ready to be shown before the one that is asked for; they count as left. `ahead`
+    is how many after that one are wanted.
     """
     done = session.scalar(select(func.count()).select_from(Label).where(*_own(user, dimension))) or 0
     returned = list(session.scalars(_returned(user, dimension)))
@@ -61,14 +76,39 @@ def read_queue(session: Session, user: User, dimension: str, raters: int, repeat
     if repeat_share > 0:
         repeated = session.execute(_repeated(user, dimension)).all()
         to_repeat = set(session.scalars(select(Repetition.candidate_id).where(Repetition.dimension == dimension)))
-    if returned:
-        task: Task | None = Task(returned[0].candidate, dimension, returned[0].occasion, returned[0])
-    else:
-        draw = random.Random(f"{user.id} {dimension} {done}").random()
-        task = _repetition(session, user, dimension, repeated, len(fresh), repeat_share, draw)
-        task = task or _first_time(session, user, dimension, fresh)
+    waiting = _Waiting(session, user, dimension, repeat_share, done, returned, fresh, repeated)
+    taken, tasks = set(held), list[Task]()
+    while len(tasks) <= ahead and (task := waiting.next(taken)) is not None:
+        tasks.append(task)
+        taken.add((task.candidate.id, task.occasion))
     left = len(fresh) + len(returned) + len(repeated) + sum(row.id in to_repeat for row in fresh)
-    return Queue(task, done, left, _pace(session, user, dimension))
+    return Queue(tasks, done, left, _pace(session, user, dimension))
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """All that waits for an annotator on a dimension."""
+
+    session: Session
+    user: User
+    dimension: str
+    repeat_share: float
+    done: int
+    returned: Sequence[Label]
+    fresh: Sequence[Row[tuple[int, int]]]
+    repeated: Sequence[Row[tuple[int, int, int]]]
+
+    def next(self, taken: Held) -> Task | None:
+        """What comes when those of `taken` are answered."""
+        for label in self.returned:
+            if (label.candidate_id, label.occasion) not in taken:
+                return Task(label.candidate, self.dimension, label.occasion, label)
+        draw = random.Random(f"{self.user.id} {self.dimension} {self.done + len(taken)}").random()
+        fresh = [row for row in self.fresh if (row.id, 0) not in taken]
+        again = [row for row in self.repeated if (row.id, 1) not in taken]
+        about = (self.session, self.user, self.dimension)
+        distance = max(0, DISTANCE - len(taken)) if fresh else 0
+        return _repetition(*about, again, len(fresh), self.repeat_share, draw, distance) or _first_time(*about, fresh)
 
 
 def _first_time(session: Session, user: User, dimension: str, fresh: Sequence[Row[tuple[int, int]]]) -> Task | None:
@@ -152,9 +192,10 @@ def _repetition(
     fresh: int,
     share: float,
     draw: float,
+    distance: int,
 ) -> Task | None:
     """One of `repeated`, when `draw` (0 to 1) says that it is time: so often that none pile up at the end."""
-    newest = _label_ago(session, user, dimension, DISTANCE if fresh else 0)
+    newest = _label_ago(session, user, dimension, distance)
     far = [row for row in repeated if row.label <= newest]
     if not far or (fresh and draw >= max(share, len(far) / (len(far) + fresh))):
         return None

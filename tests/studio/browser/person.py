@@ -13,6 +13,8 @@ from PIL import Image
 PICTURES = Path(__file__).parents[3] / "docs" / "images" / "studio"
 WINDOWS = {1440: 900, 390: 780}  # width -> height
 TALLEST = 1300  # pixels of a picture
+READY = "() => !document.querySelector('.answer button:disabled, #adjust button:disabled, .verdict button:disabled')"
+SAVED = "() => !Number(document.body.dataset.unsaved ?? 0)"
 LOOKED: set[str] = set()
 PASSWORD = "a password to remember"
 
@@ -36,9 +38,11 @@ class Person:
         self.page.goto(self.base + path)
 
     def press(self, key: str) -> None:
-        """A key that leads to another page."""
+        """A key that leads to another page, or to the next picture; what it answers is saved when this returns."""
+        self.page.wait_for_function(READY)
         with self.page.expect_navigation():
             self.page.keyboard.press(key)
+        self.page.wait_for_function(SAVED)
 
     def click(self, button: str) -> None:
         """A button, by its name, that leads to another page."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from tests.studio.browser.person import Person
+from tests.studio.browser.person import READY, SAVED, Person
 from tests.studio.running import Server
 from zreward.studio import accounts
-from zreward.studio.storage import Example, Label, User
+from zreward.studio.storage import Example, Label, SignedIn, User
 
 pytestmark = pytest.mark.browser
 
@@ -63,13 +63,108 @@ def test_keys_answer_move_and_go_back(ann, session):
 
 def test_a_key_that_is_held_down_answers_one_picture(ann, session):
     ann.go(PAGE)
-    with ann.page.expect_navigation():
-        ann.page.keyboard.down("9")
+    ann.page.wait_for_function(READY)
+    ann.page.keyboard.down("9")
     for _ in range(5):
         ann.page.keyboard.down("9")  # what a keyboard sends while the key stays down
     ann.page.keyboard.up("9")
     ann.press("1")
     assert scores(session) == [5.0, 1.0]
+
+
+def shown_pictures(ann: Person) -> list[str]:
+    """What the page has shown so far, in order: its own record of it."""
+    return ann.page.evaluate("() => window.seen")
+
+
+RECORD = """() => {
+  window.seen = [];
+  const note = () => {
+    const form = document.getElementById("rating");
+    if (form && !form.querySelector(".scores button").disabled) {
+      const number = form.elements.candidate.value;
+      if (window.seen.at(-1) !== number) window.seen.push(number);
+    }
+  };
+  note();
+  new MutationObserver(note).observe(document.querySelector("main"), {subtree: true, childList: true, attributes: true});
+}"""
+
+
+def test_a_fast_rater_loses_nothing_and_answers_what_was_on_the_screen(ann, session):
+    ann.go(PAGE)
+    ann.page.wait_for_function(READY)
+    ann.page.evaluate(RECORD)
+    for key in "12345":
+        ann.page.keyboard.press(key)
+        ann.page.wait_for_timeout(300)
+    ann.page.wait_for_function(SAVED)
+    labels = session.scalars(select(Label).order_by(Label.id)).all()
+    assert [label.score for label in labels] == [1.0, 1.5, 2.0, 2.5, 3.0]
+    assert [str(label.candidate_id) for label in labels] == shown_pictures(ann)[:5]
+    assert all(label.seconds is not None and label.seconds < 30 for label in labels) and not ann.errors
+
+
+def test_no_key_answers_a_picture_before_it_is_loaded(ann, session):
+    held = []
+    ann.page.route("**/pictures/*width=640", lambda route: held.append(route))
+    ann.go(PAGE)
+    ann.page.wait_for_function("() => document.querySelector('.scores button').disabled")
+    ann.page.keyboard.press("5")
+    ann.page.locator(".scores button").first.click(force=True)
+    ann.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+    assert scores(session) == []
+    ann.page.unroute("**/pictures/*width=640")
+    for route in held:
+        route.continue_()
+    ann.page.wait_for_function(READY)
+    ann.press("5")
+    assert scores(session) == [3.0]
+
+
+def test_a_picture_that_cannot_be_loaded_can_only_be_passed_over(ann, session):
+    ann.page.route("**/pictures/*width=640", lambda route: route.abort())
+    ann.go(PAGE)
+    ann.page.get_by_text("The picture cannot be loaded").wait_for(timeout=5000)
+    ann.page.keyboard.press("5")
+    ann.page.keyboard.press("0")
+    ann.page.wait_for_function(SAVED)
+    assert scores(session) == [None]
+
+
+def test_answers_wait_for_a_studio_that_is_away_and_are_saved_once(ann, session):
+    ann.go(PAGE)
+    ann.page.wait_for_function(READY)
+    ann.page.wait_for_load_state("networkidle")
+    lost = []
+    ann.page.route("**/labels", lambda route: (lost.append(route), route.abort()))
+    ann.page.keyboard.press("1")
+    ann.page.get_by_text("1 not saved: the studio does not answer").wait_for(timeout=5000)
+    ann.page.keyboard.press("2")
+    assert scores(session) == [] and lost
+    ann.page.unroute("**/labels")
+    ann.page.wait_for_function(SAVED)
+    assert scores(session) == [1.0, 1.5]
+
+
+def test_signed_out_elsewhere_says_what_is_not_saved(ann, session):
+    ann.go(PAGE)
+    ann.page.wait_for_function(READY)
+    session.query(SignedIn).delete()
+    session.commit()
+    ann.page.keyboard.press("1")
+    ann.page.get_by_text("1 not saved").wait_for(timeout=5000)
+    ann.page.get_by_text("Load the page again").wait_for(timeout=5000)
+    assert scores(session) == []
+
+
+def test_without_scripts_the_buttons_do_the_same(ann, session, chromium):
+    state = ann.page.context.storage_state()
+    page = chromium.new_context(java_script_enabled=False, storage_state=state).new_page()
+    page.goto(ann.base + PAGE)
+    page.locator(".scores button").nth(3).click()
+    page.locator(".scores button").nth(4).click()
+    assert scores(session) == [2.5, 3.0]
 
 
 def test_keys_inside_a_text_field_do_not_answer(ann, session):

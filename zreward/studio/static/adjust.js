@@ -3,6 +3,7 @@
 const DRAGGED = 24; // pixels up or down that count as a shift
 const form = document.getElementById("adjust");
 if (form) {
+  untilSeen(form.querySelectorAll("img"), form.querySelectorAll("button"));
   const cards = [...form.querySelectorAll(".shiftable")];
   const choice = (card) => card.querySelector("select");
   const show = (card) => {
@@ -38,7 +39,9 @@ if (form) {
     const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
     if (along) choice(cards[at < 0 ? 0 : (at + along + cards.length) % cards.length]).focus();
     else if (steps && at >= 0) move(cards[at], Number(choice(cards[at]).value) + steps);
-    else if (event.key === "Enter" && !event.repeat && event.target.matches("select")) form.requestSubmit();
+    else if (event.key === "Enter" && !event.repeat && event.target.matches("select")) {
+      if (!form.querySelector("button").disabled) form.requestSubmit();
+    }
     else return;
     event.preventDefault();
   });

@@ -1,9 +1,11 @@
 // Keys of a blind comparison: 1 or left, 2 or down, 3 or right, u back, z shows a picture large. Without this file the buttons do the same.
 "use strict";
 (() => {
-  const shown = performance.now();
+  let shown = performance.now();
+  window.addEventListener("load", () => { shown = performance.now(); }); // the pictures are there
   const KEYS = { 1: "left", ArrowLeft: "left", 2: "same", ArrowDown: "same", 3: "right", ArrowRight: "right" };
   let sent = false;
+  untilSeen(document.querySelectorAll(".pair img"), document.querySelectorAll("form.verdict button"));
 
   for (const form of document.querySelectorAll("form.verdict")) {
     form.addEventListener("submit", (event) => {

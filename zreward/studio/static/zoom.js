@@ -2,7 +2,7 @@
 // z, Escape or a click closes it.
 "use strict";
 {
-  const links = [...document.querySelectorAll("a.zoom")];
+  const links = () => [...document.querySelectorAll("a.zoom")]; // pages change
   const dialog = document.createElement("dialog");
   const picture = new Image();
   const close = document.createElement("button");
@@ -17,16 +17,17 @@
     picture.alt = link.querySelector("img")?.alt ?? link.dataset.alt;
     dialog.showModal();
   };
-  links.forEach((link) => link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a.zoom");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     open(link);
-  }));
+  });
   dialog.addEventListener("click", () => dialog.close());
   document.addEventListener("keydown", (event) => {
     if (event.key !== "z" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea")) return;
     event.preventDefault();
     if (dialog.open) dialog.close();
-    else if (links.length) open(links.find((link) => link.closest(".shiftable, li")?.contains(document.activeElement)) ?? links[0]);
+    else if (links().length) open(links().find((link) => link.closest(".shiftable, li")?.contains(document.activeElement)) ?? links()[0]);
   });
 }
