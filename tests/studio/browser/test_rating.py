@@ -108,7 +108,7 @@ def test_a_fast_rater_loses_nothing_and_answers_what_was_on_the_screen(ann, sess
 def test_no_key_answers_a_picture_before_it_is_loaded(ann, session):
     held = []
     ann.page.route("**/pictures/*width=640", lambda route: held.append(route))
-    ann.go(PAGE)
+    ann.page.goto(ann.base + PAGE, wait_until="domcontentloaded")
     ann.page.wait_for_function("() => document.querySelector('.scores button').disabled")
     ann.page.keyboard.press("5")
     ann.page.locator(".scores button").first.click(force=True)

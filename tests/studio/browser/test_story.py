@@ -115,6 +115,11 @@ def test_three_annotators_quality_control_and_a_training(campaign, chromium, tmp
     for name in ("annotators", "hidden", "export"):
         quinn.go(f"/quality/{name}")
         quinn.look(name)
+    quinn.go("/quality/hidden?kind=all&dimension=realism")
+    quinn.look("hidden-all")
+    for person, name in ((quinn, "progress"), (ann, "progress-own")):
+        person.go("/progress")
+        person.look(name)
     quinn.go("/quality/annotators")
     verdict = {
         row.locator("th").inner_text(): row.locator("td").first.inner_text()
