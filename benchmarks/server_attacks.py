@@ -7,38 +7,15 @@ The server is `zreward serve` on the small base model, at most 256 pixels a side
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.serving.attacks import ATTACKS
-from tests.serving.beside import measure, percentile, resident, small_requests
-from zreward.models.pixels import ResolutionPolicy
-from zreward.models.reward_model import RewardModel
+from tests.serving.beside import measure, percentile, resident, serving, small_requests
 
-ROUNDS, EACH, LONGEST_SIDE = 4, 25, 256
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen, int]]:
-    """`zreward serve` and its port."""
-    with tempfile.TemporaryDirectory() as folder:
-        model = RewardModel.from_pretrained("world:small", resolution=ResolutionPolicy(longest_side=LONGEST_SIDE))
-        model.save_pretrained(f"{folder}/model")
-        command = [sys.executable, "-m", "zreward.cli", "serve", f"{folder}/model", "--port", "0", *options]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        try:
-            line = server.stdout.readline()
-            yield server, int(line.split(" (documentation")[0].rpartition(":")[2])
-        finally:
-            server.terminate()
-            server.wait(90)
+ROUNDS, EACH = 4, 50
 
 
 def main(names: list[str]) -> None:

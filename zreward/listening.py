@@ -24,7 +24,7 @@ from zreward.errors import InputError
 
 BACKLOG = 128  # connections that the kernel holds until we take them
 # Pieces of a body sent as Transfer-Encoding: chunked: each costs some 50 us to take apart, whatever its size.
-_PIECES, _BYTES_PER_PIECE, _BYTES_OF_HEAD = 256, 1024, 2048
+_PIECES, _BYTES_PER_PIECE, _BYTES_OF_HEAD = 64, 1024, 2048
 
 
 @dataclass(frozen=True)

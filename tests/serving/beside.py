@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.serving.attacks import items, noise
+from zreward.models.pixels import ResolutionPolicy
+from zreward.models.reward_model import RewardModel
 
+LONGEST_SIDE = 256
 ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    """`zreward serve` of the small base model, at most 256 pixels a side, in a process of its own; and its port.
+
+    When the block ends it must leave in peace, without a traceback.
+    """
+    with tempfile.TemporaryDirectory() as folder, open(f"{folder}/errors", "w+") as errors:
+        model = RewardModel.from_pretrained("world:small", resolution=ResolutionPolicy(longest_side=LONGEST_SIDE))
+        model.save_pretrained(f"{folder}/model")
+        command = [sys.executable, "-m", "zreward.cli", "serve", f"{folder}/model", "--port", "0", *options]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
+        assert server.stdout is not None
+        try:
+            line = server.stdout.readline()
+            yield server, int(line.split(" (documentation")[0].rpartition(":")[2])
+            server.terminate()
+            assert server.wait(90) in (0, -15)
+        finally:
+            server.kill()
+            server.wait()
+        errors.seek(0)
+        said = errors.read()
+        assert "Traceback" not in said, said[-3000:]
 
 
 @dataclass(frozen=True)

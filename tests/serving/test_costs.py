@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -156,6 +157,12 @@ def test_formats_that_python_would_decode_are_refused():
 def test_what_is_no_base64_is_refused(junk):
     with pytest.raises(InputError, match="image 0 is not base64"):
         from_base64(junk, "image 0")
+
+
+@pytest.mark.parametrize("size", [2**20 // 4 * 3, 2**20, 3 * 2**20 + 1, 3 * 2**20 + 2])
+def test_long_base64_is_decoded_in_pieces(size):
+    encoded = bytes(range(251)) * (size // 251 + 1)
+    assert from_base64(base64.b64encode(encoded[:size]).decode(), "image 0") == encoded[:size]
 
 
 def test_data_uris_are_taken_and_urls_are_not():

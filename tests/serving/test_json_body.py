@@ -48,6 +48,15 @@ def test_long_strings_do_not_count_and_may_escape():
     assert read('{"image": "' + "x" * 9000 + '\\\\"}') == {"image": "x" * 9000 + "\\"}
 
 
+def test_strings_of_megabytes_are_read_in_pieces():
+    long = "".join(random.Random(0).choices(string.ascii_letters + "/+", k=5000)) * 700
+    for text in (json.dumps({"image": long}), json.dumps({"image": long}).replace("/", "\\/")):
+        assert read(text) == {"image": long}
+    for wrong in ("\u2713", "\\u0041"):
+        with pytest.raises(Unreadable, match="a text of"):
+            read('{"image": "' + long + wrong + '"}')
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [

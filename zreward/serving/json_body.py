@@ -11,6 +11,8 @@ import json
 import secrets
 from typing import Any, NoReturn
 
+from zreward.serving.pieces import PIECE, in_pieces
+
 _LONG = 4096  # bytes from which a string is cut out
 _MOST_KEYS, _LONGEST_KEY, _BACKSLASHES = 64, 200, 64
 
@@ -89,11 +91,19 @@ def _cut(body: bytes | bytearray, most: int, longest: int, mark: str) -> tuple[b
 
 
 def _text(raw: bytes | bytearray) -> str:
-    """What stands between two quotes."""
+    """What stands between two quotes. Longer than a piece it can only be base64, which escapes nothing but its slashes."""
     try:
+        if len(raw) > PIECE:
+            return "".join(in_pieces(_ascii, raw.replace(b"\\/", b"/") if b"\\" in raw else raw))
         return json.loads(b'"' + raw + b'"') if b"\\" in raw else raw.decode()
     except ValueError as error:
         raise Unreadable(422, f"a text of {len(raw):,} bytes is not JSON in UTF-8 ({type(error).__name__})") from None
+
+
+def _ascii(piece: bytes | bytearray) -> str:
+    if b"\\" in piece:
+        raise ValueError("an escape")
+    return piece.decode("ascii")
 
 
 def _no_number(name: str) -> NoReturn:
