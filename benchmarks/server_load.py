@@ -6,7 +6,6 @@ Used by benchmarks/student_scoring.py. The server runs in a process of its own, 
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import httpx
 import numpy as np
 import torch
 from PIL import Image
@@ -63,21 +61,13 @@ def serving(model: RewardModel) -> Iterator[str]:
     """The URL of `zreward serve` on a copy of the model."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(f"{folder}/model")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        command = [sys.executable, "-m", "zreward.cli", "serve", f"{folder}/model", "--port", port]
+        command = [sys.executable, "-m", "zreward.cli", "serve", f"{folder}/model", "--port", "0"]
         command += ["--max-batch", str(BATCH), "--device", str(model.device)]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        url = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
         try:
-            for _ in range(600):
-                try:
-                    httpx.get(f"{url}/health").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.2)
-            yield url
+            line = server.stdout.readline()  # printed when the model is ready
+            yield line.split(" at ")[1].split(" (documentation")[0]
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(60)
+            server.wait(90)
