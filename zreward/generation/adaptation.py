@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from zreward.errors import InputError
+from zreward.generation.pipeline_files import find_pipeline
 from zreward.generation.recipe import GeneratorRecipe, OptimizeRecipe
 from zreward.generation.sampling import denoiser_of
+from zreward.models.network import told_of
+from zreward.models.weight_files import check_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ADAPTER = "zreward"
@@ -121,11 +124,15 @@ def load_pipeline(recipe: GeneratorRecipe, device: torch.device | str) -> Any:
 
     from zreward.world.generator import GENERATOR, NAME
 
-    path = str(GENERATOR) if recipe.name == NAME else recipe.name
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(path, torch_dtype=DTYPES[recipe.dtype], use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"generator {recipe.name}: {str(error).splitlines()[0]}") from error
+    folder = GENERATOR if recipe.name == NAME else find_pipeline(recipe.name)
+    with told_of(folder, "a text-to-image pipeline"):
+        pipeline = DiffusionPipeline.from_pretrained(
+            str(folder),
+            torch_dtype=DTYPES[recipe.dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
     if getattr(pipeline, "safety_checker", None) is not None:
         pipeline.safety_checker = None
     denoiser_of(pipeline)
@@ -141,5 +148,7 @@ def load_optimized(recipe: OptimizeRecipe, device: torch.device | str) -> Any:
     if recipe.generator.lora_rank is None:
         return load_pipeline(replace(recipe.generator, name=str(folder)), device)
     pipeline = load_pipeline(recipe.generator, device)
-    pipeline.load_lora_weights(folder, use_safetensors=True)
+    check_weights(folder)
+    with told_of(folder, "a LoRA of its generator"):
+        pipeline.load_lora_weights(folder, use_safetensors=True, local_files_only=True)
     return pipeline

@@ -30,7 +30,7 @@ def load_network(folder: Path, device: torch.device, dtype: torch.dtype, quantiz
     if quantization:
         options["quantization_config"] = _quantization(quantization, device)
         options["device_map"] = {"": device}
-    with _told_of(folder, "an image-text-to-text model"):
+    with told_of(folder, "an image-text-to-text model"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _check_size(folder, config)
         parts: Any = AutoModelForImageTextToText.from_pretrained(
@@ -52,7 +52,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise InputError(
             f"{folder} has no tokenizer (tokenizer.json): the checkpoint is incomplete, fetch or save it again"
         )
-    with _told_of(folder, "a tokenizer"):
+    with told_of(folder, "a tokenizer"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
@@ -65,7 +65,7 @@ def add_adapter(model: Any, folder: Path, trainable: bool) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
-    with _told_of(folder, "an adapter of its base"):
+    with told_of(folder, "an adapter of its base"):
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         expected = set(get_peft_model_state_dict(adapted))
     with safe_open(folder / WEIGHTS, "pt") as opened:
@@ -95,7 +95,7 @@ def _check_size(folder: Path, config: Any) -> None:
 
 
 @contextmanager
-def _told_of(folder: Path, kind: str) -> Iterator[None]:
+def told_of(folder: Path, kind: str) -> Iterator[None]:
     """Whatever a library raises about a damaged checkpoint, as one message: its own errors have every type."""
     try:
         yield

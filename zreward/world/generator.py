@@ -111,5 +111,5 @@ def load_generator(path: str | Path = GENERATOR) -> StableDiffusionPipeline:
     from diffusers import StableDiffusionPipeline
 
     return StableDiffusionPipeline.from_pretrained(
-        path, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+        path, torch_dtype=torch.float32, use_safetensors=True, safety_checker=None, requires_safety_checker=False
     )
