@@ -182,6 +182,14 @@ def test_packed_metadata_does_not_unpack_to_gigabytes(kind):
         tracemalloc.stop()
 
 
+def test_millions_of_empty_blocks_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(containers, "MAX_BLOCKS", 1000)
+    for content in (in_png(*[chunk(b"tEXt", b"")] * 1000), in_jpeg(*[(0xE1, b"")] * 1000), in_webp(*[(b"EXIF", b"")] * 1000),
+                    JPEG[:2] + b"\xff" * 1000 + JPEG[2:]):  # fmt: skip
+        with pytest.raises(InputError, match="more than 1,000 blocks"):
+            open_image(content)
+
+
 def test_other_formats_are_not_taken_apart():
     for format in ("GIF", "BMP", "TIFF"):
         assert take_apart(encoded(NOISE, format)).pixels is None

@@ -96,9 +96,14 @@ def test_a_square_tower_sees_the_whole_image_on_its_mean_colour():
         (np.zeros((8, 8, 3), np.longdouble), "expected uint8, or floats"),
         (np.array([[None]]), "object; expected uint8"),
         (torch.zeros(5, 8, 8), r"tensor has shape \(5, 8, 8\); expected \(H, W\), \(H, W, C\) or \(C, H, W\)"),
-        (torch.zeros(2, 8, 4), r"shape \(2, 8, 4\).* alone that fits"),  # grey and alpha, or RGBA
+        (torch.zeros(2, 8, 4), r"shape \(2, 8, 4\).* read in one way only"),  # grey and alpha, or RGBA
         (np.zeros((2, 8, 8, 3)), r"array has shape \(2, 8, 8, 3\)"),
         (np.zeros((0, 8, 3), np.uint8), "has no pixels"),
+        (np.broadcast_to(np.zeros(1, np.uint8), (100_000, 100_000, 3)), "is more than 67,108,864 pixels"),
+        (torch.zeros(1).expand(3, 100_000, 100_000), "is more than 67,108,864 pixels"),
+        (torch.zeros(3, 8, 8).to_sparse(), "torch.sparse_coo; expected a dense one"),
+        (torch.zeros(3, 8, 8, device="meta"), "without data"),
+        (torch.zeros(3, 8, 8, dtype=torch.complex64), "torch.complex64; expected floats"),
         (42, "image is a int"),
     ],
 )

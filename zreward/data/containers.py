@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_PROFILE = 8 << 20  # bytes; larger colour profiles, packed or not, are ignored
+MAX_BLOCKS = 100_000  # chunks or segments; pictures have some thousands, and each takes its microseconds
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -28,7 +30,11 @@ class Parts:
 
 
 def take_apart(content: bytes) -> Parts:
-    """DamagedError for a PNG whose header, palette or pixel data are missing, cut or fail their checksum."""
+    """The pixels' own file and the metadata that shows them right.
+
+    DamagedError for a PNG whose header, palette or pixel data are missing, cut or fail their checksum, and for more than
+    MAX_BLOCKS blocks.
+    """
     if content.startswith(_PNG):
         return _png(content)
     if content.startswith(b"\xff\xd8"):
@@ -57,9 +63,17 @@ def orientation(exif: bytes) -> int:
     return 1
 
 
+def _blocks() -> Iterator[None]:
+    for _ in range(MAX_BLOCKS):
+        yield
+    raise DamagedError(f"more than {MAX_BLOCKS:,} blocks; save it again")
+
+
 def _png(content: bytes) -> Parts:
     kept, exif, profile, header, at = [_PNG], b"", b"", b"", len(_PNG)
-    while at + 8 <= len(content):
+    for _ in _blocks():
+        if at + 8 > len(content):
+            break
         length, kind = struct.unpack_from(">I4s", content, at)
         body = content[at + 8 : at + 8 + length]
         checksum = content[at + 8 + length : at + 12 + length]
@@ -114,7 +128,9 @@ def _unpacked(packed: bytes) -> bytes:
 def _jpeg(content: bytes) -> Parts:
     kept, exif, at = [content[:2]], b"", 2
     profile: dict[int, tuple[int, bytes]] = {}  # number -> how many there are, part
-    while at + 4 <= len(content):
+    for _ in _blocks():
+        if at + 4 > len(content):
+            break
         marker = content[at + 1]
         if content[at] != 0xFF or marker == 0xDA:  # the pixels, or what only the decoder may judge
             break
@@ -155,7 +171,9 @@ def _joined(segments: dict[int, tuple[int, bytes]]) -> bytes:
 def _webp(content: bytes) -> Parts:
     kept: list[bytes] = []
     found, at = {b"EXIF": b"", b"ICCP": b"", b"XMP ": b""}, 12
-    while at + 8 <= len(content):
+    for _ in _blocks():
+        if at + 8 > len(content):
+            break
         kind, length = struct.unpack_from("<4sI", content, at)
         end = at + 8 + length + length % 2
         if kind in found:

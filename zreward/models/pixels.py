@@ -7,7 +7,7 @@ Everything becomes a float tensor (3, H, W) in [0, 1]; what follows (here and in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,16 +92,17 @@ def to_pixels(image: Any) -> Tensor:
     tensors as (3, H, W); other such shapes are refused. Alpha is laid on white. Differentiable for float tensors.
     """
     if isinstance(image, Tensor):
-        return _of_array(image, "tensor", image.shape, last=False)
-    if isinstance(image, np.ndarray):
-        if image.dtype == np.uint8:
-            return _of_array(
-                torch.from_numpy(np.require(image, requirements=["C", "W"])), "array", image.shape, last=True
+        if image.layout != torch.strided or image.is_meta:
+            raise InputError(
+                f"image tensor is {'without data' if image.is_meta else image.layout}; expected a dense one"
             )
-        if not np.issubdtype(image.dtype, np.floating) or image.dtype.itemsize > 8:
+        return _of_array(image, _channels_at(tuple(image.shape), "tensor", last=False))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 and (not np.issubdtype(image.dtype, np.floating) or image.dtype.itemsize > 8):
             raise InputError(f"image array is of {image.dtype}; expected uint8, or floats in [0, 1]")
-        native = np.ascontiguousarray(image.astype(image.dtype.newbyteorder("=")))  # always a copy
-        return _of_array(torch.from_numpy(native), "array", image.shape, last=True)
+        at = _channels_at(image.shape, "array", last=True)
+        native = np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
+        return _of_array(torch.from_numpy(native), at)
     return _of_picture(open_image(image))
 
 
@@ -119,10 +120,9 @@ def as_pictures(images: Any) -> list[Any]:
     return [images]
 
 
-def _of_array(pixels: Tensor, what: str, shape: Sequence[int], last: bool) -> Tensor:
-    at = _channels_at(tuple(shape), what, last)
+def _of_array(pixels: Tensor, at: int | None) -> Tensor:
+    """Pixels whose channels are dimension `at`, or that have none."""
     pixels = pixels[None] if at is None else pixels.movedim(at, 0)
-    check_size(pixels.shape[2], pixels.shape[1])
     if pixels.dtype == torch.uint8:
         if len(pixels) == 3:
             return pixels.to(torch.float32) / 255
@@ -137,18 +137,17 @@ def _of_array(pixels: Tensor, what: str, shape: Sequence[int], last: bool) -> Te
 
 
 def _channels_at(shape: tuple[int, ...], what: str, last: bool) -> int | None:
-    """The dimension that holds the channels; None for (H, W)."""
-    if len(shape) == 2:
-        return None
-    if len(shape) == 3:
-        first_choice, second_choice = (2, 0) if last else (0, 2)
-        fits = [at for at in (first_choice, second_choice) if 1 <= shape[at] <= 4]
-        if shape[first_choice] == 3 or len(fits) == 1:
-            return fits[0]
-    raise InputError(
-        f"image {what} has shape {shape}; expected (H, W), (H, W, C) or (C, H, W) with 1 to 4 channels C, and one reading "
-        "alone that fits"
-    )
+    """The dimension that holds the channels; None for (H, W). InputError also for a picture that is too large."""
+    wanted, other = (2, 0) if last else (0, 2)
+    fits = [at for at in (wanted, other) if len(shape) == 3 and 1 <= shape[at] <= 4]
+    if len(shape) != 2 and not (fits and (shape[wanted] == 3 or len(fits) == 1)):
+        raise InputError(
+            f"image {what} has shape {shape}; expected (H, W), (H, W, C) or (C, H, W) with C from 1 to 4, read in one way only"
+        )
+    at = fits[0] if fits else None
+    height, width = (size for dimension, size in enumerate(shape) if dimension != at)
+    check_size(width, height)
+    return at
 
 
 def _of_picture(picture: Image.Image) -> Tensor:
