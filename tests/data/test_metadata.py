@@ -171,6 +171,25 @@ def test_pixels_in_several_chunks_need_all_of_them():
         open_image(start + halves[0])
 
 
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "clear", "expected"),
+    [
+        (1, 0, b"\x40", b"\0\1", [0, 255]),
+        (2, 0, b"\x1b", b"\0\1", [0, 255, 170, 255]),
+        (4, 0, b"\x35", b"\0\5", [51, 255]),
+        (16, 2, bytes(6) + b"\x12\x34\x56\x78\x9a\xbc", b"\x12\x34\x56\x78\x9a\xbc", [0, 255]),
+    ],
+)
+def test_a_transparent_colour_is_in_the_files_own_depth(depth, colour, row, clear, expected):
+    opened = open_image(png(len(expected), 1, depth, colour, b"\0" + row, chunk(b"tRNS", clear)))
+    assert np.asarray(opened)[0, :, 0].tolist() == expected
+
+
+def test_a_webp_without_metadata_does_not_say_that_it_has_some():
+    bare = take_apart(in_webp((b"XMP ", b"x"), (b"ICCP", b"y")))
+    assert bare.pixels is not None and bare.pixels[12:16] == b"VP8X" and not bare.pixels[20] & 0x2C
+
+
 @pytest.mark.parametrize("kind", [b"iCCP", b"zTXt"])
 def test_packed_metadata_does_not_unpack_to_gigabytes(kind):
     bomb = in_png(chunk(kind, b"a\0\0" + zlib.compress(bytes(200_000_000), 1)))
