@@ -5,7 +5,12 @@ The rest of the suite is not asked, so the rate is a lower bound.
 
 _VALUES = "tests/test_values.py"
 _OBJECTIVES = ["tests/test_objectives.py", "tests/test_objective_inputs.py"]
-_ROLLOUT = [_VALUES, "tests/training/test_parts.py", "tests/training/test_rollout_oracle.py"]
+_ROLLOUT = [
+    _VALUES,
+    "tests/training/test_parts.py",
+    "tests/training/test_rollout_parts.py",
+    "tests/training/test_rollout_oracle.py",
+]
 _DIRECT = [
     _VALUES,
     "tests/training/test_parts.py",

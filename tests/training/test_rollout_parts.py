@@ -1,0 +1,154 @@
+"""The roll-out trainer's parts on small tensors: slices, figures in the log, the parts of every objective."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from zreward.data import Record
+from zreward.distribution import ScoreScale
+from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.models.rollout import Trace
+from zreward.models.rows import Row
+from zreward.training.recipe import RolloutRecipe
+from zreward.training.rollout import RolloutTrainer, _Rollout
+from zreward.training.rollout_objectives import OBJECTIVES, Sequences, sampled_tokens
+
+SCALE = ScoreScale(1, 3, 1)  # R = 2
+TEMPERATURE = 0.5
+
+
+def inputs(rows: int, mask: list[list[int]] | None = None) -> ModelInput:
+    ids = torch.zeros(rows, 2, dtype=torch.long)
+    trace_mask = None if mask is None else torch.tensor(mask)
+    return ModelInput(ids, torch.ones_like(ids), torch.zeros(0), torch.zeros(0), torch.zeros(rows, 1), trace_mask)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (None, [slice(0, 7)]),
+        (3, [slice(0, 3), slice(3, 6), slice(6, 7)]),
+        (7, [slice(0, 7)]),
+        (9, [slice(0, 7)]),
+        (1, [slice(n, n + 1) for n in range(7)]),
+    ],
+)
+def test_a_rollout_is_cut_into_forward_passes(size, expected):
+    trainer = SimpleNamespace(options=SimpleNamespace(sequences_per_forward=size))
+    assert RolloutTrainer._slices(trainer, _Rollout(inputs(7), [], [], 1)) == expected
+
+
+def rollout(**fields) -> _Rollout:
+    """One pair, two traces a side: of 3, 1, 2 and 2 tokens, the second one cut off."""
+    traces = [Trace((5, 5, 5), False), Trace((5,), True), Trace((5, 5), False), Trace((5, 5), False)]
+    made = _Rollout(inputs(4), [Row(0, "p", "a", trace) for trace in traces], [Record("p", b"0", {})] * 2, 2)
+    for name, value in fields.items():
+        setattr(made, name, torch.tensor(value))
+    return made
+
+
+def logged(made: _Rollout) -> dict[str, float]:
+    found: dict[str, float] = {}
+    RolloutTrainer._log_rollout(SimpleNamespace(record=lambda **figures: found.update(figures)), made)
+    return {name: float(value) for name, value in found.items()}
+
+
+def test_figures_of_a_rated_rollout():
+    made = rollout(score_BJ=[[3.0, 1.0]], mu_BJG=[[[2.0, 3.0], [1.5, 2.5]]], reward_BJG=[[[0.5, 1.0], [0.75, 0.25]]])
+    assert logged(made) == {
+        "trace_tokens": 2.0,
+        "truncated": 0.25,
+        "reward": 0.625,
+        "group_spread": pytest.approx(math.sqrt(0.5)),  # sample deviation of two values one apart
+        "absolute_error": (1.0 + 0.0 + 0.5 + 1.5) / 4,
+    }
+
+
+def test_figures_of_an_unrated_rollout():
+    assert logged(rollout()) == {"trace_tokens": 2.0, "truncated": 0.25}
+
+
+def test_slices_of_sequences_keep_what_belongs_together():
+    whole = Sequences(inputs(3, [[1, 0]] * 3), advantages=torch.arange(3.0), partner_mu=torch.arange(6.0).view(3, 2))
+    part = whole.rows(slice(1, 3))
+    assert part.advantages.tolist() == [1, 2] and part.partner_mu.tolist() == [[2, 3], [4, 5]]
+    assert len(part.inputs) == 2 and part.labels is None and part.target is None
+
+
+@pytest.fixture
+def batch():
+    """Two sequences of two and one tokens; their scores, labels and partners."""
+    logits = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    log_probs = torch.tensor([[-1.0, -2.0], [-0.5, 0.0]], dtype=torch.float64)
+    sequences = Sequences(
+        inputs(2, [[1, 1], [1, 0]]),
+        advantages=torch.tensor([1.0, -2.0]).double(),
+        score=torch.tensor([3.0, 1.0]).double(),
+        target=torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.5, 0.0]]).double(),
+        partner_mu=torch.tensor([[1.0, 2.0], [2.5, 3.0]]).double(),
+        partner_score=torch.tensor([1.0, 3.0]).double(),
+    )
+    return BackboneOutput(logits, log_probs), sequences
+
+
+def recipe(**options) -> RolloutRecipe:
+    return RolloutRecipe(temperature=TEMPERATURE, **options)
+
+
+def test_sampled_tokens_with_and_without_a_written_score(batch):
+    output, sequences = batch
+    log_probs, mask = sampled_tokens(output, sequences.inputs, None, TEMPERATURE)
+    assert torch.equal(log_probs, output.trace_log_probs) and mask.tolist() == [[True, True], [True, False]]
+    log_probs, mask = sampled_tokens(output, sequences.inputs, torch.tensor([2, 0]), TEMPERATURE)
+    assert mask.tolist() == [[True, True, True], [True, False, True]] and mask.dtype == torch.bool
+    # Logits over 0.5: (0, 2, 4) and (2, 0, 0).
+    by_hand = [4 - math.log(1 + math.e**2 + math.e**4), 2 - math.log(math.e**2 + 2)]
+    assert log_probs[:, 2].tolist() == pytest.approx(by_hand, abs=1e-12)
+    assert torch.equal(log_probs[:, :2], output.trace_log_probs)
+
+
+def test_parts_of_grpo(batch):
+    loss, parts = OBJECTIVES["grpo"](batch[0], None, batch[1], recipe(), SCALE)
+    # On policy every token's loss is minus the advantage: (-1 + 2) / 2.
+    assert loss.item() == pytest.approx(0.5) and parts == {"policy_loss": loss}
+
+
+@pytest.mark.parametrize("preference", ["score_gap", "bradley_terry"])
+def test_parts_of_gdso(batch, preference):
+    output, sequences = batch
+    options = recipe(policy_weight=0.5, alpha_pt=3.0, alpha_pw=5.0, preference_loss=preference)
+    mu = [1.5, 2.0]
+    loss, parts = OBJECTIVES["gdso"](output, torch.tensor(mu).double(), sequences, options, SCALE)
+    first, second = output.score_logits.log_softmax(-1).tolist()
+    pointwise = -(first[2] + (second[0] + second[1]) / 2) / 2
+    terms = []
+    for m, partners, score, other in zip(mu, sequences.partner_mu.tolist(), [3, 1], [1, 3], strict=True):
+        margins = [m - k for k in partners]
+        if preference == "score_gap":
+            terms.append(2 / (2 * 2) * sum(abs(margin - (score - other)) for margin in margins))
+        else:
+            sign = 1 if score > other else -1
+            terms.append(2 / 2 * sum(math.log(1 + math.exp(-sign * margin)) for margin in margins))
+    gap = sum(terms) / 2
+    found = {name: value.item() for name, value in parts.items()}
+    expected = {"policy_loss": 0.5 * 0.5, "pointwise_loss": pointwise, "gap_loss": gap / 2}
+    assert found == {name: pytest.approx(value, abs=1e-12) for name, value in expected.items()}
+    assert loss.item() == pytest.approx(0.25 + 3 * pointwise + 5 * gap, abs=1e-12)
+
+
+def test_parts_of_opd(batch):
+    output, sequences = batch
+    teacher = torch.tensor([[-0.5, -3.0, -1.0], [-1.5, 9.0, -0.25]]).double()
+    old = torch.tensor([[-1.5, -2.0, -0.5], [-0.5, 9.0, -0.5]]).double()
+    given = Sequences(sequences.inputs, torch.tensor([2, 0]), teacher_log_probs=teacher, old_log_probs=old)
+    loss, parts = OBJECTIVES["opd"](output, None, given, recipe(), SCALE)
+    labels = [4 - math.log(1 + math.e**2 + math.e**4), 2 - math.log(math.e**2 + 2)]
+    first = ((1.0 * -1) + (-1.0 * -2) + (-0.5 * labels[0])) / 3  # (teacher - old) times the log-probability
+    second = ((-1.0 * -0.5) + (0.25 * labels[1])) / 2
+    assert loss.item() == pytest.approx(-(first + second) / 2, abs=1e-12)
+    kl = (((-1 + 0.5) + (-2 + 3) + (labels[0] + 1)) / 3 + ((-0.5 + 1.5) + (labels[1] + 0.25)) / 2) / 2
+    assert parts["policy_loss"] is loss and parts["reverse_kl"].item() == pytest.approx(kl, abs=1e-12)
