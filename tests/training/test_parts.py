@@ -147,7 +147,6 @@ def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
         optimizer__gradient_checkpointing=True,
         seed=9,
         save_every=6,
-        keep_checkpoints=5,
     )
     arguments = training_arguments(recipe, tmp_path / "run")
     expected = {
@@ -165,7 +164,6 @@ def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": 6,
-        "save_total_limit": 5,
         "seed": 9,
         "data_seed": 9,
         "report_to": [],
@@ -250,21 +248,31 @@ def test_the_newest_whole_checkpoint_counts(tmp_path):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-10"
 
 
-def test_the_log_and_the_marker_are_written_by_the_main_process_only(tmp_path):
+def test_the_log_is_written_by_the_main_process_only(tmp_path):
     files = trainer_base._RunFiles(tmp_path)
-    arguments = SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
-    (tmp_path / "checkpoints" / "checkpoint-4").mkdir(parents=True)
-    state = SimpleNamespace(is_world_process_zero=False, global_step=4, log_history=[{"loss": 1.0}])
-    files.on_save(arguments, state, None)
-    files.on_train_end(arguments, state, None)
-    assert not (tmp_path / "metrics.jsonl").exists() and last_checkpoint(tmp_path) is None
+    state = SimpleNamespace(is_world_process_zero=False, log_history=[{"loss": 1.0}])
+    files.on_train_end(None, state, None)
+    assert not (tmp_path / "metrics.jsonl").exists()
     state.is_world_process_zero = True
-    files.on_save(arguments, state, None)
-    assert last_checkpoint(tmp_path).name == "checkpoint-4"
-    state.log_history.append({"loss": 2.0})
-    files.on_train_end(arguments, state, None)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"loss": 1.0}, {"loss": 2.0}]
+    files.on_train_end(None, state, None)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [{"loss": 1.0}]
+
+
+def test_checkpoints_are_kept_by_age_and_half_written_ones_are_swept(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for step in (2, 10, 9, 30):
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+        (folder / f"checkpoint-{step}" / "weights").touch()
+        if step != 30:  # cut off
+            (folder / f"checkpoint-{step}" / "COMPLETE").touch()
+    assert [path.name for path in trainer_base.checkpoints(tmp_path)] == [
+        "checkpoint-2",
+        "checkpoint-9",
+        "checkpoint-10",
+    ]
+    trainer_base.remove_half_written(tmp_path)
+    trainer_base.remove_checkpoint(folder / "checkpoint-9")
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
 
 def test_the_progress_bar_keeps_the_newest_figures(capsys):
