@@ -17,9 +17,12 @@ import yaml
 from tests.generation.conftest import stable_diffusion
 from tests.killing import Killer, chosen, leftovers, said
 from tests.tiny import tiny_model, tiny_records
+from zreward.data import load_records
 from zreward.data.writing import save_records
 from zreward.files import file_digest
+from zreward.models.reward_model import RewardModel
 from zreward.runs import read_metrics
+from zreward.training.targets import LabelOptions, label
 
 FEW_OR_MANY = [pytest.param(2), pytest.param(20, marks=pytest.mark.slow)]
 
@@ -108,6 +111,21 @@ def train_case(world: Path) -> Case:
     return run_case("train", raw, ("model",))
 
 
+def risd_case(world: Path) -> Case:
+    """Distillation: rows in shuffled batches, where the roll-outs above draw random numbers besides."""
+    targets, records = world / "targets", load_records(world / "data.jsonl")
+    label(RewardModel.from_pretrained(world / "base"), "base", records, targets, LabelOptions(reasoning=False))
+    raw = {
+        "method": "risd",
+        "data": {"train": str(world / "data.jsonl"), "targets": str(targets)},
+        "model": {"name": str(world / "base")},
+        "optimizer": {"steps": 6, "batch_size": 3, "learning_rate": 1e-3, "warmup_steps": 1},
+        "save_every": 2,
+        "keep_checkpoints": 1,
+    }
+    return run_case("train", raw, ("model",))
+
+
 def optimize_case(world: Path) -> Case:
     if not (world / "generator").exists():
         stable_diffusion().save_pretrained(world / "generator")
@@ -146,9 +164,10 @@ def check(killer: Killer, case: Case, folder: Path, kills: int) -> None:
     print(f"\n{len(places)} kills of {len(events)} places: {said(places)}")
 
 
+CASES = [label_case, score_case, train_case, risd_case, optimize_case]
+
+
 @pytest.mark.parametrize("kills", FEW_OR_MANY)
-@pytest.mark.parametrize(
-    "case", [label_case, score_case, train_case, optimize_case], ids=["label", "score", "train", "optimize"]
-)
+@pytest.mark.parametrize("case", CASES, ids=[case.__name__ for case in CASES])
 def test_a_kill_anywhere_loses_and_doubles_nothing(killer, world, tmp_path, case, kills):
     check(killer, case(world), tmp_path, kills)

@@ -71,7 +71,9 @@ def disk_errors(path: str | os.PathLike[str], advice: str = "") -> Iterator[None
     except OSError as error:
         raise InputError(f"{path}: cannot write: {_reason(error, path)}{advice}") from error
     except Exception as error:
-        if type(error).__name__ == "SafetensorError" or _is_torch_writer(error):
+        if _is_torch_writer(error):
+            raise InputError(f"{path}: cannot write: the disk is full, or refuses the file{advice}") from error
+        if type(error).__name__ == "SafetensorError":
             raise InputError(f"{path}: cannot write: {str(error).splitlines()[0]}{advice}") from error
         raise
 

@@ -167,6 +167,23 @@ def test_a_new_adapter_is_the_recipes_seeds(folder):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_scaled_gradients_make_the_same_steps_and_an_overflow_makes_none(folder, monkeypatch):
+    """fp16's scaler, which is off without a GPU, switched on in float32."""
+    how = {"final__judge": "none", "guards__enabled": False, "optimizer__steps": 3}
+    optimize(make_recipe(folder, "plain", **how))
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", lambda device, enabled: scaler(device, enabled=True, init_scale=2.0**127)
+    )
+    optimize(make_recipe(folder, "scaled", **how))
+    norms = [row["grad_norm"] for row in read_metrics(folder / "scaled")]
+    assert norms[0] is None  # infinite: the step is left out, and the scale halved
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: scaler(device, enabled=True))
+    optimize(make_recipe(folder, "well-scaled", **how))
+    one, two = weights(folder / "plain"), weights(folder / "well-scaled")
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can")
 def test_half_precision_that_the_device_cannot_do_is_refused(folder):
     AcceleratorState._reset_state(True)  # accelerate keeps one precision for a whole process

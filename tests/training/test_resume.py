@@ -1,97 +1,149 @@
-"""kill -9 in the middle, the same command with --resume: the same losses step by step, the same final weights."""
+"""Going on with a run: from the newest whole checkpoint, with the recipe, data and weights that it began with, or not at all.
 
-import os
-import signal
-import subprocess
-import sys
-import time
+tests/test_killed.py kills trainings at many places.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
 from pathlib import Path
 
 import pytest
-import yaml
-from safetensors.torch import load_file
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from zreward.data import load_records
+from zreward.data.writing import save_records
+from zreward.errors import InputError
+from zreward.files import file_digest
 from zreward.models.reward_model import RewardModel
 from zreward.runs import read_metrics
-from zreward.training.recipe import DataRecipe
 from zreward.training.run import train
-from zreward.training.targets import LabelOptions, distilled_items, label
-
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+from zreward.training.targets import LabelOptions, label
 
 
-def kill_when(command: list[str], happened, limit: float = 120) -> None:
-    """Start a command, kill -9 it once `happened()`, and make sure that it was still running."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
-    end = time.monotonic() + limit
-    while not happened() and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.02)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert alive, f"the command ended before it was killed: {errors.decode()[-2000:]}"
+def steps(run) -> list[int]:
+    return [row["step"] for row in read_metrics(run) if "loss" in row]
 
 
-def compare(straight: str, resumed: str) -> None:
-    first, second = ([r for r in read_metrics(run) if "loss" in r] for run in (straight, resumed))
-    assert [row["step"] for row in first] == [row["step"] for row in second]
-    assert [row["loss"] for row in first] == pytest.approx([row["loss"] for row in second], abs=1e-6)
-    one, two = (load_file(Path(run) / "model" / "model.safetensors") for run in (straight, resumed))
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6
-
-
-@pytest.mark.parametrize("method", ["gdso", "risd"])
-def test_training_killed_and_resumed_equals_an_uninterrupted_run(method, make_recipe, tiny_data, tmp_path):
-    extra = {}
-    if method == "risd":
-        pool = load_records(tiny_data["pool"])
-        teacher = RewardModel.from_pretrained(tiny_data["base"])
-        targets = label(teacher, "base", pool, tmp_path / "targets", LabelOptions(seed=1))
-        extra = {"data__train": str(tiny_data["pool"]), "data__targets": str(targets)}
-    steps = 16
-    options = {"steps": steps, "save_every": 2, "seed": 3, "optimizer__warmup_steps": 2, **extra}
-    straight = make_recipe(method, out=str(tmp_path / "straight"), **options)
-    killed = make_recipe(method, out=str(tmp_path / "killed"), **options)
-    train(straight)
-
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(killed.to_dict()))
-    command = [sys.executable, "-m", "zreward.cli", "train", str(recipe)]
-    checkpoints = Path(killed.out) / "checkpoints"
-    kill_when(command, lambda: any(checkpoints.glob("checkpoint-[4-9]/COMPLETE")))
-    assert not (Path(killed.out) / "model").exists()
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    compare(straight.out, killed.out)
+def unfinished(recipe) -> Path:
+    """The recipe's run as a kill just before its last file leaves it."""
+    train(recipe)
+    shutil.rmtree(Path(recipe.out) / "model")
+    return Path(recipe.out)
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_resumed_from(make_recipe):
     recipe = make_recipe("sft", steps=4, save_every=2)
-    train(recipe)
-    latest = Path(recipe.out) / "checkpoints" / "checkpoint-4"
+    run = unfinished(recipe)
+    latest = run / "checkpoints" / "checkpoint-4"
     (latest / "COMPLETE").unlink()
     (latest / "optimizer.pt").write_bytes(b"half")
     train(recipe, resume=True)  # goes on from checkpoint-2, without reading the broken one
-    assert [row["step"] for row in read_metrics(recipe.out) if "loss" in row] == [1, 2, 3, 4]
+    assert steps(run) == [1, 2, 3, 4]
 
 
-def test_labelling_killed_and_restarted_neither_loses_nor_repeats(tiny_data, tmp_path):
-    pool = load_records(tiny_data["pool"])
-    teacher = RewardModel.from_pretrained(tiny_data["base"])
-    options = LabelOptions(seed=5, shard_size=2, batch_size=2)
-    straight = label(teacher, "base", pool, tmp_path / "straight", options)
+def test_a_finished_run_is_left_alone(make_recipe, capsys):
+    recipe = make_recipe("sft", steps=2, save_every=1)
+    run = Path(recipe.out)
+    train(recipe)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert train(recipe, resume=True) == run / "model"
+    assert "is finished: nothing to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
-    out = tmp_path / "killed"
-    command = [sys.executable, "-m", "zreward.cli", "label", str(tiny_data["base"]), "--data", str(tiny_data["pool"])]
-    command += ["--out", str(out), "--seed", "5", "--shard-size", "2", "--batch-size", "2"]
-    kill_when(command, lambda: (out / "targets-00001.parquet").exists())
-    before = len(list(out.glob("targets-*.parquet")))
-    assert before < 6
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for file in sorted(straight.glob("targets-*.parquet")):
-        assert file.read_bytes() == (out / file.name).read_bytes()
-    items = distilled_items(out, pool, DataRecipe(train=""), teacher)
-    assert len(items) == len(pool) * len(teacher.rubric.dimensions)
-    assert len({(id(item.record), item.dimension) for item in items}) == len(items)
+
+def test_a_run_that_only_lacks_its_model_trains_nothing(make_recipe):
+    recipe = make_recipe("sft", steps=2, save_every=1)
+    run = unfinished(recipe)
+    train(recipe, resume=True)
+    assert steps(run) == [1, 2]
+    last = run / "checkpoints" / "checkpoint-2" / "model.safetensors"
+    assert file_digest(run / "model" / "model.safetensors") == file_digest(last)
+
+
+def test_as_many_checkpoints_stay_as_the_recipe_says(make_recipe):
+    recipe = make_recipe("sft", steps=5, save_every=1, keep_checkpoints=1)
+    train(recipe)
+    assert [path.name for path in (Path(recipe.out) / "checkpoints").iterdir()] == ["checkpoint-5"]
+
+
+def copied(tiny_data, tmp_path) -> dict[str, str]:
+    """Overrides that name a train file, pictures and a model of this test alone."""
+    records = load_records(tiny_data["train"])
+    moved = []
+    for n, record in enumerate(records):
+        path = tmp_path / f"{n}.bmp"
+        record.open_image().save(path)
+        moved.append(type(record)(record.prompt, str(path), record.scores))
+    shutil.copytree(tiny_data["base"], tmp_path / "base")
+    return {
+        "data__train": str(save_records(moved, tmp_path / "train.jsonl")),
+        "model__name": str(tmp_path / "base"),
+        "model__pixel_budget": 32 * 32,
+    }
+
+
+def changed(what: str, folder: Path) -> None:
+    if what == "picture":
+        Image.new("RGB", Image.open(folder / "0.bmp").size, "red").save(folder / "0.bmp")
+    elif what == "rating":
+        lines = (folder / "train.jsonl").read_text().splitlines()
+        row = json.loads(lines[0])
+        row["scores"] = dict.fromkeys(row["scores"], 1.5)
+        (folder / "train.jsonl").write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
+    else:
+        file = folder / "base" / "model.safetensors"
+        weights = load_file(file)
+        weights[max(weights)].flatten()[-1] += 1e-3
+        save_file(weights, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("what", "key"), [("picture", "data.train"), ("rating", "data.train"), ("weights", "model.weights")]
+)
+def test_other_data_and_weights_are_refused_by_name(make_recipe, tiny_data, tmp_path, what, key):
+    recipe = make_recipe("sft", **copied(tiny_data, tmp_path))
+    run = unfinished(recipe)
+    before = file_digest(run / "metrics.jsonl")
+    changed(what, tmp_path)
+    with pytest.raises(InputError, match=rf"other inputs \(different: {key}: \"\w+\", now \"\w+\"\); bring the old"):
+        train(recipe, resume=True)
+    assert file_digest(run / "metrics.jsonl") == before and not (run / "model").exists()
+
+
+def test_other_targets_are_refused_by_name(make_recipe, tiny_data, tmp_path):
+    model, pool = RewardModel.from_pretrained(tiny_data["base"]), load_records(tiny_data["pool"])
+    options = LabelOptions(reasoning=False)
+    label(model, "base", pool, tmp_path / "targets", options)
+    recipe = make_recipe("risd", data__train=str(tiny_data["pool"]), data__targets=str(tmp_path / "targets"))
+    unfinished(recipe)
+    shutil.rmtree(tmp_path / "targets")
+    with torch.no_grad():
+        next(model.backbone.model.parameters()).add_(0.1)
+    label(model, "base", pool, tmp_path / "targets", options)
+    with pytest.raises(InputError, match=r"other inputs \(different: data.targets"):
+        train(recipe, resume=True)
+
+
+def test_a_run_of_an_older_version_goes_on_and_says_what_cannot_be_checked(make_recipe, capsys):
+    recipe = make_recipe("sft", steps=2, save_every=1)
+    run = unfinished(recipe)
+    (run / "inputs.json").unlink()
+    train(recipe, resume=True)
+    assert "started by an older zreward" in capsys.readouterr().err
+    (run / "inputs.json").write_text("half")
+    shutil.rmtree(run / "model")
+    with pytest.raises(InputError, match="inputs.json is damaged"):
+        train(recipe, resume=True)
+
+
+def test_a_moved_run_goes_on(make_recipe, tmp_path):
+    recipe = make_recipe("sft", steps=2, save_every=1)
+    run = unfinished(recipe)
+    moved = make_recipe("sft", steps=2, save_every=1, out=str(tmp_path / "moved"))
+    run.rename(tmp_path / "moved")
+    train(moved, resume=True)
+    assert steps(tmp_path / "moved") == [1, 2]

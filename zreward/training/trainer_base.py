@@ -111,7 +111,12 @@ class RewardTrainer(Trainer):
         if checkpoint is not None and _step(checkpoint) >= self.args.max_steps:
             self._load_from_checkpoint(str(checkpoint))
             return
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, _Progress) and callback.training_bar is not None:
+                    callback.training_bar.close()  # a message is the last line, not half a bar
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Trainer's files, then metrics.jsonl, then the marker; only then do older checkpoints go.
