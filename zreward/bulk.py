@@ -153,10 +153,11 @@ def _scored(
 
 def _size(row: Row, folder: Path) -> tuple[int, int]:
     """Pixels of a row's picture by its header, letters of its prompt: about how long it is for the model. 0 where unknown."""
-    data = row.data or {}
-    image, letters = data.get("image"), len(str(data.get("prompt")))
+    letters = 0
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else folder / str(image)) as header:
+        record = _record(row, folder)
+        letters, image = len(record.prompt), record.image
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as header:  # type: ignore[arg-type]
             return header.width * header.height, letters
     except Exception:  # whatever is wrong with the picture, opening it says so; here only the order is at stake
         return 0, letters

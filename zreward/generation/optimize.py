@@ -93,7 +93,7 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: Path, resume: bo
 def _accelerator(recipe: OptimizeRecipe, run: Path) -> Accelerator:
     """InputError for a precision that the device cannot do, or an unknown tracker."""
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             gradient_accumulation_steps=1,  # ours: a micro-batch is a whole draw
             mixed_precision=recipe.mixed_precision,
             log_with=recipe.report_to or None,
@@ -103,6 +103,9 @@ def _accelerator(recipe: OptimizeRecipe, run: Path) -> Accelerator:
         raise InputError(
             f"recipe: mixed_precision is {recipe.mixed_precision!r}, report_to {recipe.report_to}: accelerate refuses: {error}"
         ) from error
+    if recipe.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise InputError("recipe: mixed_precision is 'fp16', but the device is a CPU; expected a GPU, or bf16 or no")
+    return accelerator
 
 
 def _is_finished(run: Path) -> bool:
