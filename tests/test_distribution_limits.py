@@ -267,3 +267,10 @@ def test_bins_are_compared_in_the_number_type_of_the_first():
     exact = ScoreDistribution(torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64), tenths, ("a",))
     single = ScoreDistribution(torch.tensor([[[0.0, 1.0, 0.0]]]), tenths, ("a",))
     assert single.prefers(exact).item() == 0.0
+
+
+def test_the_softmax_is_taken_in_single_precision():
+    logits = torch.tensor([[[0.0, 1.0, 2.0]]])
+    found = ScoreDistribution.from_logits(logits.bfloat16(), THREE, ["a"]).probs
+    assert torch.equal(found, logits.softmax(-1))
+    assert ScoreDistribution.cat([dist([0.0, 1.0, 0.0])]).mean.item() == 2.0

@@ -19,8 +19,12 @@ import pytest
 from mutants import Mutant
 
 
+class TestsFail(Exception):
+    """A module's tests fail without a mutant: they can judge none."""
+
+
 class Forks:
-    """Tries mutants of one module on its tests. Refuses to start where the tests fail without a mutant."""
+    """Tries mutants of one module on its tests. Raises TestsFail where these fail without a mutant."""
 
     def __init__(self, root: Path, module: str, items: list[pytest.Item], folder: Path) -> None:
         self.root, self.path, self.items, self.log = root, root / module, items, folder / "last.log"
@@ -36,7 +40,7 @@ class Forks:
             started = os.times()
             killer = self._fork(source, again, limit=600, notes=not again)
             if killer is not None:
-                raise pytest.UsageError(f"{module}: {killer} fails without a mutant; see {self.log}")
+                raise TestsFail(f"{module}: {killer} fails without a mutant; see {self.log}")
             spent = os.times()
             # Processor seconds, not seconds of a clock that others use too; a mutant may be slower, but not for ever.
             self._limit = int(10 + 5 * (spent.children_user - started.children_user))
