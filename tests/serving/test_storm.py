@@ -17,7 +17,16 @@ import pytest
 import torch
 
 from tests.serving import attacks
-from tests.serving.beside import Times, attacking, measure, percentile, resident, serving, small_requests
+from tests.serving.beside import (
+    Times,
+    attacking,
+    measure,
+    percentile,
+    resident,
+    serving,
+    small_requests,
+    wait_until_idle,
+)
 from tests.serving.running import png, running, text
 from zreward.client import RewardClient
 from zreward.models.pixels import ResolutionPolicy
@@ -116,6 +125,7 @@ def test_a_storm(pictures, capsys):
     with serving("--allow-pickle") as (server, port), ExitStack() as stack:
         storm = Storm(model, pictures, port, dear=0.05)
         storm.blow(range(REQUESTS // 5))
+        wait_until_idle(port)
         before = resident(server.pid)
         part = REQUESTS // 5 * 4 // len(attacks.CLIENTS)
         for n, name in enumerate(
@@ -124,6 +134,7 @@ def test_a_storm(pictures, capsys):
             begin = REQUESTS // 5 + n * part
             with attacking(name, port):
                 storm.blow(range(begin, begin + part if n < len(attacks.CLIENTS) - 1 else REQUESTS))
+        wait_until_idle(port)
         after = resident(server.pid)
         stack.callback(storm.client.close)
         assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()["waiting"] == 0
