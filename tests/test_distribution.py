@@ -191,3 +191,45 @@ def test_shapes_and_probabilities_are_checked():
             ScoreDistribution(bad, THREE, ("a",))
     with pytest.raises(ValueError, match="NaN or infinity"):
         ScoreDistribution.from_logits(torch.full((1, 1, 3), math.nan), THREE, ("a",))
+
+
+@pytest.fixture
+def two_items() -> ScoreDistribution:
+    probs = torch.tensor([[[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0], [0.25, 0.5, 0.25]]])
+    return ScoreDistribution(probs, torch.tensor([1.0, 3.0, 5.0]), ("light", "hands"))
+
+
+def test_it_prints_as_a_table(two_items):
+    title, head, first, second = repr(two_items).splitlines()
+    assert title == "ScoreDistribution: 2 items, expected scores from 1 to 5 ± standard deviation"
+    assert head.split() == ["light", "hands"]
+    assert first.split() == ["0", "3.00", "±", "2.00", "3.00", "±", "0.00"]
+    assert second.split() == ["1", "5.00", "±", "0.00", "3.00", "±", "1.41"]
+    lines = repr(ScoreDistribution.cat([two_items] * 20)).splitlines()
+    assert "40 items" in lines[0] and len(lines) == 13 and lines[-1] == "..."
+
+
+def test_a_notebook_shows_a_table_with_names_escaped(two_items):
+    odd = ScoreDistribution(two_items.probs, two_items.bins, ("<b>", "hands"))
+    page = odd._repr_html_()
+    assert "<td>&lt;b&gt;</td>" in page and "<b>" not in page
+    assert page.count("<tr>") == 3 and "3.00 ± 2.00" in page
+
+
+def test_plain_numbers_and_a_data_frame(two_items):
+    plain = two_items.to_dict()
+    assert list(plain) == ["dimensions", "bins", "mean", "std", "probs"]
+    assert plain["mean"] == [[3.0, 3.0], [5.0, 3.0]] and plain["probs"][1][1] == [0.25, 0.5, 0.25]
+    assert plain["bins"] == [1.0, 3.0, 5.0]
+    frame = two_items.to_pandas()
+    assert list(frame.columns) == ["item", "dimension", "mean", "std", "1", "3", "5"]
+    assert frame[["item", "dimension"]].values.tolist() == [[0, "light"], [0, "hands"], [1, "light"], [1, "hands"]]
+    assert frame.loc[3, ["1", "3", "5"]].tolist() == [0.25, 0.5, 0.25]
+
+
+def test_without_pandas_it_says_so(two_items, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        two_items.to_pandas()

@@ -10,6 +10,8 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
@@ -20,6 +22,7 @@ from zreward.errors import InputError, NotFiniteError, shown
 
 _MOST_BINS = 256
 _ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin
+_SHOWN = 10  # items in a printed distribution
 _SUM_TOLERANCE = 1e-3  # rows of probabilities may miss one by this much (half-precision inputs)
 
 
@@ -118,7 +121,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ScoreDistribution:
     """Probabilities over score bins, one distribution per item and dimension.
 
@@ -250,6 +253,60 @@ class ScoreDistribution:
             }
             for n in range(len(self))
         ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists: dimensions (D), bins (S), mean and std (N, D), probs (N, D, S)."""
+        numbers = {name: getattr(self, name).detach().tolist() for name in ("bins", "mean", "std", "probs")}
+        return {"dimensions": list(self.dimensions), **numbers}
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with a row for every item and dimension: item, dimension, mean, std, and a column for every bin.
+
+        InputError where pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ModuleNotFoundError:
+            raise InputError("to_pandas: pandas is missing; pip install pandas, or use to_dict()") from None
+        rows = [
+            {"item": n, "dimension": name, "mean": score["mean"], "std": score["std"]}
+            | {f"{value:g}": p for value, p in zip(self.bins.tolist(), score["probs"], strict=True)}
+            for n, scores in enumerate(self.to_dicts())
+            for name, score in scores.items()
+        ]
+        return pandas.DataFrame(
+            rows, columns=["item", "dimension", "mean", "std", *(f"{b:g}" for b in self.bins.tolist())]
+        )
+
+    def __repr__(self) -> str:
+        head, *rows = self._cells()
+        width = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(size) for cell, size in zip(row, width, strict=True)).rstrip() for row in (head, *rows)
+        ]
+        return "\n".join([self._title(), *lines])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        head, *rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._cells()]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        title = escape(self._title())
+        return f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _title(self) -> str:
+        count = "1 item" if len(self) == 1 else f"{len(self):,} items"
+        low, high = self.bins[0].item(), self.bins[-1].item()
+        return f"ScoreDistribution: {count}, expected scores from {low:g} to {high:g} ± standard deviation"
+
+    def _cells(self) -> list[list[str]]:
+        """A header and a row for each of the first items."""
+        mean, std = self.mean.detach().tolist(), self.std.detach().tolist()
+        rows = [
+            [str(n), *(f"{m:.2f} ± {s:.2f}" for m, s in zip(mean[n], std[n], strict=True))]
+            for n in range(min(len(self), _SHOWN))
+        ]
+        more = [["...", *("" for _ in self.dimensions)]] if len(self) > _SHOWN else []
+        return [["", *self.dimensions], *rows, *more]
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ScoreDistribution:
         return ScoreDistribution(function(self.probs), self.bins, self.dimensions)

@@ -11,6 +11,7 @@ from zreward.commands.groups import HelpfulGroup
 from zreward.commands.options import Out, Seed, names_of
 from zreward.errors import InputError
 
+ESTIMATE = "about ten minutes on two quiet CPU cores (measured on a cloud machine); a cut-off run goes on with --resume"
 world_app = typer.Typer(cls=HelpfulGroup, help="The built-in world: make its data, pretrain its base models.")
 
 
@@ -26,6 +27,7 @@ def demo(
 
     if resume and not (out.is_dir() and any(out.iterdir())):
         raise InputError(f"{out}: nothing to resume; run without --resume first")
+    typer.echo(ESTIMATE)
     run_demo(out, seed, resume)
 
 
