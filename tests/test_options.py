@@ -46,6 +46,7 @@ REFUSED = [
     (("rank", "--top"), (*RANK, "--top", "2", "--json")),
     (("rank", "--out"), (*RANK, "--out", "sheet.pdf")),
     (("train", "--resume"), ("train", "recipe.yaml", "--resume", "--dry-run")),
+    (("optimize", "--resume"), ("optimize", "optimize.yaml", "--resume", "--dry-run")),
     (("demo", "--resume"), ("demo", "--out", "nothing", "--resume")),
     *((("compare", option), (*STUDY, option)) for option in ("--reasoning", "--json")),
     (("compare", "--same"), (*STUDY, "--same", "0.25")),
@@ -144,6 +145,7 @@ def place(tmp_path, monkeypatch) -> Path:
     Path("listed/pictures.jsonl").write_text(json.dumps({"image": "0.png", "prompt": "x", "seed": 0}) + "\n")
     Path("records.jsonl").write_text(json.dumps({"image": "picture.png", "prompt": "x"}) + "\n")
     Path("recipe.yaml").write_text("{method: sft, out: run, data: {train: records.jsonl}, model: {name: MODEL}}")
+    Path("optimize.yaml").write_text("{student: MODEL, out: run, prompts: p.txt, held_out: h.txt}")
     return tmp_path
 
 

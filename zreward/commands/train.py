@@ -30,7 +30,8 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.steps=10.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="One step with tiny random weights of the architecture.")
+        bool,
+        typer.Option("--dry-run", help="Check data, rubric and folders, then one step with tiny random weights."),
     ] = False,
 ) -> None:
     """Train by a recipe: SFT, RewardDance (two forms), RISD, GRPO, GDSO or OPD."""
@@ -39,8 +40,11 @@ def train(
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
         refuse_unused(ctx, "with --dry-run, which starts from random weights", "resume")
+        from zreward.training.checks import check_inputs
         from zreward.training.dry_run import dry_run as run_dry
 
+        for line in check_inputs(loaded):
+            typer.echo(f"checked: {line}")
         typer.echo(run_dry(loaded))
         return
     from zreward.training.run import train as run_train
@@ -85,16 +89,29 @@ def label(
 
 
 def optimize(
+    ctx: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe YAML.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, for example student=runs/demo/models/student.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check prompts, folders and the student, and train nothing.")
+    ] = False,
 ) -> None:
     """Let a reward model's gradient improve a text-to-image generator; guards stop it before it is hacked."""
     from zreward.config import load_config
-    from zreward.generation.optimize import optimize as run_optimize
     from zreward.generation.recipe import OptimizeRecipe
 
-    outcome = run_optimize(load_config(OptimizeRecipe, recipe, overrides or []), resume)
+    loaded = load_config(OptimizeRecipe, recipe, overrides or [])
+    if dry_run:
+        refuse_unused(ctx, "with --dry-run, which trains nothing", "resume")
+        from zreward.generation.checks import check_inputs
+
+        for line in check_inputs(loaded):
+            typer.echo(f"checked: {line}")
+        return
+    from zreward.generation.optimize import optimize as run_optimize
+
+    outcome = run_optimize(loaded, resume)
     typer.echo(f"{outcome.message}; generator: {outcome.model} (step {outcome.step})")

@@ -1,0 +1,56 @@
+"""What a dry run of `zreward optimize` checks, before a pipeline is loaded and anything is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zreward.checks import check_free, is_small
+from zreward.errors import InputError
+from zreward.generation.judges import load_frozen
+from zreward.generation.prompts import load_prompts
+from zreward.generation.recipe import OptimizeRecipe
+
+WORLD_GENERATOR = "world:generator"
+
+
+def check_inputs(recipe: OptimizeRecipe) -> list[str]:
+    """Sentences about what was checked. Raises the InputError that the run would start with."""
+    run = Path(recipe.out)
+    check_free(run)
+    prompts = load_prompts(recipe.prompts, recipe.seed)
+    held_out = load_prompts(recipe.held_out, recipe.seed + 1, set(prompts))
+    both = set(prompts) & set(held_out)
+    if both:
+        raise InputError(
+            f"held_out {recipe.held_out}: {len(both)} of its prompts are trained on, such as {min(both)!r}"
+        )
+    needed = recipe.guards.prompts + (recipe.final.prompts if recipe.final.judge != "none" else 0)
+    if len(held_out) < needed:
+        raise InputError(
+            f"held_out {recipe.held_out}: {len(held_out)} prompts, expected {needed} (guards.prompts and final.prompts); "
+            "add prompts or lower these"
+        )
+    lines = [f"{len(prompts):,} prompts of {recipe.prompts}, {len(held_out):,} of {recipe.held_out}: none in both"]
+    lines.append(_student(recipe))
+    if recipe.holdout:
+        small = is_small(recipe.holdout)
+        if small:
+            load_frozen(recipe.holdout, "cpu")
+        lines.append(
+            f"held-out judge {recipe.holdout}: {'loads' if small else 'not loaded: large, or not on this machine'}"
+        )
+    name = recipe.generator.name
+    if name != WORLD_GENERATOR and Path(name).exists() and not (Path(name) / "model_index.json").is_file():
+        raise InputError(f"{name}: no model_index.json in it; expected a diffusers pipeline")
+    return [*lines, f"{run}: free, and can be written"]
+
+
+def _student(recipe: OptimizeRecipe) -> str:
+    if not is_small(recipe.student):
+        return f"student {recipe.student}: not loaded: large, or not on this machine"
+    student = load_frozen(recipe.student, "cpu")
+    dimensions = student.check_dimensions(recipe.reward.dimensions)
+    recipe.reward.aggregate.check(dimensions, len(student.rubric.scale))
+    return (
+        f"student {recipe.student}: loads; the reward is the {recipe.reward.aggregate.kind} of {', '.join(dimensions)}"
+    )
