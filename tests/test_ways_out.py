@@ -155,6 +155,10 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "a smaller --batch-size"),
         (MemoryError(), "a smaller --batch-size"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "a smaller --batch-size",
+        ),
         (PermissionError(13, "Permission denied", "/nowhere/x"), "/nowhere/x: Permission denied"),
         (OSError(28, "No space left on device"), "No space left on device"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "expected text in UTF-8"),

@@ -1,0 +1,243 @@
+"""Somebody who follows a guide: every block is run in order, in one folder, by a rule that stands here. Nothing is passed over.
+
+Rules make things small (two steps of training, a tiny world), give a server a free port and ask it, or check a line that cannot
+be run here (pip, make, several GPUs) against what it names. `done` says what was done with each command and block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from tests.docs.blocks import ROOT, Block, commands_of
+from zreward import cli
+from zreward.config import config_from_dict, load_config
+from zreward.data import Record
+from zreward.generation.recipe import OptimizeRecipe
+from zreward.rubric import Rubric
+from zreward.training.dry_run import dry_run
+from zreward.training.recipe import Recipe, load_recipe
+
+STUDIO = typer.main.get_command(cli.studio_app).commands.values()  # type: ignore[attr-defined]
+NAMES = {"MODEL": "runs/demo/models/student"}
+"""What stands for the reader's own name in a command."""
+PATIENCE = 300  # seconds until a server must say its address, or be gone
+SHORT_TRAINING = (
+    *("optimizer.steps=2", "optimizer.batch_size=2", "optimizer.warmup_steps=0", "rollout.group_size=2"),
+    *("data.dev_records=4", "model.max_trace_tokens=8", "save_every=2"),
+)
+SHORT_OPTIMIZATION = (
+    *("optimizer.steps=1", "optimizer.batch_size=2", "generator.steps=8"),
+    *("guards.every=1", "guards.prompts=8", "final.prompts=3"),
+)
+
+
+class Reader:
+    """Works in the current folder. `values` are names that a guide's Python uses without defining them."""
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self.values = {"__name__": "guide"} | (values or {})
+        self.urls: dict[str, str] = {}
+        self.done: list[str] = []
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def follow(self, block: Block) -> None:
+        """Run a block; AssertionError where it fails or no rule knows it."""
+        rule = {"sh": self._shell, "bash": self._shell, "python": self._python, "yaml": self._yaml, "json": self._json}
+        rule[""] = self._listing
+        assert block.language in rule, f"{block.place}: no rule for {block.language!r}"
+        try:
+            rule[block.language](block)
+        except Exception as error:
+            error.add_note(f"in the block at {block.place}")
+            raise
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.terminate()
+        for server in self._servers:
+            server.wait(PATIENCE)
+
+    def _note(self, block: Block, what: str) -> None:
+        self.done.append(f"{block.place}: {what}")
+
+    # Shell
+
+    def _shell(self, block: Block) -> None:
+        for words in commands_of(block):
+            shown = " ".join(words)
+            variables = {}
+            while "=" in words[0]:
+                name, _, value = words.pop(0).partition("=")
+                variables[name] = value
+            words = [NAMES.get(word, word) for word in words]
+            rules = {"pip": _pip, "make": _make, "accelerate": _accelerate, "python": _script}
+            assert words[0] in {"zreward", *rules}, f"{block.place}: no rule for {shown!r}"
+            name, *rest = words
+            what = self._zreward(rest, variables) if name == "zreward" else rules[name](rest)
+            self._note(block, f"{shown}: {what}")
+
+    def _zreward(self, words: list[str], variables: dict[str, str]) -> str:
+        serves_studio = words[0] == "studio" and not any(words[1] == one.name for one in STUDIO)
+        if words[0] == "serve" or serves_studio or words[:2] == ["studio", "serve"]:
+            return self._serve(words, variables)
+        if words[0] == "reproduce":
+            return _plan(words[1:])
+        if words[0] == "demo":
+            return "its miniature is tests/test_demo.py"
+        if words[:2] == ["studio", "init"]:
+            shutil.rmtree(words[2], ignore_errors=True)  # alternatives of one name stand below each other
+            words = ["plain" if word == "pictures/" and "--prompt" in words else word for word in words]
+        if words[0] == "train" and "--dry-run" not in words:
+            words = [*words, *SHORT_TRAINING]
+        if words[0] == "optimize" and "--dry-run" not in words:
+            words = [*words, *SHORT_OPTIMIZATION]
+        run_zreward(words)
+        return "run"
+
+    def _serve(self, words: list[str], variables: dict[str, str]) -> str:
+        """Start it on a free port; the address that it would have had leads there for the rest of the guide."""
+        usual = "http://127.0.0.1:8000" if words[0] == "serve" else "http://127.0.0.1:8080"
+        log = Path(f"server-{len(self._servers)}.log")
+        with log.open("w") as file:
+            command = [sys.executable, "-m", "zreward.cli", *words, "--port", "0"]
+            environment = os.environ | variables | {"PYTHONUNBUFFERED": "1"}
+            server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        self._servers.append(server)
+        end = time.monotonic() + PATIENCE
+        while not (found := re.search(r"http://[^\s:/]+:([1-9]\d*)", log.read_text())):
+            assert server.poll() is None and time.monotonic() < end, f"{' '.join(words)}: {log.read_text()}"
+            time.sleep(0.1)
+        url = f"http://127.0.0.1:{found[1]}"
+        with urllib.request.urlopen(f"{url}/{'health' if words[0] == 'serve' else 'sign-in'}", timeout=60) as answer:
+            assert answer.status == 200
+        self.urls.setdefault(usual, url)
+        return f"started at a free port, asked, stopped at the end ({found[0]})"
+
+    # Python, YAML, JSON and listings
+
+    def _python(self, block: Block) -> None:
+        text = block.text
+        for usual, url in self.urls.items():
+            text = text.replace(usual, url)
+        exec(compile("\n" * (block.line - 1) + text, block.guide, "exec"), self.values)
+        self._note(block, f"Python of {len(text.splitlines())} lines: run")
+
+    def _yaml(self, block: Block) -> None:
+        raw = yaml.safe_load(block.text)
+        if "dimensions" in raw:
+            Rubric.from_dict(raw)
+            what = "read as a rubric"
+        elif "student" in raw:
+            config_from_dict(OptimizeRecipe, raw)
+            what = "read as a recipe of zreward optimize"
+        else:
+            config_from_dict(Recipe, raw)
+            what = "read as a recipe of zreward train"
+        if name := re.match(r"# (\S+\.yaml)\n", block.text):
+            Path(name[1]).write_text(block.text)
+            what += f", written to {name[1]}"
+        self._note(block, f"YAML: {what}")
+
+    def _json(self, block: Block) -> None:
+        for line in block.text.splitlines():
+            Record.from_dict(json.loads(line))
+        self._note(block, "JSON: read as records")
+
+    def _listing(self, block: Block) -> None:
+        """A tree of files: every name that starts a line is there."""
+        names = re.findall(r"^ *([\w/]+(?:\.\w+)?(?:, [\w/]+\.\w+)*)", block.text, re.MULTILINE)
+        absent = [
+            name for names_ in names for name in names_.split(", ")
+            if not any((base / name.rstrip("/")).exists() for base in (ROOT, ROOT / "zreward"))
+        ]  # fmt: skip
+        assert not absent, f"{block.place}: not there: {absent}"
+        self._note(block, f"a listing: {len(names)} names are there")
+
+
+def run_zreward(words: list[str]) -> str:
+    """The command in this process; its standard output. AssertionError with what it complained about."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["zreward", *words]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as stop:
+        if stop.code:
+            raise AssertionError(
+                f"zreward {' '.join(words)}: exit code {stop.code}: {err.getvalue()[-2000:]}"
+            ) from None
+    finally:
+        sys.argv = before
+    return out.getvalue()
+
+
+def _pip(words: list[str]) -> str:
+    assert words[0] == "install"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [extra for word in words for part in re.findall(r"\[(.*?)\]", word) for extra in part.split(",")]
+    unknown = [extra for extra in extras if extra not in project["optional-dependencies"]]
+    assert not unknown and all("zreward" in word for word in words[1:] if not word.startswith("-")), words
+    return f"the extras {extras} are in pyproject.toml"
+
+
+def _make(words: list[str]) -> str:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = [word for word in words if "=" not in word]
+    assert named and set(named) <= set(targets), words
+    return f"{named} are in the Makefile"
+
+
+def _accelerate(words: list[str]) -> str:
+    """Several GPUs: the configuration is there, and the recipe does a step with tiny random weights."""
+    module = words.index("zreward.cli")
+    assert words[0] == "launch" and words[module - 1] == "-m"
+    if "--config_file" in words:
+        assert yaml.safe_load(Path(words[words.index("--config_file") + 1]).read_text())["num_processes"]
+    command, recipe, *overrides = words[module + 1 :]
+    if command == "optimize":
+        load_config(OptimizeRecipe, NAMES.get(recipe, recipe), overrides)
+        return "its recipe loads"
+    return dry_run(load_recipe(recipe, overrides))
+
+
+def _script(words: list[str]) -> str:
+    """A benchmark: it compiles, and knows the options that are named."""
+    source = Path(words[0]).read_text()
+    compile(source, words[0], "exec")
+    options = [word for word in words if word.startswith("--")]
+    assert all(option in source for option in options), words
+    return f"compiles, and names {options or 'no options'}"
+
+
+def _plan(words: list[str]) -> str:
+    """`zreward reproduce` takes hours: what it would do is worked out."""
+    command = typer.main.get_command(cli.app).commands["reproduce"]  # type: ignore[attr-defined]
+    from zreward.reproduce import Study
+
+    with command.make_context("reproduce", list(words)) as context:
+        given = context.params
+    study = Study(
+        Path(given["out"]),
+        given["seeds"],
+        given["world_seed"],
+        parts=tuple(given["only"].split(",")),
+        overrides=tuple(given["overrides"] or ()),
+        chosen=tuple((given["methods"] or "").split(",")) if given["methods"] else (),
+    )
+    assert study.methods
+    return f"planned: {len(study.methods)} methods, {study.seeds} seeds"
