@@ -11,16 +11,20 @@ from scipy import stats
 
 from zreward import metrics as m
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """New in every test, so that no test depends on which ones ran before it."""
+    return np.random.default_rng(0)
 
 
 # --- correlation
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_correlations_match_scipy(ties):
-    x = RNG.normal(size=200)
-    y = 0.5 * x + RNG.normal(size=200)
+def test_correlations_match_scipy(ties, rng):
+    x = rng.normal(size=200)
+    y = 0.5 * x + rng.normal(size=200)
     if ties:
         x, y = np.round(x), np.round(y)
     assert m.plcc(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
@@ -72,9 +76,9 @@ def test_hpa_by_hand():
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.5])
-def test_hpa_matches_a_plain_loop(margin):
-    pred, target = np.round(RNG.normal(size=150), 1), RNG.integers(2, 11, 150) / 2
-    group = RNG.integers(0, 12, 150)
+def test_hpa_matches_a_plain_loop(margin, rng):
+    pred, target = np.round(rng.normal(size=150), 1), rng.integers(2, 11, 150) / 2
+    group = rng.integers(0, 12, 150)
     expected = loop_counts(pred, target, group, margin)
     assert expected[1] > 0
     assert m.pair_counts(pred, target, group, margin) == expected
@@ -105,10 +109,10 @@ def test_no_pairs_is_nan_with_a_warning():
             assert math.isnan(metric([1, 2], [1, 2], ["a", "b"]))
 
 
-def test_hpa_costs_as_much_as_there_are_pairs():
+def test_hpa_costs_as_much_as_there_are_pairs(rng):
     """450 items of one prompt and 30,000 of small groups: 101,025 + 30,000 pairs, where all against all are 463 million."""
     group = np.concatenate([np.zeros(450, int), 1 + np.arange(30_000) // 3])
-    pred, target = RNG.normal(size=group.size), RNG.normal(size=group.size)
+    pred, target = rng.normal(size=group.size), rng.normal(size=group.size)
     tracemalloc.start()
     try:
         assert m.pair_counts(pred, target, group).pairs == 450 * 449 // 2 + 30_000
@@ -214,9 +218,9 @@ def test_crps_by_hand():
     assert m.crps([[0.5, 0.25, 0.25], [1, 0, 0]], [[0, 9, 0], [0, 0, 1]], [1, 2, 4]) == pytest.approx(1.6875)
 
 
-def test_crps_matches_the_energy_form():
+def test_crps_matches_the_energy_form(rng):
     bins = np.arange(2, 11) / 2
-    probs, counts = RNG.dirichlet(np.ones(9), 20), RNG.integers(0, 4, (20, 9))
+    probs, counts = rng.dirichlet(np.ones(9), 20), rng.integers(0, 4, (20, 9))
     counts[:, 4] += 1  # no item without a rating
     expected = []
     for p, c in zip(probs, counts, strict=True):

@@ -34,6 +34,7 @@ def running(model, **settings):
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     while not server.started:
+        assert thread.is_alive(), "the server ended before it answered"
         time.sleep(0.01)
     try:
         yield url("127.0.0.1", sockets)
