@@ -106,7 +106,9 @@ def _bounded(scorer: Scorer, settings: Settings) -> type[APIRoute]:
                     return read_json(body, most, longest)
                 return await scorer.read(len(body), read_json, body, most, longest)
             except Unreadable as error:
-                raise HTTPException(error.status, str(error)) from None
+                # 422 as FastAPI documents it: a list of what is wrong, and where.
+                listed = [{"loc": ["body"], "msg": str(error), "type": "json_invalid"}]
+                raise HTTPException(error.status, listed if error.status == 422 else str(error)) from None
 
     class BoundedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
