@@ -43,7 +43,7 @@ def read_json(body: bytes | bytearray, most: int, longest: int) -> Any:
         if len(keys) < len(pairs):
             raise Unreadable(422, "a key stands twice in one object")
         if len(keys) > _MOST_KEYS or any(key in cut or len(key) > _LONGEST_KEY for key in keys):
-            raise Unreadable(422, f"an object has at most {_MOST_KEYS} keys of {_LONGEST_KEY} letters")
+            raise Unreadable(413, f"an object has at most {_MOST_KEYS} keys of {_LONGEST_KEY} letters")
         return {key: filled(value) for key, value in pairs}
 
     try:
