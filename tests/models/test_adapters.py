@@ -74,6 +74,16 @@ def test_a_moved_project_finds_its_base_from_anywhere(project, moved, tmp_path, 
     assert mean(tmp_path / "alone") == expected
 
 
+def test_a_moved_project_needs_nothing_of_where_it_was(project, moved, tmp_path):
+    adapter = moved / "runs/lora/model"
+    meta = json.loads((adapter / "zreward.json").read_text())
+    assert meta["base"]["path"] == "../../base/model"
+    meta["base"] |= {"absolute": str(tmp_path / "gone"), "name": "gone/too"}
+    (adapter / "zreward.json").write_text(json.dumps(meta))
+    note(adapter, str(tmp_path / "gone"))
+    assert mean(adapter) == mean(project / "runs/lora/model")
+
+
 def test_another_base_of_the_same_name_is_refused(moved, tmp_path, monkeypatch):
     adapter, base = moved / "runs/lora/model", moved / "runs/base/model"
     meta = json.loads((adapter / "zreward.json").read_text())
