@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from zreward.studio.progress import read_progress
 from zreward.studio.queue import read_queue
-from zreward.studio.storage import Candidate, Example, Gold, Label, User, now
+from zreward.studio.storage import Candidate, Example, Gold, Label, Repetition, User, now
 
 RATERS = 2
 DIMENSIONS = ("alignment", "realism")
@@ -93,11 +93,17 @@ def test_an_annotator_sees_himself_and_no_accuracy(session, signed_in):
     about = {"dimension": "alignment", "rubric_version": "1", "seconds": 4.0}
     session.add_all(Label(**about, user_id=user.id, candidate_id=n, score=3.0) for n in range(1, 4))
     session.add(Gold(candidate_id=1, dimension="alignment", score=3.0))
+    session.add(Repetition(candidate_id=2, dimension="alignment"))
     session.commit()
     own, all_ = ann.get("/progress").text, quinn.get("/progress").text
     assert "ben" in all_ and "Gold accuracy" in all_ and "1.00" in all_ and "comes on" in all_
     assert "ben" not in own and "accuracy" not in own.lower() and "1.00" not in own and "gold" not in own.lower()
-    assert ">3</td>" in own and ">9</td>" in own and "4.0" in own
+    assert (
+        ">3</td>" in own
+        and ">10</td>" in own
+        and "<b>10</b> left" in ann.get("/annotate?dimension=alignment").text
+        and "4.0" in own
+    )
 
 
 def test_an_empty_campaign_has_a_page(session, signed_in):

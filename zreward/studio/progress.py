@@ -45,11 +45,6 @@ class PersonProgress:
     seconds: float | None
     last: datetime | None
 
-    @property
-    def hours_left(self) -> float | None:
-        """If nobody else rated."""
-        return None if self.seconds is None else sum(self.left.values()) * self.seconds / 3600
-
 
 @dataclass(frozen=True)
 class Progress:

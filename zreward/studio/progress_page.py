@@ -5,11 +5,14 @@ Somebody who saw his own accuracy change from picture to picture would learn whi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Request, Response
 
 from zreward.studio.context import Anybody, Database, ThisProject, render
 from zreward.studio.measuring import measure
 from zreward.studio.progress import read_progress
+from zreward.studio.queue import read_queue
 from zreward.studio.rubric_versions import newest_version, read_version
 
 router = APIRouter(prefix="/progress")
@@ -20,6 +23,10 @@ def show(request: Request, session: Database, user: Anybody, project: ThisProjec
     rubric = read_version(newest_version(session))
     own = user.role == "annotator"
     progress = read_progress(session, rubric.dimension_names, project.raters_per_item, user if own else None)
+    if own:  # as the rating page counts: the difference would be the number of his hidden repetitions
+        about = (project.raters_per_item, project.repeat_share)
+        left = {name: read_queue(session, user, name, *about).left for name in rubric.dimension_names}
+        progress = replace(progress, people=[replace(one, left=left) for one in progress.people])
     measured = None if own else measure(session, rubric)
     return render(
         request,

@@ -125,7 +125,7 @@ def test_no_key_answers_a_picture_before_it_is_loaded(ann, session):
 def test_a_picture_that_cannot_be_loaded_can_only_be_passed_over(ann, session):
     ann.page.route("**/pictures/*width=640", lambda route: route.abort())
     ann.go(PAGE)
-    ann.page.get_by_text("The picture cannot be loaded").wait_for(timeout=5000)
+    ann.page.get_by_text("The picture cannot be loaded").wait_for(timeout=25000)
     ann.page.keyboard.press("5")
     ann.page.keyboard.press("0")
     ann.page.wait_for_function(SAVED)
@@ -139,7 +139,7 @@ def test_answers_wait_for_a_studio_that_is_away_and_are_saved_once(ann, session)
     lost = []
     ann.page.route("**/labels", lambda route: (lost.append(route), route.abort()))
     ann.page.keyboard.press("1")
-    ann.page.get_by_text("1 not saved: the studio does not answer").wait_for(timeout=5000)
+    ann.page.get_by_text("1 not saved: the studio does not answer").wait_for(timeout=25000)
     ann.page.keyboard.press("2")
     assert scores(session) == [] and lost
     ann.page.unroute("**/labels")
@@ -153,8 +153,8 @@ def test_signed_out_elsewhere_says_what_is_not_saved(ann, session):
     session.query(SignedIn).delete()
     session.commit()
     ann.page.keyboard.press("1")
-    ann.page.get_by_text("1 not saved").wait_for(timeout=5000)
-    ann.page.get_by_text("Load the page again").wait_for(timeout=5000)
+    ann.page.get_by_text("1 not saved").wait_for(timeout=25000)
+    ann.page.get_by_text("Load the page again").wait_for(timeout=25000)
     assert scores(session) == []
 
 
@@ -180,7 +180,7 @@ def test_a_picture_is_looked_at_closely_without_leaving_the_page(ann, session):
     ann.go(PAGE)
     zoomed = ann.page.get_by_role("dialog")
     ann.page.keyboard.press("z")
-    zoomed.get_by_alt_text("The picture to rate").wait_for(state="visible", timeout=5000)
+    zoomed.get_by_alt_text("The picture to rate").wait_for(state="visible", timeout=25000)
     ann.page.keyboard.press("4")
     assert scores(session) == []
     ann.page.keyboard.press("Escape")
@@ -236,7 +236,7 @@ def test_shifts_by_key_and_by_drag_stay_on_the_scale(three, session):
     assert outputs.all_inner_texts() == ["4.5", "5", "5"]
     three.page.keyboard.press("ArrowLeft")
     three.page.keyboard.press("z")
-    three.page.get_by_role("dialog").get_by_alt_text("Candidate 2").wait_for(state="visible", timeout=5000)
+    three.page.get_by_role("dialog").get_by_alt_text("Candidate 2").wait_for(state="visible", timeout=25000)
     three.page.keyboard.press("Escape")
     three.press("Enter")
     session.expire_all()

@@ -137,7 +137,7 @@ def test_three_annotators_quality_control_and_a_training(campaign, chromium, tmp
     quinn.look("rubric-suggested")
     quinn.page.get_by_role("button", name="Accept the example of realism 4").click()
     ann.go("/annotate?dimension=realism")
-    ann.page.get_by_alt_text("Example of 4").wait_for(state="visible", timeout=5000)
+    ann.page.get_by_alt_text("Example of 4").wait_for(state="visible", timeout=25000)
     quinn.go("/rubric/edit")
     quinn.look("rubric-edit")
     quinn.page.locator("textarea, input[type=text]").first.fill("Does the picture show what was asked for?")
