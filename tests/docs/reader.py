@@ -29,6 +29,7 @@ from zreward.config import config_from_dict, load_config
 from zreward.data import Record
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
+from zreward.studio.gold_files import _rows as gold_rows
 from zreward.training.dry_run import dry_run
 from zreward.training.recipe import Recipe, load_recipe
 
@@ -159,7 +160,12 @@ class Reader:
         self._note(block, "JSON: read as records")
 
     def _listing(self, block: Block) -> None:
-        """A tree of files: every name that starts a line is there."""
+        """A table of gold items: read with the studio's own reader. Or a tree of files: every name is there."""
+        if block.text.startswith("picture,"):
+            rows = list(gold_rows(block.text, "gold.csv"))
+            assert rows
+            self._note(block, f"a table of gold items: {len(rows)} rows are read")
+            return
         names = re.findall(r"^ *([\w/]+(?:\.\w+)?(?:, [\w/]+\.\w+)*)", block.text, re.MULTILINE)
         absent = [
             name for names_ in names for name in names_.split(", ")
