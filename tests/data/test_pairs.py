@@ -107,4 +107,4 @@ def test_a_draw_keeps_the_order_of_the_records() -> None:
 
 def test_a_dimension_that_nobody_rated_cannot_be_asked_for() -> None:
     with pytest.raises(InputError, match=r"no record rates \['b'\]; the dimensions that are rated are \['a'\]"):
-        mine_pairs([rated("p", a=1, b=None)], ["b"])
+        mine_pairs([rated("p", a=1, b={"ann": None})], ["b"])

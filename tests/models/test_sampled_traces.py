@@ -113,3 +113,17 @@ def test_rows_are_done_each_for_itself():
     traces = sample_traces(model, {"input_ids": prompt}, STOP, torch.tensor([2]), PAD, 4)
     assert [trace.ids for trace in traces] == [(7, 8), (1, 7, 8), (7, 7, 7, 8)]
     assert not any(trace.truncated for trace in traces)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_row_that_is_no_number_is_named(row):
+    """The first such row, whichever of its tokens it is."""
+
+    class Broken(Written):
+        def generate(self, input_ids, logits_processor, **options):
+            scores = torch.zeros(len(input_ids), 10)
+            scores[row:, 3] = float("nan")
+            logits_processor(input_ids, scores)
+
+    with pytest.raises(ValueError, match=f"item {row}\\b"):
+        sample(Broken([1], [1]))
