@@ -8,13 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from zreward.data import Record
+from tests.tiny import noise_pictures, tiny_model
+from zreward.data import Pair, Record
 from zreward.distribution import ScoreScale
 from zreward.models.backbone import BackboneOutput, ModelInput
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout import RolloutTrainer, _Rollout
+from zreward.training.rollout_data import pair_items
 from zreward.training.rollout_objectives import OBJECTIVES, Sequences, sampled_tokens
 
 SCALE = ScoreScale(1, 3, 1)  # R = 2
@@ -152,3 +154,41 @@ def test_parts_of_opd(batch):
     assert loss.item() == pytest.approx(-(first + second) / 2, abs=1e-12)
     kl = (((-1 + 0.5) + (-2 + 3) + (labels[0] + 1)) / 3 + ((-0.5 + 1.5) + (labels[1] + 0.25)) / 2) / 2
     assert parts["policy_loss"] is loss and parts["reverse_kl"].item() == pytest.approx(kl, abs=1e-12)
+
+
+@pytest.fixture
+def trainer(make_recipe, tmp_path):
+    """A trainer with a reference for its KL term, on one pair; nothing is sampled, the traces are given."""
+    model = tiny_model()
+    records = [
+        Record("a red circle", picture, {"realism": score})
+        for picture, score in zip(noise_pictures(2), (4, 2), strict=True)
+    ]
+    items = pair_items(records, [Pair(0, 1, "realism", 2.0)], model, 0.0)
+    model.reason = lambda images, rows, temperature: [Trace((5, 6), truncated=True) for _ in rows]
+    recipe = make_recipe("grpo", rollout__beta=0.1, optimizer__batch_size=1)
+    return RolloutTrainer(model, recipe, tmp_path / "run", items)
+
+
+def test_the_reference_is_a_copy_that_does_not_learn(trainer):
+    reference, policy = trainer._reference, trainer.reward_model.backbone
+    assert not reference.training and not any(weight.requires_grad for weight in reference.parameters())
+    mine, other = next(policy.parameters()), next(reference.parameters())
+    assert torch.equal(mine, other) and mine.data_ptr() != other.data_ptr()
+
+
+def test_a_loss_that_is_no_number_stops_a_roll_out_run_before_its_update(trainer):
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.objective = lambda output, *_: (output.score_logits.sum() * float("nan"), {})
+    with pytest.raises(FloatingPointError, match="step 0: the loss is nan"):
+        trainer.train()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_every_step_logs_its_roll_out(trainer):
+    trainer.train()
+    steps = [row for row in trainer.state.log_history if "loss" in row]
+    assert len(steps) == 2
+    for row in steps:
+        assert row["trace_tokens"] == 2.0 and row["truncated"] == 1.0
+        assert {"reward", "group_spread", "absolute_error", "policy_loss"} <= row.keys()
