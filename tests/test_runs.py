@@ -36,6 +36,7 @@ def test_steps_after_the_checkpoint_and_half_a_line_are_forgotten(tmp_path):
 def test_a_run_that_was_killed_at_its_first_files_is_not_in_use(tmp_path):
     assert not is_in_use(tmp_path / "none")
     (tmp_path / "inputs.json").write_text("{}")
+    (tmp_path / "checkpoints").mkdir()  # the Trainer makes it before the first file is written
     assert not is_in_use(tmp_path)
     (tmp_path / "recipe.yaml").write_text("{}")
     assert is_in_use(tmp_path)

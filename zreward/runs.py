@@ -77,9 +77,11 @@ def check_folder(run: Path, recipe: Any, resume: bool, finished: bool) -> None:
 
 
 def is_in_use(run: Path) -> bool:
-    """Whether a folder holds more than the first files of a run that was killed while it wrote them."""
-    first = {INPUTS, VERSIONS}
-    return run.exists() and any(path.name not in first for path in run.iterdir())
+    """Whether a folder holds more than what a run has before its recipe: its other first files, and empty folders."""
+    if not run.exists():
+        return False
+    others = [path for path in run.iterdir() if path.name not in (INPUTS, VERSIONS)]
+    return any(not path.is_dir() or any(path.iterdir()) for path in others)
 
 
 def start_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
