@@ -9,14 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-import time
 import tomllib
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +20,20 @@ import typer
 import yaml
 
 from tests.docs.blocks import ROOT, Block, commands_of
+from tests.docs.servers import Servers
+from tests.docs.team import rate
 from zreward import cli
 from zreward.config import config_from_dict, load_config
 from zreward.data import Record
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
-from zreward.studio.gold_files import _rows as gold_rows
+from zreward.studio.gold_files import gold_rows
 from zreward.training.dry_run import dry_run
 from zreward.training.recipe import Recipe, load_recipe
 
 STUDIO = typer.main.get_command(cli.studio_app).commands.values()  # type: ignore[attr-defined]
 NAMES = {"MODEL": "runs/demo/models/student"}
 """What stands for the reader's own name in a command."""
-PATIENCE = 300  # seconds until a server must say its address, or be gone
 SHORT_TRAINING = (
     *("optimizer.steps=2", "optimizer.batch_size=2", "optimizer.warmup_steps=0", "rollout.group_size=2"),
     *("data.dev_records=4", "model.max_trace_tokens=8", "save_every=2"),
@@ -52,14 +49,13 @@ class Reader:
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         self.values = {"__name__": "guide"} | (values or {})
-        self.urls: dict[str, str] = {}
+        self.servers = Servers()
         self.done: list[str] = []
-        self._servers: list[subprocess.Popen[bytes]] = []
 
     def follow(self, block: Block) -> None:
         """Run a block; AssertionError where it fails or no rule knows it."""
         rule = {"sh": self._shell, "bash": self._shell, "python": self._python, "yaml": self._yaml, "json": self._json}
-        rule[""] = self._listing
+        rule |= {"csv": self._csv, "": self._listing}
         assert block.language in rule, f"{block.place}: no rule for {block.language!r}"
         try:
             rule[block.language](block)
@@ -68,10 +64,7 @@ class Reader:
             raise
 
     def close(self) -> None:
-        for server in self._servers:
-            server.terminate()
-        for server in self._servers:
-            server.wait(PATIENCE)
+        self.servers.stop()
 
     def _note(self, block: Block, what: str) -> None:
         self.done.append(f"{block.place}: {what}")
@@ -95,45 +88,30 @@ class Reader:
     def _zreward(self, words: list[str], variables: dict[str, str]) -> str:
         serves_studio = words[0] == "studio" and not any(words[1] == one.name for one in STUDIO)
         if words[0] == "serve" or serves_studio or words[:2] == ["studio", "serve"]:
-            return self._serve(words, variables)
+            return self.servers.start(words, variables)
+        meanwhile = ""
         if words[0] == "reproduce":
             return _plan(words[1:])
         if words[0] == "demo":
             return "its miniature is tests/test_demo.py"
         if words[:2] == ["studio", "init"]:
-            shutil.rmtree(words[2], ignore_errors=True)  # alternatives of one name stand below each other
+            self.servers.stop(words[2])  # alternatives of one name stand below each other
+            shutil.rmtree(words[2], ignore_errors=True)
             words = ["plain" if word == "pictures/" and "--prompt" in words else word for word in words]
+        if words[:2] == ["studio", "export"]:
+            meanwhile = f"{rate(Path(words[2]))}; "
         if words[0] == "train" and "--dry-run" not in words:
             words = [*words, *SHORT_TRAINING]
         if words[0] == "optimize" and "--dry-run" not in words:
             words = [*words, *SHORT_OPTIMIZATION]
         run_zreward(words)
-        return "run"
-
-    def _serve(self, words: list[str], variables: dict[str, str]) -> str:
-        """Start it on a free port; the address that it would have had leads there for the rest of the guide."""
-        usual = "http://127.0.0.1:8000" if words[0] == "serve" else "http://127.0.0.1:8080"
-        log = Path(f"server-{len(self._servers)}.log")
-        with log.open("w") as file:
-            command = [sys.executable, "-m", "zreward.cli", *words, "--port", "0"]
-            environment = os.environ | variables | {"PYTHONUNBUFFERED": "1"}
-            server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-        self._servers.append(server)
-        end = time.monotonic() + PATIENCE
-        while not (found := re.search(r"http://[^\s:/]+:([1-9]\d*)", log.read_text())):
-            assert server.poll() is None and time.monotonic() < end, f"{' '.join(words)}: {log.read_text()}"
-            time.sleep(0.1)
-        url = f"http://127.0.0.1:{found[1]}"
-        with urllib.request.urlopen(f"{url}/{'health' if words[0] == 'serve' else 'sign-in'}", timeout=60) as answer:
-            assert answer.status == 200
-        self.urls.setdefault(usual, url)
-        return f"started at a free port, asked, stopped at the end ({found[0]})"
+        return f"{meanwhile}run"
 
     # Python, YAML, JSON and listings
 
     def _python(self, block: Block) -> None:
         text = block.text
-        for usual, url in self.urls.items():
+        for usual, url in self.servers.urls.items():
             text = text.replace(usual, url)
         exec(compile("\n" * (block.line - 1) + text, block.guide, "exec"), self.values)
         self._note(block, f"Python of {len(text.splitlines())} lines: run")
@@ -159,13 +137,14 @@ class Reader:
             Record.from_dict(json.loads(line))
         self._note(block, "JSON: read as records")
 
+    def _csv(self, block: Block) -> None:
+        rows = list(gold_rows(block.text, "gold.csv"))
+        assert rows
+        Path("gold.csv").write_text(block.text)
+        self._note(block, f"a table of gold items: {len(rows)} rows are read, written to gold.csv")
+
     def _listing(self, block: Block) -> None:
-        """A table of gold items: read with the studio's own reader. Or a tree of files: every name is there."""
-        if block.text.startswith("picture,"):
-            rows = list(gold_rows(block.text, "gold.csv"))
-            assert rows
-            self._note(block, f"a table of gold items: {len(rows)} rows are read")
-            return
+        """A tree of files: every name is there."""
         names = re.findall(r"^ *([\w/]+(?:\.\w+)?(?:, [\w/]+\.\w+)*)", block.text, re.MULTILINE)
         absent = [
             name for names_ in names for name in names_.split(", ")

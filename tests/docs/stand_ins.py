@@ -41,7 +41,11 @@ def furnish(folder: Path, demo: Path) -> None:
     (folder / "plain" / "pictures.jsonl").unlink()
     names = Rubric.default().dimension_names
     rows = [
-        {"prompt": f"a {colour} cup", "image": f"pictures/{n}.png", "scores": {name: [3, 4 - n] for name in names}}
+        {
+            "prompt": f"a {colour} cup",
+            "image": f"pictures/{n + 1:04d}.png",
+            "scores": {name: [3, 4 - n] for name in names},
+        }
         for n, colour in ((0, "red"), (1, "red"), (2, "blue"), (3, "gold"))
     ]
     for name in ("ratings.jsonl", "records.jsonl"):
@@ -55,6 +59,6 @@ def _pictures(folder: Path) -> None:
     for n, colour in enumerate(COLOURS):
         picture = Image.new("RGB", (32, 32), colour)
         picture.putpixel((0, 0), (shade, shade, shade))
-        picture.save(folder / f"{n}.png")
-    rows = [{"image": f"{n}.png", "prompt": f"a cup {n // 2}", "seed": n % 2} for n in range(len(COLOURS))]
+        picture.save(folder / f"{n + 1:04d}.png")
+    rows = [{"image": f"{n + 1:04d}.png", "prompt": f"a cup {n // 2}", "seed": n % 2} for n in range(len(COLOURS))]
     (folder / "pictures.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -79,7 +79,7 @@ def test_the_pickle_example_is_answered_where_pickles_are_allowed(place, capsys)
     assert len(example) == 1
     with running(load_base("small").eval(), allow_pickle=True) as url:
         reader = Reader()
-        reader.urls["http://127.0.0.1:8000"] = url
+        reader.servers.urls["http://127.0.0.1:8000"] = url
         reader.follow(example[0])
     assert re.fullmatch(r"\[\d\.\d+\]", capsys.readouterr().out.splitlines()[-1])
 
@@ -131,6 +131,7 @@ def plugin_values(monkeypatch) -> dict:
         ("yaml", "dimensions: [{name: x}]"),
         ("yaml", "method: sft"),
         ("json", '{"prompt": "x"}'),
+        ("csv", "picture,dimension\n0001.png,alignment"),
         ("", "zreward/\n  nothing.py   what is not there"),
         ("ruby", "puts 1"),
     ],

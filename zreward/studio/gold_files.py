@@ -41,7 +41,7 @@ def plan_gold(session: Session, rubric: Rubric, text: str, name: str) -> Planned
     wanted: dict[tuple[int, str], float] = {}
     pictures: dict[str, int] = dict(session.execute(select(Candidate.key, Candidate.id)).tuples().all())
     problems: list[str] = []
-    for place, given in _rows(text, name):
+    for place, given in gold_rows(text, name):
         try:
             _add(wanted, given, rubric, pictures)
         except InputError as error:
@@ -83,7 +83,8 @@ def _add(
         raise InputError(f"{picture!r} has two gold scores on {dimension}; expected one")
 
 
-def _rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def gold_rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row of a table as (where it stands, its columns), unchecked; InputError when `text` is no such table."""
     ending = name[name.rfind(".") :].lower()
     if ending not in ENDINGS:
         raise InputError(f"{name}: unknown file type; expected {' or '.join(ENDINGS)}")
