@@ -39,8 +39,8 @@ SHORT_TRAINING = (
     *("data.dev_records=4", "model.max_trace_tokens=8", "save_every=2"),
 )
 SHORT_OPTIMIZATION = (
-    *("optimizer.steps=1", "optimizer.batch_size=2", "generator.steps=8"),
-    *("guards.every=1", "guards.prompts=8", "final.prompts=3"),
+    *("optimizer.steps=1", "optimizer.batch_size=2", "generator.steps=3", "gradient.steps=[1,2]"),
+    *("guards.every=1", "guards.prompts=2", "final.prompts=3"),
 )
 
 

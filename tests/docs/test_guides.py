@@ -16,10 +16,6 @@ BARE = ("first-hour.md",)
 """Guides that make all that they name."""
 
 
-SLOW = ("annotation.md", "generation.md", "training.md")
-"""Guides that train models, or start a studio and train on what it exports."""
-
-
 def by_name(path) -> str:
     return path.name
 
@@ -54,9 +50,7 @@ def values(guide: str, monkeypatch) -> dict:
     return {}
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=pytest.mark.slow if path.name in SLOW else ()) for path in GUIDES], ids=by_name
-)
+@pytest.mark.parametrize("path", GUIDES, ids=by_name)
 def test_every_block_of_the_guide_runs(path, place, monkeypatch):
     blocks = blocks_of(path)
     reader = Reader(values(path.name, monkeypatch))
