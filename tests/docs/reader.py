@@ -12,28 +12,25 @@ import json
 import re
 import shutil
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import typer
 import yaml
 
+from tests.docs import checked
 from tests.docs.blocks import ROOT, Block, commands_of
 from tests.docs.servers import Servers
 from tests.docs.team import rate
 from zreward import cli
-from zreward.config import config_from_dict, load_config
+from zreward.config import config_from_dict
 from zreward.data import Record
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
 from zreward.studio.gold_files import gold_rows
-from zreward.training.dry_run import dry_run
-from zreward.training.recipe import Recipe, load_recipe
+from zreward.training.recipe import Recipe
 
 STUDIO = typer.main.get_command(cli.studio_app).commands.values()  # type: ignore[attr-defined]
-NAMES = {"MODEL": "runs/demo/models/student"}
-"""What stands for the reader's own name in a command."""
 SHORT_TRAINING = (
     *("optimizer.steps=2", "optimizer.batch_size=2", "optimizer.warmup_steps=0", "rollout.group_size=2"),
     *("data.dev_records=4", "model.max_trace_tokens=8", "save_every=2"),
@@ -78,8 +75,13 @@ class Reader:
             while "=" in words[0]:
                 name, _, value = words.pop(0).partition("=")
                 variables[name] = value
-            words = [NAMES.get(word, word) for word in words]
-            rules = {"pip": _pip, "make": _make, "accelerate": _accelerate, "python": _script}
+            words = [checked.NAMES.get(word, word) for word in words]
+            rules = {
+                "pip": checked.pip,
+                "make": checked.make,
+                "accelerate": checked.accelerate,
+                "python": checked.script,
+            }
             assert words[0] in {"zreward", *rules}, f"{block.place}: no rule for {shown!r}"
             name, *rest = words
             what = self._zreward(rest, variables) if name == "zreward" else rules[name](rest)
@@ -91,12 +93,11 @@ class Reader:
             return self.servers.start(words, variables)
         meanwhile = ""
         if words[0] == "reproduce":
-            return _plan(words[1:])
+            return checked.plan(words[1:])
         if words[0] == "demo":
             return "its miniature is tests/test_demo.py"
         if words[:2] == ["studio", "init"]:
-            self.servers.stop(words[2])  # alternatives of one name stand below each other
-            shutil.rmtree(words[2], ignore_errors=True)
+            shutil.rmtree(words[2], ignore_errors=True)  # alternatives of one name stand below each other
             words = ["plain" if word == "pictures/" and "--prompt" in words else word for word in words]
         if words[:2] == ["studio", "export"]:
             meanwhile = f"{rate(Path(words[2]))}; "
@@ -169,60 +170,3 @@ def run_zreward(words: list[str]) -> str:
     finally:
         sys.argv = before
     return out.getvalue()
-
-
-def _pip(words: list[str]) -> str:
-    assert words[0] == "install"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [extra for word in words for part in re.findall(r"\[(.*?)\]", word) for extra in part.split(",")]
-    unknown = [extra for extra in extras if extra not in project["optional-dependencies"]]
-    assert not unknown and all("zreward" in word for word in words[1:] if not word.startswith("-")), words
-    return f"the extras {extras} are in pyproject.toml"
-
-
-def _make(words: list[str]) -> str:
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = [word for word in words if "=" not in word]
-    assert named and set(named) <= set(targets), words
-    return f"{named} are in the Makefile"
-
-
-def _accelerate(words: list[str]) -> str:
-    """Several GPUs: the configuration is there, and the recipe does a step with tiny random weights."""
-    module = words.index("zreward.cli")
-    assert words[0] == "launch" and words[module - 1] == "-m"
-    if "--config_file" in words:
-        assert yaml.safe_load(Path(words[words.index("--config_file") + 1]).read_text())["num_processes"]
-    command, recipe, *overrides = words[module + 1 :]
-    if command == "optimize":
-        load_config(OptimizeRecipe, NAMES.get(recipe, recipe), overrides)
-        return "its recipe loads"
-    return dry_run(load_recipe(recipe, overrides))
-
-
-def _script(words: list[str]) -> str:
-    """A benchmark: it compiles, and knows the options that are named."""
-    source = Path(words[0]).read_text()
-    compile(source, words[0], "exec")
-    options = [word for word in words if word.startswith("--")]
-    assert all(option in source for option in options), words
-    return f"compiles, and names {options or 'no options'}"
-
-
-def _plan(words: list[str]) -> str:
-    """`zreward reproduce` takes hours: what it would do is worked out."""
-    command = typer.main.get_command(cli.app).commands["reproduce"]  # type: ignore[attr-defined]
-    from zreward.reproduce import Study
-
-    with command.make_context("reproduce", list(words)) as context:
-        given = context.params
-    study = Study(
-        Path(given["out"]),
-        given["seeds"],
-        given["world_seed"],
-        parts=tuple(given["only"].split(",")),
-        overrides=tuple(given["overrides"] or ()),
-        chosen=tuple((given["methods"] or "").split(",")) if given["methods"] else (),
-    )
-    assert study.methods
-    return f"planned: {len(study.methods)} methods, {study.seeds} seeds"

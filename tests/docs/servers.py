@@ -19,34 +19,33 @@ class Servers:
 
     def __init__(self) -> None:
         self.urls: dict[str, str] = {}
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []  # with the model or project that is served
-        self._started = 0
+        self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, words: Sequence[str], variables: Mapping[str, str]) -> str:
         """Start `zreward WORDS` on a free port and ask it; the address of the first of a kind stands for the usual one."""
         serves_model = words[0] == "serve"
-        log = Path(f"server-{self._started}.log")
-        self._started += 1
+        log = Path(f"server-{len(self._running)}.log")
         with log.open("w") as file:
             command = [sys.executable, "-m", "zreward.cli", *words, "--port", "0"]
             environment = os.environ | variables | {"PYTHONUNBUFFERED": "1"}
             server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-        self._running.append((next(word for word in words[1:] if word != "serve"), server))
+        self._running.append(server)
         end = time.monotonic() + PATIENCE
-        while not (found := re.search(r"http://[^\s:/]+:([1-9]\d*)", log.read_text())):
+        while not (found := re.search(r"http://[^\s:/]+:([1-9]\d*)\s", log.read_text())):
             assert server.poll() is None and time.monotonic() < end, f"{' '.join(words)}: {log.read_text()}"
             time.sleep(0.1)
         url = f"http://127.0.0.1:{found[1]}"
         with urllib.request.urlopen(f"{url}/{'health' if serves_model else 'sign-in'}", timeout=60) as answer:
             assert answer.status == 200
         self.urls.setdefault("http://127.0.0.1:8000" if serves_model else "http://127.0.0.1:8080", url)
-        return f"started at a free port, asked, stopped at the end ({found[0]})"
+        return f"started at a free port, asked, stopped at the end ({found[0].strip()})"
 
-    def stop(self, served: str | None = None) -> None:
-        """End those that serve this model or project, without one all; each must end by itself when it is asked to."""
-        ending = [server for name, server in self._running if served in (None, name)]
-        self._running = [pair for pair in self._running if pair[1] not in ending]
-        for server in ending:
+    def stop(self) -> None:
+        """Each must end by itself when it is asked to."""
+        for server in self._running:
             server.terminate()
-        for server in ending:
-            server.wait(PATIENCE)
+        for server in self._running:
+            try:
+                server.wait(PATIENCE)
+            finally:
+                server.kill()
