@@ -39,3 +39,8 @@ def commands_of(block: Block) -> list[list[str]]:
     lines = block.text.replace("\\\n", " ").splitlines()
     parts = [part for line in lines for part in line.split(" && ")]
     return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+def without_blocks(path: Path) -> str:
+    """The sentences of a Markdown file."""
+    return _BLOCK.sub("", path.read_text(encoding="utf-8"))
