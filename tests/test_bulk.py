@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -203,6 +204,20 @@ def test_a_bad_row_is_named_or_keeps_its_place(model, records, tmp_path):
     assert table["row"] == [1, 2, 3]
     assert "no such image file" in table["error"][1] and table["realism_mean"][1] is None
     assert table["error"][0] is None and table["realism_mean"][0] is not None
+
+
+def test_a_row_that_the_model_refuses_is_named_or_keeps_its_place(model, records, tmp_path):
+    """A prompt beyond the model's positions is seen by the model alone."""
+    records = [*records[:5], replace(records[5], prompt="red " * 5000), *records[6:]]
+    data = save_records(records, tmp_path / "data.parquet")
+    with pytest.raises(InputError, match=r"data\.parquet:row 5: prompt 'red .*shorten the prompt\ncorrect it"):
+        score_data(model, data, tmp_path / "scores.parquet")
+    score_data(model, data, tmp_path / "skipped.parquet", skip_bad=True)
+    table = pq.read_table(tmp_path / "skipped.parquet").to_pydict()
+    assert [n for n, error in enumerate(table["error"]) if error] == [5]
+    good = [n for n in range(11) if n != 5]
+    expected = model.score([records[n].image for n in good], [records[n].prompt for n in good]).mean[:, 0]
+    assert [table["alignment_mean"][n] for n in good] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_targets_that_cannot_be(model, data, tmp_path):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import Row, read_rows
-from zreward.errors import InputError, counted
+from zreward.errors import InputError, NotFiniteError, counted
 from zreward.files import atomic_path
 from zreward.models.batches import ahead
 from zreward.models.fingerprint import model_fingerprint, short_digest
@@ -136,19 +136,50 @@ def _scored(
     for start, window in zip(itertools.count(0, 2 * batch_size), windows, strict=False):
         bad = next((one for one in window if one[3] is not None), None)
         if bad and not skip_bad:
-            raise InputError(f"{bad[0].place}: {bad[3]}\ncorrect it, or go on past such rows with --skip-bad")
+            raise _refused(bad[0], bad[3])
         good = [(record, picture) for _, record, picture, _ in window if record is not None]
         with counted([row.number for row, record, _, _ in window if record is not None]):
-            prompts = [record.prompt for record, _ in good]
-            scores = iter(model.score([p for _, p in good], prompts, names, batch_size).to_dicts() if good else ())
+            scores = iter(_scores(model, good, names, batch_size))
         for n, (row, record, _, error) in zip(order[start:], window, strict=False):
             found[n] = {"row": row.number, "error": error}
             if record is not None:
                 image = record.image if isinstance(record.image, str) else None
                 found[n] |= {"id": record.id, "prompt": record.prompt, "image": image}
-                for name, score in next(scores).items():
-                    found[n] |= {f"{name}_{key}": value for key, value in score.items()}
+                score = next(scores)
+                if isinstance(score, InputError):
+                    if not skip_bad:
+                        raise _refused(row, score)
+                    found[n] = {"row": row.number, "error": str(score)}
+                    continue
+                for name, values in score.items():
+                    found[n] |= {f"{name}_{key}": value for key, value in values.items()}
     return [found[n] for n in range(len(rows))]
+
+
+def _refused(row: Row, why: Any) -> InputError:
+    return InputError(f"{row.place}: {why}\ncorrect it, or go on past such rows with --skip-bad")
+
+
+def _scores(
+    model: RewardModel, good: Sequence[tuple[Record, Any]], names: tuple[str, ...], batch_size: int
+) -> list[dict[str, Any] | InputError]:
+    """The scores of each, or why the model refuses it: its prompt may be too long.
+
+    A model that answers NaN is no fault of a row: NotFiniteError.
+    """
+    if not good:
+        return []
+    try:
+        return list(model.score([p for _, p in good], [r.prompt for r, _ in good], names, batch_size).to_dicts())
+    except NotFiniteError:
+        raise
+    except InputError as error:
+        if len(good) == 1:
+            return [error]
+    middle = len(good) // 2  # one bad row among many is found in a few passes
+    found = _scores(model, good[:middle], names, batch_size)
+    with counted(middle):
+        return found + _scores(model, good[middle:], names, batch_size)
 
 
 def _size(row: Row, folder: Path) -> tuple[int, int]:
