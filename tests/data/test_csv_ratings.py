@@ -48,6 +48,18 @@ def test_separators_marks_and_line_ends(write, separator, encoding, ends):
     ]
 
 
+def test_row_numbers_as_pandas_writes_them_are_no_rating(write):
+    lines = WIDE.splitlines()
+    for name in ("", "Unnamed: 0"):
+        numbered = [f"{name},{lines[0]}", *(f"{n},{line}" for n, line in enumerate(lines[1:]))]
+        file = write("\n".join(numbered))
+        assert [found for _, _, found in scores(file)] == [{"alignment": [4.0], "light": [3.5]}, {"alignment": [5.0]}]
+        reading = import_csv(file, file.parent / "again", Columns()).reading
+        assert f"not used: '{name or '(row numbers)'}'" in reading
+    with pytest.raises(InputError, match="has no name"):
+        scores(write("prompt,image,,light\na cup,pictures/a.png,1,4\n"))
+
+
 def test_excel_says_its_separator(write):
     assert scores(write("sep=;\nprompt;image;light\na, b, c;pictures/a.png;4\n"))[0] == (
         "a, b, c",

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from zreward.data.bad_lines import BadLine, BadLines
-from zreward.data.importers.table import Table, read_table
+from zreward.data.importers.table import INDEX, Table, read_table
 from zreward.data.record import Record
 from zreward.data.writing import save_records
 from zreward.errors import InputError
@@ -35,7 +35,10 @@ GUESSES = {
     "id": ("id",),
 }
 """Role -> names of columns that play it, the first that is there."""
-_NO_DIMENSION = ("seed", "width", "height", "index", "row", "number", "n", "seconds", "time", "timestamp", "date")
+_NO_DIMENSION = (
+    *("seed", "width", "height", "index", "row", "number", "n", "seconds", "time", "timestamp", "date"),
+    *(INDEX, "unnamed: 0", "level_0"),  # what pandas calls a table's row numbers
+)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NO_RATING = ("", "-", "na", "n/a", "nan", "none", "null")
 

@@ -1,7 +1,7 @@
 """A CSV file as a table: which character separates its cells is seen from its header; every row knows its line.
 
 Commas, semicolons, tabs and bars separate; a first line `sep=;`, as Excel writes it, decides. UTF-8, with or without a
-byte-order mark.
+byte-order mark. A first column without a name is row numbers, as pandas writes them: it is called `INDEX`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from zreward.errors import InputError
 from zreward.text_files import read_text
 
+INDEX = "(row numbers)"
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -60,6 +61,8 @@ def read_table(path: Path) -> Table:
     if not rows:
         raise InputError(f"{path}: it is empty; expected a header with the names of the columns, and rows")
     header = tuple(cell.strip() for cell in rows[0][1])
+    if len(header) > 1 and not header[0] and INDEX not in header:
+        header = (INDEX, *header[1:])
     for name in header:
         if not name or header.count(name) > 1:
             fault = "stands twice" if name else "has no name"
