@@ -9,7 +9,9 @@ import pytest
 import torch
 from transformers import GenerationMixin
 
+from tests.tiny import noise_pictures, tiny_model
 from zreward.models.rollout import Trace, sample_traces
+from zreward.models.rows import Row
 
 STOP, PAD = [7, 8], 9
 PROMPT = torch.tensor(
@@ -53,6 +55,23 @@ def test_tokens_of_the_prompt_are_no_part_of_a_marker():
         Trace((1, 1, 7), truncated=True),
         Trace((8, 1, 1), truncated=True),
     ]
+
+
+def test_a_checkpoint_does_not_say_how_traces_are_sampled():
+    """What its generation_config.json holds is not in the log-probabilities that training takes of the traces."""
+    model = tiny_model(trace_tokens=6)
+    plain = greedy(model)
+    network = model.backbone.model
+    network.generation_config.update(
+        repetition_penalty=5.0, suppress_tokens=list(plain[0].ids), num_beams=3, min_new_tokens=6, max_time=1e-9
+    )
+    settings = network.generation_config
+    assert greedy(model) == plain and network.generation_config is settings
+
+
+def greedy(model) -> list[Trace]:
+    pictures = [model.open(picture) for picture in noise_pictures(2)]
+    return model.reason(pictures, [Row(n, "a red circle", "realism") for n in range(2)], temperature=0)
 
 
 def test_a_marker_alone_is_a_trace_and_one_at_the_end_of_the_budget_is_not_cut():
