@@ -49,6 +49,15 @@ def nested(name, key, **changes):
     return change
 
 
+def rope(**changes):
+    def change(folder):
+        stored = json.loads((folder / "config.json").read_text())
+        stored["text_config"]["rope_parameters"] |= changes
+        (folder / "config.json").write_text(json.dumps(stored))
+
+    return change
+
+
 def replaced(name, make):
     def change(folder):
         (folder / name).unlink(missing_ok=True)
@@ -203,6 +212,16 @@ CASES = {
         "which is not there: the checkpoint is incomplete",
     ),
     "an index of numbers": (index({"a": 1}), "weight_map is"),
+    "another model's tokenizer": (
+        edit("tokenizer_config.json", eos_token="<a token that has no embedding>"),
+        r"the tokenizer has token ids up to \d+, the model embeddings for \d+ tokens",
+    ),
+    "a length that is a text": (
+        edit("tokenizer_config.json", model_max_length="long"),
+        "cannot be loaded as a tokenizer",
+    ),
+    "an empty unknown token": (edit("tokenizer_config.json", unk_token=""), "cannot be loaded as a reward model"),
+    "positions that only fail in a pass": (rope(mrope_section={}), "cannot be loaded as a model that can score"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "describes a model of|safetensors"),
 }
 
@@ -212,8 +231,19 @@ def test_a_damaged_or_hostile_checkpoint_is_told_in_one_message(folder, change, 
     change(folder)
     with pytest.raises(InputError, match=message) as caught:
         RewardModel.from_pretrained(folder).score([torch.rand(3, 32, 32)], "x")
-    assert str(folder) in str(caught.value) or "prompt forms" in message or "template" in message or "label" in message
+    assert (
+        str(folder) in str(caught.value)
+        or "prompt forms" in message
+        or "template" in message
+        or "label" in message
+        or "the tokenizer" in message
+    )
     assert len(str(caught.value)) < 1200
+
+
+def test_an_empty_control_token_is_none(folder):
+    edit("tokenizer_config.json", bos_token="")(folder)
+    assert RewardModel.from_pretrained(folder).score([torch.rand(3, 32, 32)], "x").mean.isfinite().all()
 
 
 def test_a_null_mean_is_the_model_s_own(folder):

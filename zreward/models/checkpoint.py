@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from zreward.errors import InputError, shorten, shown
 from zreward.files import atomic_folder
@@ -17,10 +18,11 @@ from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype
 from zreward.models.names import find_model
-from zreward.models.network import add_adapter, has_tokenizer, load_network, load_tokenizer
+from zreward.models.network import add_adapter, has_tokenizer, load_network, load_tokenizer, told_of
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.preprocessor import recorded_layout, save_preprocessor
 from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 from zreward.models.weight_files import check_weight_file, weight_files
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -77,21 +79,32 @@ def load(
     model = load_network(base.folder, device, number_format, quantization)
     if adapter is not None:
         model = add_adapter(model, folder, trainable_adapter).to(device)
-    reward_model = RewardModel(
-        model,
-        tokenizer,
-        meta.rubric if meta else rubric or Rubric.default(),
-        meta.forms if meta else forms,
-        resolution or (meta.resolution if meta else None),
-        recorded_layout([folder, base.folder], model),
-        max_trace_tokens or (meta.max_trace_tokens if meta else 512),
-    )
+    with told_of(folder, "a reward model"):
+        reward_model = RewardModel(
+            model,
+            tokenizer,
+            meta.rubric if meta else rubric or Rubric.default(),
+            meta.forms if meta else forms,
+            resolution or (meta.resolution if meta else None),
+            recorded_layout([folder, base.folder], model),
+            max_trace_tokens or (meta.max_trace_tokens if meta else 512),
+        )
     reward_model.base = base
+    _try_out(reward_model.eval(), folder)
     if not meta and rubric is None:
         warnings.warn(
             f"{path} brings no {META_FILE} and no rubric was given: it is asked with the default rubric", stacklevel=3
         )
-    return reward_model.eval()
+    return reward_model
+
+
+def _try_out(model: RewardModel, folder: Path) -> None:
+    """One pass over a small picture: settings that load, but with which nothing runs, are refused before the work begins."""
+    images = 2 if model.forms.reference else 1
+    row = Row(0, "x", model.rubric.dimension_names[0], reference=1 if images == 2 else None)
+    with told_of(folder, "a model that can score"), torch.no_grad():
+        pictures = [model.open(Image.new("RGB", (32, 32)))] * images
+        model.backbone(model.collate(pictures, [row]).to(model.device))
 
 
 def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:

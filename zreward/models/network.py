@@ -53,7 +53,9 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder} has no tokenizer (tokenizer.json): the checkpoint is incomplete, fetch or save it again"
         )
     with told_of(folder, "a tokenizer"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer("x", add_special_tokens=False)  # some settings are only looked at here
+        return tokenizer
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -99,7 +101,7 @@ def told_of(folder: Path, kind: str) -> Iterator[None]:
     """Whatever a library raises about a damaged checkpoint, as one message: its own errors have every type."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         reason = shorten((str(error).strip() or type(error).__name__).splitlines()[0], 300)

@@ -20,7 +20,7 @@ from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import ask, can_share, split_questions
-from zreward.models.tokens import ConversationEncoder, expand_images, pad
+from zreward.models.tokens import ConversationEncoder, check_vocabulary, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
 from zreward.texts import check_prompt
@@ -53,6 +53,7 @@ class RewardModel(nn.Module):
         self.layout = layout or layout_of(base)
         self.max_trace_tokens = max_trace_tokens
         self.oom_retry = OomRetry()
+        check_vocabulary(tokenizer, base.config.get_text_config().vocab_size)
         self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)

@@ -34,7 +34,7 @@ class ConversationEncoder:
             raise InputError("the tokenizer has no chat template; use an instruction-tuned image-text-to-text model")
         self.template = tokenizer.get_chat_template()
         added = {token.content for token in tokenizer.added_tokens_decoder.values()}
-        self.control_tokens = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+        self.control_tokens = sorted(filter(None, added | set(tokenizer.all_special_tokens)), key=len, reverse=True)
         self.prefix_ids = self._ids(forms.answer_prefix)
         self.stop_ids = self._ids(forms.stop_marker)
         self.reasoning_ids = self._ids(forms.reasoning_start)
@@ -101,6 +101,16 @@ class ConversationEncoder:
         """Ids that may not be sampled inside a trace: every control and vision token except the stop marker's own."""
         banned = {self.tokenizer.convert_tokens_to_ids(token) for token in self.control_tokens}
         return torch.tensor(sorted(i for i in banned - set(self.stop_ids) if i is not None and i >= 0))
+
+
+def check_vocabulary(tokenizer, size: int) -> None:
+    """InputError for a tokenizer with ids beyond a model's `size` embeddings: on a GPU, one of them would end the process."""
+    most = max(tokenizer.get_vocab().values(), default=0)
+    if most >= size:
+        raise InputError(
+            f"the tokenizer has token ids up to {most:,}, the model embeddings for {size:,} tokens: they do not belong "
+            "together. Use the model's own tokenizer, or resize the embeddings and train them"
+        )
 
 
 def expand_images(ids: Sequence[int], image_token_id: int, counts: Sequence[int]) -> list[int]:
