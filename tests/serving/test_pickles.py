@@ -139,6 +139,21 @@ def test_a_text_cannot_be_copied_again_and_again():
         read_request(b"\x80\x02](" + text + again * 2000 + b"e.")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"]" * 24_000 + b"a" * 23_999,  # a list in a list in a list ...
+        b"]q\x00"
+        + b"".join(b"](" + b"h%c" % n * 9 + b"eq%c" % (n + 1) for n in range(40)),  # 9 ** 40 lists, in writing
+    ],
+    ids=["deep", "wide"],
+)
+def test_what_a_dtype_is_made_of_is_not_written_out(code):
+    body = b"\x80\x04(" + code + b"q\xffcnumpy\ndtype\nh\xff\x85R."
+    with pytest.raises(InputError, match="not a pickle of plain data .a numpy array of"):
+        read_request(body)
+
+
 def test_a_list_that_holds_itself_is_no_request():
     body = b"\x80\x04}q\x00(X\x06\x00\x00\x00images]q\x01h\x01aX\x07\x00\x00\x00promptsh\x01u."
     with pytest.raises(InputError, match="images"):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zreward.errors import InputError
+from zreward.errors import InputError, shown
 
 _MOST_OPCODES, _MOST_ELEMENTS = 50_000, 10_000
 _CODE = re.compile(r"O8?|[SU][0-9]{1,9}", re.ASCII)  # of a dtype
@@ -222,7 +222,7 @@ class _Machine:
 
 def _dtype(code: Any, *_: Any) -> _Dtype:
     if not isinstance(code, str) or not _CODE.fullmatch(code):
-        raise _Refused(f"a numpy array of {str(code)[:50]}")
+        raise _Refused(f"a numpy array of {shown(code)}")
     return _Dtype(code)
 
 
