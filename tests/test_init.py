@@ -87,5 +87,10 @@ def test_the_command_writes_and_overwrites_nothing(tmp_path, monkeypatch, capsys
     assert "# zreward train deep/own.yaml" in Path("deep/own.yaml").read_text()
     code, said = run("rubric")
     assert code == 2 and "rubric.yaml is there already" in said
+    assert "\n# zreward train 'it'\"'\"'s.yaml'\n" in "\n" + (
+        run("sft", "--out", "it's.yaml") and Path("it's.yaml").read_text()
+    )
+    code, said = run("sft", "--out", "a\nseed: 1\n.yaml")
+    assert code == 2 and "expected a name on one line" in said and not list(tmp_path.glob("a*"))
     code, said = run("rubrik")
     assert code == 2 and "'rubrik' is unknown; expected one of rubric, optimize, sft" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -50,8 +51,10 @@ def init(
     from zreward.files import write_text
 
     path = out or Path("rubric.yaml" if kind == "rubric" else "recipe.yaml")
-    text = text_of(kind, path)
     check_suffix("--out", path, ".yaml", ".yml")
+    if not str(path).isprintable():  # the file names itself in a comment, which ends with the line
+        raise InputError(f"--out {str(path)!a}: expected a name on one line, without control characters")
+    text = text_of(kind, path)
     check_new("--out", path)
     write_text(path, text)
     typer.echo(f"{path}: written; {_next(kind, path)}")
@@ -67,7 +70,7 @@ def text_of(kind: str, path: Path) -> str:
         from zreward.generation.recipe import OptimizeRecipe
 
         header = [
-            f"zreward optimize {path}",
+            f"zreward optimize {quote(str(path))}",
             "A generator follows the student's gradient; guards stop it before it is hacked.",
         ]
         return template(OptimizeRecipe, OPTIMIZE, header)
@@ -76,12 +79,12 @@ def text_of(kind: str, path: Path) -> str:
     from zreward.training.recipe import Recipe
 
     values = {"method": kind, "out": f"runs/my-{kind}"} | COMMON | OWN.get(kind, {})
-    return template(Recipe, values, [f"zreward train {path}", ABOUT[kind]])
+    return template(Recipe, values, [f"zreward train {quote(str(path))}", ABOUT[kind]])
 
 
 def _next(kind: str, path: Path) -> str:
     if kind == "rubric":
-        return f"edit it, then: zreward rubric check {path}"
+        return f"edit it, then: zreward rubric check {quote(str(path))}"
     if kind == "optimize":
-        return f"edit it, then: zreward optimize {path} --dry-run"
-    return f"edit it, then: zreward train {path} --dry-run"
+        return f"edit it, then: zreward optimize {quote(str(path))} --dry-run"
+    return f"edit it, then: zreward train {quote(str(path))} --dry-run"
