@@ -25,8 +25,13 @@ def planned(session) -> dict[tuple[int, str], float]:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [(CSV, "a.csv"), (CSV.replace(",", ";"), "a.CSV"), (LINES, "a.jsonl")],
-    ids=["comma", "semicolon", "lines"],
+    [
+        (CSV, "a.csv"),
+        (CSV.replace(",", ";"), "a.CSV"),
+        ("sep=\t\r\n" + CSV.replace(",", "\t").replace("\n", "\r\n"), "a.csv"),
+        (LINES, "a.jsonl"),
+    ],
+    ids=["comma", "semicolon", "tab", "lines"],
 )
 def test_a_table_becomes_gold_items(session, text, name):
     assert plan_gold(session, Rubric.default(), text, name) == gold_files.Planned(2, 0, 0)
@@ -45,7 +50,7 @@ def test_a_table_becomes_gold_items(session, text, name):
         ("1-1,alignment,4.3", "table.csv:3: .*4.3"),
         ("1-1,alignment,nan", "table.csv:3: "),
         ("1-1,alignment,", "table.csv:3: score ''; expected a number"),
-        ("1-1,alignment", "table.csv:3: score None; expected a number"),
+        ("1-1,alignment", "table.csv:3: 2 cells under 3 columns"),
         ("1-0,alignment,3", "table.csv:3: '1-0' has two gold scores on alignment"),
     ],
 )
@@ -63,7 +68,7 @@ def test_one_bad_row_keeps_the_whole_table_out(session, row, message):
     ("text", "name", "message"),
     [
         ("image,score\n1,2\n", "a.csv", "columns \\['picture', 'dimension'\\] are missing"),
-        ("", "a.csv", "are missing"),
+        ("", "a.csv", "a.csv: it is empty; expected a header"),
         ("picture,dimension,score\n", "a.csv", "no gold item in it"),
         ("[1]\n", "a.jsonl", "a.jsonl:1: expected an object"),
         ("{", "a.jsonl", "a.jsonl:1: "),

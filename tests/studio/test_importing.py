@@ -101,7 +101,8 @@ def test_the_same_file_again_adds_nothing_and_another_score_is_refused(session, 
         ("b.png,a red thing,ann,alignment,7", "7 is off the scale"),
         ("c.png,a red thing,ann,alignment,4", "'c.png' is not here"),
         ("labels.csv,a red thing,ann,alignment,4", "not an image that can be read"),
-        (f"b.png,a red thing,{'a' * 80},alignment,4", "at most 69 characters"),
+        (f"b.png,a red thing,{'a' * 80},alignment,4", "at most 69 printable characters"),
+        ("b.png,a red thing,a\0b,alignment,4", "at most 69 printable characters"),
     ],
 )
 def test_one_bad_row_keeps_the_whole_file_out(session, project, elsewhere, row, message):

@@ -7,10 +7,12 @@ import stat
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from typer.testing import CliRunner
 
+from zreward.cli import app as commands
 from zreward.errors import InputError
 from zreward.studio.database import connect, upgrade
-from zreward.studio.project import Project
+from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.storage import Base
 
 
@@ -45,6 +47,22 @@ def test_sqlite_syncs_what_it_confirms(project):
     with connect(project.database_url).connect() as connection:
         found = [connection.exec_driver_sql(f"PRAGMA {key}").scalar() for key in ("journal_mode", "synchronous")]
     assert found == ["wal", 2]
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a#b", 'it\'s "a" \\', "a\nb"])
+def test_a_folder_of_any_name_holds_its_database(tmp_path, name):
+    """`?` and `%` mean something in a database's URL: the file would lie elsewhere."""
+    (tmp_path / name).mkdir()
+    write_settings(tmp_path / name, ProjectSettings())
+    upgrade(connect(Project(tmp_path / name).database_url))
+    assert (tmp_path / name / "studio.sqlite").stat().st_size > 0
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_no_address_is_printed_before_the_studio_can_be_shown(project):
+    (project.folder / ".secret").write_bytes(b"short")
+    done = CliRunner().invoke(commands, ["studio", "serve", str(project.folder), "--port", "0"])
+    assert isinstance(done.exception, InputError) and "too short" in str(done.exception) and "http" not in done.output
 
 
 @pytest.mark.parametrize("url", ["nothing", "postgresql+nodriver://x/y", "sqlite://", "sqlite:///:memory:"])

@@ -61,6 +61,7 @@ def serve(
 ) -> None:
     """Show a project's pages."""
     from zreward.listening import is_open, listen, url
+    from zreward.studio.app import create_app
     from zreward.studio.project import Project
     from zreward.studio.server import serve as run
 
@@ -70,12 +71,13 @@ def serve(
     sockets = listen(host, port)  # before a model is loaded, and before anybody is told
     if model:
         _predict(opened, model)
+    app = create_app(opened, https)  # before an address is printed: the database may be none
     typer.echo(f"{opened.name}: {url(host, sockets)}")
     if is_open(sockets) and not https:
         typer.echo(OPEN, err=True)
     if proxies is not None and "*" in proxies:
         typer.echo(ANY_PROXY, err=True)
-    run(opened, sockets, https, proxies)
+    run(opened, app, sockets, proxies)
 
 
 @studio_app.command()

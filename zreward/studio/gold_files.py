@@ -5,15 +5,15 @@ A picture is called by its name in the project: a record's id, or the name of th
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from zreward.data.importers.table import parse_table
 from zreward.data.sources import parse_json
 from zreward.errors import InputError
 from zreward.rubric import Rubric
@@ -67,8 +67,10 @@ def plan_gold(session: Session, rubric: Rubric, text: str, name: str) -> Planned
 
 
 def _add(
-    wanted: dict[tuple[int, str], float], row: Mapping[str, Any], rubric: Rubric, pictures: Mapping[str, int]
+    wanted: dict[tuple[int, str], float], row: Mapping[str, Any] | str, rubric: Rubric, pictures: Mapping[str, int]
 ) -> None:
+    if isinstance(row, str):
+        raise InputError(row)
     picture, dimension, score = (row.get(name) for name in COLUMNS)
     if not isinstance(picture, str) or picture not in pictures:
         raise InputError(f"there is no picture {str(picture)[:200]!r}; expected its name in the project")
@@ -83,8 +85,8 @@ def _add(
         raise InputError(f"{picture!r} has two gold scores on {dimension}; expected one")
 
 
-def gold_rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row of a table as (where it stands, its columns), unchecked; InputError when `text` is no such table."""
+def gold_rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    """(FILE:LINE, cells by column or why there are none) of gold items, unchecked. InputError for what is no such table."""
     ending = name[name.rfind(".") :].lower()
     if ending not in ENDINGS:
         raise InputError(f"{name}: unknown file type; expected {' or '.join(ENDINGS)}")
@@ -97,13 +99,11 @@ def gold_rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     raise InputError(f"{place}: expected an object with {', '.join(COLUMNS)}")
                 yield place, row
         return
-    head = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ",")
-    try:
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{name}: columns {missing} are missing; expected {','.join(COLUMNS)}")
-        for row in reader:
-            yield f"{name}:{reader.line_num}", row
-    except csv.Error as error:
-        raise InputError(f"{name}:{reader.line_num}: not a CSV table: {error}") from None
+    table = parse_table(text.replace("\r\n", "\n").replace("\r", "\n"), Path(name))
+    missing = [column for column in COLUMNS if column not in table.header]
+    if missing:
+        raise InputError(f"{name}: columns {missing} are missing; expected {','.join(COLUMNS)}")
+    for line, cells, _ in table.rows():
+        if isinstance(cells, dict) and table.separator != ",":
+            cells["score"] = cells["score"].replace(",", ".")  # a decimal comma
+        yield f"{name}:{line}", cells

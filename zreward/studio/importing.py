@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from zreward.data import load_records
-from zreward.errors import InputError
+from zreward.errors import InputError, shown
 from zreward.rubric import Rubric
 from zreward.studio.import_files import ForeignLabel, read_labels
 from zreward.studio.import_pictures import ImportedPictures
@@ -148,8 +148,8 @@ class _Raters:
 
     def _user(self, rater: str) -> int:
         name = f"{rater} (imported)"
-        if len(name) > 80:
-            raise InputError(f"rater {rater!r}: expected at most 69 characters")
+        if len(name) > 80 or not name.isprintable():
+            raise InputError(f"rater {shown(rater)}: expected at most 69 printable characters")
         user = self.session.scalar(select(User).where(User.name == name))
         if user is None:
             user = User(name=name, role="annotator", active=False)

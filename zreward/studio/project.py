@@ -68,7 +68,10 @@ class Project:
     @property
     def database_url(self) -> str:
         """What was asked for on the command line, else project.yaml's, else an SQLite file in the folder."""
-        return self._database_url or self.settings.database or f"sqlite:///{self.folder / DATABASE}"
+        from sqlalchemy import URL
+
+        own = URL.create("sqlite", database=str(self.folder / DATABASE))  # a ? or % in the folder's name is escaped
+        return self._database_url or self.settings.database or own.render_as_string(hide_password=False)
 
     def file(self, relative: str) -> Path:
         """A file of the project. InputError for anything that lies outside, through links too."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from fastapi import FastAPI
+
 from zreward.listening import Patience, run
-from zreward.studio.app import create_app
 from zreward.studio.project import Project
 
 PATIENCE = Patience(head=15, body=30, unread=30, connections=1000)
 
 
-def serve(
-    project: Project, sockets: Sequence[socket.socket], secure_cookies: bool = False, proxies: str | None = None
-) -> None:
+def serve(project: Project, app: FastAPI, sockets: Sequence[socket.socket], proxies: str | None = None) -> None:
     """Blocks. `proxies`: addresses whose X-Forwarded-* headers are believed, with commas between."""
     project.remove_leftovers()
     run(
-        create_app(project, secure_cookies), sockets, PATIENCE, server_header=False, timeout_graceful_shutdown=30,
+        app, sockets, PATIENCE, server_header=False, timeout_graceful_shutdown=30,
         proxy_headers=proxies is not None, forwarded_allow_ips=proxies,
     )  # fmt: skip

@@ -43,7 +43,11 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """InputError for what is no table: no header, a column without a name or named twice, quotes that do not end."""
-    text = read_text(path, "a table (.csv)")
+    return parse_table(read_text(path, "a table (.csv)"), path)
+
+
+def parse_table(text: str, path: Path) -> Table:
+    """`read_table` of a text that was read already; `path` names it in messages."""
     first, _, rest = text.partition("\n")
     told = first[len("sep=") :].strip(" ") if first.lower().startswith("sep=") else None
     offset = 1 if told else 0
