@@ -29,7 +29,9 @@ def from_base64(text: str, what: str) -> bytes:
             raise ValueError("padding before the end")
         return b"".join(in_pieces(lambda piece: binascii.a2b_base64(piece, strict_mode=True), text))
     except (binascii.Error, ValueError):
-        raise InputError(f"{what} is not base64; expected that of a PNG or JPEG file") from None
+        raise InputError(
+            f"{what} is not base64 of a PNG or JPEG file; send it padded and without line ends (base64 -w0)"
+        ) from None
 
 
 def measure(encoded: bytes, what: str) -> tuple[int, int]:
