@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import reprlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,7 +69,13 @@ def shorten(text: Any, most: int = _SHOWN) -> str:
 
 
 def check_counts(**counts: int | None) -> None:
-    """InputError naming the first count that is below one; None stands for a default."""
+    """InputError naming the first count that is below one, or no whole number; None stands for a default."""
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count is None:
+            continue
+        try:
+            wrong = operator.index(count) < 1
+        except TypeError:
+            raise InputError(f"{name} is {shown(count)}; expected a whole number, at least 1") from None
+        if wrong:
             raise InputError(f"{name} is {count}; expected at least 1")

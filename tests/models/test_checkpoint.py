@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,15 @@ def test_the_resolution_policy_is_recorded_and_can_be_overridden(model, tmp_path
     assert RewardModel.from_pretrained(tmp_path / "model").resolution == ResolutionPolicy(longest_side=16)
     other = ResolutionPolicy(pixel_budget=256)
     assert RewardModel.from_pretrained(tmp_path / "model", resolution=other).resolution == other
+
+
+def test_options_that_would_do_nothing_are_refused(folder, model):
+    for tokens in (0, -1, 1.5):
+        with pytest.raises(InputError, match=f"max_trace_tokens is {tokens}"):
+            RewardModel.from_pretrained(folder, max_trace_tokens=tokens)
+    with pytest.raises(InputError, match="has prompt forms of its own"):
+        RewardModel.from_pretrained(folder, forms=replace(model.forms, stop_marker=" end"))
+    assert RewardModel.from_pretrained(folder, forms=model.forms, max_trace_tokens=5).max_trace_tokens == 5
 
 
 @torch.no_grad()
@@ -204,6 +214,8 @@ def test_saving_never_replaces_a_folder_of_something_else(model, tmp_path):
         model.save_pretrained(tmp_path / "precious")
     with pytest.raises(InputError, match="is a file"):
         model.save_pretrained(tmp_path / "precious" / "thesis.txt")
+    with pytest.raises(InputError, match="cannot write: File name too long"):
+        model.save_pretrained(tmp_path / ("x" * 300))
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "three years"
 
 

@@ -116,7 +116,9 @@ def test_score_leaves_training_mode_as_it_was(model, pictures):
         (0, "a", None, "no images were given"),
         (1, "a", ["beauty"], "beauty"),
         (1, "a", "realism", "expected a list of names"),
+        (1, "a", 5, "expected a list of names"),
         (1, [3], None, "prompt is a int"),
+        (1, None, None, "prompt is a NoneType"),
     ],
 )
 def test_bad_arguments_are_named(model, pictures, images, prompts, dimensions, message):

@@ -171,6 +171,10 @@ def test_greedy_traces_do_not_depend_on_the_random_state(model, pictures):
         ({"batch_size": -1}, "batch_size is -1"),
         ({"temperature": -0.5}, "temperature is -0.5"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": "1"}, "temperature is '1'"),
+        ({"traces": 1.5}, "traces is 1.5; expected a whole number"),
+        ({"batch_size": "2"}, "batch_size is '2'; expected a whole number"),
     ],
 )
 def test_judge_refuses_what_cannot_be_sampled(model, pictures, options, message):

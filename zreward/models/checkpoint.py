@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from zreward.errors import InputError, shorten, shown
-from zreward.files import atomic_folder
+from zreward.errors import InputError, check_counts, shorten, shown
+from zreward.files import atomic_folder, disk_errors
 from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype
@@ -58,6 +58,7 @@ def load(
     Raises InputError: missing folder, a device that cannot be used, another rubric, newer schema, labels of several tokens,
     unsupported model.
     """
+    check_counts(max_trace_tokens=max_trace_tokens)
     name, device = str(path), find_device(device)
     folder = find_folder(find_model(path))
     check_folder(folder)
@@ -70,6 +71,10 @@ def load(
             f"{path}: the checkpoint was trained with rubric {mine.name!r} version {mine.version} "
             f"({mine.fingerprint()}), but {rubric.name!r} version {rubric.version} ({rubric.fingerprint()}) was asked for; "
             "use the checkpoint's own rubric, or train a model with the new one"
+        )
+    if meta and forms is not None and forms != meta.forms:
+        raise InputError(
+            f"{path}: the checkpoint has prompt forms of its own, which it was trained with; leave forms out"
         )
     adapter = read_adapter(folder) if os.path.lexists(folder / ADAPTER_CONFIG) else None
     base = find_base(folder, adapter, meta.base if meta else None) if adapter is not None else Base(name, folder)
@@ -113,10 +118,11 @@ def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torc
     `state_dict` (the Hugging Face model's names) replaces the module's own, where an engine gathered shards.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; a checkpoint is a folder, choose another name")
-    if path.is_dir() and any(path.iterdir()) and not _is_checkpoint(path):
-        raise InputError(f"{path} is a folder that holds no checkpoint; choose another name, or empty it")
+    with disk_errors(path):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; a checkpoint is a folder, choose another name")
+        if path.is_dir() and any(path.iterdir()) and not _is_checkpoint(path):
+            raise InputError(f"{path} is a folder that holds no checkpoint; choose another name, or empty it")
     _note_base(reward_model)
     with atomic_folder(path) as folder:
         reward_model.backbone.model.save_pretrained(folder, state_dict=state_dict)

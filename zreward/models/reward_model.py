@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,8 @@ class RewardModel(nn.Module):
         prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
         self._check_references(None, len(images))
-        if not temperature >= 0:
-            raise InputError(f"temperature is {temperature}; expected 0 (greedy) or more")
+        if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
+            raise InputError(f"temperature is {shown(temperature)}; expected a number, 0 (greedy) or more")
         if not images:
             raise InputError("no images were given; judge needs at least one")
         size, judgements = batch_size or 8, []
@@ -213,13 +214,13 @@ class RewardModel(nn.Module):
         """The names asked for (default: all of the rubric's), each known; InputError otherwise."""
         if dimensions is None:
             return self.rubric.dimension_names
-        if isinstance(dimensions, str) or not dimensions:
+        if isinstance(dimensions, str) or not isinstance(dimensions, Iterable) or not dimensions:
             raise InputError(
-                f"dimensions is {dimensions!r}; expected a list of names from {self.rubric.dimension_names}"
+                f"dimensions is {shown(dimensions)}; expected a list of names from {self.rubric.dimension_names}"
             )
         names = tuple(self.rubric.dimension(name).name for name in dimensions)
         if len(set(names)) < len(names):
-            raise InputError(f"dimensions {list(names)} name one twice; expected each once")
+            raise InputError(f"dimensions {shown(list(names))} name one twice; expected each once")
         return names
 
     def open(self, image: Any) -> Tensor:
@@ -325,8 +326,9 @@ class RewardModel(nn.Module):
 
 
 def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:
-    if isinstance(prompts, str):
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         return [check_prompt(prompts)] * len(images)
+    prompts = list(prompts)
     if len(prompts) != len(images):
         raise InputError(
             f"{len(images)} images but {len(prompts)} prompts; give one prompt per image, or one text for all"
