@@ -185,6 +185,13 @@ def test_a_transparent_colour_is_in_the_files_own_depth(depth, colour, row, clea
     assert np.asarray(opened)[0, :, 0].tolist() == expected
 
 
+@pytest.mark.parametrize("clear", [bytes(300), 300, -5], ids=["long", "above", "below"])
+def test_transparency_beyond_the_palette_is_none(clear):
+    picture = NOISE.convert("P")
+    picture.info["transparency"] = clear
+    assert open_image(picture).tobytes() == NOISE.convert("P").convert("RGB").tobytes()
+
+
 def test_a_webp_without_metadata_does_not_say_that_it_has_some():
     bare = take_apart(in_webp((b"XMP ", b"x"), (b"ICCP", b"y")))
     assert bare.pixels is not None and bare.pixels[12:16] == b"VP8X" and not bare.pixels[20] & 0x2C

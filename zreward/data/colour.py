@@ -66,7 +66,9 @@ def _is_transparency(image: Image.Image) -> bool:
         return isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, int) for part in value)
     if image.mode in ("1", "L"):
         return isinstance(value, int)
-    return image.mode == "P" and isinstance(value, int | bytes)
+    if isinstance(value, bytes):
+        return image.mode == "P" and len(value) <= 256
+    return image.mode == "P" and isinstance(value, int) and 0 <= value <= 255
 
 
 def _to_rgb(image: Image.Image, profile: bytes | None) -> Image.Image:
