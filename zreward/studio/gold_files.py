@@ -103,7 +103,7 @@ def gold_rows(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any] | s
     missing = [column for column in COLUMNS if column not in table.header]
     if missing:
         raise InputError(f"{name}: columns {missing} are missing; expected {','.join(COLUMNS)}")
-    for line, cells, _ in table.rows():
+    for number, cells, _ in table.rows():
         if isinstance(cells, dict) and table.separator != ",":
             cells["score"] = cells["score"].replace(",", ".")  # a decimal comma
-        yield f"{name}:{line}", cells
+        yield f"{name}:{number}", cells
