@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import re
 import shutil
@@ -106,6 +107,8 @@ class Reader:
         if words[0] == "optimize" and "--dry-run" not in words:
             words = [*words, *SHORT_OPTIMIZATION]
         run_zreward(words)
+        absent = [name for name in _promised(words) if not Path(name).exists()]
+        assert not absent, f"zreward {' '.join(words)} did not write {absent}"
         return f"{meanwhile}run"
 
     # Python, YAML, JSON and listings
@@ -153,6 +156,15 @@ class Reader:
         ]  # fmt: skip
         assert not absent, f"{block.place}: not there: {absent}"
         self._note(block, f"a listing: {len(names)} names are there")
+
+
+def _promised(words: list[str]) -> list[str]:
+    """Files and folders that a command says it writes."""
+    if "--dry-run" in words:
+        return []
+    named = [after for word, after in itertools.pairwise(words) if word in ("--out", "--html", "--csv")]
+    named += [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    return named + (words[3:4] if words[:2] == ["studio", "export"] else [])
 
 
 def run_zreward(words: list[str]) -> str:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from tests.docs import reader
 from tests.docs.blocks import GUIDES, ROOT, Block, blocks_of
 from tests.docs.reader import Reader
 from tests.docs.stand_ins import TINY, furnish, make_demo
@@ -53,14 +54,14 @@ def values(guide: str, monkeypatch) -> dict:
 @pytest.mark.parametrize("path", GUIDES, ids=by_name)
 def test_every_block_of_the_guide_runs(path, place, monkeypatch):
     blocks = blocks_of(path)
-    reader = Reader(values(path.name, monkeypatch))
+    somebody = Reader(values(path.name, monkeypatch))
     try:
         for block in blocks:
-            reader.follow(block)
+            somebody.follow(block)
     finally:
-        reader.close()
-        print("\n".join(reader.done))
-    told = {line.split(": ")[0] for line in reader.done}
+        somebody.close()
+        print("\n".join(somebody.done))
+    told = {line.split(": ")[0] for line in somebody.done}
     assert told == {block.place for block in blocks}
 
 
@@ -72,9 +73,9 @@ def test_the_pickle_example_is_answered_where_pickles_are_allowed(place, capsys)
     example = [block for block in blocks_of(GUIDE / "serving.md") if "pickle.loads" in block.text]
     assert len(example) == 1
     with running(load_base("small").eval(), allow_pickle=True) as url:
-        reader = Reader()
-        reader.servers.urls["http://127.0.0.1:8000"] = url
-        reader.follow(example[0])
+        somebody = Reader()
+        somebody.servers.urls["http://127.0.0.1:8000"] = url
+        somebody.follow(example[0])
     assert re.fullmatch(r"\[\d\.\d+\]", capsys.readouterr().out.splitlines()[-1])
 
 
@@ -134,3 +135,19 @@ def test_a_block_that_is_wrong_fails(language, text, place):
     with pytest.raises(Exception, match=r".") as found:
         Reader().follow(Block("guide.md", 1, language, text))
     assert found.type is not KeyError
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "zreward score MODEL a.png --prompt x --out scores.csv",
+        "zreward evaluate MODEL --data ratings.jsonl --html page.html",
+        "zreward train recipes/world-sft.yaml out=runs/mine",
+        "zreward studio export campaign labels.jsonl",
+    ],
+)
+def test_a_command_that_writes_nothing_fails(line, place, monkeypatch):
+    monkeypatch.setattr(reader, "run_zreward", lambda words: "")
+    monkeypatch.setattr(reader, "rate", lambda folder: "rated")
+    with pytest.raises(AssertionError, match="did not write"):
+        Reader().follow(Block("guide.md", 1, "sh", line))
