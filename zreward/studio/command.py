@@ -146,7 +146,7 @@ def init(
     typer.echo(
         f"{project}: made{f', with {len(ratings)} ratings' if ratings else ''}. Start it: zreward studio {project}"
     )
-    typer.echo(f"{administrator} comes in by {url.rstrip('/')}/invitation/{token}")
+    typer.echo(f"Sign-in link for {administrator}: {url.rstrip('/')}/invitation/{token}")
 
 
 @studio_app.command()
