@@ -106,24 +106,27 @@ def test_a_fast_rater_loses_nothing_and_answers_what_was_on_the_screen(ann, sess
 
 
 def test_no_key_answers_a_picture_before_it_is_loaded(ann, session):
-    held = []
-    ann.page.route("**/pictures/*width=640", lambda route: held.append(route))
+    held, open_again = [], []
+    ann.page.route("**/pictures/*width=640", lambda route: route.continue_() if open_again else held.append(route))
     ann.page.goto(ann.base + PAGE, wait_until="domcontentloaded")
     ann.page.wait_for_function("() => document.querySelector('.scores button').disabled")
     ann.page.keyboard.press("5")
     ann.page.locator(".scores button").first.click(force=True)
     ann.page.evaluate("() => new Promise((done) => setTimeout(done, 50))")
-    assert scores(session) == []
-    ann.page.unroute("**/pictures/*width=640")
+    assert held and scores(session) == []
+    open_again.append(True)
     for route in held:
         route.continue_()
     ann.page.wait_for_function(READY)
+    ann.page.unroute("**/pictures/*width=640")
     ann.press("5")
     assert scores(session) == [3.0]
 
 
-def test_a_picture_that_cannot_be_loaded_can_only_be_passed_over(ann, session):
-    ann.page.route("**/pictures/*width=640", lambda route: route.abort())
+def test_a_picture_that_cannot_be_loaded_can_only_be_passed_over(ann, project, session):
+    for picture in (project.folder / "images").iterdir():
+        picture.write_bytes(b"no picture")
+    ann.page.context.new_cdp_session(ann.page).send("Network.clearBrowserCache")  # has those of her first page
     ann.go(PAGE)
     ann.page.get_by_text("The picture cannot be loaded").wait_for(timeout=25000)
     ann.page.keyboard.press("5")
