@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
 from zreward.errors import InputError
@@ -40,15 +43,30 @@ def connect(url: str) -> Engine:
 
 
 def upgrade(engine: Engine) -> None:
-    """Make the tables, or bring those of an older version up to date. InputError when the database cannot be reached."""
+    """Make the tables, or bring those of an older version up to date: all of it or, where it is cut off, nothing.
+
+    InputError when the database cannot be reached or read, or is of a newer version.
+    """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":  # whose driver would let each change of a table stand for itself
+                connection.exec_driver_sql("BEGIN")
+            _check_version(engine, config, MigrationContext.configure(connection).get_current_heads())
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    except OperationalError as error:
+    except DBAPIError as error:
         raise InputError(f"database {engine.url!r}: {error.orig}") from None
+
+
+def _check_version(engine: Engine, config: Config, found: Collection[str]) -> None:
+    known = {one.revision for one in ScriptDirectory.from_config(config).walk_revisions()}
+    if unknown := set(found) - known:
+        raise InputError(
+            f"database {engine.url!r}: its tables have version {', '.join(sorted(unknown))}, made by a newer version of "
+            f"zreward; this one knows {', '.join(sorted(known))}: install the newer one (pip install --upgrade zreward)"
+        )
 
 
 def sessions(engine: Engine) -> sessionmaker[Session]:
