@@ -111,6 +111,10 @@ def test_what_training_would_refuse_is_refused(written, said, tiny_data, tmp_pat
         ({"out": str(tmp_path / "a-file" / "run")}, "cannot be written"),
         ({"model": {"name": str(tmp_path / "nobody")}}, "no such checkpoint folder"),
         ({"trainer": {"foo": 1}}, "trainer.foo"),
+        ({"trainer": {"max_steps": 9}}, "trainer.max_steps is optimizer.steps of the recipe"),
+        ({"trainer": {"output_dir": "x"}}, "trainer.output_dir is out of the recipe"),
+        ({"model": {"name": "scratch:qwen3_5", "dtype": "int8"}}, "dtype 'int8' is unknown"),
+        ({"model": {"name": "scratch:qwen3_5", "quantization": "2bit"}}, "model.quantization is '2bit'"),
     ):
         code, out, err = said("train", written(**changes), "--dry-run")
         assert code == 2 and message in err, (changes, out, err)

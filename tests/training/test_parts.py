@@ -173,8 +173,8 @@ def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
         "disable_tqdm": False,
     }
     assert {name: getattr(arguments, name) for name in expected} == expected
-    own = training_arguments(replace(recipe, trainer={"seed": 4, "save_steps": 2}), tmp_path)
-    assert (own.seed, own.save_steps, own.max_steps) == (4, 2, 7)
+    own = training_arguments(replace(recipe, trainer={"data_seed": 4, "logging_steps": 2}), tmp_path)
+    assert (own.data_seed, own.logging_steps, own.max_steps) == (4, 2, 7)
 
 
 @pytest.mark.parametrize("trainer", [{"no_such_option": 1}, {"lr_scheduler_type": "diagonal"}])

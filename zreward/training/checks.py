@@ -11,12 +11,14 @@ import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
 from zreward.checks import check_free, is_small
 from zreward.data import load_records
-from zreward.errors import InputError
+from zreward.errors import InputError, shown
 from zreward.models.checkpoint import META_FILE
+from zreward.models.devices import find_dtype
 from zreward.models.names import find_model
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
@@ -97,6 +99,10 @@ def _rubric_of(folder: Path) -> Rubric:
 
 
 def _check_trainer(recipe: Recipe) -> None:
+    """Names that no machine knows: of number formats, quantisation, and the trainer's options."""
+    find_dtype(recipe.model.dtype, torch.device("cpu"))
+    if recipe.model.quantization not in (None, "4bit", "8bit"):
+        raise InputError(f"recipe: model.quantization is {shown(recipe.model.quantization)}; expected 4bit or 8bit")
     known = {item.name for item in fields(TrainingArguments)}
     unknown = [name for name in recipe.trainer if name not in known]
     if unknown:

@@ -111,6 +111,9 @@ class Recipe:
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         check_numbers(self, MAY_BE_ZERO, most={"model.lora_rank": 8192, "rollout.group_size": 4096})
+        twice = next((name for name in self.trainer if name in OWN_KEYS), None)
+        if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
+            raise InputError(f"recipe: trainer.{twice} is {OWN_KEYS[twice]} of the recipe; set that")
         one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
         one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
         if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:
@@ -150,6 +153,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return load_config(Recipe, path, overrides)
 
 
+OWN_KEYS = {
+    "output_dir": "out",
+    "max_steps": "optimizer.steps",
+    "save_steps": "save_every",
+    "learning_rate": "optimizer.learning_rate",
+    "per_device_train_batch_size": "optimizer.batch_size",
+    "gradient_accumulation_steps": "optimizer.gradient_accumulation",
+    "seed": "seed",
+}
+"""Option of transformers.TrainingArguments -> the recipe's own key for it."""
 MAY_BE_ZERO = (
     *("data.chain_weight", "data.smoothing", "data.word_dropout", "optimizer.warmup_steps", "optimizer.weight_decay"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
