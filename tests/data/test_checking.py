@@ -71,7 +71,7 @@ def test_counts_by_dimension_and_split(write):
         ([("a", "red", None, {"light": 7})], r":1: score of 'light' 7 is off the scale 1 to 5"),
         ([("a", "red", None, {"ligth": 3})], r":1: unknown dimension 'ligth'.*light"),
         ([("a", "pink", None, None)], r":1: .*pink.png: no such image file"),
-        ([("", "red", None, None)], r":1: prompt is ''"),
+        ([("", "red", None, None)], r":1: prompt is empty or blank"),
     ],
 )
 def test_errors(write, rows, message):

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
+from zreward.errors import InputError, NotFiniteError
 from zreward.files import atomic_folder, write_json
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
@@ -239,9 +239,7 @@ class _Optimization:
         """(N,); FloatingPointError where one is not finite."""
         try:
             reward = self.recipe.reward.aggregate(self.student(pixels, prompts, self.dimensions), reference)
-        except InputError:
-            raise
-        except ValueError as error:  # a distribution refuses NaN
+        except NotFiniteError as error:
             raise FloatingPointError(
                 f"step {self.step + 1}: the reward of {len(prompts)} pictures: {error}; the last good weights are in "
                 f"{self.run / 'best'}"

@@ -42,7 +42,9 @@ class ResolutionPolicy:
             raise InputError("resolution: longest_side and pixel_budget were both given; choose one")
         for key, value in asdict(self).items():
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10**9):
-                raise InputError(f"resolution: {key} is {value!r}, expected a positive whole number of pixels")
+                raise InputError(
+                    f"resolution: {key} is {value!r}, expected a whole number of pixels, 1 to 1,000,000,000"
+                )
 
     @property
     def is_limited(self) -> bool:
