@@ -143,7 +143,8 @@ class Reader:
 
     def _csv(self, block: Block) -> None:
         rows = list(gold_rows(block.text, "gold.csv"))
-        assert rows
+        wrong = [f"{where}: {row}" for where, row in rows if isinstance(row, str)]
+        assert rows and not wrong, wrong
         Path("gold.csv").write_text(block.text)
         self._note(block, f"a table of gold items: {len(rows)} rows are read, written to gold.csv")
 
