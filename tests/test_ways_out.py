@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.tiny import tiny_model
 from zreward import cli
 from zreward.commands.exits import exit_code
-from zreward.world.base_models import load_base
 
 ZREWARD = [sys.executable, "-m", "zreward.cli"]
 
@@ -41,7 +41,7 @@ def shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def model():
-    return load_base("small")
+    return tiny_model()
 
 
 @pytest.fixture

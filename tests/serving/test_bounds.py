@@ -18,6 +18,7 @@ import torch
 
 from tests.serving import attacks
 from tests.serving.running import png, running, text
+from tests.tiny import tiny_model
 from zreward.client import RewardClient, ServerError
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
@@ -155,9 +156,7 @@ def test_large_bodies_share_a_bounded_memory(model):
 
 
 def test_a_model_that_answers_nan_is_an_error_with_a_reason(pictures):
-    from zreward.world.base_models import load_base
-
-    broken = load_base("small").eval()
+    broken = tiny_model().eval()
     with torch.no_grad():
         next(iter(broken.backbone.vision_tower.parameters())).fill_(float("nan"))
     with running(broken) as url:
