@@ -50,7 +50,7 @@ def refuse_unused(ctx: typer.Context, why: str, *names: str) -> None:
 def refuse_unsampled(ctx: typer.Context, reasoning: bool, temperature: float, traces: int) -> None:
     """InputError for options of sampling where nothing is sampled, or where every trace comes out the same."""
     if not reasoning:
-        refuse_unused(ctx, "in the direct form, which samples nothing", "traces", "temperature", "seed")
+        refuse_unused(ctx, "without --reasoning: the direct form samples nothing", "traces", "temperature", "seed")
     elif temperature == 0 and traces > 1:
         raise InputError(f"--traces {traces} has no effect with --temperature 0: greedy traces are all alike")
 
