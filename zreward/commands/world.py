@@ -11,7 +11,7 @@ from zreward.commands.groups import HelpfulGroup
 from zreward.commands.options import Out, Seed, names_of
 from zreward.errors import InputError
 
-ESTIMATE = "about ten minutes on two quiet CPU cores (measured on a cloud machine); a cut-off run goes on with --resume"
+ESTIMATE = "about ten minutes on two quiet CPU cores; a cut-off run goes on with --resume"
 world_app = typer.Typer(cls=HelpfulGroup, help="The built-in world: make its data, pretrain its base models.")
 
 
