@@ -27,13 +27,13 @@ class Mutant:
     line: int
     operator: str
     code: str  # of the whole module
-    part: str  # of the function or class that was changed, without comments
+    part: str  # the function, method or statement that was changed, without comments
     before: str  # the lines that differ
     after: str
 
     @property
     def key(self) -> str:
-        """What was changed and what it is part of: results hold while that function or class stays as it is."""
+        """What was changed and what it is part of: results hold while that function stays as it is."""
         return hashlib.sha256(f"{self.module}\0{self.part}".encode()).hexdigest()[:20]
 
     def __str__(self) -> str:
@@ -50,8 +50,8 @@ def mutants(module: str, source: str) -> list[Mutant]:
         first, last = _first_line(node) - 1, node.end_lineno
         before, part, after = ("".join(lines[place]) for place in (slice(first), slice(first, last), slice(last, None)))
         for line, name, code in _changed(part, first, left_out, operators(names)):
-            program = ast.unparse(ast.parse(code))
-            found.append(Mutant(module, line, name, before + code + after, program, *_difference(part, code)))
+            changed = _changed_part(ast.parse(code).body[0], line - first)
+            found.append(Mutant(module, line, name, before + code + after, changed, *_difference(part, code)))
     return sorted(found, key=lambda mutant: mutant.line)
 
 
@@ -75,6 +75,15 @@ def _changed(part: str, offset: int, left_out: list[tuple[Place, Place]], chosen
             if program not in seen:
                 seen.add(program)
                 yield start[0], name, code
+
+
+def _changed_part(node: ast.stmt, line: int) -> str:
+    """Of a class the method or other member at this line, under the class's name; else all of it."""
+    if isinstance(node, ast.ClassDef):
+        for member in node.body:
+            if _first_line(member) <= line <= member.end_lineno:
+                return f"{node.name}\0{ast.unparse(member)}"
+    return ast.unparse(node)
 
 
 def _first_line(node: ast.stmt) -> int:

@@ -11,12 +11,7 @@ _ROLLOUT = [
     "tests/training/test_rollout_parts.py",
     "tests/training/test_rollout_oracle.py",
 ]
-_DIRECT = [
-    _VALUES,
-    "tests/training/test_parts.py",
-    "tests/training/test_direct_oracle.py",
-    "tests/training/test_trainers.py",
-]
+_DIRECT = [_VALUES, "tests/training/test_parts.py", "tests/training/test_direct_oracle.py"]
 _PREFIX = [
     _VALUES,
     "tests/models/test_prefix_parts.py",
@@ -31,6 +26,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/objectives/rewarddance.py": _OBJECTIVES,
     "zreward/objectives/risd.py": _OBJECTIVES,
     "zreward/objectives/sft.py": _OBJECTIVES,
+    "zreward/objectives/tokens.py": _OBJECTIVES,
     "zreward/distribution.py": [_VALUES, "tests/test_distribution.py", "tests/test_distribution_limits.py"],
     "zreward/metrics.py": ["tests/test_metrics_limits.py", "tests/test_metrics.py"],
     "zreward/data/aggregation.py": ["tests/data/test_aggregation.py"],
@@ -45,7 +41,11 @@ PLAN: dict[str, list[str]] = {
     "zreward/training/rollout_data.py": [_VALUES, "tests/training/test_parts.py"],
     "zreward/training/rollout_objectives.py": [_VALUES, "tests/training/test_rollout_parts.py"],
     "zreward/training/direct.py": _DIRECT,
-    "zreward/training/trainer_base.py": _DIRECT,
-    "zreward/training/targets.py": [_VALUES, "tests/training/test_targets.py", "tests/training/test_trainers.py"],
+    "zreward/training/trainer_base.py": ["tests/training/test_parts.py", "tests/training/test_trainers.py"],
+    "zreward/training/targets.py": [
+        _VALUES,
+        "tests/training/test_targets.py",
+        "tests/training/test_direct_oracle.py",
+    ],
     "zreward/training/augment.py": ["tests/training/test_parts.py"],
 }

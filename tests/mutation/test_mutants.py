@@ -37,6 +37,16 @@ def untested(x: int) -> int:
     return x + 1
 '''
 
+CAUGHT = """
+import json
+
+def read(text):
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, TypeError):
+        return None
+"""
+
 MORE = """
 def twice(x):
     return 2 * x
@@ -124,6 +134,32 @@ def test_results_are_kept_and_verdicts_close_the_list(pocket):
     second = run(pocket)
     assert "no verdict" not in second.stdout, second.stdout + second.stderr
     assert (pocket / "runs" / "mutants" / "results.jsonl").stat().st_size == size
+
+
+def changed(text: str) -> list[tuple[str, str]]:
+    """(key, changed code) of every mutant, in a process of its own: the tool's modules have common names."""
+    call = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from mutants import mutants\n"
+        "print(json.dumps([(m.key, m.after) for m in mutants('pocket/it.py', sys.stdin.read())]))"
+    )
+    command = [sys.executable, "-c", call, str(HERE)]
+    found = subprocess.run(command, input=text, capture_output=True, text=True, check=True, timeout=120)
+    return [tuple(each) for each in json.loads(found.stdout)]
+
+
+def test_exceptions_of_a_library_are_replaced_too():
+    found = [code for _, code in changed(CAUGHT) if "except" in code]
+    nothing = "CosmicRayTestingException"
+    assert found == [f"except ({nothing}, TypeError):", f"except (json.JSONDecodeError, {nothing}):"]
+
+
+def test_results_hold_while_the_method_stays_as_it_is():
+    """Another method of the class may change: what is known of this one's mutants is not tried again."""
+    before = dict(changed(MODULE.replace("@cache", "")))
+    after = dict(changed(MODULE.replace("@cache", "").replace("length: float = 2.0", "length: float = 5.0")))
+    lost = {code for key, code in before.items() if key not in after}
+    assert "length: float = 3.0" in lost and not any("self" in code for code in lost)
+    assert any("self.length / self.length" in code for key, code in before.items() if key in after)
 
 
 def test_a_failing_test_is_no_killer(pocket):
