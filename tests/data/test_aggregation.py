@@ -73,6 +73,16 @@ def test_expectation_and_shape_on_every_scale(scale, share, std):
     assert torch.allclose(bend, torch.full_like(bend, -((scale.step / std) ** 2)), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [ScoreScale(0, 1, 0.01), ScoreScale(0, 1e-3, 1e-5)])
+def test_what_is_too_narrow_or_too_near_an_end_is_measured_in_steps(scale):
+    """On a fine scale a spread of five steps is a spread: a plain sum over the bins, far from both ends."""
+    target = synthetic_target(scale.min + 0.4 * scale.range, 5 * scale.step, scale).double()
+    bins = [scale.min + k * scale.step for k in range(101)]
+    mean = sum(p * b for p, b in zip(target.tolist(), bins, strict=True))
+    variance = sum(p * (b - mean) ** 2 for p, b in zip(target.tolist(), bins, strict=True))
+    assert math.sqrt(variance) == pytest.approx(5 * scale.step, rel=1e-4)
+
+
 def test_at_the_ends_and_without_spread_it_is_the_soft_target():
     for score, std in ((1.0, 0.5), (5.0, 0.5), (1 + 1e-7, 0.5), (5 - 1e-7, 0.5), (3.2, 0.0), (3.2, 4e-4)):
         assert synthetic_target(score, std, SCALE).tolist() == SCALE.soft_target(score).tolist()

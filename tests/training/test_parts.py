@@ -22,18 +22,19 @@ from zreward.training.trainer_base import RewardTrainer, last_checkpoint, traini
 # --- what is trained on
 
 
-def test_blocks_are_repeated_in_a_row_and_the_rest_that_fills_none_is_left_out():
-    sampler = RepeatSampler(7, block=3, repeats=2, seed=5)
+@pytest.mark.parametrize("size", [7, 8])  # one index too many, and one too few for another block
+def test_blocks_are_repeated_in_a_row_and_the_rest_that_fills_none_is_left_out(size):
+    sampler = RepeatSampler(size, block=3, repeats=2, seed=5)
     order = list(sampler)
     assert len(sampler) == len(order) == 12
     assert order[:3] == order[3:6] and order[6:9] == order[9:12]
     assert len(set(order)) == 6
-    assert order == list(RepeatSampler(7, 3, 2, 5))
+    assert order == list(RepeatSampler(size, 3, 2, 5))
     # The seeded order that trained models have seen: a permutation of seed * 100,003 + epoch.
-    permuted = torch.randperm(7, generator=torch.Generator().manual_seed(500_015)).tolist()
+    permuted = torch.randperm(size, generator=torch.Generator().manual_seed(500_015)).tolist()
     assert order[:3] + order[6:9] == permuted[:6]
     sampler.set_epoch(2)
-    permuted = torch.randperm(7, generator=torch.Generator().manual_seed(500_017)).tolist()
+    permuted = torch.randperm(size, generator=torch.Generator().manual_seed(500_017)).tolist()
     assert list(sampler)[:3] == permuted[:3]
 
 
@@ -57,6 +58,12 @@ def test_pairs_become_items_winner_first_with_scores_and_targets():
     assert item.records == (RECORDS[0], RECORDS[1]) and item.dimension == "realism" and item.scores == (4.5, 2.0)
     scale = model.rubric.scale
     assert torch.equal(item.targets, torch.stack([scale.histogram([4.0, 5.0], 0.5), scale.histogram([2.0], 0.5)]))
+
+
+@pytest.mark.parametrize("pair", [Pair(0, 2, "realism", 1.0), Pair(2, 0, "realism", 1.0)])
+def test_a_pair_with_an_unrated_side_is_a_mistake_of_the_program(pair):
+    with pytest.raises(AssertionError, match="mined among rated records"):
+        pair_items(RECORDS, [pair], tiny_model(), smoothing=0.0)
 
 
 def test_unrated_records_become_one_item_for_every_dimension():
@@ -98,7 +105,7 @@ def test_items_of_one_picture_and_reference_go_together():
 
 def test_a_picture_is_flipped_and_cropped_from_its_reflected_surroundings():
     """Against a plain loop, for the draws that the seed gives."""
-    height, width = 24, 36
+    height, width = 23, 33  # one row and two columns: an eleventh would be one more of each
     pixels = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
     flipped = 0
     for seed in range(12):
@@ -128,6 +135,12 @@ def test_words_are_left_out_by_their_own_draws():
     assert drop_words("a red circle", 0.0) == "a red circle"
     torch.manual_seed(3)
     assert drop_words("cat dog", 1.0) == "cat"
+
+
+def test_a_word_whose_draw_is_the_share_stays(monkeypatch):
+    """Draws are from 0 on: without dropout every word stays, whatever is drawn."""
+    monkeypatch.setattr(torch, "rand", torch.zeros)
+    assert drop_words("a red circle", 0.0) == "a red circle"
 
 
 # --- Trainer's settings, logs and checkpoints

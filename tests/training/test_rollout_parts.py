@@ -113,6 +113,17 @@ def test_sampled_tokens_with_and_without_a_written_score(batch):
     assert torch.equal(log_probs[:, :2], output.trace_log_probs)
 
 
+@pytest.mark.parametrize("absent", ["log-probabilities", "mask"])
+def test_a_roll_out_without_traces_is_a_mistake_of_the_program(batch, absent):
+    output, sequences = batch
+    if absent == "mask":
+        sequences = Sequences(inputs(2))
+    else:
+        output = BackboneOutput(output.score_logits, None)
+    with pytest.raises(AssertionError, match="roll-outs have traces"):
+        sampled_tokens(output, sequences.inputs, None, TEMPERATURE)
+
+
 def test_parts_of_grpo(batch):
     loss, parts = OBJECTIVES["grpo"](batch[0], None, batch[1], recipe(), SCALE)
     # On policy every token's loss is minus the advantage: (-1 + 2) / 2.

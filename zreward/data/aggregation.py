@@ -48,7 +48,8 @@ def target_distribution(
     if std > 0:
         if len(ratings) != 1:
             raise ValueError(f"a spread of {std:g} beside {len(ratings)} ratings; expected one aggregate score")
-        return synthetic_target(ratings[0], math.hypot(std, smoothing), scale)
+        (score,) = ratings
+        return synthetic_target(score, math.hypot(std, smoothing), scale)
     return scale.histogram(ratings, smoothing)
 
 
@@ -76,7 +77,7 @@ def synthetic_target(score: float, std: float, scale: ScoreScale) -> Tensor:
     low, high = scale.min - reach, scale.max + reach
     for _ in range(100):
         middle = (low + high) / 2
-        if float(gaussian(middle) @ bins) < score:
+        if gaussian(middle) @ bins < score:
             low = middle
         else:
             high = middle

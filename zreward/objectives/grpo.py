@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zreward.objectives.tokens import mean_over_tokens, only_tokens
+
 
 def group_advantages(rewards: Tensor, eps: float = 1e-4, *, divide_by_std: bool = True) -> Tensor:
     """Rewards [..., G] -> advantages [..., G], zero-mean over G >= 2 outputs. Source: Eq. 3.
@@ -54,17 +56,15 @@ def grpo_loss(
     if beta != 0.0 and ref_log_probs is None:
         raise ValueError(f"grpo_loss: beta is {beta}, so ref_log_probs [N, T] are needed; pass them or beta=0")
     mask = mask.bool()
-    # Outside the mask log-probabilities may be -inf or padding noise: replaced before use, or their gradient is NaN.
-    log_probs = log_probs.masked_fill(~mask, 0.0)
-    old = log_probs.detach() if old_log_probs is None else old_log_probs.detach().masked_fill(~mask, 0.0)
+    log_probs = only_tokens(log_probs, mask)
+    old = (log_probs if old_log_probs is None else only_tokens(old_log_probs, mask)).detach()
     advantage = advantages.unsqueeze(-1)
     ratio = torch.exp(log_probs - old)
     loss_NT = -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
     if beta != 0.0 and ref_log_probs is not None:
-        delta = ref_log_probs.detach().masked_fill(~mask, 0.0) - log_probs
+        delta = only_tokens(ref_log_probs.detach(), mask) - log_probs
         loss_NT = loss_NT + beta * (torch.exp(delta) - delta - 1)
-    tokens_N = mask.sum(-1).clamp(min=1)
-    return ((loss_NT * mask).sum(-1) / tokens_N).mean()
+    return mean_over_tokens(loss_NT, mask).mean()
 
 
 def _check_shapes(log_probs: Tensor, advantages: Tensor, mask: Tensor, old: Tensor | None, ref: Tensor | None) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from zreward.objectives.tokens import mean_over_tokens, only_tokens
+
 
 def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log_probs: Tensor | None = None) -> Tensor:
     """Policy gradient with the teacher's log-ratio as every token's advantage, [N, T] x3 -> ().
@@ -28,8 +30,7 @@ def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log
             f"opd_loss: log_probs {list(log_probs.shape)} beside {wrong or 'the rest'}; expected [N, T] for all"
         )
     mask = mask.bool()
-    # Outside the mask log-probabilities may be -inf or padding noise: replaced before use, or their gradient is NaN.
-    log_probs, teacher = log_probs.masked_fill(~mask, 0.0), teacher_log_probs.masked_fill(~mask, 0.0)
-    old = log_probs if old_log_probs is None else old_log_probs.masked_fill(~mask, 0.0)
+    log_probs, teacher = only_tokens(log_probs, mask), only_tokens(teacher_log_probs, mask)
+    old = log_probs if old_log_probs is None else only_tokens(old_log_probs, mask)
     advantage = (teacher - old).detach()
-    return -((advantage * log_probs).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
+    return -mean_over_tokens(advantage * log_probs, mask).mean()

@@ -15,6 +15,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from zreward.objectives.sft import sft_loss
+from zreward.objectives.tokens import mean_over_tokens, only_tokens
 
 
 def rewarddance_loss(
@@ -25,5 +26,5 @@ def rewarddance_loss(
     `chain_mask` is true on chain tokens; values outside it are never read. A sequence without a chain counts with zero.
     """
     mask = chain_mask.bool()
-    tokens = chain_log_probs.masked_fill(~mask, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+    tokens = mean_over_tokens(only_tokens(chain_log_probs, mask), mask)
     return sft_loss(log_probs, target_probs) - weight * tokens.mean()

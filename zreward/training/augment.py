@@ -24,7 +24,7 @@ def flip_and_shift(pixels: Tensor) -> Tensor:
     flip, row, column = torch.rand(3).tolist()
     if flip < 0.5:
         pixels = pixels.flip(-1)
-    padded = F.pad(pixels[None], (left, left, up, up), mode="reflect")[0]
+    padded = F.pad(pixels, (left, left, up, up), mode="reflect")
     top, start = int(row * (2 * up + 1)), int(column * (2 * left + 1))
     return padded[:, top : top + height, start : start + width]
 

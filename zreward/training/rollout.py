@@ -33,6 +33,8 @@ class RolloutTrainer(RewardTrainer):
     `teacher` is OPD's: it must read the same token ids as the student.
     """
 
+    _kept: list[_Rollout]  # roll-outs of this optimizer step's micro-batches, while they are reused
+
     def __init__(
         self,
         reward_model: RewardModel,
@@ -47,7 +49,6 @@ class RolloutTrainer(RewardTrainer):
         self.scale = reward_model.rubric.scale
         self.teacher = teacher
         self.samples_label = teacher is not None or self.options.reward_from == "parsed"
-        self._kept: list[_Rollout] = []  # roll-outs of this optimizer step's micro-batches, while they are reused
         self._micro = 0
         self._items = len(items)
         self._reference: Any = None

@@ -22,6 +22,7 @@ from zreward.objectives import (
     pointwise_cross_entropy,
     score_gap_terms_detached,
 )
+from zreward.objectives.tokens import mean_over_tokens
 from zreward.training.recipe import RolloutRecipe
 
 
@@ -71,7 +72,7 @@ def opd_objective(output, mu, sequences, recipe, scale):
     """On-policy distillation: the teacher's log-ratio is every sampled token's advantage."""
     log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, recipe.temperature)
     loss = opd_loss(log_probs, sequences.teacher_log_probs, mask, sequences.old_log_probs)
-    gap = ((log_probs.detach() - sequences.teacher_log_probs) * mask).sum(-1) / mask.sum(-1)
+    gap = mean_over_tokens(log_probs - sequences.teacher_log_probs, mask)
     return loss, {"policy_loss": loss, "reverse_kl": gap.mean()}
 
 
