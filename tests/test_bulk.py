@@ -152,6 +152,18 @@ def test_finished_scores_are_left_alone(model, data, tmp_path, capsys):
         score_data(model, data, out, ["realism"])
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_finished_scores_that_are_damaged_are_named(model, data, tmp_path, damage):
+    out = tmp_path / "scores.parquet"
+    score_data(model, data, out)
+    content = out.read_bytes()
+    at = content.index(b"picture 7")  # a prompt, in the data itself
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    out.write_bytes({"cut": content[: len(content) // 2], "flipped": flipped, "empty": b""}[damage])
+    with pytest.raises(InputError, match=r"scores.parquet is there already, and no whole Parquet file .*or delete it"):
+        score_data(model, data, out)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "missing"])
 def test_a_damaged_shard_is_made_again(model, data, tmp_path, monkeypatch, capsys, damage):
     out = tmp_path / "scores.parquet"

@@ -61,6 +61,12 @@ def test_the_main_job_runs_from_data_to_report(miniature, tmp_path, capsys):
     before = student.stat().st_mtime_ns
     assert demo.run_demo(out, seed=3, resume=True) == rows
     assert student.stat().st_mtime_ns == before
+    student.write_bytes(b"")
+    message = (
+        f"{student} is empty; the run is finished, but its model is damaged: delete {student.parent} and .*demo.json"
+    )
+    with pytest.raises(InputError, match=message):
+        demo.run_demo(out, seed=3, resume=True)
 
 
 def test_another_folder_is_not_overwritten(tmp_path):

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import Row, read_rows
-from zreward.errors import InputError, NotFiniteError, counted
+from zreward.errors import InputError, NotFiniteError, counted, shorten
 from zreward.files import atomic_path
 from zreward.models.batches import ahead
 from zreward.models.fingerprint import model_fingerprint, short_digest
@@ -36,6 +36,7 @@ from zreward.temporary import only_writer
 
 SHARD = 512  # rows
 NOTE = b"zreward"  # key of the file's metadata
+OTHER_SCORES, ADVICE = "scores of another run", "delete it, or choose another --out"
 
 
 def score_data(
@@ -58,18 +59,16 @@ def score_data(
     names = model.check_dimensions(dimensions)
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: expected a file name that ends in .parquet")
-    facts = {"model": model_fingerprint(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
-    folder = Path(source).parent if isinstance(source, str | os.PathLike) else Path()
-    parts = out.with_name(out.name + ".parts")
+    facts = facts_of(model, names, skip_bad)
+    folder, parts = folder_of(source), parts_folder(out)
     if out.exists():
-        return _check_finished(out, parts, facts, source, folder)
+        return _keep_finished(out, parts, facts, source, folder)
     schema = _schema(names)
-    advice = "delete it, or choose another --out"
     with only_writer(parts):
-        shards = Shards(parts, facts, {"source": str(source)}, "scores of another run", advice)
+        shards = Shards(parts, facts, {"source": str(source)}, OTHER_SCORES, ADVICE)
         total, made = 0, []
         with tqdm(desc="scoring", unit="image") as bar:
-            for name, rows, made_from in _parts(source, folder):
+            for name, rows, made_from in parts_of(source, folder):
                 if not shards.keep(name, made_from):
                     shards.add(
                         name,
@@ -87,7 +86,21 @@ def score_data(
     return total
 
 
-def _parts(source: Any, folder: Path) -> Iterator[tuple[str, list[Row], str]]:
+def facts_of(model: RewardModel, names: Sequence[str], skip_bad: bool) -> dict[str, Any]:
+    """What scores depend on besides rows and pictures."""
+    return {"model": model_fingerprint(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
+
+
+def folder_of(source: Any) -> Path:
+    """Where the relative paths of a source start."""
+    return Path(source).parent if isinstance(source, str | os.PathLike) else Path()
+
+
+def parts_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".parts")
+
+
+def parts_of(source: Any, folder: Path) -> Iterator[tuple[str, list[Row], str]]:
     """Shard by shard: its file's name, its rows, and a digest of these and of their pictures' contents."""
     rows = iter(read_rows(source))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
@@ -117,7 +130,7 @@ def _record(row: Row, folder: Path) -> Record:
 Opened = tuple[Row, Record | None, Image.Image | None, str | None]
 
 
-def _open(row: Row, folder: Path) -> Opened:
+def open_row(row: Row, folder: Path) -> Opened:
     """The row's record and picture, or why there is none."""
     try:
         record = _record(row, folder)
@@ -132,11 +145,11 @@ def _scored(
     """The rows of a shard with their scores, in the order of the source."""
     order = sorted(range(len(rows)), key=lambda n: _size(rows[n], folder), reverse=True)
     found: dict[int, dict[str, Any]] = {}
-    windows = ahead(lambda n: _open(rows[n], folder), order, 2 * batch_size)
+    windows = ahead(lambda n: open_row(rows[n], folder), order, 2 * batch_size)
     for start, window in zip(itertools.count(0, 2 * batch_size), windows, strict=False):
         bad = next((one for one in window if one[3] is not None), None)
         if bad and not skip_bad:
-            raise _refused(bad[0], bad[3])
+            raise refused(bad[0], bad[3])
         good = [(record, picture) for _, record, picture, _ in window if record is not None]
         with counted([row.number for row, record, _, _ in window if record is not None]):
             scores = iter(_scores(model, good, names, batch_size))
@@ -148,7 +161,7 @@ def _scored(
                 score = next(scores)
                 if isinstance(score, InputError):
                     if not skip_bad:
-                        raise _refused(row, score)
+                        raise refused(row, score)
                     found[n] = {"row": row.number, "error": str(score)}
                     continue
                 for name, values in score.items():
@@ -156,7 +169,7 @@ def _scored(
     return [found[n] for n in range(len(rows))]
 
 
-def _refused(row: Row, why: Any) -> InputError:
+def refused(row: Row, why: Any) -> InputError:
     return InputError(f"{row.place}: {why}\ncorrect it, or go on past such rows with --skip-bad")
 
 
@@ -212,26 +225,35 @@ def _join(shards: Shards, names: list[str], out: Path, schema: pa.Schema, facts:
     """All shards as one file, with what they depend on in its metadata, the shards' digests included."""
     made_from = short_digest([shards.lines[name]["made_from"] for name in names])
     noted = schema.with_metadata({NOTE: json.dumps(facts | {"records": made_from})})
-    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted) as writer:
+    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted, write_page_checksum=True) as writer:
         for name in names:
             writer.write_table(pq.read_table(shards.folder / name).cast(noted))
 
 
-def _check_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, folder: Path) -> int:
-    """The rows of an `out` that holds just the scores that are asked for. InputError for any other."""
-    advice = "choose another --out, or delete it"
-    try:
-        with pq.ParquetFile(out) as file:
-            note, rows = (file.schema_arrow.metadata or {}).get(NOTE), file.metadata.num_rows
-        stored = json.loads(note) if note else None
-    except (OSError, ValueError, pa.ArrowException):
-        stored = None
-    if not isinstance(stored, dict):
-        raise InputError(f"{out} is there already; {advice}")
-    now = facts | {"records": short_digest([made_from for _, _, made_from in _parts(source, folder)])}
-    refuse_differences(f"{out} is there already, with other scores", stored, now, advice)
+def _keep_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, folder: Path) -> int:
+    """The rows of a finished `out`, which is left alone; InputError where it holds other scores, or is damaged."""
+    rows = check_finished(out, facts, [made_from for _, _, made_from in parts_of(source, folder)])
     if parts.exists():  # a kill fell between the last two steps
         with only_writer(parts):
             shutil.rmtree(parts)
     say(f"{out} is finished: nothing to do")
+    return rows
+
+
+def check_finished(out: Path, facts: Mapping[str, Any], made_from: Sequence[str]) -> int:
+    """The rows of an `out` that holds just the scores that are asked for. InputError for any other, and for a damaged one."""
+    advice = "choose another --out, or delete it"
+    try:
+        with pq.ParquetFile(out, page_checksum_verification=True) as file:
+            note, rows = (file.schema_arrow.metadata or {}).get(NOTE), file.metadata.num_rows
+            stored = json.loads(note) if note else None
+            for _ in file.iter_batches():  # checks what the checksums are of
+                pass
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = "it is empty" if out.is_file() and not out.stat().st_size else shorten(str(error).split("\n")[0])
+        raise InputError(f"{out} is there already, and no whole Parquet file ({reason}); {advice}") from None
+    if not isinstance(stored, dict):
+        raise InputError(f"{out} is there already, and not made by `zreward score --data`; {advice}")
+    now = dict(facts) | {"records": short_digest(list(made_from))}
+    refuse_differences(f"{out} is there already, with other scores", {key: stored.get(key) for key in now}, now, advice)
     return rows

@@ -1,4 +1,4 @@
-"""What dry runs of training and of generators have in common."""
+"""What the dry runs of trainings, generators, targets and scores have in common."""
 
 from __future__ import annotations
 
@@ -17,9 +17,24 @@ def check_free(run: Path) -> None:
         raise InputError(f"{run} is a file; a run is a folder, choose another out=")
     if run.is_dir() and any(run.iterdir()):
         raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
-    there = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
+    check_writable(run, "out=")
+
+
+def check_writable(place: Path, option: str) -> None:
+    """InputError where a folder could not be made or filled at this place; `option` names it."""
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"{run}: {there} cannot be written to; choose another out=")
+        raise InputError(f"{place}: {there} cannot be written to; choose another {option}")
+
+
+def warm_up_notes(steps: int, warmup_steps: int) -> list[str]:
+    """A sentence where a run ends before its warm-up does. No error: short trials keep the default."""
+    if warmup_steps < steps:
+        return []
+    return [
+        f"optimizer.warmup_steps is {warmup_steps} and optimizer.steps {steps}: the run ends while the learning rate still "
+        "rises to optimizer.learning_rate; set fewer warm-up steps, or more steps"
+    ]
 
 
 def is_small(name: str) -> bool:

@@ -23,6 +23,7 @@ from zreward.data import Record, load_records
 from zreward.errors import InputError
 from zreward.evaluation import Predictions, metrics_table, predict, print_table, rated_items
 from zreward.files import atomic_path, write_json
+from zreward.models.finished import check_left
 from zreward.models.reward_model import RewardModel
 from zreward.report import Example, ExampleDimension, write_report
 from zreward.report.sections import Section
@@ -30,6 +31,7 @@ from zreward.runs import read_metrics, say, versions
 from zreward.tables import POOLED
 from zreward.temporary import only_writer
 from zreward.training.recipe import Recipe, load_recipe
+from zreward.training.resuming import is_finished
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
@@ -60,6 +62,7 @@ def _run(out: Path, seed: int) -> list[dict[str, Any]]:
     elif (made := json.loads(panel.read_text())["seed"]) != seed:
         raise InputError(f"{out} was made with seed {made}; go on with seed {made}, not with seed {seed}")
     if (out / "demo.json").exists():  # written last
+        _check_models(out)
         say(f"{out} is finished: nothing to do; its page is {out / 'report.html'}")
         return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     transformers_logging.disable_progress_bar()  # one for every small file would hide ours
@@ -96,7 +99,8 @@ class _Demo:
         """Train by recipes/world-METHOD.yaml, or go on with a run that was cut off; returns the model's folder."""
         run = self.out / "runs" / name
         recipe = self._recipe(method, size, run, targets)
-        if (run / "model" / "zreward.json").exists():
+        if is_finished(run):
+            check_left(run / "model", f"delete {run / 'model'} and use --resume, which writes it again")
             return run / "model"
         print(f"\n== {method} on the {size} model ({recipe.optimizer.steps} steps)", flush=True)
         return train(recipe, resume=(run / "recipe.yaml").exists())
@@ -222,6 +226,12 @@ class _Demo:
                 picture.save(temporary, format="PNG")
             examples.append(Example(picture, record.prompt, dimensions))
         return examples
+
+
+def _check_models(out: Path) -> None:
+    """InputError where a model of a finished demo is no longer whole."""
+    for folder in [out / "models" / "teacher", out / "models" / "student", *sorted((out / "runs").glob("*-*/model"))]:
+        check_left(folder, f"delete {folder} and {out / 'demo.json'} and use --resume, which writes it again")
 
 
 def _publish(model: Path, place: Path) -> None:

@@ -31,21 +31,12 @@ class Shards:
         """`facts` must be the same when a run goes on; `notes` are only written down. `advice`: what to do otherwise."""
         self.folder, self.advice = folder, advice
         self.manifest = {"schema": SCHEMA, **notes, **facts}
-        file = folder / MANIFEST
-        if not file.exists():
-            if any(folder.glob("*.parquet")):
-                raise InputError(f"{folder} is not empty and holds no {MANIFEST}; {advice}")
-            write_json(file, self.manifest)
-        stored = read_manifest(file, advice)
-        if stored.get("schema", 1) != SCHEMA:
-            raise InputError(
-                f"{folder} was written by another version of zreward, which recorded other facts about what it depends on: "
-                f"it cannot be gone on with; {advice}"
-            )
-        kept = {key: stored.get(key) for key in facts}
-        refuse_differences(f"{folder} holds {what}", kept, facts, advice)
-        self.manifest = stored
-        self.lines = read_lines(folder, stored)
+        stored = stored_manifest(folder, facts, what, advice)
+        if stored is None:
+            write_json(folder / MANIFEST, self.manifest)
+        else:
+            self.manifest = stored
+        self.lines = read_lines(folder, self.manifest)
 
     @property
     def is_finished(self) -> bool:
@@ -83,6 +74,24 @@ class Shards:
         (self.folder / LINES).unlink(missing_ok=True)
 
 
+def stored_manifest(folder: Path, facts: Mapping[str, Any], what: str, advice: str) -> dict[str, Any] | None:
+    """The manifest of a folder that a run with these `facts` may go on with, None where there is none yet; writes nothing."""
+    file = folder / MANIFEST
+    if not file.exists():
+        if any(folder.glob("*.parquet")):
+            raise InputError(f"{folder} is not empty and holds no {MANIFEST}; {advice}")
+        return None
+    stored = read_manifest(file, advice)
+    if stored.get("schema", 1) != SCHEMA:
+        raise InputError(
+            f"{folder} was written by another version of zreward, which recorded other facts about what it depends on: "
+            f"it cannot be gone on with; {advice}"
+        )
+    kept = {key: stored.get(key) for key in facts}
+    refuse_differences(f"{folder} holds {what}", kept, facts, advice)
+    return stored
+
+
 def read_manifest(file: Path, advice: str) -> dict[str, Any]:
     """InputError for one that is damaged."""
     try:
@@ -103,6 +112,20 @@ def read_lines(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str,
         except ValueError:
             continue
     return {line["shard"]: line for line in lines if {"shard", "sha256", "made_from"} <= set(line)}
+
+
+def progress_of(folder: Path, manifest: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """A sentence on how far a folder is; `names`: every shard that is wanted, and what it is made from."""
+    lines = read_lines(folder, manifest)
+    whole: list[str] = []
+    broken: list[str] = []
+    for name in names:
+        if name in lines and lines[name]["made_from"] == names[name]:
+            (broken if damage(folder / name, lines[name]) else whole).append(name)
+    if len(whole) == len(names):
+        return f"{folder}: all {len(names):,} shards are there and whole: nothing to do"
+    again = f", {len(broken):,} of them again because they are damaged ({broken[0]})" if broken else ""
+    return f"{folder}: {len(whole):,} of {len(names):,} shards are there and whole; the rest is to be made{again}"
 
 
 def damage(file: Path, line: Mapping[str, str]) -> str | None:

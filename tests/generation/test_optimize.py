@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -234,6 +235,42 @@ def test_a_guard_stops_the_run_and_the_first_good_weights_stay(folder, guard, li
         assert (outcome.step, stored["stopped_at"]) == (0, 2)
         kept, before = weights(folder / "run"), weights(folder, "generator")
         assert all(torch.equal(kept[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", r"unet: its weights .a .safetensors file. are missing"),
+        ("vae", r"vae is missing"),
+        (".", r"model is missing"),
+    ],
+)
+def test_a_finished_run_whose_generator_is_damaged_is_named_and_made_again(folder, monkeypatch, place, words):
+    recipe = make_recipe(folder, final__judge="none", optimizer__steps=2)
+    optimize(recipe)
+    kept, model = weights(folder / "run"), folder / "run" / "model"
+    damaged = model / place
+    (shutil.rmtree if damaged.is_dir() else os.unlink)(damaged)
+    with pytest.raises(
+        InputError, match=rf"{words}; the run is finished, but .* delete .*outcome.json and use --resume"
+    ):
+        optimize(recipe, resume=True)
+    (folder / "run" / "outcome.json").unlink()
+    assert optimize(recipe, resume=True).message == "ran all 2 steps"
+    again = weights(folder / "run")
+    assert all(torch.equal(again[name], kept[name]) for name in kept)
+
+
+def test_an_emptied_generator_is_named(folder):
+    recipe = make_recipe(folder, final__judge="none", optimizer__steps=1, generator__lora_rank=2)
+    optimize(recipe)
+    file = folder / "run" / "model" / "pytorch_lora_weights.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="pytorch_lora_weights.safetensors is empty; the run is finished"):
+        optimize(recipe, resume=True)
+    file.unlink()
+    with pytest.raises(InputError, match="its weights .* are missing"):
+        optimize(recipe, resume=True)
 
 
 def test_a_reward_that_is_not_finite_stops_before_the_weights_take_it(folder, monkeypatch):

@@ -53,11 +53,47 @@ def test_overrides_reach_nested_keys_with_their_types(tmp_path):
         ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate is inf"),
         ({"keep_checkpoints": 0}, "keep_checkpoints is 0, expected more than 0"),
         ({"seed": -1}, "seed is -1, expected 0 or more"),
+        ({"eval_every": 5}, "eval_every is 5, but data.dev names no records for the curve"),
+        ({"data": {"train": "a", "one_hot_targets": True}}, "data.one_hot_targets goes with method risd, not sft"),
+        ({"data": {"train": "a", "target_traces": 2}}, "data.target_traces goes with method risd, not sft"),
+        ({"data": {"train": "a", "chain_weight": 0.5}}, "data.chain_weight goes with method rewarddance, not sft"),
+        ({"model": {"name": "m", "lora_alpha": 8}}, "model.lora_alpha is set, but model.lora_rank is not"),
+        ({"model": {"name": "m", "lora_targets": "q_proj"}}, "model.lora_targets is set, but model.lora_rank is not"),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(change, message):
     with pytest.raises(InputError, match=message):
         config_from_dict(Recipe, MINIMAL | change)
+
+
+GENERATOR = {"student": "s", "out": "o", "prompts": "p", "held_out": "h"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generator": {"lora_alpha": 8}}, "generator.lora_alpha is set, but generator.lora_rank is not"),
+        ({"generator": {"lora_targets": ["to_q"]}}, "generator.lora_targets is set, but generator.lora_rank is not"),
+        ({"guards": {"holdout_reasoning": True}}, "guards.holdout_reasoning is set, but guards.holdout names no judge"),
+    ],
+)
+def test_a_key_that_would_do_nothing_for_a_generator_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        config_from_dict(OptimizeRecipe, GENERATOR | change)
+
+
+def test_what_those_keys_go_with_is_taken():
+    config_from_dict(
+        OptimizeRecipe, GENERATOR | {"generator": {"lora_rank": 2, "lora_alpha": 8, "lora_targets": ["q"]}}
+    )
+    config_from_dict(OptimizeRecipe, GENERATOR | {"guards": {"holdout": "x", "holdout_reasoning": True}})
+    config_from_dict(Recipe, MINIMAL | {"model": {"name": "m", "lora_rank": 2, "lora_alpha": 8, "lora_targets": "q"}})
+    config_from_dict(Recipe, MINIMAL | {"eval_every": 5, "data": {"train": "a", "dev": "b"}})
+    taught = {"train": "a", "targets": "t"}
+    config_from_dict(
+        Recipe, MINIMAL | {"method": "risd", "data": taught | {"target_traces": 2, "one_hot_targets": True}}
+    )
+    config_from_dict(Recipe, MINIMAL | {"method": "rewarddance", "data": taught | {"chain_weight": 0.5}})
 
 
 def test_a_missing_key_is_named():

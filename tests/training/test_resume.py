@@ -64,6 +64,55 @@ def test_a_run_that_only_lacks_its_model_trains_nothing(make_recipe):
     assert file_digest(run / "model" / "model.safetensors") == file_digest(last)
 
 
+def damaged(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    if how == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if how == "emptied" else content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("model.safetensors", "emptied", r"model.safetensors is empty"),
+        ("model.safetensors", "removed", r"its weights .a .safetensors file. are missing"),
+        ("model.safetensors", "cut", r"model.safetensors is cut off or damaged"),
+        ("config.json", "removed", r"config.json is missing"),
+        ("zreward.json", "emptied", r"zreward.json is empty"),
+        ("tokenizer.json", "cut", r"tokenizer.json is not a valid tokenizer.json"),
+    ],
+)
+def test_a_finished_run_whose_model_is_damaged_names_the_file_and_writes_it_again(
+    make_recipe, capsys, name, how, words
+):
+    recipe = make_recipe("sft", steps=2, save_every=1)
+    model = train(recipe)
+    whole = file_digest(model / "model.safetensors")
+    damaged(model / name, how)
+    with pytest.raises(InputError, match=rf"{words}.*; the run is finished, but .* delete {model} and use --resume"):
+        train(recipe, resume=True)
+    assert "nothing to do" not in capsys.readouterr().err
+    shutil.rmtree(model)
+    train(recipe, resume=True)
+    assert file_digest(model / "model.safetensors") == whole and steps(recipe.out) == [1, 2]
+
+
+def test_a_finished_adapter_whose_weights_are_gone_is_named(make_recipe):
+    recipe = make_recipe("sft", steps=1, save_every=1, model__lora_rank=2)
+    model = train(recipe)
+    damaged(model / "adapter_model.safetensors", "removed")
+    with pytest.raises(InputError, match="its weights .* are missing; the run is finished"):
+        train(recipe, resume=True)
+
+
+@pytest.mark.parametrize(("warm", "said"), [(1, False), (2, True), (10, True)])
+def test_a_run_that_ends_inside_its_warm_up_says_so(make_recipe, capsys, warm, said):
+    train(make_recipe("sft", steps=2, optimizer__warmup_steps=warm))
+    note = f"warmup_steps is {warm} and optimizer.steps 2: the run ends while the learning rate still rises"
+    assert (note in capsys.readouterr().err) == said
+
+
 def test_as_many_checkpoints_stay_as_the_recipe_says(make_recipe):
     recipe = make_recipe("sft", steps=5, save_every=1, keep_checkpoints=1)
     train(recipe)

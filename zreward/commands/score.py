@@ -53,6 +53,9 @@ def score(
     ] = False,
     device: Device = None,
     json_file: Json = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --data: check rows, model and --out, and score nothing.")
+    ] = False,
 ) -> None:
     """Score images for a prompt (mean, spread and distribution per dimension), or a whole data set into a Parquet file."""
     from zreward.contact_sheet import find_candidates
@@ -62,9 +65,10 @@ def score(
     if data:
         refuse_unused(ctx, "with --data: records name their images", "images", "prompt", "reference")
         refuse_unused(ctx, "with --data, which writes to --out", "json_file")
-        _score_data(model, data, out, dimensions, batch_size, skip_bad, device)
+        _score_data(model, data, out, dimensions, batch_size, skip_bad, device, dry_run)
         return
     refuse_unused(ctx, "without --data: an image that cannot be read is an error", "skip_bad")
+    refuse_unused(ctx, "without --data: images are checked before the model is loaded", "dry_run")
     check_target(json_file)
     check_suffix("--out", out, *SUFFIXES)
     check_new("--out", out)
@@ -89,7 +93,7 @@ def score(
         save(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
 
 
-def _score_data(model, data, out, dimensions, batch_size, skip_bad, device) -> None:
+def _score_data(model, data, out, dimensions, batch_size, skip_bad, device, dry_run) -> None:
     from zreward.bulk import score_data
 
     if not out:
@@ -97,6 +101,12 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, device) -> N
     check_suffix("--out", out, ".parquet")
     check_source(data)
     names = names_of(dimensions)
+    if dry_run:
+        from zreward.bulk_dry_run import check_inputs
+
+        for line in check_inputs(model, data, out, names, skip_bad):
+            typer.echo(f"checked: {line}")
+        return
     total = score_data(load_model(model, device), data, out, names, batch_size, skip_bad)
     typer.echo(f"{out}: {total:,} rows")
 

@@ -72,6 +72,12 @@ def label(
         bool, typer.Option("--resume", help="Only go on with a folder that holds some shards; never start a new one.")
     ] = False,
     device: Device = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check records, teacher and folder, say what there is to do, and label nothing."
+        ),
+    ] = False,
 ) -> None:
     """Write a teacher's distributions over a pool into Parquet shards; run it again to finish what was cut off."""
     from zreward.data import load_records
@@ -83,6 +89,12 @@ def label(
         raise InputError(f"{out}: nothing to resume, there is no {MANIFEST}; run without --resume first")
     check_source(data)
     options = LabelOptions(traces, names_of(dimensions), temperature, not direct, seed, shard_size, batch_size)
+    if dry_run:
+        from zreward.training.label_dry_run import check_inputs
+
+        for line in check_inputs(teacher, data, out, options, split, skip_bad):
+            typer.echo(f"checked: {line}")
+        return
     loaded = load_model(teacher, device)
     records = load_records(data, skip_bad=skip_bad, split=split)
     typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")

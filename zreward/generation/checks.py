@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zreward.checks import check_free, is_small
+from zreward.checks import check_free, is_small, warm_up_notes
 from zreward.errors import InputError
 from zreward.generation.judges import load_frozen
 from zreward.generation.prompts import load_prompts
@@ -42,7 +42,8 @@ def check_inputs(recipe: OptimizeRecipe) -> list[str]:
     name = recipe.generator.name
     if name != WORLD_GENERATOR and Path(name).exists() and not (Path(name) / "model_index.json").is_file():
         raise InputError(f"{name}: no model_index.json in it; expected a diffusers pipeline")
-    return [*lines, f"{run}: free, and can be written"]
+    notes = warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps)
+    return [*lines, f"{run}: free, and can be written", *notes]
 
 
 def _student(recipe: OptimizeRecipe) -> str:

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from zreward.checks import warm_up_notes
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, NotFiniteError
 from zreward.files import atomic_folder, write_json
@@ -36,6 +37,7 @@ from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
 from zreward.generation.state import last_checkpoint, load_state, save_state
+from zreward.models.finished import check_left
 from zreward.runs import RECIPE, append_metrics, check_folder, check_inputs, cut_metrics, say, start_run
 from zreward.temporary import only_writer
 
@@ -62,6 +64,10 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     with only_writer(run) if accelerator.is_main_process else nullcontext():
         check_folder(run, recipe, resume, _is_finished(run))
         if resume and _is_finished(run):
+            check_left(
+                run / "model",
+                f"delete {run / 'outcome.json'} and use --resume, which goes on from the last checkpoint and writes it again",
+            )
             say(f"{run} is finished: nothing to do")
             return _read_outcome(run)
         accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others look at
@@ -72,6 +78,8 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: Path, resume: bo
     optimization = _Optimization(recipe, accelerator, run)
     if accelerator.is_main_process:
         (check_inputs if resume else partial(start_run, recipe=recipe))(run, inputs=optimization.inputs)
+        for note in warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps):
+            say(note)
     if recipe.report_to:
         accelerator.init_trackers("zreward", config={"recipe": json.dumps(recipe.to_dict())})
     if resume:

@@ -147,6 +147,15 @@ class OptimizeRecipe:
             )
         if self.final.judge == "holdout" and not self.guards.holdout:
             raise InputError("recipe: final.judge is holdout, but guards.holdout names none")
+        if self.guards.holdout_reasoning and not self.guards.holdout:
+            raise InputError("recipe: guards.holdout_reasoning is set, but guards.holdout names no judge; leave it out")
+        adapter = GeneratorRecipe()
+        for key in ("lora_alpha", "lora_targets"):
+            if self.generator.lora_rank is None and getattr(self.generator, key) != getattr(adapter, key):
+                raise InputError(
+                    f"recipe: generator.{key} is set, but generator.lora_rank is not: all weights would be trained; set "
+                    f"generator.lora_rank, or leave generator.{key} out"
+                )
 
     @property
     def holdout(self) -> str | None:

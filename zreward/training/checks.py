@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from zreward.checks import check_free, is_small
+from zreward.checks import check_free, is_small, warm_up_notes
 from zreward.data import load_records
 from zreward.errors import InputError, shown
 from zreward.models.checkpoint import META_FILE
@@ -48,6 +48,7 @@ def check_inputs(recipe: Recipe) -> list[str]:
             else f"the tokenizer of {recipe.model.name} was not asked"
         ),
         f"{run}: free, and can be written",
+        *warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,7 @@ class Recipe:
             raise InputError(
                 f"recipe: data.{direct_only[0]} goes with methods {list(DIRECT_METHODS)}, not {self.method}"
             )
+        self._refuse_idle()
         if (self.method in ("risd", "rewarddance")) != (self.data.targets is not None):
             raise InputError(
                 "recipe: data.targets (a folder written by `zreward label`) goes with methods risd and rewarddance, "
@@ -144,8 +145,34 @@ class Recipe:
         if self.method == "opd" and self.rollout.beta:
             raise InputError("recipe: rollout.beta has no place in opd: its pull is to the teacher; leave it at 0")
 
+    def _refuse_idle(self) -> None:
+        """InputError for a key that is set but would do nothing."""
+        if self.eval_every and not self.data.dev:
+            raise InputError(
+                f"recipe: eval_every is {self.eval_every}, but data.dev names no records for the curve; set data.dev, or "
+                "leave eval_every at 0"
+            )
+        for part, key, method in (
+            ("data", "target_traces", "risd"),
+            ("data", "one_hot_targets", "risd"),
+            ("data", "chain_weight", "rewarddance"),
+        ):
+            if self.method != method and _is_set(getattr(self, part), key):
+                raise InputError(f"recipe: {part}.{key} goes with method {method}, not {self.method}; leave it out")
+        for key in ("lora_alpha", "lora_targets"):
+            if self.model.lora_rank is None and _is_set(self.model, key):
+                raise InputError(
+                    f"recipe: model.{key} is set, but model.lora_rank is not: all weights would be trained; set "
+                    f"model.lora_rank, or leave model.{key} out"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _is_set(config: Any, key: str) -> bool:
+    """Whether a key has another value than its default."""
+    return getattr(config, key) != next(item.default for item in fields(config) if item.name == key)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
+from zreward.checks import warm_up_notes
 from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
 from zreward.errors import InputError
+from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
@@ -42,6 +44,10 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         if resume or is_main_process():
             check_folder(run, recipe, resume, is_finished(run))
         if resume and is_finished(run):
+            check_left(
+                run / "model",
+                f"delete {run / 'model'} and use --resume, which writes it again from the last checkpoint",
+            )
             say(f"{run} is finished: nothing to do; the model is {run / 'model'}")
             return run / "model"
         set_seed(recipe.seed)
@@ -54,6 +60,8 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 remove_half_written(run)
             else:
                 start_run(run, recipe, inputs)
+            for note in warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps):
+                say(note)
         trainer.run_to_end(last_checkpoint(run) if resume else None)
         trainer.save_model(str(run / "model"))
     return run / "model"

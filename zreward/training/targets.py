@@ -30,7 +30,8 @@ from zreward.temporary import only_writer
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
 
-_ADVICE = "choose another folder (--out), or delete this one to start over"
+OTHER_TARGETS = "targets made with other inputs or other options"
+ADVICE = "choose another folder (--out), or delete this one to start over"
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,11 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path
     Raises InputError when `out` holds targets of another teacher, data set or other options; another batch size is no
     such thing. Where the disk refuses, the shards before stay.
     """
-    names = model.check_dimensions(options.dimensions)
-    if model.forms.reference:
-        raise InputError(f"{teacher} compares with a reference; label with a model that scores single images")
-    chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
-    facts: dict[str, Any] = {
-        "teacher_model": model_fingerprint(model),
-        "rubric": model.rubric.fingerprint(),
-        "options": chosen,
-    }
-    facts |= {"records": records_fingerprint(records), "count": len(records)}
+    names = check_teacher(model, teacher, options)
+    facts = facts_of(model, names, records, options)
     with only_writer(out):
-        _refuse_other_files(out)
-        shards = Shards(out, facts, {"teacher": teacher}, "targets made with other inputs or other options", _ADVICE)
+        refuse_other_files(out)
+        shards = Shards(out, facts, {"teacher": teacher}, OTHER_TARGETS, ADVICE)
         made = _label_all(model, records, shards, names, options)
         if not made and shards.is_finished:
             say(f"{out} is finished: nothing to do")
@@ -76,13 +69,43 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path
     return out
 
 
+def check_teacher(model: RewardModel, teacher: str, options: LabelOptions) -> tuple[str, ...]:
+    """The dimensions to label. InputError for unknown ones, and for a model that compares."""
+    names = model.check_dimensions(options.dimensions)
+    if model.forms.reference:
+        raise InputError(f"{teacher} compares with a reference; label with a model that scores single images")
+    return names
+
+
+def facts_of(
+    model: RewardModel, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
+) -> dict[str, Any]:
+    """What targets depend on; a batch size is no such thing."""
+    chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
+    return {
+        "teacher_model": model_fingerprint(model),
+        "rubric": model.rubric.fingerprint(),
+        "options": chosen,
+        "records": records_fingerprint(records),
+        "count": len(records),
+    }
+
+
+def parts_of(count: int, options: LabelOptions) -> list[tuple[str, int, str]]:
+    """Every shard of `count` records: its file, its first record, and what it is made from."""
+    starts = range(0, count, options.shard_size)
+    return [
+        (f"targets-{n:05d}.parquet", start, f"records {start} to {min(start + options.shard_size, count) - 1}")
+        for n, start in enumerate(starts)
+    ]
+
+
 def _label_all(model, records, shards: Shards, names, options: LabelOptions) -> int:
     """Label what is missing; how many shards that were."""
     made = 0
     with tqdm(total=len(records), desc="labelling", unit="image") as progress:
-        for number, start in enumerate(range(0, len(records), options.shard_size)):
+        for number, (name, start, made_from) in enumerate(parts_of(len(records), options)):
             part = records[start : start + options.shard_size]
-            name, made_from = f"targets-{number:05d}.parquet", f"records {start} to {start + len(part) - 1}"
             if not shards.keep(name, made_from):
                 shards.add(name, _label_shard(model, part, start, names, options, number), made_from)
                 made += 1
@@ -239,7 +262,8 @@ def _stored_manifest(file: Path) -> dict:
     return stored
 
 
-def _refuse_other_files(out: Path) -> None:
+def refuse_other_files(out: Path) -> None:
+    """InputError for a folder of something else."""
     if any(out.iterdir()) and not (out / MANIFEST).exists():
         raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
 

@@ -1,0 +1,56 @@
+"""What a dry run of `zreward label` checks: records, pictures, dimensions, the teacher, and what there is to go on with.
+
+No trace is sampled, and nothing is written but the list of bad lines that --skip-bad asks for. A small teacher is loaded as
+labelling would load it; of a larger one, or one that is not on this machine, nothing is asked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zreward.checks import check_writable, is_small
+from zreward.data import load_records
+from zreward.models.reward_model import RewardModel
+from zreward.shards import progress_of, stored_manifest
+from zreward.training.targets import (
+    ADVICE,
+    OTHER_TARGETS,
+    LabelOptions,
+    check_teacher,
+    facts_of,
+    parts_of,
+    refuse_other_files,
+)
+
+
+def check_inputs(
+    teacher: str, data: Path, out: Path, options: LabelOptions, split: str | None = None, skip_bad: bool = False
+) -> list[str]:
+    """Sentences about what was checked. Raises the InputError that labelling would start with."""
+    model = RewardModel.from_pretrained(teacher, device="cpu") if is_small(teacher) else None
+    names = check_teacher(model, teacher, options) if model else options.dimensions
+    records = load_records(data, skip_bad=skip_bad, split=split)
+    facts: dict[str, Any] = {"count": len(records)}
+    told = f"teacher {teacher}: not loaded: large, or not on this machine; its rubric was not asked"
+    if model and names:
+        facts = facts_of(model, names, records, options)
+        told = f"teacher {teacher}: loads, and labels {', '.join(names)}"
+    dimensions = f" on {len(names)} dimensions" if names else ""
+    how = f"{options.traces} traces for each" if options.reasoning else "without reasoning"
+    return [
+        f"{data}: {len(records):,} records, every picture opened",
+        told,
+        f"to label: {len(records):,} images{dimensions}, {how}",
+        _folder(out, facts, options),
+    ]
+
+
+def _folder(out: Path, facts: dict[str, Any], options: LabelOptions) -> str:
+    check_writable(out, "--out")
+    if not out.exists() or not any(out.iterdir()):
+        return f"{out}: free, and can be written"
+    refuse_other_files(out)
+    stored = stored_manifest(out, facts, OTHER_TARGETS, ADVICE)
+    assert stored is not None, "a folder that is not empty has a manifest"
+    return progress_of(out, stored, {name: made_from for name, _, made_from in parts_of(facts["count"], options)})
