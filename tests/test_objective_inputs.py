@@ -22,6 +22,7 @@ from zreward.objectives import (
     score_gap_terms_detached,
     sft_loss,
 )
+from zreward.objectives.tokens import mean_over_tokens, only_tokens
 
 SCALE = ScoreScale()  # R = 4
 T = torch.tensor
@@ -114,6 +115,15 @@ def test_a_refusal_names_what_does_not_fit_and_nothing_else():
 def test_opd_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match=r"the rest; expected \[N, T\] for all"):
         opd_loss(torch.zeros(shape), torch.zeros(shape), torch.ones(shape))
+
+
+def test_what_lies_outside_a_mask_is_zero_and_counts_in_no_mean():
+    values = T([[[1.0, math.nan], [2.0, 6.0]], [[-math.inf, 5.0], [math.nan, math.nan]]])
+    mask = T([[[True, False], [True, True]], [[False, True], [False, False]]])
+    only = only_tokens(values, mask)
+    assert only.tolist() == [[[1.0, 0.0], [2.0, 6.0]], [[0.0, 5.0], [0.0, 0.0]]]
+    assert mean_over_tokens(only, mask).tolist() == [[1.0, 4.0], [5.0, 0.0]]
+    assert mean_over_tokens(torch.ones(1, 2) * 3, T([[True, False]])).tolist() == [3.0]  # of its own tokens only
 
 
 def test_a_sequence_in_which_nothing_was_sampled_counts_with_zero():

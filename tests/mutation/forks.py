@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -79,6 +80,9 @@ class Forks:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if notes:
             notes_of = [json.loads(text) for kind, text in lines if kind == "noted"]
+            for name in [text for kind, text in lines if kind == "imported"]:
+                with suppress(ImportError):  # an alias of another module has no file
+                    importlib.import_module(name)  # or every fork would import it again
             self._seconds = {name: seconds for name, seconds, _ in notes_of}
             self._entered = {name: set(functions) for name, _, functions in notes_of}
         failed = [text for kind, text in lines if kind == "failed"]
@@ -91,6 +95,7 @@ class Forks:
         for function in self._functions:
             function.__code__ = codes[function.__code__.co_qualname]
         session = items[0].session
+        before = set(sys.modules)
         calls = _Calls(str(self.path), session.config) if notes else None
         seconds = {}
         for item, following in zip(items, [*items[1:], None], strict=True):
@@ -104,6 +109,9 @@ class Forks:
             for name, spent in seconds.items():
                 line = json.dumps([name, round(spent, 3), sorted(calls.by_test[name] | calls.of_fixtures)])
                 os.write(write, f"noted {line}\n".encode())
+            for name, module in sys.modules.items():
+                if name not in before and "site-packages" in (getattr(module, "__file__", None) or ""):
+                    os.write(write, f"imported {name}\n".encode())
         return 0
 
     def _reimport(self, code: str, items: list[pytest.Item], write: int, notes: bool) -> int:

@@ -7,17 +7,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tests.tiny import noise_pictures, tiny_model
 from zreward.data import Pair, Record
 from zreward.distribution import ScoreScale
 from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout import RolloutTrainer, _Rollout
 from zreward.training.rollout_data import pair_items
 from zreward.training.rollout_objectives import OBJECTIVES, Sequences, sampled_tokens
+from zreward.training.run import prepare
 
 SCALE = ScoreScale(1, 3, 1)  # R = 2
 TEMPERATURE = 0.5
@@ -168,27 +171,47 @@ def test_parts_of_opd(batch):
 
 
 @pytest.fixture
-def trainer(make_recipe, tmp_path):
-    """A trainer with a reference for its KL term, on one pair; nothing is sampled, the traces are given."""
-    model = tiny_model()
-    records = [
-        Record("a red circle", picture, {"realism": score})
-        for picture, score in zip(noise_pictures(2), (4, 2), strict=True)
-    ]
-    items = pair_items(records, [Pair(0, 1, "realism", 2.0)], model, 0.0)
-    model.reason = lambda images, rows, temperature: [Trace((5, 6), truncated=True) for _ in rows]
-    recipe = make_recipe("grpo", rollout__beta=0.1, optimizer__batch_size=1)
-    return RolloutTrainer(model, recipe, tmp_path / "run", items)
+def make_trainer(make_recipe, tmp_path):
+    """make_trainer(model=None, **rollout options): on one pair of two traces a side; the traces are given, none is sampled."""
+
+    def make(model: RewardModel | None = None, **options) -> RolloutTrainer:
+        model = model or tiny_model()
+        scored = zip(noise_pictures(2), (4, 2), strict=True)
+        records = [Record("a red circle", picture, {"realism": score}) for picture, score in scored]
+        items = pair_items(records, [Pair(0, 1, "realism", 2.0)], model, 0.0)
+        model.reason = lambda images, rows, temperature: [Trace((5, 6), truncated=True) for _ in rows]
+        options = {f"rollout__{name}": value for name, value in options.items()}
+        recipe = make_recipe("grpo", optimizer__batch_size=1, **options)
+        return RolloutTrainer(model, recipe, tmp_path / "run", items)
+
+    return make
 
 
-def test_the_reference_is_a_copy_that_does_not_learn(trainer):
+def test_the_reference_is_a_copy_that_does_not_learn(make_trainer):
+    trainer = make_trainer(tiny_model().train(), beta=0.1)
     reference, policy = trainer._reference, trainer.reward_model.backbone
-    assert not reference.training and not any(weight.requires_grad for weight in reference.parameters())
+    assert policy.training and not any(module.training for module in reference.modules())
+    assert not any(weight.requires_grad for weight in reference.parameters())
     mine, other = next(policy.parameters()), next(reference.parameters())
     assert torch.equal(mine, other) and mine.data_ptr() != other.data_ptr()
 
 
-def test_a_loss_that_is_no_number_stops_a_roll_out_run_before_its_update(trainer):
+def test_weights_are_copied_only_where_a_reference_needs_them(make_trainer, make_recipe):
+    """None without a KL term, and none of an adapter's base: that is the policy without its adapter."""
+    assert make_trainer(beta=0.0)._reference is None
+    adapted = prepare(tiny_model(), make_recipe("grpo", model__lora_rank=2))
+    assert make_trainer(adapted, beta=0.1)._reference is None
+
+
+def test_blocks_of_pairs_are_as_large_as_an_optimizer_step():
+    args = SimpleNamespace(per_device_train_batch_size=2, world_size=3, gradient_accumulation_steps=5, seed=7)
+    trainer = SimpleNamespace(args=args, _items=100, options=SimpleNamespace(updates_per_rollout=4))
+    sampler = RolloutTrainer._get_train_sampler(trainer)
+    assert (sampler.size, sampler.block, sampler.repeats, sampler.seed) == (100, 30, 4, 7)
+
+
+def test_a_loss_that_is_no_number_stops_a_roll_out_run_before_its_update(make_trainer):
+    trainer = make_trainer()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.objective = lambda output, *_: (output.score_logits.sum() * float("nan"), {})
     with pytest.raises(FloatingPointError, match="step 0: the loss is nan"):
@@ -196,10 +219,70 @@ def test_a_loss_that_is_no_number_stops_a_roll_out_run_before_its_update(trainer
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
 
 
-def test_every_step_logs_its_roll_out(trainer):
+def test_every_step_logs_its_roll_out(make_trainer):
+    trainer = make_trainer(beta=0.1)
     trainer.train()
     steps = [row for row in trainer.state.log_history if "loss" in row]
     assert len(steps) == 2
     for row in steps:
         assert row["trace_tokens"] == 2.0 and row["truncated"] == 1.0
         assert {"reward", "group_spread", "absolute_error", "policy_loss"} <= row.keys()
+
+
+class Steps(TrainerCallback):
+    """Puts the model into evaluation mode before every step, as a dev curve might, and notes its mode at the update."""
+
+    def __init__(self) -> None:
+        self.modes: list[bool] = []
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs) -> None:
+        model.eval()
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs) -> None:
+        self.modes.append(model.training)
+
+
+def watch(trainer: RolloutTrainer, *names: str) -> list[str]:
+    """Calls of these methods of the accelerator and of the policy's forward pass, in their order."""
+    seen = []
+
+    def noted(name, original):
+        return lambda *args, **kwargs: (seen.append(name), original(*args, **kwargs))[1]
+
+    for name in names:
+        setattr(trainer.accelerator, name, noted(name, getattr(trainer.accelerator, name)))
+    network = trainer.reward_model.backbone
+    network.forward = noted("forward", network.forward)
+    return seen
+
+
+def test_a_step_passes_every_sequence_once_and_in_training_mode(make_trainer):
+    """One micro-batch, one update: its scores, its rewards and its gradient come from one and the same pass."""
+    trainer, steps = make_trainer(), Steps()
+    trainer.add_callback(steps)
+    seen = watch(trainer, "backward")
+    trainer.train()
+    assert seen == ["forward", "backward"] * 2 and steps.modes == [True, True]
+
+
+def test_processes_exchange_gradients_with_the_last_micro_batch_only(make_trainer):
+    trainer = make_trainer(sequences_per_forward=2)
+    seen = watch(trainer, "no_sync", "backward")
+    trainer.train()
+    scores = ["forward"] * 2  # all rewards are known before the first gradient
+    assert seen == [*scores, "no_sync", "forward", "backward", "forward", "backward"] * 2
+
+
+def test_what_a_roll_out_keeps_carries_no_gradient(make_trainer):
+    trainer = make_trainer(beta=0.1, updates_per_rollout=2, reward_from="parsed")
+    losses, original = [], trainer.training_step
+
+    def step(*args, **kwargs):
+        losses.append(original(*args, **kwargs))
+        return losses[-1]
+
+    trainer.training_step = step
+    trainer.train()
+    (rollout,) = trainer._kept
+    tensors = [value for value in (vars(rollout) | vars(rollout.sequences)).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) > 10 and not any(tensor.requires_grad for tensor in [*tensors, *losses])

@@ -1,4 +1,4 @@
-"""Sequences of unequal lengths: (N, T) numbers beside a mask (N, T) that is true where a token counts."""
+"""Sequences of unequal lengths: numbers (..., T) beside a mask (..., T) that is true where a token counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def only_tokens(values: Tensor, mask: Tensor) -> Tensor:
-    """Zero outside the mask, (N, T) -> (N, T).
+    """Zero outside the mask, (..., T) -> (..., T).
 
     Log-probabilities may be -inf or padding noise there: replaced before use, or their gradient is NaN.
     """
@@ -14,7 +14,7 @@ def only_tokens(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
-    """(N, T) -> (N,): the mean of each sequence's own tokens, so that a long sequence weighs as much as a short one.
+    """(..., T) -> (...): the mean of each sequence's own tokens, so that a long sequence weighs as much as a short one.
 
     Values outside the mask are finite; a sequence without any token has a mean of zero.
     """

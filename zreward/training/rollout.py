@@ -75,7 +75,7 @@ class RolloutTrainer(RewardTrainer):
             with hold:
                 output = model(rollout.inputs.rows(rows), self.options.temperature)
                 if len(slices) == 1:  # one micro-batch decodes in its own training pass
-                    rollout.sequences = self._supervise(rollout, output.score_logits.detach())
+                    rollout.sequences = self._supervise(rollout, output.score_logits)
                 mu = self._expected(output.score_logits)
                 loss, parts = self.objective(output, mu, rollout.sequences.rows(rows), self.options, self.scale)
                 self.refuse_nan(loss)
@@ -114,7 +114,6 @@ class RolloutTrainer(RewardTrainer):
             rollout.target_BJS = torch.stack([item.targets for item in items]).to(self.args.device)
         return rollout
 
-    @torch.no_grad()
     def _with_old(self, rollout: _Rollout) -> _Rollout:
         """Keep the sampling policy's log-probabilities: the ratio's denominator in later updates."""
         rollout.old_log_probs = self._decode(rollout)[1]
@@ -233,8 +232,8 @@ class _Rollout:
     rows: list[Row]  # with their traces
     records: list[Record]  # one per side
     group_size: int
-    score_BJ: Tensor = field(default_factory=lambda: torch.empty(0))  # empty when unrated
-    target_BJS: Tensor = field(default_factory=lambda: torch.empty(0))
+    score_BJ: Tensor = field(init=False)  # when rated
+    target_BJS: Tensor = field(init=False)
     labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
