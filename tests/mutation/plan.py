@@ -11,7 +11,12 @@ _ROLLOUT = [
     "tests/training/test_rollout_parts.py",
     "tests/training/test_rollout_oracle.py",
 ]
-_DIRECT = [_VALUES, "tests/training/test_parts.py", "tests/training/test_direct_oracle.py"]
+_DIRECT = [
+    _VALUES,
+    "tests/training/test_parts.py",
+    "tests/training/test_direct_parts.py",
+    "tests/training/test_direct_oracle.py",
+]
 _PREFIX = [
     _VALUES,
     "tests/models/test_prefix_parts.py",

@@ -70,11 +70,12 @@ def by_image(items: Sequence[DirectItem]) -> list[list[DirectItem]]:
 class DirectTrainer(RewardTrainer):
     """Trains score distributions in the direct form, against annotations (SFT) or a teacher's distributions (RISD)."""
 
+    _mean_rows: float  # of the micro-batches of this optimizer step
+
     def __init__(
         self, reward_model: RewardModel, recipe: Recipe, run: Path, items: list[DirectItem], callbacks=()
     ) -> None:
         self._opened: dict[int, Tensor] = {}
-        self._mean_rows = 0.0  # of the micro-batches of this optimizer step
         dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 
@@ -83,11 +84,12 @@ class DirectTrainer(RewardTrainer):
         images: list[Tensor] = []
         rows: list[Row] = []
         for group in items:
+            first, *_ = group
             image, reference = len(images), None
-            images.append(self._open(group[0].record))
-            if group[0].reference is not None:
+            images.append(self._open(first.record))
+            if first.reference is not None:
                 reference = len(images)
-                images.append(self._open(group[0].reference))
+                images.append(self._open(first.reference))
             for item in group:
                 rows.append(Row(image, item.record.prompt, item.dimension, None, item.explanation, reference))
         return {"images": images, "rows": rows, "target": stack([item.target for group in items for item in group])}
@@ -111,8 +113,7 @@ class DirectTrainer(RewardTrainer):
         else:
             loss = LOSSES[self.recipe.method](log_probs_NS, inputs["target"])
         self.refuse_nan(loss)
-        loss = loss * (len(rows) / self._mean_rows)  # every row of the step counts alike
-        return (loss, log_probs_NS) if return_outputs else loss
+        return loss * (len(rows) / self._mean_rows)  # every row of the step counts alike
 
     def _augmented(self, images: list[Tensor], rows: list[Row]) -> tuple[list[Tensor], list[Row]]:
         """Drawn here and not in `collate`, which runs ahead of the step: a resumed run would draw other numbers."""

@@ -1,0 +1,103 @@
+"""The direct trainer's parts: what a batch holds, which pictures are opened, what is drawn, which loss stops the run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.tiny import noise_pictures, tiny_model
+from zreward.data import Record
+from zreward.models.rollout import Trace
+from zreward.training.augment import drop_words, flip_and_shift
+from zreward.training.direct import DirectItem, DirectTrainer
+
+PICTURES = noise_pictures(3, ((32, 32), (32, 16), (16, 32)))
+A, B, C = (Record(f"a red circle {n}", picture, {}) for n, picture in enumerate(PICTURES))
+CHAIN = (3, Trace((5, 6), truncated=False))
+
+
+def item(record: Record, name: str, level: float, **fields) -> DirectItem:
+    return DirectItem(record, name, torch.tensor([level, 1 - level]), **fields)
+
+
+@pytest.fixture
+def make_trainer(make_recipe, tmp_path):
+    """make_trainer(items, **data options) -> a trainer, and a list of the pictures that it opens from then on."""
+
+    def make(items: list[DirectItem], **data) -> tuple[DirectTrainer, list]:
+        model, opened = tiny_model(), []
+        open_one = model.open
+        model.open = lambda image: opened.append(image) or open_one(image)
+        recipe = make_recipe("sft", **{f"data__{name}": value for name, value in data.items()})
+        return DirectTrainer(model, recipe, tmp_path / "run", items), opened
+
+    return make
+
+
+def test_a_batch_shows_every_picture_of_a_group_once(make_trainer):
+    items = [
+        item(A, "realism", 0.1, reference=B),
+        item(C, "realism", 0.2, explanation=CHAIN),
+        item(A, "alignment", 0.3, reference=B),
+    ]
+    trainer, opened = make_trainer(items, group_dimensions=True)
+    assert trainer.train_dataset == [[items[0], items[2]], [items[1]]]
+    batch = trainer.collate(trainer.train_dataset)
+    assert opened == [A.image, B.image, C.image]
+    for shown, record in zip(batch["images"], (A, B, C), strict=True):
+        assert torch.equal(shown, trainer.reward_model.open(record.image))
+    rows = [(r.image, r.reference, r.prompt, r.dimension, r.trace, r.explanation) for r in batch["rows"]]
+    assert rows == [
+        (0, 1, A.prompt, "realism", None, None),
+        (0, 1, A.prompt, "alignment", None, None),
+        (2, None, C.prompt, "realism", None, CHAIN),
+    ]
+    assert batch["target"][:, 0].tolist() == pytest.approx([0.1, 0.3, 0.2])
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(True, [A.image, B.image]), (False, [A.image, B.image, A.image])])
+def test_opened_pictures_are_kept_where_the_recipe_says_so(make_trainer, keep, expected):
+    items = [item(A, "realism", 0.5), item(B, "realism", 0.5), item(A, "alignment", 0.5)]
+    trainer, opened = make_trainer(items, keep_images=keep, group_dimensions=False)
+    assert trainer.train_dataset == [[each] for each in items]
+    batch = trainer.collate(trainer.train_dataset)
+    assert opened == expected and torch.equal(batch["images"][0], batch["images"][2])
+
+
+def test_pictures_and_prompts_are_changed_where_the_recipe_says_so(make_trainer):
+    trainer, _ = make_trainer([item(A, "realism", 0.5)], augment=True, word_dropout=0.5)
+    batch = trainer.collate(trainer.train_dataset)
+    torch.manual_seed(1)
+    images, rows = trainer._augmented(batch["images"], batch["rows"])
+    torch.manual_seed(1)
+    assert torch.equal(images[0], flip_and_shift(batch["images"][0]))
+    assert rows[0].prompt == drop_words(A.prompt, 0.5) != A.prompt
+    assert (rows[0].image, rows[0].dimension) == (0, "realism")
+
+
+def test_otherwise_nothing_is_changed_and_nothing_drawn(make_trainer):
+    trainer, _ = make_trainer([item(A, "realism", 0.5)])
+    batch = trainer.collate(trainer.train_dataset)
+    state = torch.get_rng_state()
+    assert trainer._augmented(batch["images"], batch["rows"]) == (batch["images"], batch["rows"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_its_update(make_trainer):
+    items = [DirectItem(A, "realism", torch.full((9,), float("nan")))]
+    trainer, _ = make_trainer(items)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with pytest.raises(FloatingPointError, match="step 0: the loss is nan"):
+        trainer.train()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_rows_are_averaged_over_the_batches_of_a_step_and_over_processes(make_trainer):
+    trainer, _ = make_trainer([item(A, "realism", 0.5)])
+    another = {"mean": 0, "sum": 100}  # as if a second process had other rows
+    trainer.accelerator.reduce = lambda rows, reduction="sum": rows + another[reduction]
+    batches = [{"rows": [1, 2, 3]}, {"rows": [4]}, {"rows": [5, 6]}]
+    found, _ = trainer.get_batch_samples(iter(batches), 2, trainer.args.device)
+    assert found == batches[:2] and trainer._mean_rows == 2.0
+    found, _ = trainer.get_batch_samples(iter([]), 2, trainer.args.device)  # an epoch that has just ended
+    assert found == [] and trainer._mean_rows == 0.0
