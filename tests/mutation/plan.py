@@ -46,7 +46,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/training/rollout_data.py": [_VALUES, "tests/training/test_parts.py"],
     "zreward/training/rollout_objectives.py": [_VALUES, "tests/training/test_rollout_parts.py"],
     "zreward/training/direct.py": _DIRECT,
-    "zreward/training/trainer_base.py": ["tests/training/test_parts.py", "tests/training/test_trainers.py"],
+    "zreward/training/trainer_base.py": ["tests/training/test_parts.py", "tests/training/test_trainer_base.py"],
     "zreward/training/targets.py": [
         _VALUES,
         "tests/training/test_targets.py",

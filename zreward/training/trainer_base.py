@@ -47,7 +47,7 @@ def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
         "save_steps": recipe.save_every,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
-        "report_to": recipe.report_to or "none",
+        "report_to": recipe.report_to,
         "remove_unused_columns": False,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),

@@ -1,0 +1,187 @@
+"""What both trainers share: which settings are refused, how a run goes on, what a checkpoint leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from transformers import ProgressCallback, Trainer, TrainerCallback
+
+from tests.tiny import tiny_model
+from zreward.errors import InputError
+from zreward.training import trainer_base
+from zreward.training.trainer_base import RewardTrainer, checkpoints, remove_checkpoint, training_arguments
+
+
+class Idle(RewardTrainer):
+    """A trainer of nothing, for what it does by itself."""
+
+    def collate(self, items):
+        return {"items": items}
+
+
+@pytest.fixture
+def make_trainer(make_recipe, tmp_path):
+    def make(callbacks=(), **options) -> Idle:
+        recipe = replace(make_recipe("sft", steps=6), **options)
+        return Idle(tiny_model(), recipe, tmp_path / "run", [1, 2, 3], callbacks)
+
+    return make
+
+
+# --- settings
+
+
+def test_trackers_are_those_of_the_recipe(make_recipe, tmp_path):
+    recipe = replace(make_recipe("sft"), report_to=["tensorboard"])
+    assert training_arguments(recipe, tmp_path).report_to == ["tensorboard"]
+
+
+def test_a_library_that_a_setting_needs_and_that_is_absent_is_one_message(make_recipe, tmp_path, monkeypatch):
+    def refuse(**options):
+        raise ImportError("this optimizer needs a library that is not installed")
+
+    monkeypatch.setattr(trainer_base, "TrainingArguments", refuse)
+    with pytest.raises(InputError, match="transformers refuses .* needs a library that is not installed"):
+        training_arguments(make_recipe("sft"), tmp_path)
+
+
+def test_a_tracker_that_does_not_exist_is_one_message(make_trainer):
+    with pytest.raises(InputError, match="transformers.Trainer refuses report_to or trainer: .*no_such_tracker"):
+        make_trainer(report_to=["no_such_tracker"])
+
+
+def test_one_progress_bar_of_our_own_and_none_where_it_is_switched_off(make_trainer):
+    own = TrainerCallback()
+    trainer = make_trainer([own])
+    kinds = [type(callback) for callback in trainer.callback_handler.callbacks]
+    assert kinds.count(trainer_base._Progress) == kinds.count(trainer_base._RunFiles) == 1
+    assert ProgressCallback not in kinds and own in trainer.callback_handler.callbacks
+    silent = make_trainer(trainer={"disable_tqdm": True})
+    assert not any(isinstance(callback, ProgressCallback) for callback in silent.callback_handler.callbacks)
+
+
+def test_a_trainer_says_what_to_collate(make_recipe, tmp_path):
+    with pytest.raises(NotImplementedError):
+        RewardTrainer(tiny_model(), make_recipe("sft"), tmp_path / "run", [1]).collate([1])
+    assert RewardTrainer.read == ((), (), None)
+
+
+def test_the_bar_shows_a_point_of_the_dev_curve_that_was_written_between_two_logs():
+    shown = []
+    progress = trainer_base._Progress()
+    progress.training_bar = SimpleNamespace(set_postfix=lambda figures: shown.append(dict(figures)))
+    log = [{"loss": 9.0}, {"dev_hpa": 0.75}, {"loss": 1.25}]
+    progress.on_log(None, SimpleNamespace(is_world_process_zero=True, log_history=log), None)
+    assert shown == [{"dev_hpa": "0.750", "loss": "1.250"}]
+
+
+# --- how a run goes on
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(None, "trained from"), (5, "trained from"), (6, "loaded"), (7, "loaded")]
+)
+def test_a_run_goes_on_from_its_checkpoint_unless_that_is_of_the_last_step(make_trainer, tmp_path, step, expected):
+    trainer, seen = make_trainer(), []
+    checkpoint = None if step is None else tmp_path / f"checkpoint-{step}"
+    trainer.train = lambda resume_from_checkpoint: seen.append(("trained from", resume_from_checkpoint))
+    trainer._load_from_checkpoint = lambda folder: seen.append(("loaded", folder))
+    trainer.run_to_end(checkpoint)
+    assert seen == [(expected, None if checkpoint is None else str(checkpoint))]
+
+
+def test_the_bar_is_closed_before_a_message(make_trainer):
+    trainer, closed = make_trainer(), []
+
+    def stop(resume_from_checkpoint):
+        (bar,) = [each for each in trainer.callback_handler.callbacks if isinstance(each, trainer_base._Progress)]
+        bar.training_bar = SimpleNamespace(close=lambda: closed.append(True))
+        raise FloatingPointError
+
+    trainer.train = stop
+    with pytest.raises(FloatingPointError):
+        trainer.run_to_end(None)
+    assert closed == [True]
+    trainer = make_trainer()
+    trainer.train = lambda resume_from_checkpoint: None  # no bar was ever drawn
+    trainer.run_to_end(None)
+
+
+# --- checkpoints
+
+
+@pytest.fixture
+def saving(monkeypatch):
+    """In place of Trainer's own saving, which writes model, optimizer and random states; `saving.error` is raised by it."""
+    given = SimpleNamespace(error=None, synced=[])
+
+    def save(trainer, model, trial):
+        folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text("w")
+        if given.error is not None:
+            raise given.error
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", save)
+    monkeypatch.setattr(
+        trainer_base, "sync_folder", lambda folder: given.synced.append([each.name for each in folder.iterdir()])
+    )
+    return given
+
+
+def save_at(trainer: Idle, *steps: int) -> list[str]:
+    """Names of the whole checkpoints after saving at these steps."""
+    for step in steps:
+        trainer.state.global_step = step
+        trainer._save_checkpoint(trainer.model, None)
+    return [folder.name for folder in checkpoints(trainer.run)]
+
+
+def test_the_newest_checkpoints_are_kept(make_trainer, saving):
+    trainer = make_trainer(keep_checkpoints=2)
+    trainer.state.log_history = [{"loss": 1.0}]
+    assert save_at(trainer, 2, 9, 10) == ["checkpoint-9", "checkpoint-10"]
+    assert not (trainer.run / "checkpoints" / "checkpoint-2").exists()
+    assert saving.synced == [["weights"]] * 3  # on the disk before the marker is
+    assert [json.loads(line) for line in (trainer.run / "metrics.jsonl").read_text().splitlines()] == [{"loss": 1.0}]
+
+
+def test_other_processes_wait_and_write_nothing_of_their_own(make_trainer, saving):
+    trainer, waited = make_trainer(), []
+    trainer.accelerator.wait_for_everyone = lambda: waited.append(True)
+    trainer.state.is_world_process_zero = False
+    assert save_at(trainer, 2) == [] and waited == [True]
+    assert not (trainer.run / "metrics.jsonl").exists()
+    trainer.state.is_world_process_zero = True
+    assert save_at(trainer, 3) == ["checkpoint-3"] and waited == [True, True]
+
+
+def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_trainer, saving):
+    trainer = make_trainer(keep_checkpoints=1)
+    save_at(trainer, 2)
+    saving.error = OSError(errno.ENOSPC, "No space left on device")
+    message = "checkpoint-4: cannot write: .*older checkpoints are unharmed: make room and go on with --resume"
+    with pytest.raises(InputError, match=message):
+        save_at(trainer, 4)
+    assert [folder.name for folder in (trainer.run / "checkpoints").iterdir()] == ["checkpoint-2"]
+    assert [folder.name for folder in checkpoints(trainer.run)] == ["checkpoint-2"]
+
+
+def test_a_checkpoint_that_cannot_be_removed_whole_is_none_any_more(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints" / "checkpoint-3"
+    folder.mkdir(parents=True)
+    (folder / "COMPLETE").touch()
+    (folder / "weights").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)  # a kill between the two
+        remove_checkpoint(folder)
+    assert checkpoints(tmp_path) == [] and (folder / "weights").exists()
+    remove_checkpoint(folder)
+    remove_checkpoint(folder)  # another process was first
+    assert not folder.exists()
