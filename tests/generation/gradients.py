@@ -39,7 +39,7 @@ def make_recipe(folder: Path, **changes: Any) -> OptimizeRecipe:
     }
     for key, value in changes.items():
         part, _, name = key.partition("__")
-        raw[part] = raw.get(part, {}) | {name: value}
+        raw[part] = raw.get(part, {}) | {name: value} if name else value
     return config_from_dict(OptimizeRecipe, raw, "test")
 
 
@@ -53,8 +53,8 @@ def small_generator():
     return pipeline
 
 
-def prepared(recipe: OptimizeRecipe, monkeypatch):
-    """The optimization with a float64 pipeline and judge, and a list of its draws: (prompts, seeds, walk)."""
+def prepared(recipe: OptimizeRecipe, monkeypatch, load: bool = True):
+    """The optimization and a list of its draws: (prompts, seeds, walk). `load`: with a pipeline and judge in float64."""
     draws: list = []
     draw = module.draw
 
@@ -63,11 +63,13 @@ def prepared(recipe: OptimizeRecipe, monkeypatch):
         return draw(pipeline, prompts, seeds, walk, *rest, **options)
 
     monkeypatch.setattr(module, "draw", noted)
-    monkeypatch.setattr(module, "load_pipeline", lambda *_: small_generator())
+    if load:
+        monkeypatch.setattr(module, "load_pipeline", lambda *_: small_generator())
     run = Path(recipe.out)
     run.mkdir(exist_ok=True)
     optimization = module._Optimization(recipe, Accelerator(cpu=True), run)
-    optimization.student.double()
+    if load:
+        optimization.student.double()
     return optimization, draws
 
 

@@ -49,7 +49,8 @@ def measure_final(
     result: dict[str, Any] = found.verdict() | {
         f"{final.judge}_before": before,
         f"{final.judge}_after": after,
-        "diversity_ratio": drawn["after"] / drawn["before"],
+        # Undefined where all pictures of a prompt were alike to begin with.
+        "diversity_ratio": drawn["after"] / drawn["before"] if drawn["before"] else float("nan"),
         "reward_before": rewards["before"],
         "reward_after": rewards["after"],
         "by_dimension": {name: found.verdict(name) for name in found.dimensions},
