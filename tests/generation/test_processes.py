@@ -10,11 +10,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from tests.generation.gradients import make_recipe, small_generator, write_inputs
+from tests.generation.gradients import (
+    before_each_step,
+    gradients,
+    make_recipe,
+    prepared,
+    small_generator,
+    write_inputs,
+)
 from tests.generation.plain_loop import mean_score, plain_loss
 from tests.plain_model import assert_same_gradients, small_model
+from tests.two_ranks import together
 from zreward.generation import Walk
 from zreward.runs import read_metrics
 
@@ -45,15 +53,30 @@ def test_two_processes_leave_one_whole_run(pipeline, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "step-2").is_dir()
 
 
+def two_steps(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes per step what a rank drew, the weights that it had, and the gradient that it stepped along."""
+    optimization, draws = prepared(make_recipe(folder), monkeypatch)
+    assert optimization.accelerator.num_processes == 2
+    drawn = []
+
+    def look() -> None:
+        ((prompts, seeds, walk),) = draws
+        draws.clear()
+        drawn.append([prompts, seeds, vars(walk)])
+        save_file(gradients(optimization), folder / f"gradients-{rank}-{optimization.step}.safetensors")
+        weights = {name: weight.detach().clone() for name, weight in optimization.adaptation.weights.items()}
+        save_file(weights, folder / f"weights-{rank}-{optimization.step}.safetensors")
+
+    with before_each_step(look):
+        for optimization.step in range(2):
+            optimization._train_step()
+    (folder / f"draws-{rank}.json").write_text(json.dumps(drawn))
+
+
 def test_two_processes_step_along_the_gradient_of_what_both_drew(tmp_path, float64):
     judge = small_model(0, patch_size=4)
     write_inputs(tmp_path, judge)
-    command = [sys.executable, "-m", "tests.generation.two_ranks", str(tmp_path)]
-    root, settings = Path(__file__).parents[2], os.environ | {"OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([*command, str(rank)], cwd=root, env=settings, stderr=subprocess.PIPE) for rank in (0, 1)]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors.decode()[-3000:]
+    together(two_steps, tmp_path)
     draws = [json.loads((tmp_path / f"draws-{rank}.json").read_text()) for rank in (0, 1)]
     recipe, pipeline = make_recipe(tmp_path), small_generator()
     start, denoiser = small_generator().unet, pipeline.unet

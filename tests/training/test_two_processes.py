@@ -1,15 +1,21 @@
 """Two processes on the CPU train as one: they step along the gradient of all rows."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
+
+from tests.training import test_direct_oracle, test_rollout_oracle
+from tests.two_ranks import together
+
+
+def step(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank compares the gradients that it steps along with the plain loop over all rows, its own and the other's."""
+    own = folder / str(rank)
+    own.mkdir()
+    # 7 rows of 4 pictures, two pictures a process; then a pair a process, with several backward passes a step.
+    test_direct_oracle.compare(own, None, records=test_direct_oracle.UNEVEN, group_dimensions=True, batch=2)
+    test_rollout_oracle.compare(own, monkeypatch, method="gdso", batch=1, sequences_per_forward=4)
 
 
 def test_two_processes_step_along_the_gradient_of_all_rows(tmp_path):
-    command = [sys.executable, "-m", "tests.training.two_ranks", str(tmp_path)]
-    root, settings = Path(__file__).parents[2], os.environ | {"OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([*command, str(rank)], cwd=root, env=settings, stderr=subprocess.PIPE) for rank in (0, 1)]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=300)
-        assert rank.returncode == 0, errors.decode()[-3000:]
+    together(step, tmp_path)
