@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tenacity import nap
 
+from tests.ports import held_port, number
 from zreward.client import RewardClient, ServerError
 from zreward.errors import InputError
 
@@ -107,16 +107,16 @@ def test_what_is_wrong_with_a_request_is_not_tried_again(waits):
     assert waits == []
 
 
-def refusing() -> str:
+@pytest.fixture
+def refusing():
     """An address at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    with held_port() as held:
+        yield f"127.0.0.1:{number(held)}"
 
 
 @pytest.mark.parametrize("scheme", ["http://", ""])
-def test_a_server_that_is_not_there_is_named_at_once(waits, scheme):
-    where = refusing()
+def test_a_server_that_is_not_there_is_named_at_once(waits, refusing, scheme):
+    where = refusing
     with RewardClient(scheme + where) as client:
         for ask in (
             lambda: client.score([b"x"], "a red circle"),
@@ -135,17 +135,17 @@ def test_what_is_no_address_is_refused(url):
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
-def test_this_machine_is_never_asked_for_through_a_proxy(monkeypatch, name):
+def test_this_machine_is_never_asked_for_through_a_proxy(monkeypatch, refusing, name):
     for old in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(old, raising=False)
-    monkeypatch.setenv(name, f"http://{refusing()}")
+    monkeypatch.setenv(name, f"http://{refusing}")
     with answering(GOOD, GOOD) as url, RewardClient(url) as client:
         assert len(client.score([b"x"], "a red circle")) == 1
         assert len(asyncio.run(client.ascore([b"x"], "a red circle"))) == 1
 
 
-def test_a_proxy_that_fails_is_named_without_its_password(monkeypatch):
-    where = refusing()
+def test_a_proxy_that_fails_is_named_without_its_password(monkeypatch, refusing):
+    where = refusing
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("http_proxy", f"http://me:secret@{where}")
@@ -186,8 +186,8 @@ def test_every_answer_that_is_no_score_ends_in_one_message(waits, answer, words)
 
 
 @pytest.mark.parametrize("prompt", ["caf\udce9", None, b"x"])
-def test_prompts_that_are_no_text_are_refused_before_anything_is_sent(prompt):
-    with RewardClient(refusing()) as client, pytest.raises(InputError, match="prompt 1 is"):
+def test_prompts_that_are_no_text_are_refused_before_anything_is_sent(refusing, prompt):
+    with RewardClient(refusing) as client, pytest.raises(InputError, match="prompt 1 is"):
         client.score([b"x", b"y"], ["fine", prompt])
 
 

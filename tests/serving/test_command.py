@@ -13,6 +13,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from tests.ports import held_port, number
 from zreward.cli import app
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
@@ -40,12 +41,10 @@ def test_the_port_is_given_back_where_loading_fails(monkeypatch):
         raise InputError("no such checkpoint")
 
     monkeypatch.setattr(RewardModel, "from_pretrained", load)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    for _ in range(2):
-        with pytest.raises(InputError, match="no such checkpoint"):
-            server.serve("nothing", Settings(port=port))
+    with held_port() as held:
+        for _ in range(2):
+            with pytest.raises(InputError, match="no such checkpoint"):
+                server.serve("nothing", Settings(port=number(held)))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import time
 
 import httpx
 
+from tests.ports import held_port, number
 from zreward.studio.project import Project
 
 
@@ -18,9 +18,8 @@ class Server:
     """`zreward studio` on a port of its own, which can be killed and started again."""
 
     def __init__(self, project: Project) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.held = held_port()  # also between a kill and the next start
+        self.port = number(self.held)
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the server
         self.command = [sys.executable, "-m", "zreward.cli", "studio", str(project.folder), "--port", str(self.port)]
         self.start()

@@ -17,11 +17,11 @@ from zreward.data.importers.table import parse_table
 from zreward.data.sources import parse_json
 from zreward.errors import InputError
 from zreward.rubric import Rubric
+from zreward.studio.problems import Problems
 from zreward.studio.storage import Candidate, Gold
 
 COLUMNS = ("picture", "dimension", "score")
 ENDINGS = (".csv", ".jsonl")
-SHOWN = 20  # problems named in one error
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,11 @@ def plan_gold(session: Session, rubric: Rubric, text: str, name: str) -> Planned
     """Commit the gold items of a table (`name` ends in .csv or .jsonl): all of it, or nothing and InputError."""
     wanted: dict[tuple[int, str], float] = {}
     pictures: dict[str, int] = dict(session.execute(select(Candidate.key, Candidate.id)).tuples().all())
-    problems: list[str] = []
+    problems = Problems(f"nothing was taken from {name}")
     for place, given in gold_rows(text, name):
-        try:
+        with problems.of(place):
             _add(wanted, given, rubric, pictures)
-        except InputError as error:
-            problems.append(f"{place}: {error}")
-            if len(problems) == SHOWN:
-                break
-    if problems:
-        raise InputError("\n".join([*problems, f"nothing was taken from {name}"]))
+    problems.refuse()
     if not wanted:
         raise InputError(f"{name}: no gold item in it; expected the columns {', '.join(COLUMNS)}")
     known = {(row.candidate_id, row.dimension): row for row in session.scalars(select(Gold))}

@@ -21,11 +21,10 @@ from zreward.studio.import_files import ForeignLabel, read_labels
 from zreward.studio.import_pictures import ImportedPictures
 from zreward.studio.import_records import ENDINGS, labels_of
 from zreward.studio.import_references import image_path, is_url
+from zreward.studio.problems import Problems
 from zreward.studio.project import Project
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Label, User
-
-SHOWN = 20  # problems named in one error
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ def take_labels(
     version = newest_version(session)
     rubric, pictures = read_version(version), ImportedPictures(session, project)
     raters, named = _Raters(session), _Named()
-    added, problems = 0, []
+    added, problems = 0, Problems(f"nothing was imported from {source}")
     try:
         for label in foreign:
-            try:
+            with problems.of(label.place):
                 _check(label, rubric)
                 if isinstance(label.image, bytes):
                     candidate = pictures.candidate(label.image, label.prompt)
@@ -79,12 +78,7 @@ def take_labels(
                     found = named.once(label.image, label.prompt, image_path(label.image, folder))
                     candidate = pictures.candidate(found, label.prompt)
                 added += raters.add(label, candidate, version.version)
-            except InputError as error:
-                problems.append(f"{label.place}: {error}")
-                if len(problems) == SHOWN:
-                    break
-        if problems:
-            raise InputError("\n".join([*problems, f"nothing was imported from {source}"]))
+        problems.refuse()
         session.commit()
     except BaseException:
         session.rollback()
