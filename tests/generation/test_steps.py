@@ -128,6 +128,29 @@ def test_the_reward_is_the_mean_over_copies_disturbed_as_the_recipe_says(optimiz
     assert len(prompts) == len(set(seeds)) == 2 and set(prompts) <= set(PROMPTS)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_way_of_every_draw_is_drawn_from_the_recipes_ranges(optimization, monkeypatch, checkpointing):
+    made = optimization(
+        **{"gradient__steps": [1, 2], "gradient__skipped": [0, 1], "gradient__checkpointing": checkpointing},
+        **{"generator__guidance": 2.5, "generator__height": 16, "guards__anchor": 0.0},
+    )
+    seen, pixels = [], torch.rand(2, 3, 8, 8)
+
+    def draw(pipeline, prompts, seeds, walk, recompute, **options):
+        seen.append((walk.steps, walk.gradient_steps, walk.skipped))
+        assert recompute is checkpointing and options == {"guidance_scale": 2.5, "height": 16}
+        return SimpleNamespace(pixels=pixels, calls=[])
+
+    monkeypatch.setattr(module, "draw", draw)
+    monkeypatch.setattr(module, "drift", lambda calls, frozen: torch.tensor(0.0))
+    monkeypatch.setattr(made, "_reward", lambda given, prompts, reference: given.mean((1, 2, 3)))
+    rng = random.Random(0)
+    for _ in range(40):
+        _, metrics = made._loss(rng)
+        assert metrics["gradient_steps"] == seen[-1][1]
+    assert set(seen) == {(3, steps, skipped) for steps in (1, 2) for skipped in (0, 1)}
+
+
 def test_seed_step_and_process_decide_what_is_drawn(optimization, monkeypatch):
     def drawn(seed: int, step: int, rank: int) -> tuple:
         made = optimization(seed=seed)
