@@ -49,8 +49,8 @@ PLAN: dict[str, list[str]] = {
     "zreward/training/trainer_base.py": ["tests/training/test_parts.py", "tests/training/test_trainer_base.py"],
     "zreward/training/targets.py": [
         _VALUES,
+        "tests/training/test_target_rows.py",
         "tests/training/test_targets.py",
-        "tests/training/test_direct_oracle.py",
     ],
     "zreward/training/augment.py": ["tests/training/test_parts.py"],
 }

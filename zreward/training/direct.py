@@ -101,7 +101,7 @@ class DirectTrainer(RewardTrainer):
         self._mean_rows = self.accelerator.reduce(rows, reduction="mean").item()
         return batches, items
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(self, model, inputs, *_, **__):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
         batch = self.reward_model.collate(images, rows).to(self.args.device)
         output = model(batch)
