@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 
 import pytest
 import torch
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin
 
 from tests.tiny import noise_pictures, tiny_model
 from zreward.models.rollout import Trace, sample_traces
@@ -67,6 +68,32 @@ def test_a_checkpoint_does_not_say_how_traces_are_sampled():
     )
     settings = network.generation_config
     assert greedy(model) == plain and network.generation_config is settings
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("own", ["adapter", "model", "both", "neither"])
+def test_an_adapter_and_the_model_below_it_get_their_settings_back(own, fails):
+    """`generate` sees plain settings wherever there are some; a sampling that ends in an error leaves none of them behind."""
+    seen = []
+
+    class Adapted(Written):
+        def generate(self, **arguments):
+            seen.extend(vars(each)["generation_config"] for each in (self, below) if "generation_config" in vars(each))
+            if fails:
+                raise MemoryError
+            return super().generate(**arguments)
+
+    below, adapted = Written([1], [1]), Adapted([1], [1])
+    adapted.peft_config, adapted.get_base_model = {}, lambda: below
+    wanted = {"adapter": [adapted], "model": [below], "both": [adapted, below], "neither": []}[own]
+    settings = [GenerationConfig(num_beams=2 + n) for n in range(len(wanted))]
+    for each, one in zip(wanted, settings, strict=True):
+        each.generation_config = one
+    with pytest.raises(MemoryError) if fails else contextlib.nullcontext():
+        sample(adapted)
+    assert [each.to_dict() for each in seen] == [GenerationConfig().to_dict()] * len(wanted)
+    assert all(each.generation_config is one for each, one in zip(wanted, settings, strict=True))
+    assert not any("generation_config" in vars(each) for each in (adapted, below) if each not in wanted)
 
 
 def greedy(model) -> list[Trace]:
