@@ -227,10 +227,10 @@ def test_a_loss_that_is_no_number_stops_training(trainer):
             trainer.refuse_nan(torch.tensor(bad))
 
 
-def test_tensors_go_to_the_device_and_the_rest_stays(trainer):
-    images = [object()]
-    prepared = trainer._prepare_inputs({"target": torch.ones(1, dtype=torch.int64), "images": images})
-    assert prepared["images"] is images and prepared["target"].device == trainer.args.device
+def test_tensors_go_to_the_device_and_the_rest_stays():
+    images, elsewhere = [object()], SimpleNamespace(args=SimpleNamespace(device=torch.device("meta")))
+    prepared = RewardTrainer._prepare_inputs(elsewhere, {"target": torch.ones(1), "images": images})
+    assert prepared["images"] is images and prepared["target"].device.type == "meta"
 
 
 def test_names_of_the_backbone_become_those_of_its_model():

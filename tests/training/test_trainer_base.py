@@ -66,6 +66,12 @@ def test_one_progress_bar_of_our_own_and_none_where_it_is_switched_off(make_trai
     assert not any(isinstance(callback, ProgressCallback) for callback in silent.callback_handler.callbacks)
 
 
+def test_transformers_gets_the_backbone_the_settings_and_the_items(make_trainer):
+    trainer = make_trainer()
+    assert trainer.model is trainer.reward_model.backbone and trainer.args.max_steps == 6
+    assert trainer.train_dataset == [1, 2, 3] and trainer.data_collator([1]) == {"items": [1]}
+
+
 def test_a_trainer_says_what_to_collate(make_recipe, tmp_path):
     with pytest.raises(NotImplementedError):
         RewardTrainer(tiny_model(), make_recipe("sft"), tmp_path / "run", [1]).collate([1])
@@ -119,9 +125,12 @@ def test_the_bar_is_closed_before_a_message(make_trainer):
 @pytest.fixture
 def saving(monkeypatch):
     """In place of Trainer's own saving, which writes model, optimizer and random states; `saving.error` is raised by it."""
-    given = SimpleNamespace(error=None, synced=[])
+    given = SimpleNamespace(error=None, at_once=False, synced=[])
 
     def save(trainer, model, trial):
+        assert model is trainer.model and trial is None
+        if given.at_once:
+            raise given.error
         folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
         folder.mkdir(parents=True)
         (folder / "weights").write_text("w")
@@ -162,11 +171,12 @@ def test_other_processes_wait_and_write_nothing_of_their_own(make_trainer, savin
     assert save_at(trainer, 3) == ["checkpoint-3"] and waited == [True, True]
 
 
-def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_trainer, saving):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_trainer, saving, at_once):
     trainer = make_trainer(keep_checkpoints=1)
     save_at(trainer, 2)
-    saving.error = OSError(errno.ENOSPC, "No space left on device")
-    message = "checkpoint-4: cannot write: .*older checkpoints are unharmed: make room and go on with --resume"
+    saving.error, saving.at_once = OSError(errno.ENOSPC, "No space left on device"), at_once
+    message = "checkpoint-4: cannot write: .*[a-z]; older checkpoints are unharmed: make room and go on with --resume"
     with pytest.raises(InputError, match=message):
         save_at(trainer, 4)
     assert [folder.name for folder in (trainer.run / "checkpoints").iterdir()] == ["checkpoint-2"]
