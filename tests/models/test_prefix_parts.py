@@ -185,6 +185,13 @@ def test_a_repeated_cache_holds_every_row_several_times_and_leaves_the_original(
     assert all(a is b for one, other in zip(before, after, strict=True) for a, b in zip(one, other, strict=True))
 
 
+def test_a_repeated_cache_keeps_nothing_of_a_pass_unless_asked(model, filled):
+    layers = repeat_cache(model.backbone, filled, 2).layers
+    (attention,) = [layer for layer in layers if not isinstance(layer, _States)]
+    attention.update(torch.ones(4, 1, 2, 3), torch.ones(4, 1, 2, 3))
+    assert attention.keys.shape == attention.values.shape == (2, 1, 4, 3)  # still the two prefixes
+
+
 def test_a_repeated_cache_is_as_long_as_its_prefix(model, filled):
     for growing in (False, True):
         assert repeat_cache(model.backbone, filled, 2, growing).get_seq_length() == 4

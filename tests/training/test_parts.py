@@ -217,6 +217,7 @@ def test_values_of_micro_batches_are_averaged_into_the_steps_log(trainer):
     trainer.log({"train_runtime": 5.0})  # the summary of the run is no step
     logged = [{k: v for k, v in row.items() if k not in ("epoch", "step")} for row in trainer.state.log_history]
     assert logged == [{"loss": 3.0, "reward": 3.0, "tokens": 4.0}, {"loss": 4.0}, {"train_runtime": 5.0}]
+    assert {type(value) for row in logged for value in row.values()} == {float}  # of plain numbers, for JSON
 
 
 def test_a_loss_that_is_no_number_stops_training(trainer):

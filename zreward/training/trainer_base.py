@@ -49,7 +49,6 @@ def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
         "data_seed": recipe.seed,
         "report_to": recipe.report_to,
         "remove_unused_columns": False,
-        "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
         "disable_tqdm": False,
     }
