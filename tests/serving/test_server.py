@@ -128,6 +128,16 @@ def test_the_token_is_asked_of_everything_but_health(model, pictures):
         with pytest.raises(InputError, match="401.*Bearer TOKEN"):
             RewardClient(url, token="wrong").score(pictures[:1], PROMPT)
         assert len(RewardClient(url, token="secret").score(pictures[:1], PROMPT)) == 1
+        for given, status in (
+            ("bearer secret", 200),  # the scheme in any case, and one space or more (RFC 9110)
+            ("BEARER  secret", 200),
+            ("Bearer SECRET", 401),
+            ("Bearersecret", 401),
+            ("Basic secret", 401),
+            ("secret", 401),
+            ("Bearer", 401),
+        ):
+            assert httpx.get(url + "/metrics", headers={"Authorization": given}).status_code == status, given
 
 
 def test_metrics_count_requests_and_images(model, pictures):

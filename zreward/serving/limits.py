@@ -44,7 +44,8 @@ class Gate:
 
     def _knows(self, given: bytes) -> bool:
         assert self.token is not None
-        return hmac.compare_digest(given, f"Bearer {self.token}".encode())
+        scheme, _, token = given.partition(b" ")  # RFC 9110: the scheme in any case, then one space or more
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.lstrip(b" "), self.token.encode())
 
 
 class _Body:
