@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,17 @@ class Rubric:
                 return dimension
         known = ", ".join(_nearest_first(shorten(name), self.dimension_names))
         raise InputError(f"unknown dimension {shown(name)}; rubric {self.name!r} has: {known}")
+
+    def check_names(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
+        """The dimensions asked for (default: all), each known and named once; InputError otherwise."""
+        if dimensions is None:
+            return self.dimension_names
+        if isinstance(dimensions, str) or not isinstance(dimensions, Iterable) or not dimensions:
+            raise InputError(f"dimensions is {shown(dimensions)}; expected a list of names from {self.dimension_names}")
+        names = tuple(self.dimension(name).name for name in dimensions)
+        if len(set(names)) < len(names):
+            raise InputError(f"dimensions {shown(list(names))} name one twice; expected each once")
+        return names
 
     def label(self, score: float, what: str = "score") -> str:
         """The label of a score that lies on a bin; InputError between bins or off the scale."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.serving.attacks import items, noise
+from tests.serving.running import Command, children, command
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 
@@ -21,28 +22,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen, int]]:
-    """`zreward serve` of the small base model, at most 256 pixels a side, in a process of its own; and its port.
+def serving(*options: str) -> Iterator[Command]:
+    """`zreward serve` of the small base model, at most 256 pixels a side.
 
     When the block ends it must leave in peace, without a traceback.
     """
-    with tempfile.TemporaryDirectory() as folder, open(f"{folder}/errors", "w+") as errors:
+    with tempfile.TemporaryDirectory() as folder:
         model = RewardModel.from_pretrained("world:small", resolution=ResolutionPolicy(longest_side=LONGEST_SIDE))
         model.save_pretrained(f"{folder}/model")
-        command = [sys.executable, "-m", "zreward.cli", "serve", f"{folder}/model", "--port", "0", *options]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
-        assert server.stdout is not None
-        try:
-            line = server.stdout.readline()
-            yield server, int(line.split(" (documentation")[0].rpartition(":")[2])
-            server.terminate()
-            assert server.wait(90) in (0, -15)
-        finally:
-            server.kill()
-            server.wait()
-        errors.seek(0)
-        said = errors.read()
-        assert "Traceback" not in said, said[-3000:]
+        with command(f"{folder}/model", *options) as server:
+            yield server
+            server.process.terminate()
+            assert server.process.wait(90) == 0
+            assert "Traceback" not in server.errors(), server.errors()[-3000:]
 
 
 @dataclass(frozen=True)
@@ -127,6 +119,7 @@ def small_requests(port: int, count: int) -> list[float]:
 
 
 def resident(pid: int) -> float:
-    """MiB"""
+    """MiB of a process and all that it has started."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+    own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+    return own + sum(map(resident, children(pid)))

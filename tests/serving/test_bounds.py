@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
 import socket
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,12 +16,12 @@ import pytest
 import torch
 
 from tests.serving import attacks
-from tests.serving.running import png, running, text
+from tests.serving.running import png, running, text, wait_for
 from tests.tiny import tiny_model
 from zreward.client import RewardClient, ServerError
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
-from zreward.serving.app import create_app
+from zreward.serving.lanes import model_lanes
 from zreward.serving.settings import Settings
 
 PROMPT = "a red circle"
@@ -73,14 +72,6 @@ def test_what_is_dear_but_allowed_is_answered(server, name):
 
 def connection(server: str) -> socket.socket:
     return socket.create_connection(("127.0.0.1", urlsplit(server).port), 30)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("waited for 30 s")
 
 
 def test_a_body_of_crumbs_is_cut_off(server):
@@ -164,10 +155,11 @@ def test_a_model_that_answers_nan_is_an_error_with_a_reason(pictures):
         assert answer.status_code == 500 and "NaN" in answer.json()["detail"]
         with RewardClient(url) as client, pytest.raises(ServerError, match="failed .500.*NaN"):
             client.score(pictures[:1], PROMPT)
-    app = create_app(broken, "broken", Settings())
+    lanes = model_lanes(broken, Settings())
     with pytest.raises(InputError, match="NaN"):
-        app.state.scorer.warm_up()
-    app.state.scorer.close()
+        lanes[0].warm_up()
+    for lane in lanes:
+        asyncio.run(lane.close())
 
 
 def test_who_hangs_up_before_its_turn_is_not_scored(model, pictures, monkeypatch):
@@ -200,7 +192,9 @@ def test_who_hangs_up_before_its_turn_is_not_scored(model, pictures, monkeypatch
         gone.sendall(attacks.head("/v1/score", f"Content-Length: {len(body(48))}") + b"\r\n" + body(48))
         wait_for(lambda: "zreward_waiting_images 2.0" in httpx.get(url + "/metrics").text)
         gone.close()
-        wait_for(lambda: httpx.get(url + "/health").is_success)  # the server has seen its end by then
+        wait_for(
+            lambda: "zreward_waiting_images 0.0" in httpx.get(url + "/metrics").text
+        )  # it leaves the queue at once
         held.set()
         for thread in threads:
             thread.join()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from tests.ports import held_port, number
+from tests.serving.running import command
 from zreward.cli import app
 from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
@@ -84,20 +82,13 @@ def has_ipv6() -> bool:
 
 def test_what_is_printed_is_true_and_interrupting_is_no_error():
     host = "::1" if has_ipv6() else "127.0.0.1"
-    command = [sys.executable, "-m", "zreward.cli", "serve", "world:small", "--host", host, "--port", "0"]
-    environment = {name: value for name, value in os.environ.items() if name != "ZREWARD_TOKEN"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stdout is not None and process.stderr is not None
-        first, limits = process.stdout.readline(), process.stdout.readline()
-        found = re.match(r"zreward serves world:small at (http://\S+:\d+) \(documentation: \1/docs\)", first)
-        assert found, first + process.stderr.read()
-        assert (found[1].startswith("http://[::1]:")) == (host == "::1")
+    with command("world:small", "--host", host) as running:
+        assert running.process.stdout is not None
+        limits = running.process.stdout.readline()
+        assert re.fullmatch(r"http://(\[::1\]|127\.0\.0\.1):\d+", running.address), running.address
+        assert running.address.startswith("http://[::1]:") == (host == "::1")
         assert "1,280 tokens an image" in limits
-        assert httpx.get(found[1] + "/health", trust_env=False).json()["status"] == "ok"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) in (0, -signal.SIGINT, 130)
-        assert "Traceback" not in process.stderr.read()
-    finally:
-        process.kill()
-        process.wait()
+        assert httpx.get(running.address + "/health", trust_env=False).json()["status"] == "ok"
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+        assert running.errors() == ""

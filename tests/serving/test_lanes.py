@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ from tests.serving.running import running
 from tests.tiny import FAMILIES, tiny_model
 from zreward.client import RewardClient
 from zreward.serving.costs import Prices
-from zreward.serving.scorer import Lane, Scorer
+from zreward.serving.lanes import ModelLane, model_lanes
 from zreward.serving.settings import Settings
 
 PROMPT, LONG = "a red circle", "red " * 300
@@ -21,7 +22,7 @@ PROMPT, LONG = "a red circle", "red " * 300
 
 def test_a_quick_request_is_answered_while_a_dear_one_runs(model, pictures, monkeypatch):
     begun, held = threading.Event(), threading.Event()
-    plain = Lane._score
+    plain = ModelLane._score
 
     def score(self, images, prompts):
         if LONG in prompts:
@@ -29,7 +30,7 @@ def test_a_quick_request_is_answered_while_a_dear_one_runs(model, pictures, monk
             assert held.wait(60)
         return plain(self, images, prompts)
 
-    monkeypatch.setattr(Lane, "_score", score)
+    monkeypatch.setattr(ModelLane, "_score", score)
     expected = model.score(pictures[:1], LONG)
     with running(model) as url, RewardClient(url) as client, ThreadPoolExecutor(1) as thread:
         dear = thread.submit(client.score, pictures[:1], LONG)
@@ -50,15 +51,20 @@ def test_both_lanes_at_once_give_the_scores_of_the_model(model, pictures):
 
 
 def test_the_lanes_share_all_weights_and_nothing_else(model):
-    scorer = Scorer(model, "small", Settings())
+    lanes = model_lanes(model, Settings())
     try:
-        one, other = scorer.quick.model, scorer.slow.model
+        one, other = (lane.model for lane in lanes)
         for (name, weight), twin in zip(one.named_parameters(), other.parameters(), strict=True):
             assert weight is twin, name
         modules = zip(one.modules(), other.modules(), strict=True)
         assert all(module is not twin for module, twin in modules)
     finally:
-        scorer.close()
+        close(lanes)
+
+
+def close(lanes) -> None:
+    for lane in lanes:
+        asyncio.run(lane.close())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -68,12 +74,12 @@ def test_every_family_is_priced_and_scored_in_both_lanes(family):
     picture = Image.new("RGB", (48, 40), "red")
     opened = model.open(picture)
     assert prices.image_tokens(40, 48) == model.layout.tokens(model.layout.grid(opened))
-    scorer = Scorer(model, family, Settings())
+    lanes = model_lanes(model, Settings())
     try:
-        scorer.warm_up()
         expected = model.score([picture], PROMPT).probs
-        for lane in (scorer.quick, scorer.slow):
+        for lane in lanes:
+            lane.warm_up()
             found = lane.batcher.submit([opened], [PROMPT]).result(60).probs
             assert torch.allclose(found, expected, atol=1e-5)
     finally:
-        scorer.close()
+        close(lanes)

@@ -122,11 +122,12 @@ def test_a_breeze(model, pictures):
 @pytest.mark.slow
 def test_a_storm(pictures, capsys):
     model = limited(RewardModel.from_pretrained("world:small")).eval()
-    with serving("--allow-pickle") as (server, port), ExitStack() as stack:
+    with serving("--allow-pickle") as server, ExitStack() as stack:
+        port = server.port
         storm = Storm(model, pictures, port, dear=0.05)
         storm.blow(range(REQUESTS // 5))
         wait_until_idle(port)
-        before = resident(server.pid)
+        before = resident(server.process.pid)
         part = REQUESTS // 5 * 4 // len(attacks.CLIENTS)
         for n, name in enumerate(
             attacks.CLIENTS
@@ -135,7 +136,7 @@ def test_a_storm(pictures, capsys):
             with attacking(name, port):
                 storm.blow(range(begin, begin + part if n < len(attacks.CLIENTS) - 1 else REQUESTS))
         wait_until_idle(port)
-        after = resident(server.pid)
+        after = resident(server.process.pid)
         stack.callback(storm.client.close)
         assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).json()["waiting"] == 0
     with capsys.disabled():
@@ -147,9 +148,9 @@ def test_a_storm(pictures, capsys):
 
 @pytest.fixture(scope="module")
 def server():
-    with serving("--allow-pickle") as (_, port):
-        small_requests(port, 20)
-        yield port
+    with serving("--allow-pickle") as server:
+        small_requests(server.port, 20)
+        yield server.port
 
 
 @pytest.mark.slow

@@ -6,13 +6,21 @@ import asyncio
 
 import pytest
 
-from zreward.serving.turns import Busy, Turns
+from zreward.serving.turns import Busy, Gone, Turns
 
 FULL = 4  # images that fill the room
 
 
 async def take(turns: Turns, images: int, cost: float, name: str, log: list[str], done: asyncio.Event) -> None:
     async with turns.turn(images, images / FULL, cost):
+        log.append(name)
+        await done.wait()
+
+
+async def hang_up(
+    turns: Turns, leaving: asyncio.Future[None], log: list[str], done: asyncio.Event, name: str = "gone"
+) -> None:
+    async with turns.turn(FULL, 1.0, 1.0, leaving):
         log.append(name)
         await done.wait()
 
@@ -92,3 +100,62 @@ def test_a_full_queue_refuses_and_says_when_to_come_back():
         assert log == ["0", "1", "2"]
 
     asyncio.run(play())
+
+
+def test_who_hangs_up_leaves_the_queue_at_once_and_does_not_get_its_turn():
+    async def play() -> list[str]:
+        turns, log, done = Turns(100, 1.0), [], asyncio.Event()
+        first = asyncio.create_task(take(turns, FULL, 1, "first", log, done))
+        await settle()
+        leaving = asyncio.get_running_loop().create_future()
+        gone = asyncio.create_task(hang_up(turns, leaving, log, done))
+        last = asyncio.create_task(take(turns, FULL, 2, "last", log, done))
+        await settle()
+        assert turns.waiting == 2 * FULL
+        leaving.set_result(None)
+        await settle()
+        assert turns.waiting == FULL
+        with pytest.raises(Gone):
+            await gone
+        with pytest.raises(Gone):  # before it could queue
+            await hang_up(turns, leaving, log, done)
+        done.set()
+        await asyncio.gather(first, last)
+        assert (turns.running, turns.waiting) == (0, 0)
+        return log
+
+    assert asyncio.run(play()) == ["first", "last"]
+
+
+def test_who_hangs_up_as_it_is_cancelled_gives_back_no_room_that_it_never_had():
+    async def play() -> None:
+        turns, log, done = Turns(100, 1.0), [], asyncio.Event()
+        first = asyncio.create_task(take(turns, FULL, 1, "first", log, done))
+        await settle()
+        leaving = asyncio.get_running_loop().create_future()
+        gone = asyncio.create_task(hang_up(turns, leaving, log, done))
+        await settle()
+        leaving.set_result(None)
+        await asyncio.sleep(0)  # told, and not yet awake
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert (turns.running, turns.waiting, turns.filled) == (1, 0, 1.0)
+        done.set()
+        await first
+
+    asyncio.run(play())
+
+
+def test_who_hangs_up_after_its_turn_came_is_served():
+    async def play() -> list[str]:
+        turns, log, done = Turns(100, 1.0), [], asyncio.Event()
+        leaving = asyncio.get_running_loop().create_future()
+        one = asyncio.create_task(hang_up(turns, leaving, log, done, "served"))
+        await settle()
+        leaving.set_result(None)
+        done.set()
+        await one
+        assert (turns.running, turns.waiting) == (0, 0)
+        return log
+
+    assert asyncio.run(play()) == ["served"]

@@ -212,16 +212,7 @@ class RewardModel(nn.Module):
 
     def check_dimensions(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
         """The names asked for (default: all of the rubric's), each known; InputError otherwise."""
-        if dimensions is None:
-            return self.rubric.dimension_names
-        if isinstance(dimensions, str) or not isinstance(dimensions, Iterable) or not dimensions:
-            raise InputError(
-                f"dimensions is {shown(dimensions)}; expected a list of names from {self.rubric.dimension_names}"
-            )
-        names = tuple(self.rubric.dimension(name).name for name in dimensions)
-        if len(set(names)) < len(names):
-            raise InputError(f"dimensions {shown(list(names))} name one twice; expected each once")
-        return names
+        return self.rubric.check_names(dimensions)
 
     def open(self, image: Any) -> Tensor:
         """Any picture that `to_pixels` takes -> float pixels (3, H, W) at the size the model sees."""

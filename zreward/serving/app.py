@@ -1,4 +1,4 @@
-"""The FastAPI application around a loaded reward model."""
+"""The FastAPI application around a reward model, which is in this process or in another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -14,7 +15,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.concurrency import run_in_threadpool
 
 from zreward import __version__
 from zreward.errors import InputError
@@ -23,10 +23,11 @@ from zreward.serving import pickles, schemas
 from zreward.serving.batching import Closing
 from zreward.serving.costs import BYTES_PER_TOKEN, TooMuch
 from zreward.serving.json_body import Unreadable, read_json
+from zreward.serving.lanes import Failed, model_lanes
 from zreward.serving.limits import BODY, Gate
-from zreward.serving.scorer import SMALL, Failed, Gone, Scorer
+from zreward.serving.scorer import SMALL, Judge, Scorer
 from zreward.serving.settings import Settings
-from zreward.serving.turns import Busy
+from zreward.serving.turns import Busy, Gone
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     400: {"description": "An image, prompt or dimension that cannot be scored; `detail` says why."},
@@ -42,13 +43,19 @@ _MOST_ERRORS, _LONGEST_DETAIL = 8, 1000  # of an answer, whatever was sent
 
 
 def create_app(model: RewardModel, name: str, settings: Settings) -> FastAPI:
-    """An application that owns its scoring threads; they end with the application's lifespan."""
-    scorer = Scorer(model.eval(), name, settings)
+    """An application with the model in this process. It owns its scoring threads; they end with its lifespan."""
+    model.eval()
+    return app_of(Scorer(Judge.of(model, name, settings), model_lanes(model, settings), settings), settings)
+
+
+def app_of(scorer: Scorer, settings: Settings) -> FastAPI:
+    """An application that starts and closes a scorer."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await scorer.start()
         yield
-        await run_in_threadpool(scorer.close)
+        await scorer.close()
 
     app = FastAPI(title="zreward", version=__version__, lifespan=lifespan, description=__doc__ or "")
     app.state.scorer = scorer
@@ -142,11 +149,17 @@ def _answer_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler(status))
 
 
+async def _hung_up(request: Request) -> None:
+    """Returns when the client is no longer there; its body has been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _add_routes(app: FastAPI, scorer: Scorer) -> None:
     @app.get("/health")
     async def health() -> schemas.Health:
         """Whose scores these are, and how long the queue is."""
-        facts = {"status": "ok", "dimensions": scorer.model.rubric.dimension_names, "waiting": scorer.waiting}
+        facts = {"status": "ok", "dimensions": scorer.rubric.dimension_names, "waiting": scorer.waiting}
         return schemas.Health.model_validate(scorer.identity | facts)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
@@ -157,9 +170,9 @@ def _add_routes(app: FastAPI, scorer: Scorer) -> None:
     @app.post("/v1/score", responses=ANSWERS)
     async def score(http: Request, request: schemas.ScoreRequest) -> schemas.ScoreReply:
         """Whole distributions."""
-        names = scorer.model.check_dimensions(request.dimensions)
+        names = scorer.rubric.check_names(request.dimensions)
         images, prompts = [item.image for item in request.items], [item.prompt for item in request.items]
-        scores = await scorer.score(images, prompts, http.is_disconnected)
+        scores = await scorer.score(images, prompts, partial(_hung_up, http))
         return schemas.ScoreReply.model_validate(scorer.identity | {"scores": scores.select(names).to_dicts()})
 
     @app.post("/compute", responses=ANSWERS)
@@ -170,14 +183,14 @@ def _add_routes(app: FastAPI, scorer: Scorer) -> None:
         prompts = [request.prompt] * len(images) if isinstance(request.prompt, str) else request.prompt
         if not images or len(images) != len(prompts):
             raise InputError(f"{len(images)} images and {len(prompts)} prompts; expected as many, at least one")
-        found = await scorer.reward(images, prompts, request.dimensions, http.is_disconnected)
+        found = await scorer.reward(images, prompts, request.dimensions, partial(_hung_up, http))
         return schemas.RewardReply.model_validate(found)
 
     @app.post("/get_reward", responses=ANSWERS)
     async def get_reward(http: Request, request: schemas.RewardRequest) -> schemas.RewardReply:
         """OpenRLHF."""
         images, prompts = [one.image for one in request.query], [one.prompt for one in request.query]
-        found = await scorer.reward(images, prompts, request.dimensions, http.is_disconnected)
+        found = await scorer.reward(images, prompts, request.dimensions, partial(_hung_up, http))
         return schemas.RewardReply.model_validate(found)
 
 
@@ -189,7 +202,7 @@ def _add_pickle_route(app: FastAPI, scorer: Scorer) -> None:
             body = await request.body()
             images, prompts = await scorer.read(len(body), pickles.read_request, body)
             del body
-            found = await scorer.reward(images, prompts, None, request.is_disconnected)
+            found = await scorer.reward(images, prompts, None, partial(_hung_up, request))
         except (InputError, TooMuch) as error:
             # What their clients expect of an error.
             return Response(str(error)[:_LONGEST_DETAIL], 500, media_type="text/plain")

@@ -46,10 +46,11 @@ class Priced:
 
 
 class Prices:
-    """The limits, and what things cost with this model."""
+    """The limits, and what things cost with this model. It holds no weights, and may be sent to another process."""
 
     def __init__(self, model: RewardModel, settings: Settings) -> None:
-        self.model, self.settings = model, settings
+        self.settings, self._tokenizer = settings, model.tokenizer
+        self._layout, self._resolution = model.layout, model.resolution
         dimensions = model.rubric.dimensions
         self._passes = 1 if can_share(model.backbone) else len(dimensions)  # of image and prompt
         self._questions = sum(len(model.encoder.encode("x", one, reasoning=False)) for one in dimensions)
@@ -91,8 +92,8 @@ class Prices:
 
     def image_tokens(self, height: int, width: int) -> int:
         """Tokens that an image of that size becomes; nothing is computed or allocated."""
-        layout = self.model.layout
-        return layout.tokens(layout.grid(self.model.fit(torch.empty((3, height, width), device="meta"))))
+        announced = torch.empty((3, height, width), device="meta")
+        return self._layout.tokens(self._layout.grid(self._layout.fit(announced, self._resolution)))
 
     def _tokens(self, shown: int, items: int) -> int:
         """Of image and prompt tokens and all questions."""
@@ -100,7 +101,7 @@ class Prices:
 
     def _default_image_tokens(self) -> int:
         """The most that the model's own limit lets through, and never less than any picture becomes."""
-        policy, layout = self.model.resolution, self.model.layout
+        policy, layout = self._resolution, self._layout
         own = 0
         if policy.is_limited and isinstance(layout, PatchLayout):
             own = policy.most_pixels(layout.multiple) // layout.multiple**2
@@ -135,7 +136,7 @@ class Prices:
         size = len(prompt.encode(errors="surrogatepass"))
         if size > BYTES_PER_TOKEN * most:
             raise TooMuch(f"{what} has {size:,} bytes; expected at most {BYTES_PER_TOKEN * most:,}")
-        tokens = len(self.model.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        tokens = len(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
         if tokens > most:
             raise TooMuch(f"{what} has {tokens:,} tokens; the server takes at most {most:,} (--max-prompt-tokens)")
         return tokens

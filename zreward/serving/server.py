@@ -1,41 +1,80 @@
-"""`zreward serve`: own the port, load the model, listen, answer what was accepted before leaving."""
+"""`zreward serve`: own the port, load the model, listen, answer what was accepted before leaving.
+
+Two processes: this one has the model and its lanes, another speaks HTTP (http_process.py).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
+import threading
+from collections.abc import Sequence
 
 import uvicorn
 
 from zreward.listening import Patience, is_open, listen, server_of, url
 from zreward.models.reward_model import RewardModel
-from zreward.serving.app import create_app
+from zreward.serving.http_process import SWITCH, HttpProcess
+from zreward.serving.lanes import ModelLane, model_lanes
+from zreward.serving.link import answer_all
+from zreward.serving.scorer import Judge
 from zreward.serving.settings import Settings
 
 PATIENCE = Patience(head=10, body=120, unread=20, connections=512)
 HEAD_BYTES = 8 * 1024  # of a request line and its headers
-_SWITCH = 0.001  # seconds that one Python thread may keep the others waiting: a fifth of the default
 
 
 def serve(model: str, settings: Settings, device: str | None = None) -> None:
-    """Blocks until interrupted; SIGINT and SIGTERM finish the requests in flight.
+    """Blocks until interrupted; SIGINT and SIGTERM finish the requests in flight, a second one does not.
 
     InputError before anything is loaded where the address cannot be had, after loading for a model that cannot score.
+    SystemExit where the other process ends early.
     """
     sockets = listen(settings.host, settings.port)
+    where = url(settings.host, sockets)
+    greeting = [f"zreward serves {model} at {where} (documentation: {where}/docs)"]
+    warning = f"everybody who reaches {where} may use it; set ZREWARD_TOKEN to ask for a token"
+    warnings = [warning] if settings.token is None and is_open(sockets) else []
+    http = HttpProcess(sockets)
+    at_once = False
     try:
-        where = url(settings.host, sockets)
-        app = create_app(RewardModel.from_pretrained(model, device=device), model, settings)
-        app.state.scorer.warm_up()
-        print(f"zreward serves {model} at {where} (documentation: {where}/docs)")
-        print(f"limits: {app.state.scorer.prices.describe()}")
-        if settings.token is None and is_open(sockets):
-            print(f"everybody who reaches {where} may use it; set ZREWARD_TOKEN to ask for a token")
-        sys.stdout.flush()
-        sys.setswitchinterval(_SWITCH)
-        uvicorn_server(app).run(sockets)
+        loaded = RewardModel.from_pretrained(model, device=device).eval()
+        judge = Judge.of(loaded, model, settings)
+        lanes = model_lanes(loaded, settings)
+        for lane in lanes:
+            lane.warm_up()
+        http.begin(judge, settings)
+        sys.setswitchinterval(SWITCH)
+        asyncio.run(_score(lanes, http, [*greeting, f"limits: {judge.prices.describe()}", *warnings]))
+    except KeyboardInterrupt:
+        at_once = True
+        raise
     finally:
-        for one in sockets:
-            one.close()
+        http.close(at_once)
+
+
+async def _score(lanes: tuple[ModelLane, ModelLane], http: HttpProcess, greeting: Sequence[str]) -> None:
+    """Say that it is ready, then answer what comes over the links, until they end."""
+    if threading.current_thread() is threading.main_thread():
+        _stop_when_asked(http)
+    print(*greeting, sep="\n", flush=True)
+    await asyncio.gather(*(answer_all(lane, link) for lane, link in zip(lanes, http.links, strict=True)))
+    for lane in lanes:
+        await lane.close()
+    http.check()
+
+
+def _stop_when_asked(http: HttpProcess) -> None:
+    loop, kinds = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        http.stop()
+        for kind in kinds:  # the next one ends this process at once
+            loop.remove_signal_handler(kind)
+
+    for kind in kinds:
+        loop.add_signal_handler(kind, stop)
 
 
 def uvicorn_server(app: object) -> uvicorn.Server:

@@ -18,6 +18,10 @@ class Busy(Exception):
         self.seconds = seconds
 
 
+class Gone(Exception):
+    """The client hung up before its turn came."""
+
+
 class Turns:
     """Requests that fill a room of 1.0 at most have their turn at a time (one always has), and at most `most` images wait.
 
@@ -34,10 +38,17 @@ class Turns:
         self._number = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, images: int, size: float, cost: float) -> AsyncIterator[None]:
-        """Inside, it is this request's turn; `size` is the part of the room that it fills. Raises Busy where too many wait."""
+    async def turn(
+        self, images: int, size: float, cost: float, leaving: asyncio.Future[None] | None = None
+    ) -> AsyncIterator[None]:
+        """Inside, it is this request's turn; `size` is the part of the room that it fills.
+
+        Raises Busy where too many wait, and Gone once `leaving` is done: who hangs up leaves the queue at once.
+        """
+        if leaving is not None and leaving.done():
+            raise Gone
         if self._queue or not self._fits(size):
-            await self._wait(images, size, cost)
+            await self._wait(images, size, cost, leaving)
         else:
             self._enter(size)
         try:
@@ -45,17 +56,24 @@ class Turns:
         finally:
             self._leave(size)
 
-    async def _wait(self, images: int, size: float, cost: float) -> None:
+    async def _wait(self, images: int, size: float, cost: float, leaving: asyncio.Future[None] | None) -> None:
         """Until `_leave` of another counts this one as running."""
         if self.waiting and self.waiting + images > self.most:
             raise Busy(max(1.0, self.waiting * self._pace()))
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._queue, (time.monotonic() + self.patience * cost, next(self._number), size, mine))
         self.waiting += images
+
+        def leave(_: object) -> None:
+            if not mine.done():
+                mine.set_exception(Gone())
+
+        if leaving is not None:
+            leaving.add_done_callback(leave)
         try:
             await mine
         except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():  # its turn came as it was given up
+            if mine.done() and not mine.cancelled() and mine.exception() is None:  # its turn came as it was given up
                 self._leave(size)
             raise
         finally:
