@@ -32,7 +32,7 @@ def miniature(monkeypatch):
     monkeypatch.setattr(demo, "make_world", small_world)
     monkeypatch.setattr(demo, "load_recipe", short_recipe)
     monkeypatch.setattr(demo, "EXAMPLES", 2)
-    steps = ("optimizer.steps=2", "optimizer.batch_size=2", "generator.steps=8", "guards.every=1", "guards.prompts=8")
+    steps = ("optimizer.steps=2", "optimizer.batch_size=2", "guards.every=2", "guards.prompts=4")
     monkeypatch.setattr(demo_generation, "SHORT", (*steps, "final.prompts=3"))
 
 

@@ -63,23 +63,23 @@ class Campaign:
         return client
 
     def rate_all(self, rater) -> None:
-        client = self.client(rater.id, "annotator")
-        page = client.get("/annotate?dimension=alignment").text
-        while 'id="rating"' in page:
-            number = int(field(page, "candidate"))
-            score = rater.rate(self.truth[self.keys[number]], self.rng)
-            key = (rater.id, self.keys[number])
-            self.repeated += key in self.given
-            self.given.setdefault(key, score)
-            form = {
-                "candidate": number,
-                "dimension": "alignment",
-                "token": field(page, "token"),
-                "answer": f"{score:g}",
-            }
-            answer = client.post("/labels", data=form | {"seconds": "2"})
-            assert answer.status_code == 200
-            page = answer.text
+        with self.client(rater.id, "annotator") as client:  # one event loop for all of a rater's requests
+            page = client.get("/annotate?dimension=alignment").text
+            while 'id="rating"' in page:
+                number = int(field(page, "candidate"))
+                score = rater.rate(self.truth[self.keys[number]], self.rng)
+                key = (rater.id, self.keys[number])
+                self.repeated += key in self.given
+                self.given.setdefault(key, score)
+                form = {
+                    "candidate": number,
+                    "dimension": "alignment",
+                    "token": field(page, "token"),
+                    "answer": f"{score:g}",
+                }
+                answer = client.post("/labels", data=form | {"seconds": "2"})
+                assert answer.status_code == 200
+                page = answer.text
 
 
 def field(page: str, name: str) -> str:
