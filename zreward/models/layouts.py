@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zreward.errors import InputError
-from zreward.models.pixels import ResolutionPolicy, resize
+from zreward.models.pixels import Resolution, ResolutionPolicy, resize
 
 Channels = tuple[float, float, float]
 Grid = tuple[int, int, int]  # frames, patch rows, patch columns
@@ -24,6 +24,9 @@ class ImageLayout(Protocol):
     def mean(self) -> Channels: ...
     @property
     def std(self) -> Channels: ...
+
+    def fitted(self, size: Resolution, policy: ResolutionPolicy) -> Resolution:
+        """The (height, width) to which `fit` brings an image of that size."""
 
     def fit(self, pixels: Tensor, policy: ResolutionPolicy) -> Tensor:
         """Resize so that `patchify` can take it, aspect kept."""
@@ -58,9 +61,12 @@ class PatchLayout:
     def multiple(self) -> int:
         return self.patch * self.merge
 
+    def fitted(self, size: Resolution, policy: ResolutionPolicy) -> Resolution:
+        return policy.target(size, self.multiple)
+
     def fit(self, pixels: Tensor, policy: ResolutionPolicy) -> Tensor:
         height, width = pixels.shape[-2:]
-        return resize(pixels, policy.target((height, width), self.multiple))
+        return resize(pixels, self.fitted((height, width), policy))
 
     def patchify(self, pixels: Tensor) -> tuple[Tensor, Grid]:
         """(3, H, W) in [0, 1] -> patches (gh * gw, 3 * frames * patch^2) in merge-block order, and the grid (1, gh, gw)."""
@@ -104,6 +110,9 @@ class SquareLayout:
     tokens_per_image: int
     mean: Channels = (0.5, 0.5, 0.5)
     std: Channels = (0.5, 0.5, 0.5)
+
+    def fitted(self, size: Resolution, policy: ResolutionPolicy) -> Resolution:
+        return self.side, self.side
 
     def fit(self, pixels: Tensor, policy: ResolutionPolicy) -> Tensor:
         height, width = pixels.shape[-2:]

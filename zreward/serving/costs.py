@@ -92,8 +92,8 @@ class Prices:
 
     def image_tokens(self, height: int, width: int) -> int:
         """Tokens that an image of that size becomes; nothing is computed or allocated."""
-        announced = torch.empty((3, height, width), device="meta")
-        return self._layout.tokens(self._layout.grid(self._layout.fit(announced, self._resolution)))
+        fitted = torch.empty((3, *self._layout.fitted((height, width), self._resolution)), device="meta")
+        return self._layout.tokens(self._layout.grid(fitted))
 
     def _tokens(self, shown: int, items: int) -> int:
         """Of image and prompt tokens and all questions."""
