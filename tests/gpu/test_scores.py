@@ -39,7 +39,7 @@ def test_the_gradient_to_the_pixels_is_that_of_the_cpu(family):
     gradients = []
     for device in ("cpu", "cuda"):
         model = sharpen(tiny_model(family), 3).to(device)
-        given = pixels.to(device).requires_grad_(True)
+        given = pixels.clone().to(device).requires_grad_(True)
         scores = model(given, PROMPTS[:2])
         assert scores.probs.device.type == device
         scores.mean.mean().backward()
