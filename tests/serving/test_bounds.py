@@ -204,7 +204,7 @@ def test_who_hangs_up_before_its_turn_is_not_scored(model, pictures, monkeypatch
         ]
         for thread in threads:
             thread.start()
-        wait_for(lambda: bool(opened))
+        wait_for(lambda: "zreward_running_requests 2.0" in httpx.get(url + "/metrics").text)
         gone = connection(url)
         gone.sendall(attacks.head("/v1/score", f"Content-Length: {len(body(48))}") + b"\r\n" + body(48))
         wait_for(lambda: "zreward_waiting_images 2.0" in httpx.get(url + "/metrics").text)

@@ -8,9 +8,18 @@ import string
 
 import pytest
 
+from zreward.serving import json_body
 from zreward.serving.json_body import Unreadable, read_json
 
 MOST, LONGEST = 1000, 100_000
+
+
+@pytest.fixture(autouse=True, params=["taken apart", "short ones whole"])
+def way(request, monkeypatch) -> str:
+    """Both ways of reading a short body."""
+    if request.param == "taken apart":
+        monkeypatch.setattr(json_body, "_SHORT", 0)
+    return request.param
 
 
 def read(body: bytes | str):
@@ -74,9 +83,10 @@ def test_strings_of_megabytes_are_read_in_pieces():
         ("{" + ",".join(f'"{n}": 1' for n in range(100)) + "}", 413, "at most 64 keys"),
         ('{"' + "k" * 300 + '": 1}', 413, "200 letters"),
         ('{"' + "k" * 30_000 + '": 1}', 413, "200 letters"),
-        ('["' + "\\" * 70 + '"]', 422, "backslashes"),
-        ('["' + "x" * 9000 + '\\q"]', 422, "a text of 9,002 bytes"),
-        (b'["' + b"\xff" * 9000 + b'"]', 422, "a text of 9,000 bytes"),
+        ('["' + "\\" * 71 + '"', 422, "backslashes|not JSON"),
+        ('["' + "x" * 9000 + '\\q"]', 422, "a text of 9,002 bytes|not JSON"),
+        (b'["' + b"\xff" * 9000 + b'"]', 422, "a text of 9,000 bytes|not JSON in UTF-8"),
+        ('["' + "x" * 90_000 + '\\q"]', 422, "a text of 90,002 bytes"),
         (b'["\xff"]', 422, "UTF-8"),
         (b"\xef\xbb\xbf{}", 422, "UTF-8"),
         ("{}".encode("utf-16"), 422, "UTF-8"),
