@@ -94,7 +94,7 @@ def test_heavy_imports_stay_in_their_room(path):
     assert all(room(path) in HEAVY_ROOMS[name] for name in loaded)
 
 
-WORLD_TESTS = {"world", "docs", "studio", "reproduce", "test_demo.py", "test_cli.py"}
+WORLD_TESTS = {"world", "docs", "studio", "reproduce", "test_demo.py", "commands"}
 """Folders and files of tests/ that may import the built-in world (guides speak of it).
 
 The core's tests build their models with tests/tiny.py.
