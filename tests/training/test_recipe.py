@@ -7,7 +7,7 @@ import pytest
 from zreward.config import config_from_dict, load_config
 from zreward.errors import InputError
 from zreward.generation.recipe import OptimizeRecipe
-from zreward.training.recipe import Recipe, load_recipe
+from zreward.training.recipe import Recipe, load_recipe, notes_of
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("ablations/*.yaml")])
@@ -53,7 +53,6 @@ def test_overrides_reach_nested_keys_with_their_types(tmp_path):
         ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate is inf"),
         ({"keep_checkpoints": 0}, "keep_checkpoints is 0, expected more than 0"),
         ({"seed": -1}, "seed is -1, expected 0 or more"),
-        ({"eval_every": 5}, "eval_every is 5, but data.dev names no records for the curve"),
         ({"data": {"train": "a", "one_hot_targets": True}}, "data.one_hot_targets goes with method risd, not sft"),
         ({"data": {"train": "a", "target_traces": 2}}, "data.target_traces goes with method risd, not sft"),
         ({"data": {"train": "a", "chain_weight": 0.5}}, "data.chain_weight goes with method rewarddance, not sft"),
@@ -64,6 +63,20 @@ def test_overrides_reach_nested_keys_with_their_types(tmp_path):
 def test_a_wrong_recipe_says_what_is_wrong(change, message):
     with pytest.raises(InputError, match=message):
         config_from_dict(Recipe, MINIMAL | change)
+
+
+def test_a_curve_without_records_and_a_warm_up_without_end_are_said():
+    short = {"optimizer": {"steps": 5, "warmup_steps": 5}}
+    curve, warm_up = "eval_every is 5, but data.dev names no records", "warmup_steps is 5 and optimizer.steps 5"
+    for change, said in (
+        ({"eval_every": 5}, [curve]),
+        (short, [warm_up]),
+        (short | {"eval_every": 5}, [warm_up, curve]),
+    ):
+        notes = notes_of(config_from_dict(Recipe, MINIMAL | change))
+        assert len(notes) == len(said) and all(part in note for part, note in zip(said, notes, strict=True))
+    good = {"eval_every": 5, "data": {"train": "a", "dev": "b"}, "optimizer": {"steps": 5, "warmup_steps": 4}}
+    assert notes_of(config_from_dict(Recipe, MINIMAL | good)) == []
 
 
 GENERATOR = {"student": "s", "out": "o", "prompts": "p", "held_out": "h"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from zreward.checks import check_free, is_small, warm_up_notes
+from zreward.checks import check_free, is_small
 from zreward.data import load_records
 from zreward.errors import InputError, shown
 from zreward.models.checkpoint import META_FILE
@@ -24,7 +24,7 @@ from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
-from zreward.training.recipe import DIRECT_METHODS, Recipe
+from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of
 from zreward.training.run import build_trainer, load_model
 
 TINY = ScratchSpec(
@@ -48,7 +48,7 @@ def check_inputs(recipe: Recipe) -> list[str]:
             else f"the tokenizer of {recipe.model.name} was not asked"
         ),
         f"{run}: free, and can be written",
-        *warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps),
+        *notes_of(recipe),
     ]
 
 

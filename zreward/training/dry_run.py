@@ -58,6 +58,7 @@ def dry_run(recipe: Recipe) -> str:
             model=replace(recipe.model, dtype="float32", quantization=None),
             rollout=replace(recipe.rollout, teacher=teacher),
             comparison=WORLD_COMPARISON,
+            eval_every=0,
             save_every=recipe.rollout.updates_per_rollout,
             report_to=[],
             trainer={},

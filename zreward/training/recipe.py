@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from zreward.checks import warm_up_notes
 from zreward.config import check_numbers, load_config, one_of
 from zreward.errors import InputError
 from zreward.models.pairwise import Comparison
@@ -147,11 +148,6 @@ class Recipe:
 
     def _refuse_idle(self) -> None:
         """InputError for a key that is set but would do nothing."""
-        if self.eval_every and not self.data.dev:
-            raise InputError(
-                f"recipe: eval_every is {self.eval_every}, but data.dev names no records for the curve; set data.dev, or "
-                "leave eval_every at 0"
-            )
         for part, key, method in (
             ("data", "target_traces", "risd"),
             ("data", "one_hot_targets", "risd"),
@@ -168,6 +164,14 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def notes_of(recipe: Recipe) -> list[str]:
+    """Sentences about what a run will not do, though its recipe may seem to say so. No errors: `data.dev=null` is short."""
+    notes = warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps)
+    if recipe.eval_every and not recipe.data.dev:
+        notes.append(f"eval_every is {recipe.eval_every}, but data.dev names no records: there will be no dev curve")
+    return notes
 
 
 def _is_set(config: Any, key: str) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from zreward.checks import warm_up_notes
 from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
 from zreward.errors import InputError
 from zreward.models.finished import check_left
@@ -22,7 +21,7 @@ from zreward.runs import check_folder, check_inputs, say, start_run
 from zreward.temporary import only_writer
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items, compared_items
-from zreward.training.recipe import DIRECT_METHODS, Recipe
+from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
@@ -60,7 +59,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 remove_half_written(run)
             else:
                 start_run(run, recipe, inputs)
-            for note in warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps):
+            for note in notes_of(recipe):
                 say(note)
         trainer.run_to_end(last_checkpoint(run) if resume else None)
         trainer.save_model(str(run / "model"))
