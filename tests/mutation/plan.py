@@ -41,7 +41,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/models/shared_prefix.py": _PREFIX,
     "zreward/models/caches.py": _PREFIX,
     "zreward/models/rollout.py": [_VALUES, "tests/models/test_sampled_traces.py", "tests/models/test_judge.py"],
-    "zreward/models/reasoning.py": [*_PREFIX, "tests/models/test_not_finite.py"],
+    "zreward/models/reasoning.py": [*_PREFIX, "tests/models/test_judged_traces.py", "tests/models/test_not_finite.py"],
     "zreward/training/rollout.py": _ROLLOUT,
     "zreward/training/rollout_data.py": [_VALUES, "tests/training/test_parts.py"],
     "zreward/training/rollout_objectives.py": [_VALUES, "tests/training/test_rollout_parts.py"],
