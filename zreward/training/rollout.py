@@ -23,7 +23,7 @@ from zreward.models.rows import Row
 from zreward.objectives import group_advantages, pairwise_reward, pointwise_reward
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
-from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_tokens
+from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_log_probs, sampled_tokens
 from zreward.training.trainer_base import RewardTrainer
 
 
@@ -129,7 +129,7 @@ class RolloutTrainer(RewardTrainer):
         log_probs = []
         for rows, output in zip(self._slices(rollout), outputs, strict=True):
             labels = None if rollout.labels is None else rollout.labels[rows]
-            log_probs.append(sampled_tokens(output, rollout.inputs.rows(rows), labels, self.options.temperature)[0])
+            log_probs.append(sampled_log_probs(output, labels, self.options.temperature))
         return score_logits, torch.cat(log_probs)
 
     def _sample_labels(self, rollout: _Rollout, score_logits_MS: Tensor) -> None:

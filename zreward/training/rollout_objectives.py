@@ -79,17 +79,25 @@ def opd_objective(output, mu, sequences, recipe, scale):
 OBJECTIVES: dict[str, Objective] = {"grpo": grpo_objective, "gdso": gdso_objective, "opd": opd_objective}
 
 
+def sampled_log_probs(output: BackboneOutput, labels: Tensor | None, temperature: float) -> Tensor:
+    """Log-probabilities (M, T) of the tokens that the policy sampled; with a last column for `labels`."""
+    log_probs = output.trace_log_probs
+    assert log_probs is not None, "roll-outs have traces"
+    if labels is None:
+        return log_probs
+    label = (output.score_logits / temperature).log_softmax(-1).gather(1, labels[:, None])
+    return torch.cat([log_probs, label], 1)
+
+
 def sampled_tokens(
     output: BackboneOutput, inputs: ModelInput, labels: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (M, T) of the tokens that the policy sampled, and their mask; with a last column for `labels`."""
-    log_probs, mask = output.trace_log_probs, inputs.trace_mask
-    assert log_probs is not None and mask is not None, "roll-outs have traces"
-    mask = mask.bool()
-    if labels is None:
-        return log_probs, mask
-    label = (output.score_logits / temperature).log_softmax(-1).gather(1, labels[:, None])
-    return torch.cat([log_probs, label], 1), torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    """`sampled_log_probs` (M, T), and their mask."""
+    assert inputs.trace_mask is not None, "roll-outs have traces"
+    mask = inputs.trace_mask.bool()
+    if labels is not None:
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    return sampled_log_probs(output, labels, temperature), mask
 
 
 def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRecipe) -> Tensor:
