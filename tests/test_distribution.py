@@ -199,6 +199,30 @@ def two_items() -> ScoreDistribution:
     return ScoreDistribution(probs, torch.tensor([1.0, 3.0, 5.0]), ("light", "hands"))
 
 
+TITLE = "expected scores from 1 to 5 ± standard deviation"
+
+
+def test_it_prints_right_aligned_columns_of_the_first_ten_items(two_items):
+    item = "  5.00 ± 0.00  3.00 ± 1.41"
+    lines = [f"ScoreDistribution: 1 item, {TITLE}", "         light        hands", f"0{item}"]
+    assert repr(two_items[1]).splitlines() == lines
+    many = ScoreDistribution.cat([two_items[1]] * 1100)
+    numbered = [f"{n:3}{item}" for n in range(10)]
+    lines = [f"ScoreDistribution: 1,100 items, {TITLE}", "           light        hands", *numbered]
+    assert repr(many).splitlines() == [*lines, "..."]
+    assert repr(many[:10]).splitlines()[2:] == [line[2:] for line in numbered]
+    assert repr(many[:0]).splitlines() == [f"ScoreDistribution: 0 items, {TITLE}", "  light  hands"]
+
+
+def test_the_page_of_a_notebook(two_items):
+    rows = "<tr><td>0</td><td>5.00 ± 0.00</td><td>3.00 ± 1.41</td></tr>"
+    head = "<thead><tr><td></td><td>light</td><td>hands</td></tr></thead>"
+    title = f"<caption>ScoreDistribution: 1 item, {TITLE}</caption>"
+    assert two_items[1]._repr_html_() == f"<table>{title}{head}<tbody>{rows}</tbody></table>"
+    second = "<tr><td>1</td><td>5.00 ± 0.00</td><td>3.00 ± 1.41</td></tr>"
+    assert f"{rows}{second}</tbody>" in ScoreDistribution.cat([two_items[1]] * 2)._repr_html_()
+
+
 def test_it_prints_as_a_table(two_items):
     title, head, first, second = repr(two_items).splitlines()
     assert title == "ScoreDistribution: 2 items, expected scores from 1 to 5 ± standard deviation"
@@ -225,6 +249,10 @@ def test_plain_numbers_and_a_data_frame(two_items):
     assert list(frame.columns) == ["item", "dimension", "mean", "std", "1", "3", "5"]
     assert frame[["item", "dimension"]].values.tolist() == [[0, "light"], [0, "hands"], [1, "light"], [1, "hands"]]
     assert frame.loc[3, ["1", "3", "5"]].tolist() == [0.25, 0.5, 0.25]
+    assert frame["mean"].tolist() == [3.0, 3.0, 5.0, 3.0]
+    assert frame["std"].tolist() == pytest.approx([2.0, 0.0, 0.0, math.sqrt(2)])
+    assert list(two_items[:0].to_pandas().columns) == list(frame.columns)
+    assert plain["dimensions"] == ["light", "hands"]
 
 
 def test_without_pandas_it_says_so(two_items, monkeypatch):

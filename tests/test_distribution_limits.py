@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from zreward.distribution import ScoreDistribution, ScoreScale
-from zreward.errors import InputError
+from zreward.errors import InputError, NotFiniteError
 
 THREE = torch.tensor([1.0, 2.0, 3.0])
 
@@ -151,6 +151,19 @@ def test_the_first_bad_row_is_named():
         with pytest.raises(ValueError, match=f"item 1, dimension 'b'[ :]* {message}"):
             ScoreDistribution(probs, THREE, ("a", "b"))
     ScoreDistribution(torch.tensor([[[0.25, 0.5, 0.2504]]]), THREE, ("a",))  # half precision
+
+
+def test_what_is_not_finite_is_named_in_plain_numbers():
+    with pytest.raises(NotFiniteError) as caught:
+        dist([0.5, 0.5, 0.0], [0.5, math.nan, 0.5])
+    assert (caught.value.item, caught.value.dimension) == (1, "a") and type(caught.value.item) is int
+
+
+def test_quantiles_of_many_bins_are_summed_in_double_precision():
+    for count in (200, 229, 256):
+        bins = torch.arange(float(count))
+        d = ScoreDistribution(torch.full((1, 1, count), 1 / count), bins, ("a",))
+        assert [d.quantile((k + 1) / count).item() for k in range(count)] == bins.tolist()
 
 
 def test_cat_and_comparison_ask_for_the_same_space():

@@ -121,7 +121,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class ScoreDistribution:
     """Probabilities over score bins, one distribution per item and dimension.
 
@@ -139,20 +139,20 @@ class ScoreDistribution:
             self.probs = self.probs.float()
         self.bins = self.bins.detach().to(self.probs)
         expected = (len(self.dimensions), len(self.bins)) if self.bins.ndim == 1 else None
-        if self.probs.ndim != 3 or expected is None or tuple(self.probs.shape[1:]) != expected:
+        if self.probs.shape[1:] != expected:
             raise ValueError(
                 f"score distribution: probs are {list(self.probs.shape)}, bins {list(self.bins.shape)}, dimensions "
                 f"{self.dimensions}; expected probs [N, D, S], bins [S] and D names"
             )
         if len(set(self.dimensions)) != len(self.dimensions):
             raise ValueError(f"score distribution: repeated names in the dimensions {self.dimensions}")
-        if not bool((self.bins.diff() > 0).all()):
+        if not (self.bins.diff() > 0).all():
             raise ValueError(f"score distribution: bins must rise, got {self.bins.tolist()}")
-        probs = self.probs.detach()
+        probs = self.probs
         bad = ~torch.isfinite(probs).all(-1) | (probs < 0).any(-1) | ((probs.sum(-1) - 1).abs() > _SUM_TOLERANCE)
-        if bool(bad.any()):
+        if bad.any():
             item, dim = bad.nonzero()[0].tolist()
-            if not bool(torch.isfinite(probs[item, dim]).all()):
+            if not torch.isfinite(probs[item, dim]).all():
                 raise NotFiniteError(item, self.dimensions[dim])
             raise ValueError(
                 f"score distribution: item {item}, dimension {self.dimensions[dim]!r} has probabilities "
@@ -170,9 +170,10 @@ class ScoreDistribution:
         """Along N; bins and dimensions must be the same in all."""
         if not distributions:
             raise ValueError("cat of no score distributions: expected at least one")
-        for other in distributions[1:]:
-            distributions[0]._check_same_space(other)
-        return cls(torch.cat([d.probs for d in distributions]), distributions[0].bins, distributions[0].dimensions)
+        first, *others = distributions
+        for other in others:
+            first._check_same_space(other)
+        return cls(torch.cat([d.probs for d in distributions]), first.bins, first.dimensions)
 
     @property
     def mean(self) -> Tensor:
@@ -200,7 +201,7 @@ class ScoreDistribution:
         """[N, D]: the smallest bin whose cumulative probability reaches q (within 1e-6)."""
         if not 0.0 <= q <= 1.0:
             raise ValueError(f"quantile {q!r}: expected a number from 0 to 1")
-        cdf = self.probs.detach().double().cumsum(-1)
+        cdf = self.probs.double().cumsum(-1)
         index = (cdf / cdf[..., -1:] < q - 1e-6).sum(-1)
         return self.bins[index]
 
@@ -224,9 +225,10 @@ class ScoreDistribution:
         elif isinstance(index, Iterable):
             rows = list(index)
         else:
-            rows = [operator.index(index)]
-            if not -len(self) <= rows[0] < len(self):
+            number = operator.index(index)
+            if not -len(self) <= number < len(self):
                 raise IndexError(f"item {index} of {len(self)}")
+            rows = [number]
         return self._map(lambda probs: probs[rows])
 
     def select(self, dimensions: Sequence[str]) -> ScoreDistribution:
@@ -245,7 +247,7 @@ class ScoreDistribution:
 
     def to_dicts(self) -> list[dict[str, dict[str, Any]]]:
         """One {dimension: {"mean", "std", "probs"}} of plain numbers per item, for JSON."""
-        mean, std, probs = (x.detach().tolist() for x in (self.mean, self.std, self.probs))
+        mean, std, probs = self.mean.tolist(), self.std.tolist(), self.probs.tolist()
         return [
             {
                 name: {"mean": mean[n][d], "std": std[n][d], "probs": probs[n][d]}
@@ -256,7 +258,7 @@ class ScoreDistribution:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists: dimensions (D), bins (S), mean and std (N, D), probs (N, D, S)."""
-        numbers = {name: getattr(self, name).detach().tolist() for name in ("bins", "mean", "std", "probs")}
+        numbers = {name: getattr(self, name).tolist() for name in ("bins", "mean", "std", "probs")}
         return {"dimensions": list(self.dimensions), **numbers}
 
     def to_pandas(self) -> Any:
@@ -290,20 +292,19 @@ class ScoreDistribution:
         """What a notebook shows."""
         head, *rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self._cells()]
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        title = escape(self._title())
-        return f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table><caption>{self._title()}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _title(self) -> str:
         count = "1 item" if len(self) == 1 else f"{len(self):,} items"
-        low, high = self.bins[0].item(), self.bins[-1].item()
+        low, high = self.bins[0], self.bins[-1]
         return f"ScoreDistribution: {count}, expected scores from {low:g} to {high:g} ± standard deviation"
 
     def _cells(self) -> list[list[str]]:
         """A header and a row for each of the first items."""
-        mean, std = self.mean.detach().tolist(), self.std.detach().tolist()
+        shown = zip(self.mean[:_SHOWN], self.std[:_SHOWN], strict=True)
         rows = [
-            [str(n), *(f"{m:.2f} ± {s:.2f}" for m, s in zip(mean[n], std[n], strict=True))]
-            for n in range(min(len(self), _SHOWN))
+            [str(n), *(f"{m:.2f} ± {s:.2f}" for m, s in zip(mean, std, strict=True))]
+            for n, (mean, std) in enumerate(shown)
         ]
         more = [["...", *("" for _ in self.dimensions)]] if len(self) > _SHOWN else []
         return [["", *self.dimensions], *rows, *more]

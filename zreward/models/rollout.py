@@ -36,7 +36,7 @@ class _Ban(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         # On a GPU, sampling from NaN would end the whole process; greedily, it would be token 0.
         broken = ~scores.isfinite().all(-1)
-        if bool(broken.any()):
+        if broken.any():
             raise NotFiniteError(int(broken.nonzero()[0]))
         return scores.index_fill(-1, self.ids, float("-inf"))
 
