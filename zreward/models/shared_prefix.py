@@ -62,11 +62,11 @@ def split_questions(inputs: ModelInput, each: int, image_token_id: int, pad_id: 
     rows = [ids[:length] for ids, length in zip(inputs.input_ids.tolist(), lengths, strict=True)]
     prefixes, suffixes = [], []
     for start in range(0, len(rows), each):
-        group = rows[start : start + each]
+        first, *_ = group = rows[start : start + each]
         common = min(_common(group), min(map(len, group)) - SHORTEST)
-        if image_token_id in group[0][common:]:
+        if image_token_id in first[common:]:
             return None
-        prefixes.append(group[0][:common])
+        prefixes.append(first[:common])
         suffixes += [row[common:] for row in group]
     prefix_ids, prefix_mask = pad(prefixes, pad_id, left=True)
     ids, mask = pad(suffixes, pad_id)
