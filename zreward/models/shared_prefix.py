@@ -97,8 +97,7 @@ def encode(backbone: Backbone, prefix: ModelInput) -> Encoded:
     positions, _ = backbone.base.model.get_rope_index(
         input_ids=prefix.input_ids, attention_mask=prefix.attention_mask, **arguments
     )
-    highest = positions.masked_fill(prefix.attention_mask == 0, -1).amax((0, 2))
-    return Encoded(cache, prefix.attention_mask, highest + 1)
+    return Encoded(cache, prefix.attention_mask, positions.amax((0, 2)) + 1)  # padding's places are never the highest
 
 
 def ask(backbone: Backbone, questions: Questions) -> Tensor:
@@ -115,7 +114,6 @@ def follow(backbone: Backbone, encoded: Encoded, suffix_ids: Tensor, suffix_mask
         attention_mask=torch.cat([encoded.mask.repeat_interleave(D, 0), suffix_mask], 1),
         position_ids=(encoded.position.repeat_interleave(D)[:, None] + steps).expand(3, -1, -1),
         past_key_values=repeat_cache(backbone, encoded.cache, D),
-        use_cache=True,
     ).last_hidden_state
     last = suffix_mask.sum(1) - 1
     return backbone.label_logits(hidden[torch.arange(len(last), device=last.device), last])
