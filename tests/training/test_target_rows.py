@@ -77,12 +77,14 @@ def test_options_that_are_not_given():
             LabelOptions(**{name: 0})
 
 
-def test_every_shard_has_random_numbers_of_its_own(teacher, tmp_path):
+def test_every_shard_has_random_numbers_of_its_own(teacher, tmp_path, capsys):
     options = LabelOptions(traces=3, dimensions=NAMES, temperature=0.7, seed=7, shard_size=3, batch_size=2)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     label(teacher.model, "stand-in", RECORDS, tmp_path / "out", options)
     assert torch.equal(torch.get_rng_state(), before)  # the caller's own
+    said = capsys.readouterr().err
+    assert "labelling: 100%" in said and "5/5" in said and "image" in said and "nothing to do" not in said
     assert teacher.calls == [([r.prompt for r in RECORDS[a:b]], 0.7, 2) for a, b in ((0, 2), (2, 3), (3, 5))]
     files = sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
     assert files == ["targets-00000.parquet", "targets-00001.parquet"]

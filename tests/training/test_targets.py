@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,9 @@ def test_other_options_do_not_mix_into_a_folder(labelled, change):
     teacher, pool, out = labelled
     options = LabelOptions(**({"traces": 2, "shard_size": 5} | change))
     (key, value), old = next(iter(change.items())), {"traces": 2, "seed": 0, "shard_size": 5}
-    with pytest.raises(InputError, match=f"different: options.{key}: {old[key]}, now {value}"):
+    said = f"{out} holds targets made with other inputs or other options (different: options.{key}: {old[key]}, now {value}); "
+    advice = "choose another folder (--out), or delete this one to start over"
+    with pytest.raises(InputError, match=f"^{re.escape(said + advice)}$"):
         label(teacher, "base", pool, out, options)
 
 
@@ -82,6 +85,17 @@ def test_an_unfinished_folder_is_refused_and_gone_on_with(labelled, tmp_path):
     label(teacher, "base", pool, part, LabelOptions(traces=2, shard_size=5))
     assert os.stat(part / "targets-00000.parquet").st_mtime_ns == before
     assert digests(part) == digests(out)
+
+
+def test_a_run_that_was_killed_before_its_last_line_is_finished(labelled, tmp_path, capsys):
+    teacher, pool, out = labelled
+    part = unfinished(out, tmp_path / "part")
+    lines = json.loads((out / "manifest.json").read_text())["shards"]
+    for line in lines:
+        shutil.copy(out / line["shard"], part)
+    (part / "shards.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    label(teacher, "base", pool, part, LabelOptions(traces=2, shard_size=5))
+    assert digests(part) == digests(out) and "nothing to do" not in capsys.readouterr().err
 
 
 def digests(folder) -> dict[str, str]:
@@ -142,7 +156,7 @@ def changed(teacher, what: str):
 @pytest.mark.parametrize("what", ["weights", "resolution", "forms", "dtype", "max_trace_tokens", "tokenizer"])
 def test_another_teacher_is_refused_and_what_differs_is_named(labelled, what):
     teacher, pool, out = labelled
-    with pytest.raises(InputError, match=rf"different: .*teacher_model\.{what}"):
+    with pytest.raises(InputError, match=rf"different: .*\bteacher_model\.{what}"):
         label(changed(teacher, what), "base", pool, out, LabelOptions(traces=2, shard_size=5))
 
 
