@@ -10,7 +10,7 @@ import torch
 from tests.tiny import COMPARISON, DIMENSIONS, noise_pictures, sharpen, tiny_model
 from zreward.data.record import Record
 from zreward.distribution import ScoreDistribution
-from zreward.evaluation import predict
+from zreward.evaluation import metrics_table, predict
 from zreward.models.pairwise import comparing
 from zreward.models.reasoning import Judgement
 
@@ -90,3 +90,21 @@ def test_the_direct_form_asks_in_batches_and_in_the_order_of_the_records():
     assert sizes == [(2, 2, DIMENSIONS), (2, 2, DIMENSIONS), (1, 2, DIMENSIONS)]
     for n, record in enumerate(RECORDS):
         assert torch.allclose(made.probs[n], original([record.image], record.prompt).probs[0], atol=1e-5)
+
+
+def test_every_dimensions_row_has_its_own_tokens_and_cut_traces(asked):
+    rated = [Record(r.prompt, r.image, {"realism": 3.0, "alignment": 2.0}) for r in RECORDS]
+    made = predict(asked.model, rated, ["realism", "alignment"], reasoning=True, progress=False)
+    rows = {row["dimension"]: row for row in metrics_table(made, rated)}
+    assert [rows[name]["output_tokens"] for name in ("realism", "alignment", "all")] == [6.0, 7.0, 6.5]
+    assert [rows[name]["truncated"] for name in ("realism", "alignment", "all")] == pytest.approx([0.0, 0.7, 0.35])
+
+
+def test_pairs_are_counted_within_the_group_that_a_record_names():
+    """Two groups of two under four prompts; by prompt there would be no pair."""
+    grouped = [
+        Record(f"{n}", picture, {"realism": 1.0 + n}, group="one" if n < 2 else "two")
+        for n, picture in enumerate(PICTURES[:4])
+    ]
+    made = predict(tiny_model(), grouped, ["realism"], progress=False)
+    assert metrics_table(made, grouped)[0]["n_pairs"] == 2

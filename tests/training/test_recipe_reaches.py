@@ -228,3 +228,19 @@ def test_norms_and_biases_do_not_decay_and_the_seed_decides_the_order(make_recip
 
     losses = [order(seed, f"{seed}-{n}").read_text().split("\n")[0].split(",")[0] for n, seed in enumerate((0, 0, 1))]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_seed_is_set_before_a_new_adapter_is_drawn(make_recipe, monkeypatch):
+    class Loaded(Exception):
+        pass
+
+    def drawn(seed: int) -> float:
+        def load(recipe):
+            raise Loaded(torch.rand(1).item())
+
+        monkeypatch.setattr(run_module, "load_model", load)
+        with pytest.raises(Loaded) as found:
+            train(make_recipe("sft", seed=seed))
+        return found.value.args[0]
+
+    assert drawn(1) == drawn(1) != drawn(2)
