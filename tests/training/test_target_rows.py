@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -84,7 +85,8 @@ def test_every_shard_has_random_numbers_of_its_own(teacher, tmp_path, capsys):
     label(teacher.model, "stand-in", RECORDS, tmp_path / "out", options)
     assert torch.equal(torch.get_rng_state(), before)  # the caller's own
     said = capsys.readouterr().err
-    assert "labelling: 100%" in said and "5/5" in said and "image" in said and "nothing to do" not in said
+    assert "\rlabelling: 100%" in said and "5/5" in said and re.search(r"[\d?]image/s", said)
+    assert "nothing to do" not in said
     assert teacher.calls == [([r.prompt for r in RECORDS[a:b]], 0.7, 2) for a, b in ((0, 2), (2, 3), (3, 5))]
     files = sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
     assert files == ["targets-00000.parquet", "targets-00001.parquet"]
@@ -130,10 +132,10 @@ def test_a_teacher_that_answers_directly_has_no_traces(teacher, tmp_path):
 
 
 def test_an_item_that_is_no_number_is_counted_from_the_first_record(teacher, tmp_path):
-    teacher.broken = 4  # the second batch of the second shard: records 4 and 5, of which the second
+    teacher.broken = 5  # the second batch of the second shard begins with record 4; of it the second item
     records = [*RECORDS, *RECORDS[:1]]
     options = LabelOptions(dimensions=NAMES, shard_size=3, batch_size=1)
-    with pytest.raises(NotFiniteError, match="^item 4, dimension 'realism'"):
+    with pytest.raises(NotFiniteError, match="^item 5, dimension 'realism'"):
         label(teacher.model, "stand-in", records, tmp_path / "out", options)
     assert not (tmp_path / "out" / "targets-00001.parquet").exists()
 

@@ -61,8 +61,8 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path
     with only_writer(out):
         refuse_other_files(out)
         shards = Shards(out, facts, {"teacher": teacher}, OTHER_TARGETS, ADVICE)
-        made = _label_all(model, records, shards, names, options)
-        if not made and shards.is_finished:
+        _label_all(model, records, shards, names, options)
+        if shards.is_finished:
             say(f"{out} is finished: nothing to do")
         else:
             shards.finish()
@@ -100,17 +100,14 @@ def parts_of(count: int, options: LabelOptions) -> list[tuple[str, int, str]]:
     ]
 
 
-def _label_all(model, records, shards: Shards, names, options: LabelOptions) -> int:
-    """Label what is missing; how many shards that were."""
-    made = 0
+def _label_all(model, records, shards: Shards, names, options: LabelOptions) -> None:
+    """Label what is missing."""
     with tqdm(total=len(records), desc="labelling", unit="image") as progress:
         for number, (name, start, made_from) in enumerate(parts_of(len(records), options)):
             part = records[start : start + options.shard_size]
             if not shards.keep(name, made_from):
                 shards.add(name, _label_shard(model, part, start, names, options, number), made_from)
-                made += 1
             progress.update(len(part))
-    return made
 
 
 def _label_shard(model, records, start, names, options: LabelOptions, number: int) -> pa.Table:
@@ -122,12 +119,11 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
             images, prompts = [r.image for r in batch], [r.prompt for r in batch]
             with counted(start + at):
                 if options.reasoning:
-                    judged: list[Judgement] = model.judge(
+                    judged = model.judge(
                         images, prompts, options.traces, names, options.temperature, options.batch_size
                     )
                 else:
-                    scores = model.score(images, prompts, names, options.batch_size)
-                    judged = [scores[i : i + 1] for i in range(len(batch))]
+                    judged = list(model.score(images, prompts, names, options.batch_size))
             for i, judgement in enumerate(judged):
                 rows += _shard_rows(judgement, start + at + i, batch[i].prompt, names)
     return pa.Table.from_pylist(rows)
