@@ -176,6 +176,7 @@ def test_distilled_targets_are_means_over_traces(made):
     assert {item.dimension for item in hard} == {"realism"} and len(hard) == 5
     for item, row in zip(hard, rows[::2], strict=True):
         assert item.target.tolist() == [float(p == max(row["probs"])) for p in row["probs"]]
+        assert item.target.dtype == torch.float32
     whole = distilled_items(folder, RECORDS, DataRecipe(train="", target_traces=3), model)
     assert len(whole) == 10
     with pytest.raises(InputError, match="made with 3 traces an item, data.target_traces is 4.*--traces 4"):
@@ -196,6 +197,7 @@ def test_an_annotation_is_explained_by_the_trace_that_gives_it_most_weight(made)
         best = rows[key]["traces"][weights.index(max(weights))]
         assert item.target.tolist() == target
         assert item.explanation == (target.index(max(target)), model.as_trace(best))
+        assert type(item.explanation[0]) is int
     few = explained_items(folder, RECORDS, DataRecipe(train="", train_records=1), ["alignment"], model)
     assert [(item.record, item.dimension) for item in few] == [(RECORDS[0], "alignment")]
 

@@ -93,7 +93,9 @@ def test_a_run_that_was_killed_before_its_last_line_is_finished(labelled, tmp_pa
     lines = json.loads((out / "manifest.json").read_text())["shards"]
     for line in lines:
         shutil.copy(out / line["shard"], part)
-    (part / "shards.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (part / "shards.jsonl").write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
+    items = distilled_items(part, pool, DataRecipe(train=""), teacher)
+    assert [item.record for item in items] == [record for record in pool for _ in range(4)]
     label(teacher, "base", pool, part, LabelOptions(traces=2, shard_size=5))
     assert digests(part) == digests(out) and "nothing to do" not in capsys.readouterr().err
 
@@ -127,7 +129,10 @@ def test_a_damaged_shard_is_named_when_read_and_made_again_when_resumed(labelled
         shard.unlink()
     else:
         shard.write_bytes(broken[damage])
-    with pytest.raises(InputError, match=r"targets-00001.parquet is (missing|damaged).*run `zreward label` again"):
+    with pytest.raises(
+        InputError,
+        match=r"targets-00001.parquet is (missing|damaged \(its checksum .*\)); run `zreward label` again: it",
+    ):
         distilled_items(folder, pool, DataRecipe(train=""), teacher)
     label(teacher, "base", pool, folder, LabelOptions(traces=2, shard_size=5))
     assert "targets-00001.parquet is" in capsys.readouterr().err
@@ -189,10 +194,13 @@ def older(out, folder, pool):
     return folder
 
 
-def test_targets_of_older_versions_are_read_but_not_gone_on_with(labelled, tmp_path):
+def test_targets_of_older_versions_are_read_but_not_gone_on_with(labelled, tmp_path, monkeypatch):
     teacher, pool, out = labelled
     folder = older(out, tmp_path / "older", pool)
-    assert len(distilled_items(folder, pool, DataRecipe(train=""), teacher)) == len(pool) * 4
+    with monkeypatch.context() as patch:  # a file system that lists files in another order
+        patch.setattr(Path, "glob", lambda self, pattern, glob=Path.glob: sorted(glob(self, pattern), reverse=True))
+        items = distilled_items(folder, pool, DataRecipe(train=""), teacher)
+    assert [item.record for item in items] == [record for record in pool for _ in range(4)]
     with pytest.raises(InputError, match="written by another version of zreward"):
         label(teacher, "base", pool, folder, LabelOptions(traces=2, shard_size=5))
     (folder / "targets-00000.parquet").write_bytes(b"half")

@@ -182,7 +182,7 @@ def explained_items(
     """
     scale, chains = model.rubric.scale, {}
     chosen = records[: data.train_records]
-    for row in _read(folder, records, list(dimensions), model):
+    for row in _read(folder, records, dimensions, model):
         target = records[row["record"]].target(row["dimension"], scale, data.smoothing)
         if target is None:
             continue
@@ -232,12 +232,12 @@ def _whole_shards(folder: Path, manifest: dict) -> list[Path]:
     """The shards, each as it was written. InputError naming the first that is missing or damaged."""
     if manifest.get("schema", 1) == 1:  # had no checksums
         return sorted(folder.glob("targets-*.parquet"))
-    lines = read_lines(folder, manifest)
-    for name, line in sorted(lines.items()):
+    lines = dict(sorted(read_lines(folder, manifest).items()))
+    for name, line in lines.items():
         reason = damage(folder / name, line)
         if reason:
             raise InputError(f"{folder / name} is {reason}; run `zreward label` again: it makes this shard anew")
-    return [folder / name for name in sorted(lines)]
+    return [folder / name for name in lines]
 
 
 def _shard_table(shard: Path) -> list[dict]:
