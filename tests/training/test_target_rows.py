@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -211,6 +212,17 @@ def test_a_manifest_of_another_form_is_damaged(made, stored):
     (folder / "manifest.json").write_text(json.dumps(stored))
     with pytest.raises(InputError, match=r"manifest.json is damaged; delete the folder and run `zreward label` again"):
         distilled_items(folder, RECORDS, DataRecipe(train=""), model)
+
+
+def test_a_shard_that_cannot_be_read_is_named_with_the_first_line_of_the_reason(tmp_path, monkeypatch):
+    def refuse(file):
+        raise pa.ArrowInvalid("not a Parquet file\nDetails that fill a page")
+
+    monkeypatch.setattr(pq, "read_table", refuse)
+    with pytest.raises(
+        InputError, match="a.parquet is damaged: not a Parquet file; delete it, and run `zreward label`"
+    ):
+        targets._shard_table(tmp_path / "a.parquet")
 
 
 def test_targets_of_another_rubric_are_refused(made):
