@@ -101,10 +101,14 @@ def test_questions_of_unequal_lengths_are_judged_one_dimension_after_the_other(m
     """A form that repeats the prompt in the question: no common end for generation, so each prefix holds it."""
     forms = replace(model.forms, reasoning=model.forms.reasoning + " {prompt}")
     asking = RewardModel(model.backbone.model, model.tokenizer, model.rubric, forms, max_trace_tokens=8).eval()
-    encoded = []
+    encoded, seen, look = [], [], asking.backbone.vision_tower.forward
     monkeypatch.setattr(reasoning, "encode", lambda *args: encoded.append(1) or shared_prefix.encode(*args))
-    together = asking.judge(pictures[:2], PROMPTS[:2], traces=2, temperature=0)
-    assert len(encoded) == len(asking.rubric.dimension_names)
+    with monkeypatch.context() as patch:
+        patch.setattr(asking.backbone.vision_tower, "forward", lambda *a, **k: seen.append(1) or look(*a, **k))
+        together = asking.judge(pictures[:2], PROMPTS[:2], traces=2, temperature=0)
+    assert (
+        len(encoded) == len(seen) == len(asking.rubric.dimension_names)
+    )  # what is sampled is read off the same prefix
     monkeypatch.setattr(reasoning, "can_share", lambda backbone: False)
     for one, other in zip(together, asking.judge(pictures[:2], PROMPTS[:2], traces=2, temperature=0), strict=True):
         assert one.traces == other.traces
