@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import noise_pictures, sharpen, tiny_model
+from zreward.errors import NotFiniteError
 from zreward.models import reasoning
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
@@ -74,6 +75,17 @@ def test_traces_of_a_model_in_double_precision(either_model):
         *[alone[0]] * 2,
         *[alone[1]] * 2,
     ]
+
+
+def test_a_trace_that_cannot_be_sampled_is_told_by_its_item_and_dimension(either_model, monkeypatch):
+    """Six rows of two items: the fifth belongs to the second."""
+
+    def fail(*args):
+        raise NotFiniteError(4)
+
+    monkeypatch.setattr(reasoning, "sample_traces", fail)
+    with pytest.raises(NotFiniteError, match="item 1, dimension 'realism'"):
+        either_model.judge(noise_pictures(2), PROMPTS, traces=TRACES, dimensions=NAMES)
 
 
 def test_sampling_keeps_no_gradient(either_model, monkeypatch):

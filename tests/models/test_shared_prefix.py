@@ -89,6 +89,15 @@ def test_traces_that_rows_have_already_are_ignored(family_model, pictures, separ
     assert separately(lambda: family_model.reason(images, having, temperature=0)) == expected
 
 
+@pytest.mark.parametrize(("times", "encodings"), [(1, 0), (2, 1), (3, 1)])
+def test_a_group_goes_on_from_one_encoding_and_single_rows_do_without(model, pictures, monkeypatch, times, encodings):
+    encoded = []
+    monkeypatch.setattr(reasoning, "encode", lambda *args: encoded.append(args) or shared_prefix.encode(*args))
+    rows = [Row(i, PROMPTS[i], "realism") for i in (0, 1) for _ in range(times)]
+    assert len(model.reason([model.open(picture) for picture in pictures[:2]], rows)) == 2 * times
+    assert len(encoded) == encodings and all(len(prefix) == 2 for _, prefix in encoded)
+
+
 def test_rows_repeated_unequally_often_are_not_shared(model, pictures):
     images = [model.open(picture) for picture in pictures[:2]]
     first, second = (Row(i, PROMPTS[i], "realism") for i in (0, 1))
