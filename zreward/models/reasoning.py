@@ -117,7 +117,7 @@ def reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], te
     inputs = {
         "input_ids": ids_NT,
         "attention_mask": mask_NT,
-        "pixel_values": torch.cat([patches[i] for i in shown]).to(model.backbone.base.dtype),
+        "pixel_values": torch.cat([patches[i] for i in shown]),
         **model.backbone.image_arguments(ids_NT, begun.grid[shown]),
     }
     return _sample(model, {key: value.to(model.device) for key, value in inputs.items()}, temperature)
