@@ -66,6 +66,7 @@ class SmallWorld:
         ]
         own += [
             "guards.holdout=null",
+            "guards.holdout_reasoning=false",
             "guards.prompts=2",
             "generator.steps=4",
             "gradient.steps=[1, 2]",
