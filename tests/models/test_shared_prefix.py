@@ -124,6 +124,19 @@ def test_questions_of_unequal_lengths_are_judged_one_dimension_after_the_other(m
         assert torch.allclose(one.trace_distribution, other.trace_distribution, atol=1e-5)
 
 
+def test_questions_of_equal_lengths_and_other_words_belong_to_their_items(model, pictures, separately):
+    """The form repeats the prompt in the question, and both prompts are three tokens."""
+    forms = replace(model.forms, reasoning=model.forms.reasoning + " {prompt}")
+    asking = RewardModel(model.backbone.model, model.tokenizer, model.rubric, forms, max_trace_tokens=8).eval()
+
+    def call():
+        return asking.judge(pictures[:2], ["a red circle", "two blue square"], traces=2, temperature=0)
+
+    for together, apart in zip(call(), separately(call), strict=True):
+        assert together.traces == apart.traces
+        assert torch.allclose(together.trace_distribution, apart.trace_distribution, atol=1e-5)
+
+
 def test_an_adapted_model_judges_as_in_separate_passes(model, pictures, separately):
     network = copy.deepcopy(model.backbone.model)
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "in_proj_qkv", "down_proj"], init_lora_weights=False)
