@@ -123,7 +123,7 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
                         images, prompts, options.traces, names, options.temperature, options.batch_size
                     )
                 else:
-                    judged = list(model.score(images, prompts, names, options.batch_size))
+                    judged = model.score(images, prompts, names, options.batch_size)
             for i, judgement in enumerate(judged):
                 rows += _shard_rows(judgement, start + at + i, batch[i].prompt, names)
     return pa.Table.from_pylist(rows)
