@@ -64,10 +64,12 @@ def chosen(events: list[str], kills: int) -> list[int]:
     turns = [
         numbers[len(numbers) // 2 - turn] for turn in range(len(events)) for numbers in order if turn < len(numbers)
     ]
-    return sorted(_spread(passes, kills // 2) + turns[: kills - kills // 2])
+    spread = _spread(passes, min(len(passes), kills // 2))
+    return sorted(spread + turns[: kills - len(spread)])
 
 
 def _spread(numbers: list[int], count: int) -> list[int]:
+    """`count` different ones."""
     return [numbers[(2 * n + 1) * len(numbers) // (2 * count)] for n in range(count)]
 
 

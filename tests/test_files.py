@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from zreward.errors import InputError
-from zreward.files import append_line, atomic_folder, atomic_path, file_digest, write_json, write_text
+from zreward.files import append_line, atomic_folder, atomic_path, file_digest, remove_folder, write_json, write_text
 from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.temporary import only_writer, sweep_tree
+from zreward.temporary import only_writer, sweep, sweep_tree
 
 
 @pytest.fixture
@@ -217,3 +217,16 @@ def test_names_in_a_projects_settings_are_escaped(tmp_path, name):
     write_settings(tmp_path, ProjectSettings(name=name, database="sqlite:///a'b"))
     stored = Project(tmp_path).settings
     assert (stored.name, stored.database) == (name, "sqlite:///a'b")
+
+
+def test_a_folder_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "step-2"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "weights").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *args, **kwargs: None)  # a kill in the middle
+        remove_folder(folder)
+    assert not folder.exists()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    remove_folder(folder)  # another process was first

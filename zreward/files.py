@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -180,3 +180,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_finite(item) for item in value]
     return value
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and what is in it. A kill leaves all of it or nothing under its name."""
+    with suppress(FileNotFoundError), temporary_folder(folder.parent) as box:
+        os.replace(folder, box / "removed")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from zreward.checks import warm_up_notes
 from zreward.distribution import ScoreDistribution
 from zreward.errors import InputError, NotFiniteError
-from zreward.files import atomic_folder, write_json
+from zreward.files import atomic_folder, remove_folder, write_json
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
 from zreward.generation.disturb import disturbed
@@ -299,8 +299,11 @@ class _Optimization:
         facts = {"step": self.step, "guards": self.guards.to_dict(), "scaler": self.scaler.state_dict()}
         folder = self.run / "checkpoints" / f"step-{self.step}"
         save_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer, facts)
+        self._remove_old_checkpoints()
+
+    def _remove_old_checkpoints(self) -> None:
         for old in sorted((self.run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))[:-2]:
-            shutil.rmtree(old)
+            remove_folder(old)
 
     def resume(self) -> None:
         """Go on from the last whole checkpoint; from the start when there is none."""
@@ -316,6 +319,7 @@ class _Optimization:
             self.scaler.load_state_dict(facts["scaler"])
         if self._is_main:
             cut_metrics(self.run, self.step)
+            self._remove_old_checkpoints()  # a kill may have come before that
 
     def _finish(self) -> Outcome:
         """`model` holds the best look's weights; without guards, the last ones."""
