@@ -15,7 +15,7 @@ import uvicorn
 
 from zreward.listening import Patience, is_open, listen, server_of, url
 from zreward.models.reward_model import RewardModel
-from zreward.serving.http_process import SWITCH, HttpProcess
+from zreward.serving.http_process import SWITCH, HttpProcess, forget_garbage
 from zreward.serving.lanes import ModelLane, model_lanes
 from zreward.serving.link import answer_all
 from zreward.serving.scorer import Judge
@@ -46,6 +46,7 @@ def serve(model: str, settings: Settings, device: str | None = None) -> None:
             lane.warm_up()
         http.begin(judge, settings)
         sys.setswitchinterval(SWITCH)
+        forget_garbage()
         asyncio.run(_score(lanes, http, [*greeting, f"limits: {judge.prices.describe()}", *warnings]))
     except KeyboardInterrupt:
         at_once = True
