@@ -13,6 +13,7 @@ from PIL import Image
 from tests.serving.running import running
 from tests.tiny import FAMILIES, tiny_model
 from zreward.client import RewardClient
+from zreward.serving import lanes
 from zreward.serving.costs import Prices
 from zreward.serving.lanes import ModelLane, model_lanes
 from zreward.serving.settings import Settings
@@ -83,3 +84,21 @@ def test_every_family_is_priced_and_scored_in_both_lanes(family):
             assert torch.allclose(found, expected, atol=1e-5)
     finally:
         close(lanes)
+
+
+def test_a_slow_pass_steps_aside_for_a_quick_one_but_ends(monkeypatch):
+    """It waits before each of its modules while a quick pass runs, and only as long as it may; scores stay the same."""
+    monkeypatch.setattr(lanes, "_ASIDE", 0.001)
+    at_work, model, waited = lanes.AtWork(), tiny_model().eval(), []
+    picture = [Image.new("RGB", (32, 32), "red")]
+    expected = model.score(picture, "a red circle").probs
+    at_work.let_pass(model)
+    idle, wait = at_work._idle, at_work._idle.wait
+    monkeypatch.setattr(idle, "wait", lambda seconds: waited.append(idle.is_set()) or wait(seconds))
+    assert torch.equal(model.score(picture, "a red circle").probs, expected)
+    assert waited and all(waited)
+    waited.clear()
+    with at_work:
+        assert torch.equal(model.score(picture, "a red circle").probs, expected)
+    assert len(waited) > 10 and not any(waited)
+    assert idle.is_set()

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple, Protocol
 
 import torch
@@ -33,7 +33,8 @@ from zreward.serving.pictures import from_bytes
 from zreward.serving.settings import Settings
 
 _TOKENS_PER_PASS = 32 * 1024
-_SLOW_NICENESS = 10  # of the slow lane's threads: where cores are few, quick passes go first
+_ASIDE = 0.05  # seconds that a module of a slow pass waits for a quick one
+_SLOW_NICENESS = 5  # of the slow lane's threads; much more, and a thread that holds Python's lock is not run
 _log = logging.getLogger("zreward.serving")
 
 
@@ -73,9 +74,17 @@ Lanes = tuple[Lane, Lane]
 class ModelLane:
     """A lane in this process."""
 
-    def __init__(self, model: RewardModel, name: str, settings: Settings, priority: int, niceness: int) -> None:
-        """`priority` is that of a GPU's stream, `niceness` that of threads."""
-        self.model, self._most_pixels = model, settings.max_pixels
+    def __init__(
+        self,
+        model: RewardModel,
+        name: str,
+        settings: Settings,
+        priority: int,
+        niceness: int,
+        at_work: AtWork | None = None,
+    ) -> None:
+        """`priority` is that of a GPU's stream, `niceness` that of threads; `at_work` tells others of its passes."""
+        self.model, self._most_pixels, self._at_work = model, settings.max_pixels, at_work
         self.names = model.check_dimensions(None)
         # Each thread holds one picture at full size while it shrinks it.
         self._threads = ThreadPoolExecutor(decoders(), f"zreward-{name}", lambda: _be_nice(niceness))
@@ -125,13 +134,39 @@ class ModelLane:
             self.model._length(one, prompt, self.names[0]) for one, prompt in zip(shown, prompts, strict=True)
         )
         budget = max(_TOKENS_PER_PASS, longest)
-        return self.model.score_opened(shown, prompts, self.names, self.batcher.max_batch, budget)
+        with self._at_work or nullcontext():
+            return self.model.score_opened(shown, prompts, self.names, self.batcher.max_batch, budget)
 
 
 def model_lanes(model: RewardModel, settings: Settings) -> tuple[ModelLane, ModelLane]:
     """The lanes of a model in this process."""
-    quick = ModelLane(model, "quick", settings, priority=-1, niceness=0)
-    return quick, ModelLane(_twin(model), "slow", settings, priority=0, niceness=_SLOW_NICENESS)
+    at_work, twin = AtWork(), _twin(model)
+    at_work.let_pass(twin)
+    quick = ModelLane(model, "quick", settings, priority=-1, niceness=0, at_work=at_work)
+    return quick, ModelLane(twin, "slow", settings, priority=0, niceness=_SLOW_NICENESS)
+
+
+class AtWork:
+    """Entered while a quick pass runs; a slow one steps aside for it before each of its modules, but never for long."""
+
+    def __init__(self) -> None:
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._idle.set()
+
+    def let_pass(self, model: RewardModel) -> None:
+        """Make the passes of this model step aside."""
+        for module in model.backbone.modules():
+            if any(True for _ in module.parameters(recurse=False)):
+                module.register_forward_pre_hook(self._step_aside)
+
+    def _step_aside(self, *_: object) -> None:
+        self._idle.wait(_ASIDE)
 
 
 def decoders() -> int:
