@@ -24,13 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zreward.common.files import write_json, write_text
+from zreward.common.runs import versions
 from zreward.data import Record, check_disjoint, import_agiqa3k, load_records
-from zreward.evaluation import predict
-from zreward.files import write_json, write_text
-from zreward.metrics import hpa, pair_counts, plcc, srcc
+from zreward.evaluation.metrics import hpa, pair_counts, plcc, srcc
+from zreward.evaluation.prediction import predict
 from zreward.models.pixels import resize, to_pixels
 from zreward.models.reward_model import RewardModel
-from zreward.runs import versions
 from zreward.training.augment import flip_and_shift
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import train

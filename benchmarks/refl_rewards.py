@@ -22,12 +22,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from zreward.config import load_config
-from zreward.files import write_json
+from zreward.common.config import load_config
+from zreward.common.files import write_json
+from zreward.common.runs import versions
 from zreward.generation.guards import Guards, Look
 from zreward.generation.optimize import optimize
 from zreward.generation.recipe import OptimizeRecipe
-from zreward.runs import versions
 from zreward.training.recipe import load_recipe
 from zreward.training.run import train
 from zreward.world.recipes import recipe_file

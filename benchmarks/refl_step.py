@@ -22,11 +22,11 @@ from pathlib import Path
 import torch
 from memory import peak_mib, resident_mib
 
+from zreward.common.runs import versions
 from zreward.generation import Aggregate, Walk, draw
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.judges import load_frozen
 from zreward.generation.recipe import GeneratorRecipe
-from zreward.runs import versions
 from zreward.world.generator import make_generator
 
 PROMPT = "a large red circle left of a small blue cross"

@@ -14,11 +14,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from zreward.config import load_config
+from zreward.common.config import load_config
+from zreward.common.runs import read_metrics
 from zreward.data import load_records
 from zreward.generation.optimize import optimize
 from zreward.generation.recipe import OptimizeRecipe
-from zreward.runs import read_metrics
 from zreward.training.recipe import load_recipe
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label

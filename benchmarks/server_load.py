@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zreward.client import RewardClient
 from zreward.models.reward_model import RewardModel
+from zreward.serving.client import RewardClient
 
 CLIENTS, ITEMS, SIDE, BATCH = 32, 192, 256, 16
 

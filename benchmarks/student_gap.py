@@ -15,10 +15,10 @@ from pathlib import Path
 
 from sweep import RATES, SIZE, TRAINED, dev_hpa, is_done
 
-from zreward.reproduce import tasks
-from zreward.reproduce.plan import TEACHER, Study, Task
-from zreward.runs import read_metrics
+from zreward.common.runs import read_metrics
 from zreward.training.run import train
+from zreward.world.reproduce import tasks
+from zreward.world.reproduce.plan import TEACHER, Study, Task
 
 
 def distil(study: Study, size: str, steps: int, rate: float) -> float:

@@ -42,13 +42,13 @@ from PIL import Image
 from server_load import measure_server
 from torch import Tensor
 
+from zreward.common.runs import versions
 from zreward.models.pixels import ResolutionPolicy, to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
 from zreward.models.shared_prefix import ask, split_questions
 from zreward.models.tokens import to_left
-from zreward.runs import versions
 from zreward.world.base_models import world_rubric
 
 WORDS = ("a", "dog", "near", "one", "old", "stone", "bridge", "while", "light", "rain", "falls", "on", "green", "hills")

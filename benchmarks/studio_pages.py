@@ -27,7 +27,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 from sqlalchemy import insert, select
 
-from zreward.runs import versions
+from zreward.common.runs import versions
 from zreward.studio import accounts, create, measuring
 from zreward.studio.app import create_app
 from zreward.studio.project import Project, ProjectSettings

@@ -20,13 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from zreward.files import write_text
-from zreward.reproduce import tasks
-from zreward.reproduce.plan import CHAINS, METHODS, TEACHER, TEST_SIZE, Method, Study, Task
-from zreward.reproduce.runner import threads_each
-from zreward.runs import read_metrics
+from zreward.common.files import write_text
+from zreward.common.runs import read_metrics
 from zreward.training.run import train
 from zreward.world.dataset import WorldSize
+from zreward.world.reproduce import tasks
+from zreward.world.reproduce.plan import CHAINS, METHODS, TEACHER, TEST_SIZE, Method, Study, Task
+from zreward.world.reproduce.runner import threads_each
 
 RATES = (3e-5, 1e-4, 3e-4)
 STUDENT_RATES = (1e-4, 3e-4, 1e-3)

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from zreward.common.runs import versions
 from zreward.data import Record, load_records
-from zreward.evaluation import Predictions, metrics_table
+from zreward.evaluation.prediction import Predictions, metrics_table
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.runs import versions
 from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world
 from zreward.world.recipes import REASONING_BATCH, TEMPERATURE

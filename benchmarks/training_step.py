@@ -25,8 +25,8 @@ import torch
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
+from zreward.common.runs import versions
 from zreward.data import load_records
-from zreward.runs import versions
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import build_trainer, load_model
 from zreward.training.targets import LabelOptions, label

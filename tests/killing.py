@@ -100,10 +100,10 @@ def _child(told: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     _watch(told["watch"], happened)
-    import zreward.bulk
-    from zreward.cli import main
+    import zreward.inference.bulk
+    from zreward.cli.main import main
 
-    zreward.bulk.SHARD = told["shard"]
+    zreward.inference.bulk.SHARD = told["shard"]
     sys.argv = ["zreward", *told["arguments"]]
     main()
 
@@ -144,7 +144,7 @@ def _plain(path: str) -> str:
 
 
 def _serve() -> None:
-    import zreward.cli
+    import zreward.cli.main
     import zreward.generation.optimize
     import zreward.models.checkpoint
     import zreward.training.run

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from zreward.common.errors import InputError
+from zreward.common.runs import read_metrics
 from zreward.data import import_agiqa3k, load_records
 from zreward.data.importers.agiqa3k import COLUMNS
-from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, learn_tokenizer, make_scratch, shared_words
 from zreward.rubric import Rubric
-from zreward.runs import read_metrics
 from zreward.training.augment import REACH, drop_words, flip_and_shift
 from zreward.training.direct import annotated_items, by_image
 from zreward.training.recipe import Recipe, load_recipe

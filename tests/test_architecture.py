@@ -47,7 +47,7 @@ HEAVY_ROOMS = {
 def imports(tree: ast.AST, when_imported: bool = False) -> Iterator[str]:
     """Dotted names that a file imports; with `when_imported` those that run when the file itself is imported.
 
-    `from zreward import metrics` counts as zreward.metrics. Functions and TYPE_CHECKING blocks do not run on import; a
+    `from zreward import metrics` counts as zreward.evaluation.metrics. Functions and TYPE_CHECKING blocks do not run on import; a
     `try` or `if` at the top of a file does.
     """
     for node in ast.iter_child_nodes(tree):
@@ -116,7 +116,7 @@ def test_only_tests_of_the_world_import_it():
     ("source", "found", "found_when_imported"),
     [
         ("import trl.trainer", {"trl.trainer"}, {"trl.trainer"}),
-        ("from zreward import metrics as m", {"zreward.metrics"}, {"zreward.metrics"}),
+        ("from zreward import metrics as m", {"zreward.evaluation.metrics"}, {"zreward.evaluation.metrics"}),
         ("try:\n    import ray\nexcept ImportError:\n    ray = None", {"ray"}, {"ray"}),
         ("class A:\n    import ray", {"ray"}, {"ray"}),
         ("def f():\n    import ray", {"ray"}, set()),

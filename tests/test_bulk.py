@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests.serving.running import png
 from tests.tiny import noise_pictures, sharpen, tiny_model
-from zreward import bulk
-from zreward.bulk import score_data
+from zreward.common.errors import InputError
 from zreward.data import Record
 from zreward.data.writing import save_records
-from zreward.errors import InputError
+from zreward.inference import bulk
+from zreward.inference.bulk import score_data
 from zreward.models.pixels import ResolutionPolicy
 
 

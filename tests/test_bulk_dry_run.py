@@ -7,12 +7,12 @@ import json
 import pytest
 
 from tests.tiny import noise_pictures, tiny_model
-from zreward import bulk, bulk_dry_run
-from zreward.bulk import score_data
-from zreward.bulk_dry_run import check_inputs
+from zreward.common.errors import InputError
 from zreward.data import Record
 from zreward.data.writing import save_records
-from zreward.errors import InputError
+from zreward.inference import bulk, bulk_dry_run
+from zreward.inference.bulk import score_data
+from zreward.inference.bulk_dry_run import check_inputs
 from zreward.models.reward_model import RewardModel
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from zreward import demo, demo_generation
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import load_recipe
+from zreward.world import demo, demo_generation
 from zreward.world.dataset import WorldSize, make_world
 
 ROWS = {("large", name) for name in ("zero-shot", "zero-shot-reasoning", "sft", "gdso")} | {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from zreward.common.errors import InputError, NotFiniteError
 from zreward.distribution import ScoreDistribution, ScoreScale
-from zreward.errors import InputError, NotFiniteError
 
 THREE = torch.tensor([1.0, 2.0, 3.0])
 

@@ -14,11 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 from tests.tiny import DIMENSIONS, noise_pictures, tiny_model, tiny_rubric
+from zreward.common.errors import InputError
+from zreward.common.files import write_json
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
-from zreward.evaluation import Predictions, evaluate, metrics_table, predict, print_table
-from zreward.files import write_json
+from zreward.evaluation.prediction import Predictions, evaluate, metrics_table, predict, print_table
 
 SCALE = ScoreScale(1, 3, 1)
 PIXEL = Image.new("RGB", (4, 4))

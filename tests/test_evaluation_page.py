@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data import Record
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
-from zreward.evaluation import Predictions
-from zreward.report.evaluation import write_evaluation
-from zreward.tables import write_csv
+from zreward.evaluation.prediction import Predictions
+from zreward.evaluation.report.evaluation import write_evaluation
+from zreward.evaluation.tables import write_csv
 
 SCALE = ScoreScale()
 

@@ -14,10 +14,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from zreward.errors import InputError
-from zreward.files import append_line, atomic_folder, atomic_path, file_digest, remove_folder, write_json, write_text
+from zreward.common.errors import InputError
+from zreward.common.files import (
+    append_line,
+    atomic_folder,
+    atomic_path,
+    file_digest,
+    remove_folder,
+    write_json,
+    write_text,
+)
+from zreward.common.temporary import only_writer, sweep, sweep_tree
 from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.temporary import only_writer, sweep, sweep_tree
 
 
 @pytest.fixture
@@ -122,7 +130,9 @@ def test_a_full_disk_is_one_message_and_keeps_the_last_good_state(writer, tmp_pa
         (path / "a").write_text("old\n")
     else:
         path.write_text("old\n")
-    code = f"import sys\nfrom zreward import files\nfrom zreward.errors import InputError\npath = {str(path)!r}\n"
+    code = (
+        f"import sys\nfrom zreward import files\nfrom zreward.common.errors import InputError\npath = {str(path)!r}\n"
+    )
     body = "".join(f"    {line}\n" for line in WRITERS[writer].splitlines())
     code += f"try:\n{body}except InputError as error:\n    print(error); sys.exit(2)"
 
@@ -185,7 +195,7 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
     code = f"""
 import sys
 from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.temporary import only_writer
+from zreward.common.temporary import only_writer
 with only_writer(__import__('pathlib').Path({str(tmp_path / "run")!r})):
     print('held', flush=True)
     sys.stdin.read()

@@ -11,10 +11,10 @@ from typing import get_type_hints
 import pytest
 import yaml
 
-from zreward import cli
-from zreward.commands.init import ABOUT, RUBRIC_TEMPLATE, text_of
-from zreward.commands.templates import sentences
-from zreward.config import load_config
+from zreward.cli import main as cli
+from zreward.cli.init import ABOUT, RUBRIC_TEMPLATE, text_of
+from zreward.cli.templates import sentences
+from zreward.common.config import load_config
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
 from zreward.training.recipe import METHODS, Recipe

@@ -17,11 +17,11 @@ import yaml
 from tests.generation.conftest import stable_diffusion
 from tests.killing import Killer, chosen, leftovers, said
 from tests.tiny import tiny_model, tiny_records
+from zreward.common.files import file_digest
+from zreward.common.runs import read_metrics
 from zreward.data import load_records
 from zreward.data.writing import save_records
-from zreward.files import file_digest
 from zreward.models.reward_model import RewardModel
-from zreward.runs import read_metrics
 from zreward.training.targets import LabelOptions, label
 
 

@@ -12,9 +12,9 @@ import pytest
 
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'zreward[serve]'")
 
-from zreward import listening  # noqa: E402
-from zreward.errors import InputError  # noqa: E402
-from zreward.listening import Patience, PatientProtocol, is_open, listen, url  # noqa: E402
+from zreward.common import listening
+from zreward.common.errors import InputError  # noqa: E402
+from zreward.common.listening import Patience, PatientProtocol, is_open, listen, url  # noqa: E402
 
 SHORT = Patience(head=0.3, body=0.3, unread=0.3, connections=8)
 PLENTY = 30.0  # seconds after which a test that waits has failed

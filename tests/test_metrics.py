@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from zreward import metrics as m
+from zreward.evaluation import metrics as m
 
 
 @pytest.fixture

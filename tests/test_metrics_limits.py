@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from zreward import metrics as m
+from zreward.evaluation import metrics as m
 
 
 def test_plain_numbers_come_back():

@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from zreward import metrics as m
+from zreward.evaluation import metrics as m
 
 PUBLISHED_PLCC = {
     "meteor": 0.339659,

@@ -10,7 +10,7 @@ import pytest
 import typer
 from PIL import Image
 
-from zreward import cli
+from zreward.cli import main as cli
 
 SCORE, RANK = ("score", "MODEL", "picture.png", "--prompt", "x"), ("rank", "MODEL", "picture.png", "--prompt", "x")
 SCORE_DATA = ("score", "MODEL", "--data", "records.jsonl", "--out", "new.parquet")

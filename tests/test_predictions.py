@@ -10,7 +10,7 @@ import torch
 from tests.tiny import COMPARISON, DIMENSIONS, noise_pictures, sharpen, tiny_model
 from zreward.data.record import Record
 from zreward.distribution import ScoreDistribution
-from zreward.evaluation import metrics_table, predict
+from zreward.evaluation.prediction import metrics_table, predict
 from zreward.models.pairwise import comparing
 from zreward.models.reasoning import Judgement
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tiny import FORMS, tiny_rubric, tiny_tokenizer
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.tokens import ConversationEncoder, expand_images, pad
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Rubric

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreDistribution, ScoreScale
-from zreward.errors import InputError
-from zreward.ranking import overall_distribution, probability_of_best, rank
+from zreward.inference.ranking import overall_distribution, probability_of_best, rank
 
 BINS = ScoreScale(1, 3, 1).bins
 

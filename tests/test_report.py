@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
-from zreward.report import Example, ExampleDimension, plots, write_report
-from zreward.report.sections import Figure, Section, prepare
+from zreward.evaluation.report import Example, ExampleDimension, plots, write_report
+from zreward.evaluation.report.sections import Figure, Section, prepare
 
 SCALE = ScoreScale()
 NASTY = "<script>alert('x')</script> & $\\frac$"

@@ -6,8 +6,8 @@ import json
 import pytest
 import yaml
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
 from zreward.rubric import Dimension, Rubric
 
 SHARP = Dimension("sharpness", "Sharpness", "How sharp is it?", {1: "Nothing has an edge.", 3: "Every edge is crisp."})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zreward.errors import InputError
-from zreward.runs import append_metrics, cut_metrics, differences, is_in_use, read_metrics, refuse_differences
+from zreward.common.errors import InputError
+from zreward.common.runs import append_metrics, cut_metrics, differences, is_in_use, read_metrics, refuse_differences
 
 
 def test_differences_name_dotted_keys_old_and_new_values_shortened():

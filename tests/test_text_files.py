@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
+from zreward.common.errors import InputError
+from zreward.common.text_files import read_text
 from zreward.data import load_records
 from zreward.data.manifest import read_manifest
-from zreward.errors import InputError
 from zreward.generation.prompts import load_prompts
-from zreward.text_files import read_text
 
 ROW = '{"image": "0.png", "prompt": "ein grüner Kreis\u2028", "seed": 0}'
 

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_model
+from zreward.common.errors import InputError
+from zreward.common.texts import check_prompt, is_blank
 from zreward.data import Record
-from zreward.errors import InputError
-from zreward.texts import check_prompt, is_blank
 
 BLANK = ["", " ", "\t\n\r", "\x00\x07", "\u200b\u200d\ufeff", "\u2028", "\u3000\xa0", "\u3164", "\ufe0f", "\u2800"]
 SEEN = ["a", "\u200bx", "好", "?", "🦊", "\U0010ffff", "é", "   .   "]

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_model
-from zreward import cli
-from zreward.commands.exits import exit_code
+from zreward.cli import main as cli
+from zreward.cli.exits import exit_code
 
 ZREWARD = [sys.executable, "-m", "zreward.cli"]
 
@@ -53,7 +53,7 @@ def written(monkeypatch, model):
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
         monkeypatch.setattr(sys, "argv", ["zreward", *arguments])
-        monkeypatch.setattr("zreward.commands.score.load_model", lambda *_, **__: model)
+        monkeypatch.setattr("zreward.cli.score.load_model", lambda *_, **__: model)
         with pytest.raises(SystemExit) as stop:
             cli.main()
         texts = []

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from zreward.bounded import read_bytes, read_json
-from zreward.config import load_config
-from zreward.errors import InputError, shown
+from zreward.common.bounded import read_bytes, read_json
+from zreward.common.config import load_config
+from zreward.common.errors import InputError, shown
+from zreward.common.yaml_text import YAML_LIMIT, parse_yaml, read_yaml
 from zreward.rubric import Rubric
 from zreward.studio.project import ProjectSettings
 from zreward.training.recipe import load_recipe
-from zreward.yaml_text import YAML_LIMIT, parse_yaml, read_yaml
 
 READERS = [load_recipe, Rubric.from_yaml, lambda path: load_config(ProjectSettings, path)]
 MINIMAL = "method: sft\nout: o\ndata: {train: a.jsonl}\nmodel: {name: m}\n"

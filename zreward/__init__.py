@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from zreward.common.errors import InputError
     from zreward.data import Record, load_records
     from zreward.distribution import ScoreDistribution, ScoreScale
-    from zreward.errors import InputError
     from zreward.models.reasoning import Judgement
     from zreward.models.reward_model import RewardModel
     from zreward.rubric import Dimension, Rubric
@@ -28,7 +28,7 @@ __all__ = [
 
 _HOMES = {
     "Dimension": "zreward.rubric",
-    "InputError": "zreward.errors",
+    "InputError": "zreward.common.errors",
     "Judgement": "zreward.models.reasoning",
     "Record": "zreward.data",
     "RewardModel": "zreward.models.reward_model",

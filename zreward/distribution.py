@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.errors import InputError, NotFiniteError, shown
+from zreward.common.errors import InputError, NotFiniteError, shown
 
 _MOST_BINS = 256
 _ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin

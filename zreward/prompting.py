@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from string import Formatter
 from typing import Any
 
-from zreward.errors import InputError, shown
+from zreward.common.errors import InputError, shown
+from zreward.common.texts import check_unicode
 from zreward.rubric import Dimension, Rubric
-from zreward.texts import check_unicode
 
 _MOST_LETTERS, _MOST_FIELDS = 10_000, 16  # of a form
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
+from zreward.common.errors import InputError, shorten, shown
+from zreward.common.files import write_text
+from zreward.common.texts import check_unicode, is_blank, is_line
+from zreward.common.yaml_text import read_yaml
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError, shorten, shown
-from zreward.files import write_text
-from zreward.texts import check_unicode, is_blank, is_line
-from zreward.yaml_text import read_yaml
 
 _DEFAULT = Path(__file__).parent / "rubrics" / "default.yaml"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")

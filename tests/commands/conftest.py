@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.commands.inputs import records
-from zreward import cli
+from zreward.cli import main as cli
 
 
 @pytest.fixture

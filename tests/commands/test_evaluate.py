@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.commands.inputs import complains, recipe, records, row
-from zreward import cli
+from zreward.cli import main as cli
 
 RUBRICS = Path(cli.__file__).parent / "rubrics"
 

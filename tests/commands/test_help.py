@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from zreward import __version__ as version
-from zreward import cli
-from zreward.commands.examples import EXAMPLES
+from zreward.cli import main as cli
+from zreward.cli.examples import EXAMPLES
 
 
 def commands(app: typer.Typer, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

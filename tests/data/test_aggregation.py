@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from zreward.common.errors import InputError
 from zreward.data.aggregation import aggregate, rating_list, synthetic_target, target_distribution
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
 
 SCALE = ScoreScale()
 

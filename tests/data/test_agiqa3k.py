@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data import agiqa3k_rubric, check_disjoint, import_agiqa3k, load_records
 from zreward.data.importers.agiqa3k import COLUMNS
-from zreward.errors import InputError
 
 GENERATORS = ("AttnGAN_normal", "sd1.5_lowcorr")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zreward import cli
+from zreward.cli import main as cli
+from zreward.common.errors import InputError
 from zreward.data import load_records
 from zreward.data.checking import check_records
-from zreward.errors import InputError
 from zreward.rubric import Dimension, Rubric
 
 RUBRIC = Rubric(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data import load_records
 from zreward.data.importers.csv_ratings import Columns, import_csv
-from zreward.errors import InputError
 from zreward.rubric import Dimension, Rubric
 
 

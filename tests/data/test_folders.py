@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zreward.contact_sheet import find_candidates
+from zreward.common.errors import InputError
 from zreward.data.folders import list_pictures, match_folders, read_folder
 from zreward.data.images import open_image
-from zreward.errors import InputError
 from zreward.generation.comparison import read_pairs
+from zreward.inference.contact_sheet import find_candidates
 from zreward.studio.create import from_folder
 from zreward.studio.study_pictures import match_pictures
 

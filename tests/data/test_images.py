@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data import images
 from zreward.data.images import open_image, pixel_hash
-from zreward.errors import InputError
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from tests.ways_in import chunk, encoded, png
+from zreward.common.errors import InputError
 from zreward.data import containers
 from zreward.data.containers import orientation, take_apart
 from zreward.data.images import open_image
-from zreward.errors import InputError
 from zreward.serving.pictures import measure
 
 RNG = np.random.default_rng(1)

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from zreward.common.errors import InputError
 from zreward.data import Pair, Record, mine_pairs
-from zreward.errors import InputError
 
 
 def rated(prompt: str, group: str | None = None, **scores: object) -> Record:

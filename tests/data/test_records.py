@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data import Record, load_records, save_records
 from zreward.data.aggregation import synthetic_target
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 
 RATED: dict[str, Any] = {"alignment": {"r1": 4, "r2": 4.5, "r3": None}, "realism": [1, 3, 5, 5], "aesthetics": 3.5}

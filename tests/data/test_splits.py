@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data import Record, check_disjoint, split_by_prompt
-from zreward.errors import InputError
 
 SHARES = {"train": 0.7, "dev": 0.1, "test": 0.2}
 

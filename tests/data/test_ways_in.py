@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from tests.ways_in import chunk, encoded, png, ways_in
-from zreward.client import encode
+from zreward.common.errors import InputError
 from zreward.data import Record, check_disjoint, split_by_prompt
 from zreward.data.images import as_list, image_format, open_image, pixel_hashes
-from zreward.errors import InputError
+from zreward.serving.client import encode
 from zreward.serving.pictures import from_base64, from_bytes
 
 RNG = np.random.default_rng(0)

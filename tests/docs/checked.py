@@ -10,8 +10,8 @@ import typer
 import yaml
 
 from tests.docs.blocks import ROOT
-from zreward import cli
-from zreward.config import load_config
+from zreward.cli import main as cli
+from zreward.common.config import load_config
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.training.dry_run import dry_run
 from zreward.training.recipe import load_recipe
@@ -61,7 +61,7 @@ def script(words: list[str]) -> str:
 def plan(words: list[str]) -> str:
     """`zreward reproduce` takes hours: what it would do is worked out."""
     command = typer.main.get_command(cli.app).commands["reproduce"]  # type: ignore[attr-defined]
-    from zreward.reproduce import Study
+    from zreward.world.reproduce import Study
 
     with command.make_context("reproduce", list(words)) as context:
         given = context.params

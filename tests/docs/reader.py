@@ -23,8 +23,8 @@ from tests.docs import checked
 from tests.docs.blocks import ROOT, Block, commands_of
 from tests.docs.servers import Servers
 from tests.docs.team import rate
-from zreward import cli
-from zreward.config import config_from_dict
+from zreward.cli import main as cli
+from zreward.common.config import config_from_dict
 from zreward.data import Record
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric

@@ -15,7 +15,7 @@ import typer
 
 from tests.docs import checked
 from tests.docs.blocks import GUIDES, ROOT, without_blocks
-from zreward import cli
+from zreward.cli import main as cli
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.training.recipe import Recipe
 
@@ -149,7 +149,13 @@ def anchors(path: Path) -> set[str]:
             "zreward optimize recipes/none.yaml",
             "zreward data import --x",
         ),
-        *("--nothing", "optimizer.step", "guards.nothing=1", "zreward/nothing.py", "zreward.plugins.rewards.nothing"),
+        *(
+            "--nothing",
+            "optimizer.step",
+            "guards.nothing=1",
+            "zreward/nothing.py",
+            "zreward.integrations.rewards.nothing",
+        ),
         *("make nothing", 'pip install "zreward[nothing]"', "python benchmarks/gold_items.py --nothing"),
         *("python -m benchmarks.nothing", "pytest tests/nothing.py"),
     ],

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.generation.conftest import stable_diffusion
-from zreward.config import config_from_dict
+from zreward.common.config import config_from_dict
 from zreward.generation import optimize as module
 from zreward.generation.recipe import OptimizeRecipe
 

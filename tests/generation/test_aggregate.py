@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
 from zreward.generation import Aggregate
 
 BINS = torch.tensor([1.0, 3.0, 5.0])

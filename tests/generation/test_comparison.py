@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import noise_pictures
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation.comparison import Comparison, compare, read_pairs
 from zreward.generation.judges import Judge, load_judge
 from zreward.generation.pages import describe_ending

@@ -91,7 +91,7 @@ def test_the_last_steps_may_be_left_out(family):
 
 @each_family
 def test_a_saved_lora_draws_the_same_pictures(family, tmp_path):
-    from zreward.config import config_from_dict
+    from zreward.common.config import config_from_dict
     from zreward.generation.recipe import OptimizeRecipe
 
     pipeline, options = build(family)

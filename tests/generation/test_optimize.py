@@ -10,13 +10,13 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
-from zreward.config import config_from_dict
-from zreward.errors import InputError
+from zreward.common.config import config_from_dict
+from zreward.common.errors import InputError
+from zreward.common.runs import read_metrics
 from zreward.generation import optimize as module
 from zreward.generation.adaptation import Adaptation, load_optimized
 from zreward.generation.optimize import optimize
 from zreward.generation.recipe import OptimizeRecipe
-from zreward.runs import read_metrics
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.generation.conftest import stable_diffusion
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation.adaptation import load_pipeline
 from zreward.generation.recipe import GeneratorRecipe
 

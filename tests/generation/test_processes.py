@@ -23,8 +23,8 @@ from tests.generation.gradients import (
 from tests.generation.plain_loop import mean_score, plain_loss
 from tests.plain_model import assert_same_gradients, small_model
 from tests.two_ranks import together
+from zreward.common.runs import read_metrics
 from zreward.generation import Walk
-from zreward.runs import read_metrics
 
 
 @pytest.mark.slow

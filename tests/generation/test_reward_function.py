@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.tiny import sharpen, tiny_model
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation import Aggregate, reward_function
 
 PROMPTS = ["a large red circle", "a small blue cross", "a small red cross"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.tiny import sharpen, tiny_model
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation import Aggregate, Walk, draw
 
 PROMPTS, SEEDS = ["a large red circle", "a small blue cross"], [3, 4]

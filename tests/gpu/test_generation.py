@@ -11,8 +11,8 @@ from accelerate.state import AcceleratorState
 from tests.generation.conftest import stable_diffusion
 from tests.generation.gradients import make_recipe, write_inputs
 from tests.tiny import tiny_model
+from zreward.common.runs import read_metrics
 from zreward.generation.optimize import optimize
-from zreward.runs import read_metrics
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])

@@ -8,7 +8,7 @@ import torch
 
 from tests.serving.running import running
 from tests.tiny import noise_pictures, tiny_model
-from zreward.client import RewardClient
+from zreward.serving.client import RewardClient
 
 SHORT, LONG = "a red circle", "red " * 300
 

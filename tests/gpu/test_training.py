@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.tiny import noise_pictures, tiny_model, tiny_records
-from zreward.config import config_from_dict
+from zreward.common.config import config_from_dict
+from zreward.common.runs import read_metrics
 from zreward.data.writing import save_records
 from zreward.models.reward_model import RewardModel
-from zreward.runs import read_metrics
 from zreward.training.recipe import Recipe
 from zreward.training.run import train
 

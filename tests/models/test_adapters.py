@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import sharpen, tiny_model
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.checkpoint import load_weights
 from zreward.models.reward_model import RewardModel
 

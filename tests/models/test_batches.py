@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.batches import OomRetry, ahead, pack
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import tiny_rubric, tiny_tokenizer
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.chat_template import render_chat
 from zreward.models.scratch import CHAT_TEMPLATE, SCRATCH_FORMS
 from zreward.prompting import messages

@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import FORMS, sharpen, tiny_model, tiny_rubric
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.rubric import Rubric

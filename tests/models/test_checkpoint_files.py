@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import tiny_model
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.models.weight_files import files_fingerprint
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import noise_pictures, sharpen, tiny_model
-from zreward.errors import NotFiniteError
+from zreward.common.errors import NotFiniteError
 from zreward.models import reasoning
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models import names
 from zreward.models.names import find_model
 from zreward.models.reward_model import RewardModel
 
 ACME = """
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 def find(name):
     if name != "strict":

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.tiny import noise_pictures, tiny_model
-from zreward.bulk import score_data
+from zreward.common.errors import InputError, NotFiniteError
 from zreward.data import Record
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError, NotFiniteError
-from zreward.evaluation import predict
+from zreward.evaluation.prediction import predict
+from zreward.inference.bulk import score_data
 from zreward.models.reward_model import RewardModel
 from zreward.training.targets import LabelOptions, label
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import COMPARISON
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.pairwise import Comparison, comparing
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data.images import MAX_PIXELS
-from zreward.errors import InputError
 from zreward.models.layouts import PatchLayout, SquareLayout
 from zreward.models.pixels import DEFAULT_PATCHES, MAX_TARGET, ResolutionPolicy, as_pictures, resize, to_pixels
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models import reasoning, reward_model, shared_prefix
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel

@@ -33,7 +33,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/objectives/sft.py": _OBJECTIVES,
     "zreward/objectives/tokens.py": _OBJECTIVES,
     "zreward/distribution.py": [_VALUES, "tests/test_distribution.py", "tests/test_distribution_limits.py"],
-    "zreward/metrics.py": ["tests/test_metrics_limits.py", "tests/test_metrics.py"],
+    "zreward/evaluation/metrics.py": ["tests/test_metrics_limits.py", "tests/test_metrics.py"],
     "zreward/data/aggregation.py": ["tests/data/test_aggregation.py"],
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],

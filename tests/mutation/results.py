@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mutants import Mutant
 
-# - `zreward/metrics.py`: `` before `` → `` after ``
+# - `zreward/evaluation/metrics.py`: `` before `` → `` after ``
 _VERDICT = re.compile(r"- `(?P<module>[\w/]+\.py)`: `` (?P<before>.+) `` → `` (?P<after>.+) ``")
 
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from tests.tiny import noise_pictures, sharpen, tiny_model, tiny_tokenizer
-from zreward.errors import InputError
-from zreward.plugins.best_of_n import best_of_n
-from zreward.plugins.metric import RewardScore
-from zreward.plugins.rewards import trl_reward, verl_compute_score
+from zreward.common.errors import InputError
+from zreward.integrations.best_of_n import best_of_n
+from zreward.integrations.metric import RewardScore
+from zreward.integrations.rewards import trl_reward, verl_compute_score
 
 PROMPTS = ["a red circle", "a blue cross", "a small green square"]
 

@@ -5,14 +5,14 @@ import os
 
 import pytest
 
-from zreward.errors import InputError
-from zreward.reproduce import Study, reproduce
-from zreward.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, Task, tasks
-from zreward.reproduce.results import predicted, with_spread
-from zreward.reproduce.tasks import study_recipe
+from zreward.common.errors import InputError
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.world.dataset import WorldSize
 from zreward.world.recipes import recipe_file
+from zreward.world.reproduce import Study, reproduce
+from zreward.world.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, Task, tasks
+from zreward.world.reproduce.results import predicted, with_spread
+from zreward.world.reproduce.tasks import study_recipe
 
 TINY = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(4, 3))
 SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "save_every=2")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from zreward.data import Record
-from zreward.evaluation import Predictions
-from zreward.metrics import hpa
-from zreward.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
+from zreward.evaluation.metrics import hpa
+from zreward.evaluation.prediction import Predictions
+from zreward.world.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
 
 BINS = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 

@@ -19,7 +19,7 @@ from typing import IO
 
 from PIL import Image
 
-from zreward.listening import listen, url
+from zreward.common.listening import listen, url
 from zreward.serving.app import create_app
 from zreward.serving.server import uvicorn_server
 from zreward.serving.settings import Settings

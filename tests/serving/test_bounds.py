@@ -19,9 +19,9 @@ from starlette.responses import Response
 from tests.serving import attacks
 from tests.serving.running import png, running, text, wait_for
 from tests.tiny import tiny_model
-from zreward.client import RewardClient, ServerError
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
+from zreward.serving.client import RewardClient, ServerError
 from zreward.serving.lanes import model_lanes
 from zreward.serving.limits import BODY, Gate
 from zreward.serving.settings import Settings

@@ -13,8 +13,8 @@ import pytest
 from tenacity import nap
 
 from tests.ports import held_port, number
-from zreward.client import RewardClient, ServerError
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.serving.client import RewardClient, ServerError
 
 REPLY = {"scores": [{"realism": {"probs": [0.25, 0.75]}}], "scale": {"bins": [1, 2]}}
 BUSY = (429, {"detail": "the queue is full"}, {"retry-after": "0"})

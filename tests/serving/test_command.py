@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from tests.ports import held_port, number
 from tests.serving.running import command
-from zreward.cli import app
-from zreward.errors import InputError
+from zreward.cli.main import app
+from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.serving import server
 from zreward.serving.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.serving.running import png, text
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.pixels import DEFAULT_PATCHES, ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.serving import pictures as serving_pictures

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.serving.running import running
 from tests.tiny import FAMILIES, tiny_model
-from zreward.client import RewardClient
 from zreward.serving import lanes
+from zreward.serving.client import RewardClient
 from zreward.serving.costs import Prices
 from zreward.serving.lanes import ModelLane, model_lanes
 from zreward.serving.settings import Settings

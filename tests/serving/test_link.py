@@ -12,8 +12,8 @@ import torch
 
 from tests.serving.running import png
 from tests.tiny import tiny_rubric
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
 from zreward.serving.batching import Closing
 from zreward.serving.lanes import Failed, State, model_lanes
 from zreward.serving.link import RemoteLane, answer_all

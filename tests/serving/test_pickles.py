@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.serving.pickles import read_request, reply
 
 IMAGES = [b"\x89PNG one", bytes(range(256)) * 300]
@@ -163,7 +163,7 @@ def test_a_list_that_holds_itself_is_no_request():
 FUZZ = """
 import random, resource, sys
 from tests.serving.test_pickles import seeds
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.serving.pickles import read_request
 rng, bodies, read = random.Random(int(sys.argv[1])), seeds(), 0
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.serving.running import png, running, text
-from zreward.client import RewardClient
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.serving.client import RewardClient
 from zreward.serving.settings import Settings
 
 PROMPT = "a red circle"

@@ -28,9 +28,9 @@ from tests.serving.beside import (
     wait_until_idle,
 )
 from tests.serving.running import png, running, text
-from zreward.client import RewardClient
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
+from zreward.serving.client import RewardClient
 
 REQUESTS, CLIENTS, ROUNDS = 10_000, 32, 5
 PROMPTS = ["a red circle", "a small blue cross", "a large green square left of a small red circle"]

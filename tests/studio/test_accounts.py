@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.studio.conftest import PASSWORD, read_csrf
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio import accounts
 from zreward.studio.security import COOKIE
 from zreward.studio.storage import User, now

@@ -10,10 +10,10 @@ from PIL import Image
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from zreward.cli import app
+from zreward.cli.main import app
+from zreward.common.errors import InputError
 from zreward.data import Record, load_records, save_records
 from zreward.data.images import open_image
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio import create
 from zreward.studio.database import connect, sessions

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from zreward.common.errors import InputError
 from zreward.data import load_records
-from zreward.errors import InputError
 from zreward.studio.database import connect
 from zreward.studio.export import ExportOptions, export, exported_records, rater_name
 from zreward.studio.project import Project, ProjectSettings, write_settings

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from zreward.cli import app as commands
-from zreward.errors import InputError
+from zreward.cli.main import app as commands
+from zreward.common.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio import gold_files
 from zreward.studio.gold_files import plan_gold

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.import_files import read_labels
 from zreward.studio.import_references import image_path
 

@@ -9,9 +9,9 @@ from PIL import Image
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from zreward.cli import app as commands
+from zreward.cli.main import app as commands
+from zreward.common.errors import InputError
 from zreward.data import Record, load_records, save_records
-from zreward.errors import InputError
 from zreward.studio.database import connect, sessions
 from zreward.studio.export import ExportOptions, exported_records
 from zreward.studio.importing import import_labels

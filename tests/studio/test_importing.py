@@ -9,7 +9,7 @@ from PIL import Image
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.database import connect
 from zreward.studio.importing import import_labels
 from zreward.studio.project import Project, ProjectSettings, write_settings

@@ -8,7 +8,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.app import create_app
 from zreward.studio.database import CONNECTIONS
 from zreward.studio.forms import SHORT

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.rubric import Rubric
 from zreward.studio.database import connect

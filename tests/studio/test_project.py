@@ -9,8 +9,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from typer.testing import CliRunner
 
-from zreward.cli import app as commands
-from zreward.errors import InputError
+from zreward.cli.main import app as commands
+from zreward.common.errors import InputError
 from zreward.studio.database import connect, upgrade
 from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.storage import Base

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.rubric_versions import MOST_EXAMPLES, add_example, add_version, edit, newest_version, read_version
 from zreward.studio.storage import Base, Candidate, Prompt, RubricVersion

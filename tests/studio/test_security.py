@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.studio.conftest import PASSWORD, read_csrf
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio import accounts
 from zreward.studio.rubric_versions import add_version

@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio import studies
 from zreward.studio.database import connect, sessions
 from zreward.studio.storage import Assignment, Base, StudyPair, User, Verdict, now

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from zreward.metrics import gsb_interval
+from zreward.evaluation.metrics import gsb_interval
 from zreward.studio.study_results import Ballot, agreement, pair_outcomes, sign_test, study_result
 
 

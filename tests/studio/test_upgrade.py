@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import event, select
 
 from tests.studio.conftest import PASSWORD, read_csrf
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.app import create_app
 from zreward.studio.database import connect, sessions, upgrade
 from zreward.studio.export import rater_name

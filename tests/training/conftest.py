@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import tiny_model, tiny_records
-from zreward.config import config_from_dict
+from zreward.common.config import config_from_dict
 from zreward.data.writing import save_records
 from zreward.training.recipe import Recipe
 

@@ -13,7 +13,7 @@ from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model, t
 from tests.tiny import COMPARISON, noise_pictures
 from tests.training.oracle import run
 from tests.training.plain_direct import averaged, cross_entropy, kl, mean, one_hot, rewarddance, smoothed
-from zreward.config import config_from_dict
+from zreward.common.config import config_from_dict
 from zreward.data import Record, load_records
 from zreward.data.writing import save_records
 from zreward.training.recipe import Recipe

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zreward import cli
+from zreward.cli import main as cli
+from zreward.common.errors import InputError
 from zreward.data import load_records, save_records
-from zreward.errors import InputError
 from zreward.training.checks import check_inputs
 from zreward.training.dry_run import architecture, dry_run
 from zreward.training.recipe import load_recipe

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from zreward.common.errors import InputError
 from zreward.data import load_records
-from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.training.label_dry_run import check_inputs
 from zreward.training.targets import LabelOptions, label

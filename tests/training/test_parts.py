@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.tiny import tiny_model
+from zreward.common.errors import InputError
 from zreward.data import Pair, Record
-from zreward.errors import InputError
 from zreward.training import trainer_base
 from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.direct import DirectItem, annotated_items, by_image, compared_items

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from zreward.config import config_from_dict, load_config
-from zreward.errors import InputError
+from zreward.common.config import config_from_dict, load_config
+from zreward.common.errors import InputError
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.training.recipe import Recipe, load_recipe, notes_of
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from zreward.common.errors import InputError
+from zreward.common.files import file_digest
+from zreward.common.runs import read_metrics
 from zreward.data import load_records
 from zreward.data.writing import save_records
-from zreward.errors import InputError
-from zreward.files import file_digest
 from zreward.models.reward_model import RewardModel
-from zreward.runs import read_metrics
 from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 

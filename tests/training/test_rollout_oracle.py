@@ -14,7 +14,7 @@ from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model, t
 from tests.tiny import WORDS, noise_pictures
 from tests.training.oracle import run
 from tests.training.plain_loop import advantages, mean, opd_loss, pair_loss
-from zreward.config import config_from_dict
+from zreward.common.config import config_from_dict
 from zreward.data import Pair, Record
 from zreward.models.rollout import Trace
 from zreward.training.recipe import Recipe

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tests.tiny import COMPARISON, noise_pictures, tiny_model
+from zreward.common.errors import InputError, NotFiniteError
 from zreward.data import Record
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError, NotFiniteError
 from zreward.models.pairwise import comparing
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel

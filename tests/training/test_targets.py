@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from zreward.common.errors import InputError
+from zreward.common.files import file_digest
 from zreward.data import Record, load_records
 from zreward.data.fingerprint import records_fingerprint
-from zreward.errors import InputError
-from zreward.files import file_digest
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import DataRecipe

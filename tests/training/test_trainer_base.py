@@ -13,7 +13,7 @@ import pytest
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
 from tests.tiny import tiny_model
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.training import trainer_base
 from zreward.training.trainer_base import RewardTrainer, checkpoints, remove_checkpoint, training_arguments
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from tests.tiny import COMPARISON
+from zreward.common.errors import InputError
+from zreward.common.runs import read_metrics
 from zreward.data import load_records
-from zreward.errors import InputError
-from zreward.evaluation import evaluate
+from zreward.evaluation.prediction import evaluate
 from zreward.models.pairwise import comparing
 from zreward.models.reward_model import RewardModel
-from zreward.runs import read_metrics
 from zreward.training.run import load_model, train
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.tiny import noise_pictures
-from zreward.config import config_from_dict
-from zreward.runs import read_metrics
+from zreward.common.config import config_from_dict
+from zreward.common.runs import read_metrics
 from zreward.training.recipe import Recipe
 from zreward.training.run import train
 from zreward.world.base_models import load_base

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.world.grammar import parse_prompt, sample_prompt
 from zreward.world.oracle import read_picture
 from zreward.world.renderer import render, render_array

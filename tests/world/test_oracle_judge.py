@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from zreward.cli import main
+from zreward.cli.main import main
 from zreward.generation.judges import load_judge
 from zreward.world.grammar import parse_prompt
 from zreward.world.renderer import render

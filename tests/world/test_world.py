@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from zreward.common.errors import InputError
 from zreward.data import check_disjoint, load_records
-from zreward.errors import InputError
 from zreward.world.dataset import WorldSize, make_world
 from zreward.world.explain import explain
 from zreward.world.grammar import ObjectSpec, PromptSpec, parse_prompt, sample_prompt, sample_prompts

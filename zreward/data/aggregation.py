@@ -1,6 +1,6 @@
 """From ratings to one score and to a target distribution.
 
-One score: the trimmed mean (method.md, section 5), `zreward.metrics.trimmed_mean`. Distribution: the raters' histogram,
+One score: the trimmed mean (method.md, section 5), `zreward.evaluation.metrics.trimmed_mean`. Distribution: the raters' histogram,
 `ScoreScale.histogram`; or, when only a mean and a spread were published, `synthetic_target` below.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
-from zreward.metrics import trimmed_mean
+from zreward.evaluation.metrics import trimmed_mean
 
 Scores = float | Sequence[float] | Mapping[str, float | None]
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from zreward.errors import InputError
-from zreward.files import atomic_path
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_path
 
 SHOWN = 20  # bad lines named in one error; reading stops there
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from zreward.common.errors import InputError
 from zreward.data.images import pixel_hashes
 from zreward.data.pairs import mine_pairs
 from zreward.data.record import Record
 from zreward.data.sources import read_rows
 from zreward.data.splits import normalised
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 
 NO_SPLIT = "(none)"

@@ -11,8 +11,8 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
+from zreward.common.errors import InputError
 from zreward.data.containers import MAX_PROFILE
-from zreward.errors import InputError
 
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}  # mode -> the colour space of its profiles
 _DEVICES = ("scnr", "mntr", "prtr", "spac")  # profiles of other classes do not describe pictures

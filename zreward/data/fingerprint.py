@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
+from zreward.common.errors import InputError
+from zreward.common.files import file_digest
 from zreward.data.images import ImageSource, check_path, open_image
 from zreward.data.record import Record
-from zreward.errors import InputError
-from zreward.files import file_digest
 
 
 def records_fingerprint(records: Iterable[Record], ratings: bool = False) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zreward.common.errors import InputError
+from zreward.common.texts import is_blank
 from zreward.data.images import suffixes
 from zreward.data.manifest import MANIFEST, read_manifest
-from zreward.errors import InputError
-from zreward.texts import is_blank
 
 _NAMED = 5  # skipped names in a note, of each kind
 

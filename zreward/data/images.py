@@ -17,9 +17,9 @@ from typing import Any
 
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data.colour import to_srgb
 from zreward.data.containers import DamagedError, orientation, take_apart
-from zreward.errors import InputError
 
 MAX_PIXELS = 8192 * 8192  # larger headers are refused before any pixel is decoded (decompression bombs)
 MAX_BYTES = 1 << 30  # of an encoded image

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from zreward.common.errors import InputError
+from zreward.common.text_files import read_text
 from zreward.data.sources import parse_json
-from zreward.errors import InputError
-from zreward.text_files import read_text
 
 MANIFEST = "pictures.jsonl"
 

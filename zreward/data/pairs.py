@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zreward.common.errors import InputError
 from zreward.data.record import Record
-from zreward.errors import InputError
-from zreward.metrics import GAP_TOLERANCE
+from zreward.evaluation.metrics import GAP_TOLERANCE
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.record import Record
 from zreward.data.sources import Row, read_rows
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 
 _CHUNK = 64  # rows whose images are decoded together

@@ -14,12 +14,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from zreward.common.errors import InputError
+from zreward.common.texts import check_prompt, check_unicode, is_blank
 from zreward.data.aggregation import Scores, aggregate, rating_list, target_distribution
 from zreward.data.images import ImageSource, check_path, encoded, held_image, open_image, refuse_url
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
 from zreward.rubric import Rubric
-from zreward.texts import check_prompt, check_unicode, is_blank
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zreward.common.errors import InputError
+from zreward.common.text_files import check_encoding
 from zreward.data.record import check_key
-from zreward.errors import InputError
-from zreward.text_files import check_encoding
 
 _BATCH = 256  # Parquet rows in memory at a time
 

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from zreward.common.errors import InputError
 from zreward.data.images import pixel_hashes
 from zreward.data.record import Record
-from zreward.errors import InputError
 
 
 def normalised(prompt: str) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_path
 from zreward.data.record import Record
-from zreward.errors import InputError
-from zreward.files import atomic_path
 
 _ROW_GROUP = 256
 

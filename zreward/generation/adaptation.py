@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation.pipeline_files import find_pipeline
 from zreward.generation.recipe import GeneratorRecipe, OptimizeRecipe
 from zreward.generation.sampling import denoiser_of

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
 
 KINDS = ("mean", "worst", "utility", "confident", "beats")
 READINGS = ("distribution", "argmax")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zreward.checks import check_free, is_small, warm_up_notes
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation.judges import load_frozen
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import OptimizeRecipe
+from zreward.models.dry_checks import check_free, is_small, warm_up_notes
 
 WORLD_GENERATOR = "world:generator"
 

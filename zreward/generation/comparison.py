@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from zreward.common.errors import InputError
 from zreward.data.folders import match_folders
 from zreward.data.images import open_image
-from zreward.errors import InputError
+from zreward.evaluation.metrics import GAP_TOLERANCE, gsb, gsb_interval
 from zreward.generation.judges import Judge
-from zreward.metrics import GAP_TOLERANCE, gsb, gsb_interval
 
 OUTCOMES = ("good", "same", "bad")
 SAME = 0.25  # score points

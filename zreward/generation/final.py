@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from zreward.files import write_json
+from zreward.common.files import write_json
 from zreward.generation.adaptation import load_optimized, load_pipeline
 from zreward.generation.comparison import Comparison, Pairs, compare, read_pairs
 from zreward.generation.judges import ORACLE, load_frozen, load_judge

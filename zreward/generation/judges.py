@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation.pictures import to_image
 from zreward.models.fingerprint import model_fingerprint
 from zreward.models.reward_model import RewardModel

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zreward.common.files import atomic_path
 from zreward.distribution import ScoreDistribution
-from zreward.files import atomic_path
 from zreward.generation.adaptation import Adaptation
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.anchor import drift

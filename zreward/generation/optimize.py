@@ -20,10 +20,11 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from zreward.checks import warm_up_notes
+from zreward.common.errors import InputError, NotFiniteError
+from zreward.common.files import atomic_folder, remove_folder, write_json
+from zreward.common.runs import RECIPE, append_metrics, check_folder, check_inputs, cut_metrics, say, start_run
+from zreward.common.temporary import only_writer
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError, NotFiniteError
-from zreward.files import atomic_folder, remove_folder, write_json
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
 from zreward.generation.disturb import disturbed
@@ -37,9 +38,8 @@ from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
 from zreward.generation.state import last_checkpoint, load_state, save_state
+from zreward.models.dry_checks import warm_up_notes
 from zreward.models.finished import check_left
-from zreward.runs import RECIPE, append_metrics, check_folder, check_inputs, cut_metrics, say, start_run
-from zreward.temporary import only_writer
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from zreward.common.runs import versions
+from zreward.evaluation.report.sections import Figure, Section, write_sections
 from zreward.generation.comparison import OUTCOMES, Comparison, Pairs
 from zreward.generation.guards import Look
-from zreward.report.sections import Figure, Section, write_sections
-from zreward.runs import versions
 
 SHOWN = 100  # pairs
 

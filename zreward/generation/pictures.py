@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from zreward.common.files import disk_errors, write_json_lines
 from zreward.data.manifest import MANIFEST
-from zreward.files import disk_errors, write_json_lines
 from zreward.generation.sampling import Walk, draw
 from zreward.models.pixels import to_image
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zreward.bounded import read_json
-from zreward.errors import InputError, shown
+from zreward.common.bounded import read_json
+from zreward.common.errors import InputError, shown
 from zreward.models.checkpoint_files import check_folder, check_no_code, check_pickles, find_folder
 
 INDEX = "model_index.json"

@@ -7,9 +7,9 @@ import random
 import unicodedata
 from pathlib import Path
 
-from zreward.errors import InputError
-from zreward.text_files import read_text
-from zreward.texts import is_blank
+from zreward.common.errors import InputError
+from zreward.common.text_files import read_text
+from zreward.common.texts import is_blank
 from zreward.world.grammar import sample_prompts
 
 WORLD = "world:"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zreward.config import check_numbers, one_of
-from zreward.errors import InputError
+from zreward.common.config import check_numbers, one_of
+from zreward.common.errors import InputError
 from zreward.generation.aggregate import Aggregate
 
 JUDGES = ("oracle", "holdout", "none")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.looks import score_pixels
 from zreward.models.reward_model import RewardModel

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zreward.errors import InputError
-from zreward.files import atomic_folder
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_folder
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zreward.errors import InputError, shorten, shown
+from zreward.common.errors import InputError, shorten, shown
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, check_folder, check_pickles, find_folder, read_part
 from zreward.models.names import find_model
 from zreward.models.weight_files import files_fingerprint

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -20,7 +20,7 @@ from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.visitor import NodeTransformer
 
-from zreward.errors import InputError, shorten
+from zreward.common.errors import InputError, shorten
 
 _STEPS, _STEPS_PER_LETTER = (
     500_000,

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from zreward.errors import InputError, check_counts, shorten, shown
-from zreward.files import atomic_folder, disk_errors
+from zreward.common.errors import InputError, check_counts, shorten, shown
+from zreward.common.files import atomic_folder, disk_errors
 from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from zreward.bounded import MEGABYTE, check_regular, read_json
-from zreward.errors import InputError, shorten, shown
+from zreward.common.bounded import MEGABYTE, check_regular, read_json
+from zreward.common.errors import InputError, shorten, shown
 from zreward.models.weight_files import check_weights
 
 CONFIG, ADAPTER_CONFIG, META_FILE = "config.json", "adapter_config.json", "zreward.json"

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from zreward.errors import InputError, shown
+from zreward.common.errors import InputError, shown
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from zreward.bounded import MEGABYTE, read_json
-from zreward.errors import InputError
+from zreward.common.bounded import MEGABYTE, read_json
+from zreward.common.errors import InputError
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder
 from zreward.models.network import has_tokenizer
 from zreward.models.weight_files import weight_files

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.pixels import Resolution, ResolutionPolicy, resize
 
 Channels = tuple[float, float, float]

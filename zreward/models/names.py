@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 GROUP = "zreward.models"
 OURS = EntryPoint("world", "zreward.world.base_models:shipped", GROUP)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zreward.errors import InputError, shorten
+from zreward.common.errors import InputError, shorten
 from zreward.models.adapters import WEIGHTS
 from zreward.models.checkpoint_files import CONFIG, check_pickles
 from zreward.models.weight_files import count_numbers, weight_files

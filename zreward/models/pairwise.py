@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreScale
-from zreward.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.rubric import Rubric
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from zreward.common.errors import InputError
 from zreward.data.images import as_list, check_size, open_image
-from zreward.errors import InputError
 
 Resolution = tuple[int, int]  # height, width
 DEFAULT_PATCHES = 4096  # merged patches of an image, where no limit is set

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zreward.errors import InputError, shown
+from zreward.common.errors import InputError, shown
 from zreward.models.checkpoint_files import read_part
 from zreward.models.layouts import Channels, ImageLayout, layout_of
 from zreward.models.reward_model import RewardModel

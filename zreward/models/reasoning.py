@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from zreward.common.errors import counted
 from zreward.distribution import ScoreDistribution
-from zreward.errors import counted
 from zreward.models.rollout import Trace, sample_traces
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import Encoded, can_share, encode, follow, generation_inputs, split_questions

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zreward.common.errors import InputError, check_counts, counted, shown
+from zreward.common.texts import check_prompt
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError, check_counts, counted, shown
 from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.batches import OomRetry, ahead, pack
@@ -24,7 +25,6 @@ from zreward.models.shared_prefix import ask, can_share, split_questions
 from zreward.models.tokens import ConversationEncoder, check_vocabulary, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
-from zreward.texts import check_prompt
 
 _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
 

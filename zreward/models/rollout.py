@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from zreward.errors import NotFiniteError
+from zreward.common.errors import NotFiniteError
 
 
 @dataclass(frozen=True)

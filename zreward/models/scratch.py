@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.prompting import PromptForms

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.backbone import Backbone, ModelInput, to_device
 from zreward.models.caches import empty_cache, repeat_cache
 from zreward.models.layouts import takes_grids

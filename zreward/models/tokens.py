@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.common.texts import check_prompt
 from zreward.models.chat_template import render_chat
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
-from zreward.texts import check_prompt
 
 if TYPE_CHECKING:
     from zreward.models.rollout import Trace

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from safetensors import SafetensorError, safe_open
 
-from zreward.bounded import MEGABYTE, check_regular, is_lfs_pointer, read_json
-from zreward.errors import InputError, shown
+from zreward.common.bounded import MEGABYTE, check_regular, is_lfs_pointer, read_json
+from zreward.common.errors import InputError, shown
 
 _WHOLE = 1 << 30  # bytes of weights that are digested whole; of more, parts of every tensor
 _PART = 1 << 16  # bytes

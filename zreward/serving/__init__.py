@@ -1,1 +1,1 @@
-"""The reward model as an HTTP service: `zreward serve`; the client is `zreward.client`."""
+"""The reward model as an HTTP service: `zreward serve`; the client is `zreward.serving.client`."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from zreward.common.errors import check_counts
 from zreward.distribution import ScoreDistribution
-from zreward.errors import check_counts
 
 Score = Callable[[list[Tensor], list[str]], ScoreDistribution]
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.common.texts import check_prompt
 from zreward.models.layouts import PatchLayout
 from zreward.models.reward_model import RewardModel
 from zreward.models.shared_prefix import can_share
 from zreward.serving.pictures import from_base64, measure
 from zreward.serving.settings import Settings
-from zreward.texts import check_prompt
 
 DEFAULT_IMAGE_TOKENS = 1280  # what Qwen's own examples allow: 1.3 million pixels at 32 x 32 a token
 QUICK_PIXELS, QUICK_BYTES = 512 * 512, 2**20

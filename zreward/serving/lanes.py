@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zreward.common.errors import InputError, NotFiniteError
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError, NotFiniteError
 from zreward.models.reward_model import RewardModel
 from zreward.serving.batching import Batcher, Closing
 from zreward.serving.pictures import from_bytes

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from zreward.common.errors import InputError
 from zreward.distribution import ScoreDistribution
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.serving.batching import Closing
 from zreward.serving.lanes import Failed, Lane, State

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from zreward.errors import InputError, shown
+from zreward.common.errors import InputError, shown
 
 _MOST_OPCODES, _MOST_ELEMENTS = 50_000, 10_000
 _CODE = re.compile(r"O8?|[SU][0-9]{1,9}", re.ASCII)  # of a dtype

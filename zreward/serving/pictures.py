@@ -7,9 +7,9 @@ from io import BytesIO
 
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data.containers import DamagedError, take_apart
 from zreward.data.images import open_image
-from zreward.errors import InputError
 from zreward.serving.pieces import in_pieces
 
 # A progressive JPEG has about ten scans; each runs over all pixels, so that a small file with thousands takes minutes.

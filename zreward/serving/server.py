@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from zreward.listening import Patience, is_open, listen, server_of, url
+from zreward.common.listening import Patience, is_open, listen, server_of, url
 from zreward.models.reward_model import RewardModel
 from zreward.serving.http_process import SWITCH, HttpProcess, forget_garbage
 from zreward.serving.lanes import ModelLane, model_lanes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from zreward.errors import InputError, check_counts
+from zreward.common.errors import InputError, check_counts
 
 
 @dataclass(frozen=True)

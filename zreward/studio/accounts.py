@@ -14,7 +14,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio import signed_in
 from zreward.studio.storage import ROLES, User, now
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 from tqdm import tqdm
 
+from zreward.common.errors import InputError
+from zreward.common.texts import is_blank
 from zreward.data.images import image_format, open_image
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.project import Project
 from zreward.studio.storage import Candidate, Gold, Prompt, Repetition
-from zreward.texts import is_blank
 
 MOST = 200  # letters of a group, or of a picture's name
 GOLD_SHARE, REPEATED_SHARE = 0.15, 0.1  # of a try-out's pictures, per dimension

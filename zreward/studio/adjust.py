@@ -17,7 +17,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.context import Annotator, Database, render
 from zreward.studio.rubric_versions import newest_version, read_version

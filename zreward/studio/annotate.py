@@ -13,7 +13,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.context import Annotator, Database, ThisProject, render
 from zreward.studio.project import Project

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlalchemy import select
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.audit import FEW
 from zreward.studio.context import Database, ThisProject, render, require
 from zreward.studio.measuring import measure

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from zreward import __version__
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.attempts import Attempts
 from zreward.studio.context import HERE, RESIZING, NotSignedIn, Studio, guard, render, templates
 from zreward.studio.database import CONNECTIONS, connect, sessions, upgrade

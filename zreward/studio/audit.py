@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from zreward.distribution import ScoreScale
-from zreward.metrics import GAP_TOLERANCE
+from zreward.evaluation.metrics import GAP_TOLERANCE
 
 FEW = 40  # gold answers; on fewer, a careless annotator passes too often (benchmarks/gold_items.py)
 

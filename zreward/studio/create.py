@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from zreward.common.errors import InputError, check_counts
+from zreward.common.temporary import sweep, temporary_folder
 from zreward.data import Record
 from zreward.data.folders import read_folder
-from zreward.errors import InputError, check_counts
 from zreward.rubric import Rubric
 from zreward.studio import accounts
 from zreward.studio.adding import Picture, add_pictures
@@ -21,7 +22,6 @@ from zreward.studio.import_files import ForeignLabel
 from zreward.studio.importing import take_labels
 from zreward.studio.project import Project, ProjectSettings, write_settings
 from zreward.studio.rubric_versions import add_version
-from zreward.temporary import sweep, temporary_folder
 
 
 def init(

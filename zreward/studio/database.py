@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 WAIT = 30  # seconds that a writer waits for another

@@ -20,15 +20,15 @@ from typing import Any, overload
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_folder
+from zreward.common.temporary import temporary_folder
 from zreward.data import Record, save_records
-from zreward.errors import InputError
-from zreward.files import atomic_folder
 from zreward.rubric import Rubric
 from zreward.studio.measuring import measure
 from zreward.studio.project import Project
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Label, RubricVersion, User
-from zreward.temporary import temporary_folder
 
 CHUNK = 5000  # pictures read at a time
 

@@ -14,14 +14,14 @@ from fastapi.responses import FileResponse
 from sqlalchemy import func, select
 from starlette.types import Receive, Scope, Send
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.common.temporary import temporary_folder
 from zreward.studio.context import Database, ThisProject, get_studio, render, require
 from zreward.studio.export import ExportOptions, export
 from zreward.studio.measuring import measure
 from zreward.studio.project import UNSENT
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Label, User
-from zreward.temporary import temporary_folder
 
 router = APIRouter(prefix="/quality/export", dependencies=[Depends(require("quality"))])
 

@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from zreward.common.errors import InputError
 from zreward.data.importers.table import parse_table
 from zreward.data.sources import parse_json
-from zreward.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.problems import Problems
 from zreward.studio.storage import Candidate, Gold

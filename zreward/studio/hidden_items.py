@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response, UploadFi
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.common.text_files import decode_text
 from zreward.studio.audit import FEW
 from zreward.studio.context import Database, render, require
 from zreward.studio.gold_files import plan_gold
@@ -17,7 +18,6 @@ from zreward.studio.quality_queue import PAGE, items
 from zreward.studio.returning import back_to
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Gold, Repetition
-from zreward.text_files import decode_text
 
 HOME = "/quality"
 router = APIRouter(prefix=HOME, dependencies=[Depends(require("quality"))])

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zreward.common.errors import InputError, shown
+from zreward.common.text_files import read_text
 from zreward.data.importers.table import read_table
 from zreward.data.sources import parse_json
-from zreward.errors import InputError, shown
 from zreward.studio.import_references import is_url, leads_out
-from zreward.text_files import read_text
 
 COLUMNS = ("image", "prompt", "rater", "dimension", "score")
 _LONGEST = 1e9  # seconds that a label may have taken

@@ -8,12 +8,12 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_path
+from zreward.common.texts import check_prompt
 from zreward.data.images import open_image
-from zreward.errors import InputError
-from zreward.files import atomic_path
 from zreward.studio.project import Project
 from zreward.studio.storage import Candidate, Prompt
-from zreward.texts import check_prompt
 
 FOLDER = "images/imported"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from zreward.common.errors import InputError
 from zreward.data import Record
 from zreward.data.aggregation import Scores
-from zreward.errors import InputError
 from zreward.studio.import_files import ForeignLabel
 
 ENDINGS = (".jsonl", ".parquet")

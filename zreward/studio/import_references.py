@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before an uploaded file's name
 _DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")

@@ -14,8 +14,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from zreward.common.errors import InputError, shown
 from zreward.data import load_records
-from zreward.errors import InputError, shown
 from zreward.rubric import Rubric
 from zreward.studio.import_files import ForeignLabel, read_labels
 from zreward.studio.import_pictures import ImportedPictures

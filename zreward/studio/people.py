@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio import accounts
 from zreward.studio.context import Administrator, Database, render
 from zreward.studio.returning import back_to

@@ -9,9 +9,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_path
 from zreward.data.images import open_image
-from zreward.errors import InputError
-from zreward.files import atomic_path
 from zreward.studio.context import Anybody, Database, ThisProject, get_studio, give_back
 from zreward.studio.project import Project
 from zreward.studio.storage import Candidate

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, joinedload
 from tqdm import tqdm
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.fingerprint import weights_fingerprint
 from zreward.models.reward_model import RewardModel
 from zreward.rubric import Rubric

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 SHOWN = 20  # problems named in one error
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from zreward.config import load_config
-from zreward.errors import InputError
-from zreward.files import write_text
-from zreward.temporary import sweep_tree
+from zreward.common.config import load_config
+from zreward.common.errors import InputError
+from zreward.common.files import write_text
+from zreward.common.temporary import sweep_tree
 
 SETTINGS, SECRET, DATABASE = "project.yaml", ".secret", "studio.sqlite"
 UNSENT = ".export-"  # what a file for download is called while it is made

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.context import Database, render, require
 from zreward.studio.quality_queue import NEEDS_PREDICTIONS, ORDERS, PAGE, SPREAD, UNSURE, queue
 from zreward.studio.returning import back_to

@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
+from zreward.common.yaml_text import parse_yaml
 from zreward.rubric import Dimension, Rubric
 from zreward.studio.storage import Candidate, Example, RubricVersion
-from zreward.yaml_text import parse_yaml
 
 MOST_EXAMPLES = 20  # per bin of a dimension
 MOST_SUGGESTED = 20  # of one annotator on a dimension, that quality control has not looked at

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.context import Anybody, Database, Quality, render
 from zreward.studio.returning import back_to
 from zreward.studio.rubric_versions import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 
-from zreward.listening import Patience, run
+from zreward.common.listening import Patience, run
 from zreward.studio.project import Project
 
 PATIENCE = Patience(head=15, body=30, unread=30, connections=1000)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio import accounts, signed_in
 from zreward.studio.context import Database, get_studio, opened, render
 from zreward.studio.returning import back_to

@@ -15,7 +15,7 @@ from datetime import timedelta
 from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.studio.storage import Assignment, Study, StudyPair, User, Verdict, now
 from zreward.studio.study_results import Ballot
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from tqdm import tqdm
 
-from zreward.errors import InputError, check_counts
+from zreward.common.errors import InputError, check_counts
 from zreward.studio.opening import open_project
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import OVERALL, Study, StudyPair

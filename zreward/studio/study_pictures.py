@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zreward.common.files import atomic_path
 from zreward.data.folders import match_folders
 from zreward.data.images import open_image
-from zreward.files import atomic_path
 
 FOLDER = "studies"
 

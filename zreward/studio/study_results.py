@@ -21,7 +21,7 @@ import krippendorff
 import numpy as np
 from scipy.stats import binomtest
 
-from zreward.metrics import gsb, gsb_interval
+from zreward.evaluation.metrics import gsb, gsb_interval
 from zreward.studio.storage import OUTCOMES
 
 

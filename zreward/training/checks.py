@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from zreward.checks import check_free, is_small
+from zreward.common.errors import InputError, shown
 from zreward.data import load_records
-from zreward.errors import InputError, shown
 from zreward.models.checkpoint import META_FILE
 from zreward.models.devices import find_dtype
+from zreward.models.dry_checks import check_free, is_small
 from zreward.models.names import find_model
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel

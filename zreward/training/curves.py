@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from zreward.data import Record
-from zreward.evaluation import metrics_table, predict
+from zreward.evaluation.prediction import metrics_table, predict
 from zreward.models.reward_model import RewardModel
 
 

@@ -11,10 +11,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from zreward.bounded import read_json
+from zreward.common.bounded import read_json
+from zreward.common.errors import InputError
+from zreward.common.runs import read_metrics
 from zreward.data import save_records
-from zreward.errors import InputError
-from zreward.runs import read_metrics
 from zreward.training.recipe import DIRECT_METHODS, Recipe
 from zreward.training.run import prepare, train
 from zreward.training.targets import LabelOptions, label

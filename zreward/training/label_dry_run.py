@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zreward.checks import check_writable, is_small
+from zreward.common.shards import progress_of, stored_manifest
 from zreward.data import load_records
+from zreward.models.dry_checks import check_writable, is_small
 from zreward.models.reward_model import RewardModel
-from zreward.shards import progress_of, stored_manifest
 from zreward.training.targets import (
     ADVICE,
     OTHER_TARGETS,

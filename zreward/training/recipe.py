@@ -1,4 +1,4 @@
-"""Recipes of `zreward train`: one YAML file per experiment, read into dataclasses (see `zreward.config`)."""
+"""Recipes of `zreward train`: one YAML file per experiment, read into dataclasses (see `zreward.common.config`)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from zreward.checks import warm_up_notes
-from zreward.config import check_numbers, load_config, one_of
-from zreward.errors import InputError
+from zreward.common.config import check_numbers, load_config, one_of
+from zreward.common.errors import InputError
+from zreward.models.dry_checks import warm_up_notes
 from zreward.models.pairwise import Comparison
 from zreward.models.scratch import ScratchSpec
 
@@ -180,7 +180,7 @@ def _is_set(config: Any, key: str) -> bool:
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A YAML recipe with `key=value` overrides; see `zreward.config.load_config`."""
+    """A YAML recipe with `key=value` overrides; see `zreward.common.config.load_config`."""
     return load_config(Recipe, path, overrides)
 
 

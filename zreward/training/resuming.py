@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zreward.common.files import file_digest
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
-from zreward.files import file_digest
 from zreward.models.fingerprint import model_fingerprint, short_digest
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import Recipe

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
+from zreward.common.errors import InputError
+from zreward.common.runs import check_folder, check_inputs, say, start_run
+from zreward.common.temporary import only_writer
 from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
-from zreward.errors import InputError
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
-from zreward.runs import check_folder, check_inputs, say, start_run
-from zreward.temporary import only_writer
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items, compared_items
 from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of

@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
+from zreward.common.errors import InputError, check_counts, counted
+from zreward.common.runs import say
+from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_manifest
+from zreward.common.temporary import only_writer
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource
-from zreward.errors import InputError, check_counts, counted
 from zreward.models.fingerprint import model_fingerprint
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
-from zreward.runs import say
-from zreward.shards import MANIFEST, Shards, damage, read_lines, read_manifest
-from zreward.temporary import only_writer
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
+from zreward.common.errors import InputError
+from zreward.common.files import disk_errors, sync_folder, write_json_lines
+from zreward.common.runs import METRICS
 from zreward.data import Record
-from zreward.errors import InputError
-from zreward.files import disk_errors, sync_folder, write_json_lines
 from zreward.models.checkpoint import save
 from zreward.models.reward_model import RewardModel
-from zreward.runs import METRICS
 from zreward.training.recipe import Recipe
 
 COMPLETE = "COMPLETE"

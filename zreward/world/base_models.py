@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 from zreward.models.pairwise import Comparison
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer

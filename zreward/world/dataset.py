@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from zreward.common.files import write_text
 from zreward.data import Record, save_records
-from zreward.files import write_text
 from zreward.world.grammar import sample_prompts
 from zreward.world.raters import Rater, audit, make_panel
 from zreward.world.renderer import render

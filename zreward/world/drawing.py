@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from zreward.files import atomic_folder
+from zreward.common.files import atomic_folder
 from zreward.world.generator import make_generator
 from zreward.world.grammar import sample_prompt
 from zreward.world.renderer import render_array

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from zreward.files import atomic_path, write_json
+from zreward.common.files import atomic_path, write_json
 from zreward.models.backbone import ModelInput
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zreward.errors import InputError
+from zreward.common.errors import InputError
 
 _PACKAGE = Path(__file__).parents[1]
 

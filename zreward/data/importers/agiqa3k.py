@@ -26,13 +26,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from zreward.common.errors import InputError
+from zreward.common.text_files import read_text
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.record import Record
 from zreward.data.splits import split_by_prompt
 from zreward.data.writing import save_records
-from zreward.errors import InputError
 from zreward.rubric import Rubric
-from zreward.text_files import read_text
 
 MOS_MAX = 5.0
 SLOPE = 4.0 / MOS_MAX  # rubric scores per MOS unit; MOS 0 is score 1

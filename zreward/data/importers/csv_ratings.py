@@ -17,11 +17,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.importers.table import INDEX, Table, read_table
 from zreward.data.record import Record
 from zreward.data.writing import save_records
-from zreward.errors import InputError
 from zreward.rubric import Dimension, Rubric
 
 GUESSES = {

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zreward.errors import InputError
-from zreward.text_files import read_text
+from zreward.common.errors import InputError
+from zreward.common.text_files import read_text
 
 INDEX = "(row numbers)"
 _SEPARATORS = (",", ";", "\t", "|")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zreward.common.errors import InputError
 from zreward.data.images import open_image
-from zreward.errors import InputError
 from zreward.world.grammar import PromptSpec, parse_prompt
 from zreward.world.oracle.ground import read_ground
 from zreward.world.oracle.objects import Found, find_objects

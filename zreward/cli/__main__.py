@@ -1,0 +1,5 @@
+"""`python -m zreward.cli`."""
+
+from zreward.cli.main import main
+
+main()

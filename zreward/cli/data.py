@@ -1,0 +1,109 @@
+"""Data sets: import ratings, deal prompts to splits, check records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zreward.cli.groups import HelpfulGroup
+from zreward.cli.options import STDOUT, Json, Seed, check_target, names_of, refuse_unused, save
+from zreward.common.errors import InputError
+
+data_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
+KINDS = ("csv", "agiqa3k")
+NO_RECORDS = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".arrow", ".png", ".jpg")
+Records = Annotated[Path, typer.Argument(help="Records (.jsonl, .parquet).")]
+RubricFile = Annotated[Path | None, typer.Option("--rubric", help="Rubric YAML: its dimensions and its scale.")]
+
+
+@data_app.command("import")
+def import_data(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help="csv (a table of your own), or a published layout: agiqa3k.")],
+    root: Annotated[Path, typer.Argument(help="The CSV file, or the folder of the data set.")],
+    out: Annotated[Path, typer.Argument(help="Folder or file (.jsonl, .parquet) for the records.")],
+    prompt: Annotated[str | None, typer.Option(help="csv: column of the prompt; default: guessed.")] = None,
+    image: Annotated[str | None, typer.Option(help="csv: column of the image's path; default: guessed.")] = None,
+    rater: Annotated[str | None, typer.Option(help="csv: column of the rater; default: guessed.")] = None,
+    dimensions: Annotated[
+        str | None, typer.Option(help="csv: columns of ratings, NAME or NAME=COLUMN with commas between.")
+    ] = None,
+    dimension: Annotated[str | None, typer.Option(help="csv, long form: column of the dimension.")] = None,
+    score: Annotated[str | None, typer.Option(help="csv, long form: column of the score.")] = None,
+    images: Annotated[Path | None, typer.Option(help="csv: folder of the images; default: the table's.")] = None,
+    rubric: RubricFile = None,
+    seed: Seed = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
+    ] = False,
+) -> None:
+    """Turn ratings in a CSV file, or a published data set, into records; images stay where they are."""
+    if kind not in KINDS:
+        raise InputError(f"data set layout {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+    _check_out(out, root)
+    if kind == "agiqa3k":
+        from zreward.data import import_agiqa3k
+
+        of_csv = ("prompt", "image", "rater", "dimensions", "dimension", "score", "images", "rubric")
+        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv)
+        typer.echo(f"records: {import_agiqa3k(root, out, seed=seed, skip_bad=skip_bad)}")
+        return
+    from zreward.data.importers.csv_ratings import Columns, import_csv
+    from zreward.rubric import Rubric
+
+    refuse_unused(ctx, "with csv: `zreward data split` deals prompts to splits", "seed")
+    columns = Columns(prompt, image, rater, dimension, score, names_of(dimensions) or ())
+    chosen = Rubric.from_yaml(rubric) if rubric else None
+    typer.echo(str(import_csv(root, out, columns, images, chosen, skip_bad)))
+
+
+@data_app.command()
+def split(
+    records: Records,
+    out: Annotated[Path, typer.Option("--out", help="Folder for train, dev and test records.")],
+    train: Annotated[float, typer.Option(min=0, max=1, help="Share of the records.")] = 0.8,
+    dev: Annotated[float, typer.Option(min=0, max=1, help="Share of the records.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the records.")] = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Deal whole prompts to train, dev and test; prompts of one group or with an identical picture stay together."""
+    from zreward.data import load_records, save_records, split_by_prompt
+
+    shares = {name: share for name, share in (("train", train), ("dev", dev), ("test", test)) if share}
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        shown = " + ".join(f"--{name} {share:g}" for name, share in shares.items())
+        raise InputError(f"{shown} is {sum(shares.values()):g}; expected shares that sum to 1")
+    suffix = ".parquet" if records.suffix.lower() == ".parquet" else ".jsonl"
+    files = {name: out / f"{name}{suffix}" for name in shares}
+    there = next((file for file in files.values() if file.exists()), None)
+    if there:
+        raise InputError(f"{there} is there already; choose another --out, or delete it")
+    parts = split_by_prompt(load_records(records), shares, seed)
+    for name, part in parts.items():
+        save_records(part, files[name])
+        typer.echo(f"{name}: {files[name]} ({len(part):,} records, {len({r.prompt for r in part}):,} prompts)")
+
+
+@data_app.command()
+def check(records: Records, rubric: RubricFile = None, json_file: Json = None) -> None:
+    """Count what records hold, and look for what would spoil training: exit code 2 where something has to be mended."""
+    from zreward.cli.findings import print_findings
+    from zreward.data.checking import check_records
+    from zreward.rubric import Rubric
+
+    check_target(json_file)
+    found = check_records(records, Rubric.from_yaml(rubric) if rubric else None)
+    if json_file != STDOUT:
+        print_findings(found, str(records))
+    if json_file:
+        save(json_file, {key: getattr(found, key) for key in ("prompts", "counts", "raters", "errors", "notes")})
+    if found.errors:
+        count = "1 error" if len(found.errors) == 1 else f"{len(found.errors)} errors"
+        raise InputError("\n".join([*found.errors, f"{count} in {records}"]))
+
+
+def _check_out(out: Path, source: Path) -> None:
+    if out.suffix.lower() in NO_RECORDS or out == source:
+        raise InputError(f"{out}: expected a folder for the records, or a name that ends in .jsonl or .parquet")

@@ -1,0 +1,91 @@
+"""What commands have in common: options, loading a model, writing a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zreward.common.errors import InputError
+
+STDOUT = Path("-")
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the traces; 0 is greedy.")]
+Traces = Annotated[int, typer.Option(min=1, help="Traces per item whose distributions are averaged.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; default CUDA if any.")]
+Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, separated by commas; default all.")]
+
+
+def load_model(name: str, device: str | None = None):
+    from zreward.models.reward_model import RewardModel
+
+    return RewardModel.from_pretrained(name, device=device)
+
+
+def names_of(text: str | None, option: str = "--dimensions") -> tuple[str, ...] | None:
+    """Names with commas between; None stands for a default. InputError where a text names nothing."""
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise InputError(f"{option} {text!r} names nothing; expected names, separated by commas")
+    return names
+
+
+def refuse_unused(ctx: typer.Context, why: str, *names: str) -> None:
+    """InputError for the first of these parameters that stands on the command line: `why` it has no effect."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            shown = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name
+            raise InputError(f"{shown} has no effect {why}; leave it out")
+
+
+def refuse_unsampled(ctx: typer.Context, reasoning: bool, temperature: float, traces: int) -> None:
+    """InputError for options of sampling where nothing is sampled, or where every trace comes out the same."""
+    if not reasoning:
+        refuse_unused(ctx, "without --reasoning: the direct form samples nothing", "traces", "temperature", "seed")
+    elif temperature == 0 and traces > 1:
+        raise InputError(f"--traces {traces} has no effect with --temperature 0: greedy traces are all alike")
+
+
+def check_target(path: Path | None) -> None:
+    """InputError where --json would write over something that is not JSON: an image, a data set, a folder."""
+    if path and path != STDOUT and path.suffix != ".json" and path.exists():
+        raise InputError(f"--json {path} would overwrite what is there; name a new file, or put --json last to print")
+    if path and path != STDOUT and path.suffix:
+        check_suffix("--json", path, ".json")
+
+
+def check_suffix(option: str, path: Path | None, *suffixes: str) -> None:
+    """InputError where a file's name promises another format than those that are written."""
+    if path and path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
+
+
+def check_new(option: str, path: Path | None) -> None:
+    """InputError where something stands at `path` already."""
+    if path and path.exists():
+        raise InputError(f"{path} is there already; choose another {option}, or delete it")
+
+
+def check_source(data: Path) -> None:
+    """InputError where records cannot be read from `data`; before a model is loaded."""
+    from zreward.data.sources import read_rows
+
+    next(read_rows(data), None)
+
+
+def save(path: Path, value: Any) -> None:
+    from zreward.common.files import to_json, write_json
+
+    if path == STDOUT:
+        print(to_json(value))
+    else:
+        write_json(path, value)

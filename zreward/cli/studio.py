@@ -1,0 +1,247 @@
+"""`zreward studio`: serve a project's pages, make one, invite people, take labels in and hand them out."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zreward.cli.groups import HelpfulGroup
+from zreward.cli.options import refuse_unused
+from zreward.common.errors import InputError
+
+if TYPE_CHECKING:
+    from zreward.studio.project import Project
+
+
+RECORDS = (".jsonl", ".parquet")
+OPEN = (
+    "Other machines reach this address over plain HTTP: passwords and cookies can be read on the way. Put a proxy that "
+    "speaks HTTPS before it and say --https, or listen on 127.0.0.1."
+)
+ANY_PROXY = "--proxies * believes everybody's X-Forwarded-For: whoever connects chooses the address that is counted."
+
+
+class _ServesByDefault(HelpfulGroup):
+    """`zreward studio PROJECT` is `zreward studio serve PROJECT`; a mistyped command is not taken for a project."""
+
+    def resolve_command(self, ctx, args):
+        known = args[0] in self.commands or args[0].startswith("-")
+        mistyped = not Path(args[0]).exists() and get_close_matches(args[0], self.commands)
+        if not known and not mistyped:
+            args = ["serve", *args]
+        return super().resolve_command(ctx, args)
+
+
+studio_app = typer.Typer(cls=_ServesByDefault, help="Rate, check and compare images in the browser: studio PROJECT.")
+Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="URL, such as postgresql+psycopg://...; default: SQLite in the project."),
+]
+
+
+@studio_app.command()
+def serve(
+    project: Folder,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    database: Database = None,
+    model: Annotated[
+        str | None, typer.Option(help="Student that sorts quality control's queue: checkpoint folder, or world:small.")
+    ] = None,
+    https: Annotated[
+        bool, typer.Option("--https", help="Served over HTTPS: cookies are sent over nothing else.")
+    ] = False,
+    proxies: Annotated[
+        str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers are believed.")
+    ] = None,
+) -> None:
+    """Show a project's pages."""
+    from zreward.common.listening import is_open, listen, url
+    from zreward.studio.app import create_app
+    from zreward.studio.project import Project
+    from zreward.studio.server import serve as run
+
+    opened = Project(project, database)
+    if proxies is not None and not proxies.strip():
+        raise InputError("--proxies is empty; expected addresses such as 127.0.0.1, with commas between")
+    sockets = listen(host, port)  # before a model is loaded, and before anybody is told
+    if model:
+        _predict(opened, model)
+    app = create_app(opened, https)  # before an address is printed: the database may be none
+    typer.echo(f"{opened.name}: {url(host, sockets)}")
+    if is_open(sockets) and not https:
+        typer.echo(OPEN, err=True)
+    if proxies is not None and "*" in proxies:
+        typer.echo(ANY_PROXY, err=True)
+    run(opened, app, sockets, proxies)
+
+
+@studio_app.command()
+def init(
+    ctx: typer.Context,
+    project: Folder,
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of pictures (with pictures.jsonl), or records (.jsonl, .parquet).")
+    ] = None,
+    world: Annotated[bool, typer.Option("--world", help="A try-out of the built-in world's pictures.")] = False,
+    prompt: Annotated[str | None, typer.Option(help="Of all pictures of a folder without pictures.jsonl.")] = None,
+    prompts: Annotated[int, typer.Option(help="With --world: prompts, four pictures each.")] = 20,
+    rubric: Annotated[Path | None, typer.Option(help="Rubric YAML; default: the one that is shipped.")] = None,
+    name: Annotated[str | None, typer.Option(help="Shown on every page; default: the folder's.")] = None,
+    raters: Annotated[int, typer.Option(help="Annotators who rate each picture on each dimension.")] = 3,
+    administrator: Annotated[str, typer.Option(help="Name of the first person.")] = "admin",
+    seed: Annotated[int, typer.Option(help="Of the try-out's scenes and hidden items.")] = 0,
+    url: Annotated[str, typer.Option(help="Where the studio will be found.")] = "http://127.0.0.1:8080",
+    with_ratings: Annotated[
+        bool,
+        typer.Option("--with-ratings", help="With records: also take in their ratings, as labels of their raters."),
+    ] = False,
+    database: Database = None,
+) -> None:
+    """Make a project and print the administrator's invitation."""
+    from zreward.data import load_records
+    from zreward.data.manifest import MANIFEST
+    from zreward.rubric import Rubric
+    from zreward.studio import create
+    from zreward.studio.import_records import labels_of
+    from zreward.studio.project import ProjectSettings
+
+    ratings, left_out = [], 0
+    if world == (source is not None):
+        raise InputError("expected a SOURCE of pictures, or --world for a try-out, and not both")
+    if source is None:
+        refuse_unused(ctx, "with --world, whose pictures have prompts of their own", "prompt")
+    else:
+        refuse_unused(ctx, "without --world", "prompts", "seed")
+        if source.suffix.lower() in RECORDS:
+            refuse_unused(ctx, "with records, which name their prompts", "prompt")
+        elif (source / MANIFEST).exists():
+            refuse_unused(ctx, f"with a folder whose {MANIFEST} names the prompts", "prompt")
+    if source is None or source.suffix.lower() not in RECORDS:
+        refuse_unused(ctx, "without records", "with_ratings")
+    if source is None:
+        from zreward.world.base_models import world_rubric
+
+        pictures, chosen = create.from_world(prompts, seed=seed), world_rubric()
+    else:
+        if source.suffix.lower() in RECORDS:
+            records = load_records(source)
+            pictures = create.from_records(records, source.stem)
+            ratings = labels_of(records, source.stem) if with_ratings else []
+            left_out = 0 if with_ratings else sum(bool(record.scores) for record in records)
+        else:
+            found, note = create.from_folder(source, prompt)
+            pictures = iter(found)
+            typer.echo(note, err=True, nl=bool(note))
+        chosen = Rubric.default()
+    settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters, database=database)
+    chosen = Rubric.from_yaml(rubric) if rubric else chosen
+    token = create.init(project, pictures, chosen, settings, administrator, seed, ratings)
+    if left_out:
+        typer.echo(f"The ratings of {left_out} records were left out; --with-ratings takes them in.", err=True)
+    typer.echo(
+        f"{project}: made{f', with {len(ratings)} ratings' if ratings else ''}. Start it: zreward studio {project}"
+    )
+    typer.echo(f"Sign-in link for {administrator}: {url.rstrip('/')}/invitation/{token}")
+
+
+@studio_app.command()
+def invite(
+    project: Folder,
+    person: Annotated[str, typer.Argument(metavar="NAME", help="Who is invited.")],
+    role: Annotated[str, typer.Option(help="annotator, quality or administrator.")] = "annotator",
+    database: Database = None,
+    url: Annotated[str, typer.Option(help="Where the studio is found.")] = "http://127.0.0.1:8080",
+) -> None:
+    """Make an invitation: a new person, or a new link for somebody who has forgotten a password."""
+    from zreward.studio import accounts
+    from zreward.studio.opening import open_project
+
+    with open_project(project, database) as (_, session):
+        _, token = accounts.invite(session, person, role)
+    typer.echo(f"{url.rstrip('/')}/invitation/{token}")
+
+
+@studio_app.command()
+def export(
+    project: Folder,
+    out: Annotated[Path, typer.Argument(help="File (.jsonl, .parquet), or a folder for a Hugging Face data set.")],
+    accepted_only: Annotated[bool, typer.Option("--accepted-only", help="Only what quality control accepted.")] = False,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Also annotators who miss the threshold.")] = False,
+    database: Database = None,
+) -> None:
+    """Write the labels as the records that training reads."""
+    from zreward.studio.export import ExportOptions
+    from zreward.studio.export import export as run
+    from zreward.studio.opening import open_project
+
+    with open_project(project, database) as (opened, session):
+        count = run(session, opened, out, ExportOptions(accepted_only, everybody))
+    typer.echo(f"{out}: {count} records")
+
+
+@studio_app.command("import")
+def import_labels(
+    project: Folder,
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV (image, prompt, rater, dimension, score), Label Studio's JSON, or rated records (.jsonl, .parquet)."
+        ),
+    ],
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures; default: the file's.")] = None,
+    database: Database = None,
+) -> None:
+    """Take in labels made elsewhere: all of the file, or nothing."""
+    from zreward.studio.importing import import_labels as run
+    from zreward.studio.opening import open_project
+
+    with open_project(project, database) as (opened, session):
+        typer.echo(str(run(session, opened, labels, images)))
+
+
+@studio_app.command()
+def gold(
+    project: Folder,
+    table: Annotated[
+        Path, typer.Argument(help="CSV or JSON lines: picture (its name in the project), dimension, score.")
+    ],
+    database: Database = None,
+) -> None:
+    """Plan gold items in bulk: pictures whose score is known, hidden among the others. All of the table, or nothing."""
+    from zreward.common.text_files import read_text
+    from zreward.studio.gold_files import ENDINGS, plan_gold
+    from zreward.studio.opening import open_project
+    from zreward.studio.rubric_versions import newest_version, read_version
+
+    text = read_text(table, f"a table ({' or '.join(ENDINGS)})")
+    with open_project(project, database) as (_, session):
+        typer.echo(str(plan_gold(session, read_version(newest_version(session)), text, table.name)))
+
+
+@studio_app.command()
+def predict(
+    project: Folder,
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    database: Database = None,
+) -> None:
+    """Let a student score every picture, to sort quality control's queue; annotators never see it."""
+    from zreward.studio.project import Project
+
+    _predict(Project(project, database), model)
+
+
+def _predict(project: Project, name: str) -> None:
+    from zreward.models.reward_model import RewardModel
+    from zreward.studio.opening import open_project
+    from zreward.studio.predictions import predict as run
+    from zreward.studio.rubric_versions import newest_version, read_version
+
+    model = RewardModel.from_pretrained(name)
+    with open_project(project.folder, project.database_url) as (opened, session):
+        count = run(session, opened, read_version(newest_version(session)), model, name)
+    typer.echo(f"{count} pictures scored by {name}")

@@ -1,1 +1,0 @@
-"""One thin command per arrow; `zreward.cli` puts them together."""

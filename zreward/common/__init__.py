@@ -1,0 +1,1 @@
+"""What every room uses: errors, bounded and atomic files, configurations, runs, ports."""

@@ -1,0 +1,45 @@
+"""What counts as a text: one rule for prompts, rubrics and names, wherever they come from."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from zreward.common.errors import InputError, shown
+
+_MOST_LETTERS = 1_000_000
+_UNSEEN = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
+"""Letters and marks that show nothing: fillers, joiners, variation selectors."""
+
+
+def check_prompt(prompt: Any, what: str = "prompt") -> str:
+    """The text that an image was made from, as it is. InputError unless it is Unicode text with something to read in it."""
+    if not isinstance(prompt, str):
+        raise InputError(f"{what} is a {type(prompt).__name__} ({shown(prompt)}); expected a text")
+    check_unicode(prompt, what)
+    if len(prompt) > _MOST_LETTERS:  # models read less by far, but counting its tokens would take minutes
+        raise InputError(f"{what} has {len(prompt):,} letters ({shown(prompt)}); expected at most {_MOST_LETTERS:,}")
+    if is_blank(prompt):
+        raise InputError(f"{what} is empty or blank ({prompt[:20]!a}); expected the text that the image was made from")
+    return prompt
+
+
+def check_unicode(text: str, what: str) -> None:
+    """InputError for half a surrogate pair: no character, but what Python makes of bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        near = text[max(0, error.start - 20) : error.start + 20]
+        raise InputError(
+            f"{what} is no Unicode text ({near!a} holds half a surrogate pair); write it in UTF-8"
+        ) from None
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, control and zero-width characters only."""
+    return all(x.isspace() or x in _UNSEEN or unicodedata.category(x) in ("Cc", "Cf") for x in text)
+
+
+def is_line(text: str) -> bool:
+    """Whether a text can stand on one line: no control characters, no line or paragraph separators."""
+    return all(unicodedata.category(letter) not in ("Cc", "Zl", "Zp") for letter in text)

@@ -1,0 +1,1 @@
+"""Predictions against people: metrics, tables, the report."""

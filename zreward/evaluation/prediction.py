@@ -1,0 +1,307 @@
+"""Run a model over rated records, and put how well it agrees with people into one table (method.md's section 5).
+
+Ground truth is `Record.score`, the trimmed mean of an item's ratings; NLL and CRPS compare whole distributions with the
+raters' histograms. Shapes: N records, D dimensions, S bins, M rated items of one row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from zreward.common.errors import InputError, check_counts, counted
+from zreward.data.record import Record
+from zreward.distribution import ScoreScale
+from zreward.evaluation.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
+from zreward.evaluation.tables import MARGIN, POOLED, print_table
+
+if TYPE_CHECKING:
+    from zreward.models.reward_model import RewardModel
+
+__all__ = [
+    "Predictions",
+    "RatedItems",
+    "evaluate",
+    "metrics_table",
+    "predict",
+    "print_table",
+    "rated_dimensions",
+    "rated_items",
+]
+
+
+@dataclass(eq=False)
+class Predictions:
+    """What a model said about N records. Refuses probabilities that are not finite: no NaN reaches a table."""
+
+    probs: Tensor
+    """[N, D, S], over S they sum to one."""
+    bins: Tensor
+    """[S], the score of every bin, rising."""
+    dimensions: tuple[str, ...]
+    output_tokens: Tensor
+    """[N, D]: 1 in the direct form; with reasoning the mean length of the sampled traces, and 1 for the label."""
+    truncated: Tensor
+    """[N, D]: share of the traces that the budget cut off."""
+    seconds: float = 0.0
+    compares: bool = False
+    """Shares of comparisons won, not scores: what needs the human scale (NLL, CRPS, ECE) is not defined."""
+
+    def __post_init__(self) -> None:
+        self.dimensions = tuple(self.dimensions)
+        shape = (len(self.probs), len(self.dimensions))
+        shapes = {"probs": tuple(self.probs.shape), "bins": tuple(self.bins.shape)}
+        shapes |= {"output_tokens": tuple(self.output_tokens.shape), "truncated": tuple(self.truncated.shape)}
+        expected = {"probs": (*shape, len(self.bins)), "bins": (len(self.bins),)}
+        expected |= {"output_tokens": shape, "truncated": shape}
+        if shapes != expected:
+            raise ValueError(f"predictions over {self.dimensions}: got {shapes}, expected {expected}")
+        bad = (~torch.isfinite(self.probs).all(-1)).nonzero()
+        if len(bad):
+            item, dimension = bad[0].tolist()
+            raise InputError(
+                f"prediction {item}, dimension {self.dimensions[dimension]!r}: probabilities "
+                f"{self.probs[item, dimension].tolist()} ({len(bad)} such of {shape[0] * shape[1]}); "
+                "the model is broken or overflows in its number format: check its weights, or load it in float32"
+            )
+
+    @property
+    def mean(self) -> Tensor:
+        """[N, D]: the expected score."""
+        return (self.probs * self.bins.to(self.probs)).sum(-1)
+
+    @property
+    def scale(self) -> ScoreScale:
+        low, high = float(self.bins[0]), float(self.bins[-1])
+        return ScoreScale(low, high, (high - low) / (len(self.bins) - 1))
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+
+def predict(
+    model: RewardModel,
+    records: Sequence[Record],
+    dimensions: Sequence[str] | None = None,
+    reasoning: bool = False,
+    traces: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    temperature: float = 1.0,
+) -> Predictions:
+    """Score every record on `dimensions` (default: all of the model's rubric), directly or after `traces` traces.
+
+    Traces are sampled at `temperature`; 0 is greedy. A model that compares is asked about every other picture of the
+    record's prompt group as its reference; the answers are averaged.
+
+    `batch_size` counts records (default 32, with reasoning 8). Sampling is seeded and leaves torch's random state as it
+    was, so that evaluating does not disturb a training run; sampled traces depend on `seed` and `batch_size`.
+    """
+    if not records:
+        raise InputError("no records to evaluate; the data set is empty")
+    check_counts(traces=traces, batch_size=batch_size)
+    _check_records(model, records, dimensions)
+    others = _others(records) if model.forms.reference else None
+    names, size = model.check_dimensions(dimensions), batch_size or (8 if reasoning else 32)
+    probs, tokens, truncated = [], [], []
+    begin = time.perf_counter()
+    bar = tqdm(total=len(records), desc="reasoning" if reasoning else "scoring", unit="image", disable=not progress)
+    with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
+        torch.manual_seed(seed)
+        for start in range(0, len(records), size):
+            chunk = records[start : start + size]
+            images, prompts = [record.image for record in chunk], [record.prompt for record in chunk]
+            with counted(start, what=[record.id or record.image for record in records]):
+                if reasoning:
+                    for judgement in model.judge(images, prompts, traces, names, temperature, size):
+                        probs.append(judgement.distribution.probs)
+                        tokens.append(judgement.tokens.float().mean(0, keepdim=True) + 1)
+                        truncated.append(judgement.truncated.float().mean(0, keepdim=True))
+                else:
+                    if others is None:
+                        probs.append(model.score(images, prompts, names, batch_size=size).probs)
+                    else:
+                        probs.append(_compare(model, chunk, others[start : start + size], names, size))
+                    tokens.append(torch.ones(len(chunk), len(names)))
+                    truncated.append(torch.zeros(len(chunk), len(names)))
+            bar.update(len(chunk))
+    seconds = time.perf_counter() - begin
+    probs_NDS = torch.cat(probs).detach().cpu()
+    bins, tokens_ND, truncated_ND = model.rubric.scale.bins, torch.cat(tokens), torch.cat(truncated)
+    return Predictions(probs_NDS, bins, names, tokens_ND, truncated_ND, seconds, compares=others is not None)
+
+
+def _others(records: Sequence[Record]) -> list[list[Record]]:
+    """For every record the others of its prompt group, which it can be compared with."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.group_key, []).append(record)
+    others = [[other for other in groups[record.group_key] if other is not record] for record in records]
+    for number, (record, found) in enumerate(zip(records, others, strict=True)):
+        if not found:
+            raise InputError(
+                f"record {record.id or number}: the only picture of its prompt; a model that compares needs a second one"
+            )
+    return others
+
+
+def _compare(
+    model: RewardModel, records: Sequence[Record], others: list[list[Record]], names: tuple[str, ...], size: int
+) -> Tensor:
+    """(N, D, 2): the answers about each record, averaged over the pictures it is compared with."""
+    asked = [(record, other) for record, found in zip(records, others, strict=True) for other in found]
+    images, prompts = [record.image for record, _ in asked], [record.prompt for record, _ in asked]
+    of_record = [number for number, found in enumerate(others) for _ in found]
+    with counted(of_record):
+        answers = model.score(images, prompts, names, size, references=[other.image for _, other in asked]).probs
+    return torch.stack([part.mean(0) for part in answers.split([len(found) for found in others])])
+
+
+def evaluate(
+    model: RewardModel,
+    records: Sequence[Record],
+    dimensions: Sequence[str] | None = None,
+    reasoning: bool = False,
+    traces: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    temperature: float = 1.0,
+) -> list[dict[str, Any]]:
+    """`metrics_table` of `predict`; `dimensions` defaults to those that the records rate."""
+    dimensions = rated_dimensions(model, records) if dimensions is None else dimensions
+    predictions = predict(model, records, dimensions, reasoning, traces, batch_size, seed, progress, temperature)
+    return metrics_table(predictions, records)
+
+
+def rated_dimensions(model: RewardModel, records: Sequence[Record]) -> list[str]:
+    """The rubric's dimensions that the records rate; InputError when there is none, or ratings do not fit the rubric."""
+    _check_records(model, records, None)
+    rated = {name for record in records for name in record.scores if record.ratings(name)}
+    dimensions = [name for name in model.rubric.dimension_names if name in rated]
+    if not dimensions:
+        raise InputError(f"none of the {len(records)} records is rated; evaluation needs people's scores")
+    return dimensions
+
+
+class RatedItems(NamedTuple):
+    """The M rated (record, dimension) items behind one row of the table."""
+
+    pred: np.ndarray  # [M] expected scores
+    target: np.ndarray  # [M] trimmed means
+    probs: np.ndarray  # [M, S]
+    counts: np.ndarray  # [M, S] ratings per bin
+    group: list[tuple[str, str]]  # [M] (prompt group, dimension)
+    output_tokens: np.ndarray  # [M]
+    truncated: np.ndarray  # [M]
+
+
+def _concatenate(parts: Sequence[RatedItems]) -> RatedItems:
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in RatedItems._fields if name != "group"
+    }
+    return RatedItems(**arrays, group=[key for part in parts for key in part.group])
+
+
+def metrics_table(predictions: Predictions, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """One row per predicted dimension that the records rate, then "all": the items of all dimensions together.
+
+    HPA counts pairs inside (prompt group, dimension), `n_pairs` of them. Records without a score on a dimension are
+    left out there. What is undefined (a constant's correlation, HPA without pairs) is NaN.
+    """
+    if len(predictions) != len(records):
+        raise ValueError(f"{len(predictions)} predictions for {len(records)} records; expected one for each")
+    bins = predictions.bins.double().numpy()
+    return [_row(name, part, bins) for name, part in rated_items(predictions, records).items()]
+
+
+def rated_items(predictions: Predictions, records: Sequence[Record]) -> dict[str, RatedItems]:
+    """The rated items of every predicted dimension that the records rate, and of all dimensions together ("all")."""
+    items = {name: _items(predictions, records, name) for name in predictions.dimensions}
+    items = {name: part for name, part in items.items() if len(part.pred)}
+    if not items:
+        raise InputError(f"none of the {len(records)} records is rated on {', '.join(predictions.dimensions)}")
+    return items | {POOLED: _concatenate(list(items.values()))}
+
+
+def _items(predictions: Predictions, records: Sequence[Record], name: str) -> RatedItems:
+    column, scale = predictions.dimensions.index(name), predictions.scale
+    rated = [n for n, record in enumerate(records) if record.ratings(name)]
+    counts = [] if predictions.compares else [_counts(records[n], name, scale) for n in rated]
+    probs = predictions.probs[rated, column].double().numpy()
+    return RatedItems(
+        pred=probs @ predictions.bins.double().numpy(),
+        target=np.array([records[n].score(name) for n in rated], dtype=float),
+        probs=probs,
+        counts=np.stack(counts) if counts else np.full_like(probs, np.nan),
+        group=[(records[n].group_key, name) for n in rated],
+        output_tokens=predictions.output_tokens[rated, column].double().numpy(),
+        truncated=predictions.truncated[rated, column].double().numpy(),
+    )
+
+
+def _counts(record: Record, name: str, scale: ScoreScale) -> np.ndarray:
+    """[S] ratings per bin. A record that came as mean and spread counts as one rating, spread synthetically."""
+    try:
+        target = record.target(name, scale)
+    except InputError as error:
+        raise InputError(f"record {record.id or record.prompt!r}: {name}: {error}") from None
+    assert target is not None, "only rated records come here"
+    return target.double().numpy() * len(record.ratings(name))
+
+
+def _row(name: str, items: RatedItems, bins: np.ndarray) -> dict[str, Any]:
+    pairs = pair_counts(items.pred, items.target, items.group)
+    wide = pair_counts(items.pred, items.target, items.group, MARGIN)
+    scored, undefined = not np.isnan(items.counts).any(), float("nan")  # comparisons have no human scale
+    # As ScoreDistribution.log_probs: a probability that underflowed counts as the smallest normal number.
+    probs = np.maximum(items.probs, np.finfo(np.float32).tiny)
+    return {
+        "dimension": name,
+        "plcc": plcc(items.pred, items.target),
+        "srcc": srcc(items.pred, items.target),
+        "hpa": _share(pairs.correct, pairs.pairs),
+        "margin_hpa": _share(wide.correct, wide.pairs),
+        "tie_rate": _share(pairs.tied, pairs.pairs),
+        "nll": nll(probs, items.counts) if scored else undefined,
+        "crps": crps(items.probs, items.counts, bins) if scored else undefined,
+        "ece": expected_calibration_error(items.pred, items.target) if scored else undefined,
+        "output_tokens": float(items.output_tokens.mean()),
+        "truncated": float(items.truncated.mean()),
+        "n_items": len(items.pred),
+        "n_pairs": pairs.pairs,
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _check_records(model: RewardModel, records: Sequence[Record], dimensions: Sequence[str] | None) -> None:
+    """InputError for ratings that the model's rubric has no dimension for, or that are off its scale.
+
+    Naming `dimensions` narrows the check to them: evaluating a part on purpose is fine.
+    """
+    rubric = model.rubric
+    rated = dict.fromkeys(name for record in records for name in record.scores)
+    unknown = [name for name in rated if name not in rubric.dimension_names]
+    if unknown and dimensions is None:
+        raise InputError(
+            f"the records rate {', '.join(map(repr, unknown))}, but the model's rubric {rubric.name!r} has "
+            f"{', '.join(rubric.dimension_names)}: a checkpoint of another rubric. Use a model trained on these "
+            "dimensions, or name the ones to evaluate"
+        )
+    if model.forms.reference:
+        return  # its scale is that of the answer
+    for number, record in enumerate(records):
+        for name in [name for name in record.scores if name in (dimensions or rubric.dimension_names)]:
+            for rating in record.ratings(name):
+                rubric.scale.validate(rating, f"record {record.id or number}: score of {name!r}")

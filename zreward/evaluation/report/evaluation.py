@@ -1,0 +1,96 @@
+"""The page of `zreward evaluate --html`: how well one model agrees with people, and where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zreward.data.pairs import Pair, mine_pairs
+from zreward.data.record import Record
+from zreward.evaluation.metrics import GAP_TOLERANCE
+from zreward.evaluation.prediction import Predictions, metrics_table, rated_items
+from zreward.evaluation.report.page import Example, ExampleDimension, write_report
+from zreward.evaluation.report.sections import Figure, Section
+from zreward.evaluation.tables import POOLED
+
+EXAMPLES = 8
+PAIRS = 12
+
+
+def write_evaluation(
+    path: Path, predictions: Predictions, records: Sequence[Record], method: str, title: str, meta: Mapping[str, Any]
+) -> Path:
+    """Metrics, scatter and calibration per dimension, the largest disagreements as pictures; returns `path`.
+
+    `method` says how the model answered ("direct", "4 traces"); `meta` what was run. Answers of a comparing model lie on no
+    human scale: its page has no scatter and no calibration. Raises InputError when no record is rated.
+    """
+    items = rated_items(predictions, records)
+    single = len(items) == 2  # one dimension: it is the pooled row as well
+    shown = (
+        {} if predictions.compares else {name: part for name, part in items.items() if not (single and name == POOLED)}
+    )
+    return write_report(
+        path,
+        title=title,
+        rows=[{"model": "", "method": method} | row for row in metrics_table(predictions, records)],
+        scatter={name: (part.target, part.pred) for name, part in shown.items()},
+        calibration={name: (part.probs, part.counts) for name, part in shown.items()},
+        curves={},
+        examples=[] if predictions.compares else _examples(predictions, records, method),
+        examples_note=f"The {EXAMPLES} pictures whose expected score is furthest from people's, worst first.",
+        rubric_scale=predictions.scale,
+        meta=meta,
+        sections=_wrong_pairs(predictions, records, [name for name in items if name != POOLED]),
+    )
+
+
+def _examples(predictions: Predictions, records: Sequence[Record], method: str) -> list[Example]:
+    """The records with the largest error on any dimension, with all their rated dimensions."""
+    errors = np.zeros(len(records))
+    for d, name in enumerate(predictions.dimensions):
+        for n, record in enumerate(records):
+            if (score := record.score(name)) is not None:
+                errors[n] = max(errors[n], abs(predictions.mean[n, d].item() - score))
+    examples = []
+    for n in np.argsort(-errors, kind="stable")[:EXAMPLES].tolist():
+        record = records[n]
+        dimensions = {
+            name: ExampleDimension(record.ratings(name), {method: predictions.probs[n, d].tolist()})
+            for d, name in enumerate(predictions.dimensions)
+            if record.ratings(name)
+        }
+        if dimensions:
+            examples.append(Example(record.open_image(), record.prompt, dimensions))
+    return examples
+
+
+def _wrong_pairs(predictions: Predictions, records: Sequence[Record], names: Sequence[str]) -> list[Section]:
+    """Same-prompt pairs that the model orders against people, the widest human gap first; a predicted tie is wrong."""
+    mean = (predictions.probs.double() @ predictions.bins.double()).numpy()
+    column = {name: predictions.dimensions.index(name) for name in names}
+    pairs = mine_pairs(records, names)
+
+    def lead(pair: Pair) -> float:
+        """How far the model puts people's winner ahead, in score points."""
+        return float(mean[pair.winner, column[pair.dimension]] - mean[pair.loser, column[pair.dimension]])
+
+    wrong = sorted((pair for pair in pairs if lead(pair) <= GAP_TOLERANCE), key=lambda pair: -pair.gap)
+    if not wrong:
+        return []
+    figures = [_pair_figure(pair, records, mean[:, column[pair.dimension]]) for pair in wrong[:PAIRS]]
+    note = (
+        f"{len(wrong):,} of {len(pairs):,} pairs of one prompt, ties of the model included; the {len(figures)} with the "
+        "widest human gap. People prefer the left picture."
+    )
+    return [Section("Pairs ordered against people", note, figures=figures)]
+
+
+def _pair_figure(pair: Pair, records: Sequence[Record], mean: np.ndarray) -> Figure:
+    winner, loser = records[pair.winner], records[pair.loser]
+    people = f"people {winner.score(pair.dimension):.2f} and {loser.score(pair.dimension):.2f}"
+    model = f"model {mean[pair.winner]:.2f} and {mean[pair.loser]:.2f}"
+    return Figure([winner.open_image(), loser.open_image()], f"{winner.prompt}: {pair.dimension}", f"{people}; {model}")

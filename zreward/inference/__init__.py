@@ -1,0 +1,1 @@
+"""Files and data sets to scores: bulk scoring, ranking, contact sheets."""

@@ -1,0 +1,259 @@
+"""Scores of a whole data set, streamed: records in, a Parquet file of distributions out.
+
+Rows are scored in shards of SHARD; a shard is written whole, into OUT.parts/. A run that was killed goes on after the last whole
+shard, if its rows and pictures are still what they were; at the end the shards become OUT and the folder goes. Of a shard
+the largest pictures come first, so that those of similar length share a batch. Memory holds a few batches of pictures.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm import tqdm
+
+from zreward.common.errors import InputError, NotFiniteError, counted, shorten
+from zreward.common.files import atomic_path
+from zreward.common.runs import refuse_differences, say
+from zreward.common.shards import Shards
+from zreward.common.temporary import only_writer
+from zreward.data.fingerprint import image_digest
+from zreward.data.record import Record
+from zreward.data.sources import Row, read_rows
+from zreward.models.batches import ahead
+from zreward.models.fingerprint import model_fingerprint, short_digest
+from zreward.models.reward_model import RewardModel
+
+SHARD = 512  # rows
+NOTE = b"zreward"  # key of the file's metadata
+OTHER_SCORES, ADVICE = "scores of another run", "delete it, or choose another --out"
+
+
+def score_data(
+    model: RewardModel,
+    source: Any,
+    out: Path,
+    dimensions: Sequence[str] | None = None,
+    batch_size: int = 32,
+    skip_bad: bool = False,
+) -> int:
+    """Score a .jsonl or .parquet file of records, or a `datasets.Dataset`, into the Parquet file `out`; the number of rows.
+
+    Columns: row (its number in the source), id, prompt, image (its path, null for bytes), error, and for every dimension
+    NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). Ratings in the source are not read. An `out`
+    that holds exactly these scores is left alone.
+
+    Raises InputError, with the row, for one that cannot be scored; with `skip_bad` it keeps its place and `error` says why.
+    Also for an `out` or parts of another model, of other rows, pictures or options; another batch size is no such thing.
+    """
+    names = model.check_dimensions(dimensions)
+    if out.suffix.lower() != ".parquet":
+        raise InputError(f"{out}: expected a file name that ends in .parquet")
+    facts = facts_of(model, names, skip_bad)
+    folder, parts = folder_of(source), parts_folder(out)
+    if out.exists():
+        return _keep_finished(out, parts, facts, source, folder)
+    schema = _schema(names)
+    with only_writer(parts):
+        shards = Shards(parts, facts, {"source": str(source)}, OTHER_SCORES, ADVICE)
+        total, made = 0, []
+        with tqdm(desc="scoring", unit="image") as bar:
+            for name, rows, made_from in parts_of(source, folder):
+                if not shards.keep(name, made_from):
+                    shards.add(
+                        name,
+                        pa.Table.from_pylist(_scored(model, rows, folder, names, batch_size, skip_bad), schema),
+                        made_from,
+                    )
+                made.append(name)
+                total += len(rows)
+                bar.update(len(rows))
+        if not total:
+            shutil.rmtree(parts)
+            raise InputError(f"{source}: it is empty; expected at least one record")
+        _join(shards, made, out, schema, facts)
+        shutil.rmtree(parts)
+    return total
+
+
+def facts_of(model: RewardModel, names: Sequence[str], skip_bad: bool) -> dict[str, Any]:
+    """What scores depend on besides rows and pictures."""
+    return {"model": model_fingerprint(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
+
+
+def folder_of(source: Any) -> Path:
+    """Where the relative paths of a source start."""
+    return Path(source).parent if isinstance(source, str | os.PathLike) else Path()
+
+
+def parts_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".parts")
+
+
+def parts_of(source: Any, folder: Path) -> Iterator[tuple[str, list[Row], str]]:
+    """Shard by shard: its file's name, its rows, and a digest of these and of their pictures' contents."""
+    rows = iter(read_rows(source))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for number in itertools.count():
+            chunk = list(itertools.islice(rows, SHARD))
+            if not chunk:
+                return
+            digest = short_digest(list(threads.map(lambda row: _row_digest(row, folder), chunk)))
+            yield f"part-{number:06d}.parquet", chunk, digest
+
+
+def _row_digest(row: Row, folder: Path) -> list[Any]:
+    """What a row's scores depend on, or why it can have none."""
+    try:
+        record = _record(row, folder)
+        return [row.number, record.id, record.prompt, image_digest(record.image)]
+    except InputError as error:
+        return [row.number, str(error)]
+
+
+def _record(row: Row, folder: Path) -> Record:
+    if row.data is None:
+        raise InputError(row.error)
+    return Record.from_dict(dict(row.data) | {"scores": None, "stds": None}, folder)
+
+
+Opened = tuple[Row, Record | None, Image.Image | None, str | None]
+
+
+def open_row(row: Row, folder: Path) -> Opened:
+    """The row's record and picture, or why there is none."""
+    try:
+        record = _record(row, folder)
+        return row, record, record.open_image(), None
+    except InputError as error:
+        return row, None, None, str(error)
+
+
+def _scored(
+    model: RewardModel, rows: Sequence[Row], folder: Path, names: tuple[str, ...], batch_size: int, skip_bad: bool
+) -> list[dict[str, Any]]:
+    """The rows of a shard with their scores, in the order of the source."""
+    order = sorted(range(len(rows)), key=lambda n: _size(rows[n], folder), reverse=True)
+    found: dict[int, dict[str, Any]] = {}
+    windows = ahead(lambda n: open_row(rows[n], folder), order, 2 * batch_size)
+    for start, window in zip(itertools.count(0, 2 * batch_size), windows, strict=False):
+        bad = next((one for one in window if one[3] is not None), None)
+        if bad and not skip_bad:
+            raise refused(bad[0], bad[3])
+        good = [(record, picture) for _, record, picture, _ in window if record is not None]
+        with counted([row.number for row, record, _, _ in window if record is not None]):
+            scores = iter(_scores(model, good, names, batch_size))
+        for n, (row, record, _, error) in zip(order[start:], window, strict=False):
+            found[n] = {"row": row.number, "error": error}
+            if record is not None:
+                image = record.image if isinstance(record.image, str) else None
+                found[n] |= {"id": record.id, "prompt": record.prompt, "image": image}
+                score = next(scores)
+                if isinstance(score, InputError):
+                    if not skip_bad:
+                        raise refused(row, score)
+                    found[n] = {"row": row.number, "error": str(score)}
+                    continue
+                for name, values in score.items():
+                    found[n] |= {f"{name}_{key}": value for key, value in values.items()}
+    return [found[n] for n in range(len(rows))]
+
+
+def refused(row: Row, why: Any) -> InputError:
+    return InputError(f"{row.place}: {why}\ncorrect it, or go on past such rows with --skip-bad")
+
+
+def _scores(
+    model: RewardModel, good: Sequence[tuple[Record, Any]], names: tuple[str, ...], batch_size: int
+) -> list[dict[str, Any] | InputError]:
+    """The scores of each, or why the model refuses it: its prompt may be too long.
+
+    A model that answers NaN is no fault of a row: NotFiniteError.
+    """
+    if not good:
+        return []
+    try:
+        return list(model.score([p for _, p in good], [r.prompt for r, _ in good], names, batch_size).to_dicts())
+    except NotFiniteError:
+        raise
+    except InputError as error:
+        if len(good) == 1:
+            return [error]
+    middle = len(good) // 2  # one bad row among many is found in a few passes
+    found = _scores(model, good[:middle], names, batch_size)
+    with counted(middle):
+        return found + _scores(model, good[middle:], names, batch_size)
+
+
+def _size(row: Row, folder: Path) -> tuple[int, int]:
+    """Pixels of a row's picture by its header, letters of its prompt: about how long it is for the model. 0 where unknown."""
+    letters = 0
+    try:
+        record = _record(row, folder)
+        letters, image = len(record.prompt), record.image
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as header:  # type: ignore[arg-type]
+            return header.width * header.height, letters
+    except Exception:  # whatever is wrong with the picture, opening it says so; here only the order is at stake
+        return 0, letters
+
+
+def _schema(names: Sequence[str]) -> pa.Schema:
+    columns: list[tuple[str, Any]] = [
+        ("row", pa.int64()),
+        *((name, pa.string()) for name in ("id", "prompt", "image", "error")),
+    ]
+    for name in names:
+        columns += [
+            (f"{name}_mean", pa.float32()),
+            (f"{name}_std", pa.float32()),
+            (f"{name}_probs", pa.list_(pa.float32())),
+        ]
+    return pa.schema(columns)
+
+
+def _join(shards: Shards, names: list[str], out: Path, schema: pa.Schema, facts: dict[str, Any]) -> None:
+    """All shards as one file, with what they depend on in its metadata, the shards' digests included."""
+    made_from = short_digest([shards.lines[name]["made_from"] for name in names])
+    noted = schema.with_metadata({NOTE: json.dumps(facts | {"records": made_from})})
+    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted, write_page_checksum=True) as writer:
+        for name in names:
+            writer.write_table(pq.read_table(shards.folder / name).cast(noted))
+
+
+def _keep_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, folder: Path) -> int:
+    """The rows of a finished `out`, which is left alone; InputError where it holds other scores, or is damaged."""
+    rows = check_finished(out, facts, [made_from for _, _, made_from in parts_of(source, folder)])
+    if parts.exists():  # a kill fell between the last two steps
+        with only_writer(parts):
+            shutil.rmtree(parts)
+    say(f"{out} is finished: nothing to do")
+    return rows
+
+
+def check_finished(out: Path, facts: Mapping[str, Any], made_from: Sequence[str]) -> int:
+    """The rows of an `out` that holds just the scores that are asked for. InputError for any other, and for a damaged one."""
+    advice = "choose another --out, or delete it"
+    try:
+        with pq.ParquetFile(out, page_checksum_verification=True) as file:
+            note, rows = (file.schema_arrow.metadata or {}).get(NOTE), file.metadata.num_rows
+            stored = json.loads(note) if note else None
+            for _ in file.iter_batches():  # checks what the checksums are of
+                pass
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = "it is empty" if out.is_file() and not out.stat().st_size else shorten(str(error).split("\n")[0])
+        raise InputError(f"{out} is there already, and no whole Parquet file ({reason}); {advice}") from None
+    if not isinstance(stored, dict):
+        raise InputError(f"{out} is there already, and not made by `zreward score --data`; {advice}")
+    now = dict(facts) | {"records": short_digest(list(made_from))}
+    refuse_differences(f"{out} is there already, with other scores", {key: stored.get(key) for key in now}, now, advice)
+    return rows

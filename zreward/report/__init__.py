@@ -1,5 +1,0 @@
-"""One self-contained HTML page about a run: tables, plots, examples. Nothing is fetched when it is opened."""
-
-from zreward.report.page import Example, ExampleDimension, write_report
-
-__all__ = ["Example", "ExampleDimension", "write_report"]
