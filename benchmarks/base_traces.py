@@ -17,9 +17,9 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.world.explain import explain
 from zreward.world.grammar import sample_prompt
-from zreward.world.recipes import REASONING_BATCH, TEMPERATURE
 from zreward.world.renderer import render
 from zreward.world.scenes import Scene, sample_scene
+from zreward.world.settings import REASONING_BATCH, TEMPERATURE
 
 
 @torch.no_grad()

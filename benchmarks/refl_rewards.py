@@ -30,7 +30,7 @@ from zreward.generation.optimize import optimize
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.training.recipe import load_recipe
 from zreward.training.run import train
-from zreward.world.recipes import recipe_file
+from zreward.world.settings import recipe_file
 
 BARE = (
     "guards.enabled=false",

@@ -24,7 +24,7 @@ from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world
-from zreward.world.recipes import recipe_file
+from zreward.world.settings import recipe_file
 
 SIZE = WorldSize(train=(12, 2), dev=(2, 2), pool=(2, 2), test=(2, 2))
 STEPS = 3

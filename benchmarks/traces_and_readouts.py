@@ -27,7 +27,7 @@ from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world
-from zreward.world.recipes import REASONING_BATCH, TEMPERATURE
+from zreward.world.settings import REASONING_BATCH, TEMPERATURE
 
 WRITERS = ("base", "grpo", "grpo-parsed", "gdso-parsed", "gdso")
 NOTHING = (1, 1)

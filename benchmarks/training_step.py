@@ -32,7 +32,7 @@ from zreward.training.run import build_trainer, load_model
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world
-from zreward.world.recipes import recipe_file
+from zreward.world.settings import recipe_file
 
 STILL = 1e-12  # learning rate
 Timed = Callable[[], list[float]]

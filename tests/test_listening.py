@@ -12,7 +12,7 @@ import pytest
 
 uvicorn = pytest.importorskip("uvicorn", reason="pip install 'zreward[serve]'")
 
-from zreward.common import listening
+from zreward.common import listening  # noqa: E402
 from zreward.common.errors import InputError  # noqa: E402
 from zreward.common.listening import Patience, PatientProtocol, is_open, listen, url  # noqa: E402
 

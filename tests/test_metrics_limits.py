@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from zreward.data.aggregation import trimmed_mean
 from zreward.evaluation import metrics as m
 
 
@@ -22,8 +23,8 @@ def test_plain_numbers_come_back():
             m.srcc(x, y),
             m.hpa(x, y, group),
             m.tie_rate(x, y, group),
-            m.trimmed_mean(x),
-            m.trimmed_mean(x[:2]),
+            trimmed_mean(x),
+            trimmed_mean(x[:2]),
         ),
         *(m.gsb(np.array([2]), 1, 1), *m.gsb_interval(["good", "bad"]), m.nll(probs, counts)),
         *(m.crps(probs, counts, [1, 2]), m.expected_calibration_error(x, y)),

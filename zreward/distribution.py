@@ -20,6 +20,7 @@ from torch import Tensor
 
 from zreward.common.errors import InputError, NotFiniteError, shown
 
+GAP_TOLERANCE = 1e-6  # score units; smaller differences are ties
 _MOST_BINS = 256
 _ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin
 _SHOWN = 10  # items in a printed distribution

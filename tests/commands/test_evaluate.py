@@ -10,7 +10,7 @@ from PIL import Image
 from tests.commands.inputs import complains, recipe, records, row
 from zreward.cli import main as cli
 
-RUBRICS = Path(cli.__file__).parent / "rubrics"
+RUBRICS = Path(cli.__file__).parents[1] / "rubrics"
 
 
 def test_evaluate_prints_metrics_and_writes_them(zreward, picture, tmp_path):

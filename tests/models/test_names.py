@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from zreward.common import registry
 from zreward.common.errors import InputError
-from zreward.models import names
 from zreward.models.names import find_model
 from zreward.models.reward_model import RewardModel
 
@@ -25,17 +25,18 @@ def find(name):
 
 @pytest.fixture
 def registered(monkeypatch, tmp_path):
-    """The entry point of a package `acme`, as if it had been installed."""
+    """The entry point of a package `acme`, as if it had been installed beside the others."""
+    installed = registry.entry_points
 
     def register(value: str, prefix: str = "acme") -> None:
         (tmp_path / "acme_judges.py").write_text(ACME)
         monkeypatch.syspath_prepend(tmp_path)
-        points = [EntryPoint(prefix, value, names.GROUP)]
-        monkeypatch.setattr(names, "entry_points", lambda group: points if group == names.GROUP else [])
-        names._registered.cache_clear()
+        own = EntryPoint(prefix, value, registry.MODELS)
+        monkeypatch.setattr(registry, "entry_points", lambda group: [*installed(group=group), own])
+        registry._registered.cache_clear()
 
     yield register
-    names._registered.cache_clear()
+    registry._registered.cache_clear()
 
 
 def test_a_model_of_the_built_in_world_is_loaded_by_its_name():
@@ -64,15 +65,18 @@ def test_another_package_can_offer_names(registered):
     assert find_model("world:small").endswith("small")
 
 
-def test_no_package_takes_the_built_in_prefix(registered):
+def test_a_name_that_two_packages_offer_is_refused(registered):
     registered("acme_judges:find", prefix="world")
-    assert find_model("world:small").endswith("small")
+    with pytest.raises(
+        InputError, match="world: two installed packages offer this name .acme_judges:find and zreward.world"
+    ):
+        find_model("world:small")
 
 
 @pytest.mark.parametrize("value", ["acme_judges:missing", "not_installed_here:find"])
 def test_a_broken_package_is_named(registered, value):
     registered(value)
-    with pytest.raises(InputError, match=rf"acme: names lead to {value}, which cannot be imported"):
+    with pytest.raises(InputError, match=rf"acme: the name leads to {value}, which cannot be imported"):
         find_model("acme:strict")
     assert find_model("world:small").endswith("small")
 
@@ -81,7 +85,7 @@ def test_a_broken_package_is_named(registered, value):
     ("name", "message"),
     [
         ("world:huge", "world:huge is no model of the built-in world; expected one of world:large, world:small"),
-        ("acme:strict", "no installed package offers models called acme:.*known are world:"),
+        ("acme:strict", "no installed package offers models called acme:.*known prefixes: world:"),
         ("scratch:qwen3_5", "scratch: stands in recipes only"),
     ],
 )

@@ -8,11 +8,11 @@ import pytest
 from zreward.common.errors import InputError
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.world.dataset import WorldSize
-from zreward.world.recipes import recipe_file
 from zreward.world.reproduce import Study, reproduce
 from zreward.world.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, Task, tasks
 from zreward.world.reproduce.results import predicted, with_spread
 from zreward.world.reproduce.tasks import study_recipe
+from zreward.world.settings import recipe_file
 
 TINY = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(4, 3))
 SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "save_every=2")

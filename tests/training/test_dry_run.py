@@ -16,7 +16,7 @@ from zreward.training.dry_run import architecture, dry_run
 from zreward.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-RUBRICS = Path(cli.__file__).parent / "rubrics"
+RUBRICS = Path(cli.__file__).parents[1] / "rubrics"
 
 
 @pytest.mark.parametrize("name", ["qwen3.5-27b-gdso", "qwen3.5-9b-risd"])

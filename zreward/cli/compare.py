@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zreward.cli.options import STDOUT, Json, check_suffix, check_target, names_of, refuse_unused, save
+from zreward.common import registry
 from zreward.common.errors import InputError
 
 
@@ -51,8 +52,8 @@ def compare(
         return
     assert judge is not None
     refuse_unused(ctx, "with --judge: it belongs to --study", "name", "aspects", "raters")
-    if judge == "oracle":
-        refuse_unused(ctx, "with --judge oracle, which is no model", "reasoning", "device")
+    if judge in registry.names(registry.JUDGES):
+        refuse_unused(ctx, f"with --judge {judge}, which is no model", "reasoning", "device")
     from zreward.generation.comparison import compare as run_compare
     from zreward.generation.comparison import read_pairs
     from zreward.generation.judges import load_judge

@@ -124,9 +124,10 @@ def init(
     if source is None or source.suffix.lower() not in RECORDS:
         refuse_unused(ctx, "without records", "with_ratings")
     if source is None:
+        from zreward.world import try_out
         from zreward.world.base_models import world_rubric
 
-        pictures, chosen = create.from_world(prompts, seed=seed), world_rubric()
+        pictures, chosen = try_out.pictures(prompts, seed=seed), world_rubric()
     else:
         if source.suffix.lower() in RECORDS:
             records = load_records(source)

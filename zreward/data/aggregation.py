@@ -1,20 +1,21 @@
 """From ratings to one score and to a target distribution.
 
-One score: the trimmed mean (method.md, section 5), `zreward.evaluation.metrics.trimmed_mean`. Distribution: the raters' histogram,
-`ScoreScale.histogram`; or, when only a mean and a spread were published, `synthetic_target` below.
+One score: the trimmed mean (method.md, section 5). Distribution: the raters' histogram, `ScoreScale.histogram`; or, when
+only a mean and a spread were published, `synthetic_target` below.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zreward.common.errors import InputError
 from zreward.distribution import ScoreScale
-from zreward.evaluation.metrics import trimmed_mean
 
 Scores = float | Sequence[float] | Mapping[str, float | None]
 
@@ -28,6 +29,17 @@ def rating_list(scores: Scores | None) -> list[float]:
     if isinstance(scores, Sequence):
         return [float(score) for score in scores]
     return [float(scores)]
+
+
+def trimmed_mean(ratings: Any) -> float:
+    """Mean of one item's ratings (a list, array or tensor) without one highest and one lowest, from three ratings on.
+
+    Raises ValueError for no ratings, and for NaN and infinite ones.
+    """
+    values = np.sort(np.asarray(ratings, dtype=np.float64))
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"trimmed_mean: ratings {ratings!r}; expected one or more finite numbers")
+    return float(values[1:-1].mean() if len(values) >= 3 else values.mean())
 
 
 def aggregate(ratings: Sequence[float]) -> float | None:

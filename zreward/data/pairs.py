@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from zreward.common.errors import InputError
 from zreward.data.record import Record
-from zreward.evaluation.metrics import GAP_TOLERANCE
+from zreward.distribution import GAP_TOLERANCE
 
 
 @dataclass(frozen=True)

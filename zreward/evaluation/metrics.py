@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-GAP_TOLERANCE = 1e-6  # score units; smaller differences are ties
+from zreward.distribution import GAP_TOLERANCE
+
 _CONSTANT = 1e-12  # relative spread below which a sample counts as constant
 
 Array = NDArray[np.float64]
@@ -78,12 +79,6 @@ def tie_rate(pred: Any, target: Any, group: Any) -> float:
     """Share of the pairs that `hpa` counts which the prediction ties."""
     counts = pair_counts(pred, target, group)
     return _share(counts.tied, counts.pairs, "tie_rate")
-
-
-def trimmed_mean(scores: Any) -> float:
-    """Mean of one item's ratings without one highest and one lowest, when there are at least three."""
-    (x,) = _vectors(scores=scores)
-    return float(np.sort(x)[1:-1].mean() if len(x) >= 3 else x.mean())
 
 
 def gsb(good: Any, same: Any, bad: Any) -> float:

@@ -122,9 +122,7 @@ def load_pipeline(recipe: GeneratorRecipe, device: torch.device | str) -> Any:
     """The generator in its dtype, safety checker left out (it has no gradient). Raises InputError where it cannot be had."""
     from diffusers import DiffusionPipeline
 
-    from zreward.world.generator import GENERATOR, NAME
-
-    folder = GENERATOR if recipe.name == NAME else find_pipeline(recipe.name)
+    folder = find_pipeline(recipe.name)
     with told_of(folder, "a text-to-image pipeline"):
         pipeline = DiffusionPipeline.from_pretrained(
             str(folder),

@@ -7,10 +7,8 @@ from pathlib import Path
 from zreward.common.errors import InputError
 from zreward.generation.judges import load_frozen
 from zreward.generation.prompts import load_prompts
-from zreward.generation.recipe import OptimizeRecipe
+from zreward.generation.recipe import NO_JUDGE, OptimizeRecipe
 from zreward.models.dry_checks import check_free, is_small, warm_up_notes
-
-WORLD_GENERATOR = "world:generator"
 
 
 def check_inputs(recipe: OptimizeRecipe) -> list[str]:
@@ -24,7 +22,7 @@ def check_inputs(recipe: OptimizeRecipe) -> list[str]:
         raise InputError(
             f"held_out {recipe.held_out}: {len(both)} of its prompts are trained on, such as {min(both)!r}"
         )
-    needed = recipe.guards.prompts + (recipe.final.prompts if recipe.final.judge != "none" else 0)
+    needed = recipe.guards.prompts + (recipe.final.prompts if recipe.final.judge != NO_JUDGE else 0)
     if len(held_out) < needed:
         raise InputError(
             f"held_out {recipe.held_out}: {len(held_out)} prompts, expected {needed} (guards.prompts and final.prompts); "
@@ -40,7 +38,7 @@ def check_inputs(recipe: OptimizeRecipe) -> list[str]:
             f"held-out judge {recipe.holdout}: {'loads' if small else 'not loaded: large, or not on this machine'}"
         )
     name = recipe.generator.name
-    if name != WORLD_GENERATOR and Path(name).exists() and not (Path(name) / "model_index.json").is_file():
+    if Path(name).exists() and not (Path(name) / "model_index.json").is_file():
         raise InputError(f"{name}: no model_index.json in it; expected a diffusers pipeline")
     notes = warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps)
     return [*lines, f"{run}: free, and can be written", *notes]

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from zreward.common.errors import InputError
 from zreward.data.folders import match_folders
 from zreward.data.images import open_image
-from zreward.evaluation.metrics import GAP_TOLERANCE, gsb, gsb_interval
+from zreward.distribution import GAP_TOLERANCE
+from zreward.evaluation.metrics import gsb, gsb_interval
 from zreward.generation.judges import Judge
 
 OUTCOMES = ("good", "same", "bad")

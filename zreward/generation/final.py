@@ -14,10 +14,10 @@ import torch
 from zreward.common.files import write_json
 from zreward.generation.adaptation import load_optimized, load_pipeline
 from zreward.generation.comparison import Comparison, Pairs, compare, read_pairs
-from zreward.generation.judges import ORACLE, load_frozen, load_judge
+from zreward.generation.judges import load_frozen, load_judge
 from zreward.generation.looks import score_pixels
 from zreward.generation.pictures import diversity, draw_all, own_seeds, save_pictures
-from zreward.generation.recipe import OptimizeRecipe
+from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe
 
 
 def measure_final(
@@ -25,7 +25,7 @@ def measure_final(
 ) -> tuple[Comparison, Pairs] | None:
     """Write `before`, `after` (pictures) and gsb.json into the run; None where the recipe asks for no judge."""
     final, run = recipe.final, Path(recipe.out)
-    if final.judge == "none":
+    if final.judge == NO_JUDGE:
         return None
     seeds = own_seeds(len(prompts), final.seeds, first=20_000)
     student = load_frozen(recipe.student, device)
@@ -40,8 +40,8 @@ def measure_final(
         drawn[side] = diversity(pixels, final.seeds) if final.seeds > 1 else float("nan")
         scores[side] = score_pixels(student, pixels, asked, names, size)
     pairs = read_pairs(run / "before", run / "after")
-    holdout = recipe.holdout or ""
-    judge = load_judge(ORACLE if final.judge == ORACLE else holdout, device, recipe.guards.holdout_reasoning)
+    name = str(recipe.holdout) if final.judge == HOLDOUT else final.judge
+    judge = load_judge(name, device, recipe.guards.holdout_reasoning)
     found = compare(replace(judge, name=final.judge), pairs, final.same)
     before, after = found.means()
     aggregate = recipe.reward.aggregate

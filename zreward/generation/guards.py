@@ -5,7 +5,7 @@ A look that no guard objects to and that has the best held-out reward is the las
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from zreward.generation.recipe import GuardsRecipe
@@ -23,7 +23,7 @@ class Look:
     saturation: float  # share of expected scores in the top half point of the scale
     diversity: float  # root mean square distance of the pictures of a prompt, in [0, 1] units
     drift: float  # of the predictions, see `anchor`; 0 at the start
-    oracle: dict[str, float] = field(default_factory=dict)  # the final judge's means, to look at: they decide nothing
+    final: dict[str, float] = field(default_factory=dict)  # the final judge's means, to look at: they decide nothing
 
     @property
     def judged(self) -> float:
@@ -32,6 +32,14 @@ class Look:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Look:
+        """Version 0.1 wrote the final judge's means under the judge's own name."""
+        known = {item.name for item in fields(cls)}
+        final = next((value for name, value in stored.items() if name not in known), None)
+        own = {name: value for name, value in stored.items() if name in known}
+        return cls(**own if final is None else own | {"final": final})
 
 
 @dataclass
@@ -109,7 +117,7 @@ class Guards:
     def from_dict(cls, recipe: GuardsRecipe, stored: dict[str, Any]) -> Guards:
         guards = cls(recipe)
         for row in stored["looks"]:
-            guards.see(Look(**row))
+            guards.see(Look.from_dict(row))
         return guards
 
 

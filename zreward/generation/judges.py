@@ -1,4 +1,4 @@
-"""Who says how good a picture is: a reward model, directly or after reasoning, or the built-in world's pixel oracle.
+"""Who says how good a picture is: a reward model, directly or after reasoning, or a judge that a package offers.
 
 Shapes: N pictures, D dimensions.
 """
@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zreward.common import registry
 from zreward.common.errors import InputError
 from zreward.generation.pictures import to_image
 from zreward.models.fingerprint import model_fingerprint
 from zreward.models.reward_model import RewardModel
 
-ORACLE = "oracle"
 TEMPERATURE = 0.5  # of a reasoning judge's traces
 
 
@@ -43,9 +43,13 @@ class Judge:
 
 
 def load_judge(name: str, device: Any = None, reasoning: bool = False, batch_size: int = 32) -> Judge:
-    """`oracle`, or a reward model by name, on `device` (default CUDA when there is one). InputError where it cannot be loaded."""
-    if name == ORACLE:
-        return _oracle()
+    """A registered judge, or a reward model by name on `device` (default CUDA when there is one).
+
+    Raises InputError where it cannot be loaded.
+    """
+    registered = registry.find(registry.JUDGES, name)
+    if registered is not None:
+        return registered()
     model = load_frozen(name, device)
 
     def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
@@ -63,14 +67,3 @@ def load_frozen(name: str, device: Any = None) -> RewardModel:
     """A reward model that only judges: no gradient to its weights."""
     model = RewardModel.from_pretrained(name, device=device)
     return model.requires_grad_(False)
-
-
-def _oracle() -> Judge:
-    from zreward.world.oracle import read_picture
-    from zreward.world.scenes import DIMENSIONS
-
-    def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
-        readings = [read_picture(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-        return np.array([[reading.score(name) for name in DIMENSIONS] for reading in readings])
-
-    return Judge(ORACLE, DIMENSIONS, score)

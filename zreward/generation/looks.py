@@ -27,7 +27,7 @@ GRID_PROMPTS = 8
 class Viewer:
     """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one.
 
-    `oracle`, if there is one, is only written down: it decides nothing.
+    `final`, the judge of the last comparison, is only written down: it decides nothing.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class Viewer:
         dimensions: Sequence[str],
         aggregate: Aggregate,
         holdout: Judge | None,
-        oracle: Judge | None,
+        final: Judge | None,
         steps: int,
         batch_size: int,
         options: dict[str, Any],
     ) -> None:
         self.adaptation, self.prompts, self.student, self.dimensions = adaptation, prompts, student, dimensions
-        self.aggregate, self.holdout, self.oracle = aggregate, holdout, oracle
+        self.aggregate, self.holdout, self.final = aggregate, holdout, final
         self.steps, self.batch_size, self.options = steps, batch_size, options
         self._seeds = own_seeds(len(prompts), PICTURES, FIRST_SEED)
         self._reference: ScoreDistribution | None = None
@@ -74,7 +74,7 @@ class Viewer:
             (scores.mean > scale.max - scale.step).float().mean().item(),
             diversity(pixels, PICTURES),
             moved,
-            self._judged(self.oracle, pixels, prompts),
+            self._judged(self.final, pixels, prompts),
         )
 
     def _judged(self, judge: Judge | None, pixels: Tensor, prompts: Sequence[str]) -> dict[str, float]:

@@ -31,11 +31,11 @@ from zreward.generation.disturb import disturbed
 from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
 from zreward.generation.inputs import generator_fingerprint, inputs_of
-from zreward.generation.judges import ORACLE, load_frozen, load_judge
+from zreward.generation.judges import load_frozen, load_judge
 from zreward.generation.looks import Viewer
 from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
-from zreward.generation.recipe import OptimizeRecipe
+from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe
 from zreward.generation.sampling import Walk, draw
 from zreward.generation.state import last_checkpoint, load_state, save_state
 from zreward.models.dry_checks import warm_up_notes
@@ -129,7 +129,7 @@ def _read_outcome(run: Path) -> Outcome:
 def _split(held_out: list[str], recipe: OptimizeRecipe) -> tuple[list[str], list[str]]:
     """Held-out prompts for the looks, which choose weights, and others for the final comparison, which is made once."""
     looks = recipe.guards.prompts
-    needed = looks + (recipe.final.prompts if recipe.final.judge != "none" else 0)
+    needed = looks + (recipe.final.prompts if recipe.final.judge != NO_JUDGE else 0)
     if len(held_out) < needed:
         raise InputError(
             f"held_out {recipe.held_out}: {len(held_out)} prompts, expected {needed} (guards.prompts and final.prompts); "
@@ -170,8 +170,8 @@ class _Optimization:
         self.guards = Guards(recipe.guards)
         self.step = 0
         self.options = recipe.generator.options
-        oracle = load_judge(ORACLE) if recipe.final.judge == ORACLE else None
-        how = (holdout, oracle, recipe.generator.steps, size, self.options)
+        final = load_judge(recipe.final.judge) if recipe.final.judge not in (HOLDOUT, NO_JUDGE) else None
+        how = (holdout, final, recipe.generator.steps, size, self.options)
         self.viewer = Viewer(self.adaptation, looked_at, self.student, self.dimensions, recipe.reward.aggregate, *how)
 
     # The loop.

@@ -131,11 +131,11 @@ _JUDGES = {
         "fig5.png",
     ),
     "holdout": ("Held-out prompts, by a judge that is not trained on", "", "expected score", "holdout.png"),
-    "oracle": (
-        "Held-out prompts, by the pixel oracle",
+    "final": (
+        "Held-out prompts, by the final judge",
         "To look at: it trains, selects and stops nothing.",
         "score",
-        "oracle.png",
+        "final.png",
     ),
 }
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from zreward.common import registry
 from zreward.common.bounded import read_json
 from zreward.common.errors import InputError, shown
 from zreward.models.checkpoint_files import check_folder, check_no_code, check_pickles, find_folder
@@ -16,8 +17,8 @@ _OTHER_FORMS = ["*.fp16.*", "*non_ema*"]  # of the same weights
 
 
 def find_pipeline(name: str) -> Path:
-    """The checked folder of a pipeline: local, or of the hub without its Python files."""
-    folder = find_folder(name, _PATTERNS, _OTHER_FORMS)
+    """The checked folder of a pipeline: local, of the hub without its Python files, or where a registered name leads."""
+    folder = find_folder(registry.resolve(registry.GENERATORS, name, "pipeline folder"), _PATTERNS, _OTHER_FORMS)
     if not os.path.lexists(folder / INDEX):
         raise InputError(f"generator {name}: no {INDEX} in {folder}; expected a diffusers pipeline")
     check_folder(folder)

@@ -1,31 +1,27 @@
-"""Prompts to draw: from a file, or from the built-in world's grammar."""
+"""Prompts to draw: from a file, or from a source that a package offers."""
 
 from __future__ import annotations
 
 import json
-import random
 import unicodedata
 from pathlib import Path
 
+from zreward.common import registry
 from zreward.common.errors import InputError
 from zreward.common.text_files import read_text
 from zreward.common.texts import is_blank
-from zreward.world.grammar import sample_prompts
-
-WORLD = "world:"
 
 
 def load_prompts(source: str, seed: int, exclude: set[str] | None = None) -> list[str]:
-    """The prompts of a text file (one a line), of a .jsonl file (its `prompt` field), or `world:COUNT` new ones.
+    """The prompts of a text file (one a line), of a .jsonl file (its `prompt` field), or of a registered source (`acme:400`).
 
-    World prompts depend on `seed` and avoid `exclude`. Raises InputError, with the line, for a file that cannot be read or
+    Those of a source depend on `seed` and avoid `exclude`. Raises InputError, with the line, for a file that cannot be read or
     holds no prompts, for a prompt with control characters, and for one that is empty or given twice.
     """
-    if source.startswith(WORLD):
-        count = source.removeprefix(WORLD)
-        if not count.isdecimal() or int(count) < 1:
-            raise InputError(f"prompts {source!r}: expected world:COUNT, for example world:400")
-        return [prompt.text for prompt in sample_prompts(int(count), random.Random(seed), exclude)]
+    parts = registry.split(source)
+    sample = registry.find(registry.PROMPTS, parts[0]) if parts else None
+    if parts and sample is not None:
+        return sample(parts[1], seed, exclude or set())
     path = Path(source)
     lines = read_text(path, "prompts, one a line").split("\n")
     prompts: dict[str, int] = {}

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from zreward.common import registry
 from zreward.common.config import check_numbers, one_of
 from zreward.common.errors import InputError
 from zreward.generation.aggregate import Aggregate
 
-JUDGES = ("oracle", "holdout", "none")
+HOLDOUT, NO_JUDGE = "holdout", "none"
 
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    name: str = "world:generator"  # folder or hub name of a diffusers text-to-image pipeline, or world:generator
+    name: str = ""  # needed: folder or hub name of a diffusers text-to-image pipeline, or a registered name
     dtype: str = "float32"  # of the frozen parts: float32, bfloat16 or float16; what is trained stays float32
     lora_rank: int | None = None  # train a LoRA adapter of this rank; default: all weights of the denoiser
     lora_alpha: int = 16  # scale of the adapter: alpha / rank
@@ -89,7 +90,7 @@ class FinalRecipe:
 
     prompts: int = 400  # held-out prompts, the first ones; 0: no comparison
     seeds: int = 2  # pictures of each prompt
-    judge: str = "none"  # oracle (the built-in world's), holdout (guards.holdout) or none
+    judge: str = NO_JUDGE  # holdout (guards.holdout), none, or a judge that an installed package offers
     same: float = 0.25  # a smaller difference of overall scores counts as the same
 
 
@@ -97,7 +98,7 @@ class FinalRecipe:
 class OptimizeRecipe:
     student: str  # the reward model: a checkpoint folder or hub name
     out: str  # run directory
-    prompts: str  # text file, one prompt a line; .jsonl with a `prompt` in every line; or world:COUNT
+    prompts: str  # text file, one prompt a line; .jsonl with a `prompt` in every line; or a registered source
     held_out: str  # prompts for looks and the final comparison, of the same forms; none of them in `prompts`
     generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)  # what is trained
     gradient: GradientRecipe = field(default_factory=GradientRecipe)  # which denoising steps it goes through
@@ -133,7 +134,9 @@ class OptimizeRecipe:
             ),
             may_be_negative=("reward.aggregate.caution",),
         )
-        one_of("final.judge", self.final.judge, JUDGES)
+        one_of("final.judge", self.final.judge, (*registry.names(registry.JUDGES), HOLDOUT, NO_JUDGE))
+        if not self.generator.name:
+            raise InputError("recipe: generator.name is missing; expected a folder or hub name of a diffusers pipeline")
         one_of("generator.dtype", self.generator.dtype, ("float32", "bfloat16", "float16"))
         one_of("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         for key, least in (("steps", 1), ("skipped", 0)):
@@ -145,7 +148,7 @@ class OptimizeRecipe:
                 f"recipe: gradient.steps {self.gradient.steps} and gradient.skipped {self.gradient.skipped} need more than "
                 f"generator.steps ({self.generator.steps})"
             )
-        if self.final.judge == "holdout" and not self.guards.holdout:
+        if self.final.judge == HOLDOUT and not self.guards.holdout:
             raise InputError("recipe: final.judge is holdout, but guards.holdout names none")
         if self.guards.holdout_reasoning and not self.guards.holdout:
             raise InputError("recipe: guards.holdout_reasoning is set, but guards.holdout names no judge; leave it out")

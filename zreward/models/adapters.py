@@ -27,7 +27,7 @@ _MOST_RANK = 8192
 class Base:
     """Where an adapter's base came from. `weights` is its fingerprint, computed when it is first asked for."""
 
-    name: str  # as it was given: world:small, me/judge, runs/sft/model
+    name: str  # as it was given: me/judge, runs/sft/model
     folder: Path
     weights: str | None = None
 

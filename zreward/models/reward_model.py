@@ -72,7 +72,7 @@ class RewardModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **options: Any) -> RewardModel:
-        """Load a checkpoint or adapter by name: a folder, a hub name, or a registered name such as world:small.
+        """Load a checkpoint or adapter by name: a folder, a hub name, or a name that an installed package offers.
 
         See `zreward.models.checkpoint.load` for the options (device, dtype, ...), `zreward.models.names` for names.
         """

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from zreward.distribution import ScoreScale
-from zreward.evaluation.metrics import GAP_TOLERANCE
+from zreward.distribution import GAP_TOLERANCE, ScoreScale
 
 FEW = 40  # gold answers; on fewer, a careless annotator passes too often (benchmarks/gold_items.py)
 

@@ -1,4 +1,4 @@
-"""`zreward studio init`: a project from a folder of pictures, from records, or from the built-in world.
+"""`zreward studio init`: a project from a folder of pictures, or from records.
 
 The project appears whole, or not at all. Pictures are copied in, so that nothing outside the folder is needed later.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from zreward.common.errors import InputError, check_counts
+from zreward.common.errors import InputError
 from zreward.common.temporary import sweep, temporary_folder
 from zreward.data import Record
 from zreward.data.folders import read_folder
@@ -67,21 +67,6 @@ def from_records(records: Iterable[Record], name: str) -> Iterator[Picture]:
         assert isinstance(image, Path | bytes)
         key = record.id or f"{name}-{number:06d}"
         yield Picture(record.prompt, image, key, record.group, record.split, tuple(record.tags))
-
-
-def from_world(prompts: int, candidates: int = 4, seed: int = 0) -> Iterator[Picture]:
-    """Scenes of the built-in world, with their truth on every dimension."""
-    from zreward.world.dataset import png
-    from zreward.world.grammar import sample_prompts
-    from zreward.world.scenes import DIMENSIONS, sample_scene
-
-    check_counts(prompts=prompts, candidates=candidates)
-    rng = random.Random(f"studio world {seed}")
-    for number, prompt in enumerate(sample_prompts(prompts, rng)):
-        for candidate in range(candidates):
-            scene = sample_scene(prompt, rng)
-            truth = {name: round(scene.truth(name) * 2) / 2 for name in DIMENSIONS}
-            yield Picture(prompt.text, png(scene), f"world-{number:04d}-{candidate}", truth=truth)
 
 
 @contextmanager

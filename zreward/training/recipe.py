@@ -42,7 +42,7 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    name: str  # checkpoint folder, hub name, world:large / world:small, or scratch:qwen3_5 (random weights)
+    name: str  # checkpoint folder, hub name, a registered name, or scratch:qwen3_5 (random weights)
     rubric: str | None = None  # YAML file, for a model that brings no rubric of its own
     dtype: str | None = None  # float32, bfloat16 or float16
     quantization: str | None = None  # 4bit or 8bit (GPUs)

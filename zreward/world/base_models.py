@@ -69,7 +69,7 @@ SPECS = {
 
 def world_rubric() -> Rubric:
     """The rubric that the base models were pretrained to speak of: the four default dimensions in short words."""
-    return Rubric.from_yaml(Path(__file__).parents[1] / "rubrics" / "world.yaml")
+    return Rubric.from_yaml(Path(__file__).parent / "rubric.yaml")
 
 
 def make_tokenizer() -> Any:

@@ -36,7 +36,7 @@ from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base
 from zreward.world.dataset import make_world
-from zreward.world.recipes import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
+from zreward.world.settings import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
 
 EXAMPLES = 6
 

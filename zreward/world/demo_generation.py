@@ -10,11 +10,11 @@ from zreward.common.config import load_config
 from zreward.evaluation.report.sections import Section
 from zreward.generation.comparison import compare, read_pairs
 from zreward.generation.guards import Guards
-from zreward.generation.judges import ORACLE, load_judge
 from zreward.generation.optimize import optimize
 from zreward.generation.pages import describe_ending, optimization_sections
 from zreward.generation.recipe import OptimizeRecipe
-from zreward.world.recipes import recipe_file
+from zreward.world.judge import oracle
+from zreward.world.settings import recipe_file
 
 SHORT = ("guards.every=20", "guards.prompts=32", "final.prompts=100")
 """A part of the whole recipe's budget; docs/results.md has the whole one's figures."""
@@ -35,7 +35,7 @@ def improve_generator(student: Path, out: Path, seed: int) -> list[Section]:
         optimize(recipe, resume=(out / "recipe.yaml").exists())
     looks = Guards.from_dict(recipe.guards, json.loads((out / "looks.json").read_text())).looks
     pairs = read_pairs(out / "before", out / "after")
-    found = compare(load_judge(ORACLE), pairs, recipe.final.same)
+    found = compare(oracle(), pairs, recipe.final.same)
     ended = json.loads((out / "outcome.json").read_text())
     ending = describe_ending(ended["step"], ended["stopped_at"], ended["guard"], ended["message"], recipe.holdout)
     sections = optimization_sections(

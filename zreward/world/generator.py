@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zreward.common.errors import InputError
 from zreward.world.grammar import vocabulary
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 GENERATOR = Path(__file__).parent / "weights" / "generator"
-NAME = "world:generator"
 SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
 LONGEST = 18  # tokens: fifteen words, start and end
 LATENT_SIDE, LATENT_CHANNELS, TEXT_WIDTH = 16, 4, 64
@@ -113,3 +113,10 @@ def load_generator(path: str | Path = GENERATOR) -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(
         path, torch_dtype=torch.float32, use_safetensors=True, safety_checker=None, requires_safety_checker=False
     )
+
+
+def shipped(name: str) -> Path:
+    """Where world:generator leads to: the entry point of the prefix `world`."""
+    if name != "generator":
+        raise InputError(f"world:{name} is no generator of the built-in world; expected world:generator")
+    return GENERATOR

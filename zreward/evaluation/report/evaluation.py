@@ -10,7 +10,7 @@ import numpy as np
 
 from zreward.data.pairs import Pair, mine_pairs
 from zreward.data.record import Record
-from zreward.evaluation.metrics import GAP_TOLERANCE
+from zreward.distribution import GAP_TOLERANCE
 from zreward.evaluation.prediction import Predictions, metrics_table, rated_items
 from zreward.evaluation.report.page import Example, ExampleDimension, write_report
 from zreward.evaluation.report.sections import Figure, Section

@@ -16,8 +16,8 @@ from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base, world_rubric
 from zreward.world.dataset import make_world
-from zreward.world.recipes import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
 from zreward.world.reproduce.plan import CHAINS, LABELS, TEACHER, Labelling, Method, Study, Task
+from zreward.world.settings import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
 
 CURVE_POINTS = 8  # measurements on dev prompts in a training
 
