@@ -136,7 +136,7 @@ def place(tmp_path, monkeypatch) -> Path:
     def load_model(*_, **__):
         raise AssertionError("the model was loaded first")
 
-    monkeypatch.setattr("zreward.models.checkpoint.load", load_model)
+    monkeypatch.setattr("zreward.models.reward_model.load", load_model)
     monkeypatch.setattr("zreward.models.reward_model.RewardModel.from_pretrained", load_model)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("picture.png")
@@ -146,7 +146,7 @@ def place(tmp_path, monkeypatch) -> Path:
     Path("listed/pictures.jsonl").write_text(json.dumps({"image": "0.png", "prompt": "x", "seed": 0}) + "\n")
     Path("records.jsonl").write_text(json.dumps({"image": "picture.png", "prompt": "x"}) + "\n")
     Path("recipe.yaml").write_text("{method: sft, out: run, data: {train: records.jsonl}, model: {name: MODEL}}")
-    Path("optimize.yaml").write_text("{student: MODEL, out: run, prompts: p.txt, held_out: h.txt}")
+    Path("optimize.yaml").write_text("{student: MODEL, out: run, prompts: p.txt, held_out: h.txt, generator: {name: G}}")
     return tmp_path
 
 

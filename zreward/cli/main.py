@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from zreward import __version__
 from zreward.cli.compare import compare
 from zreward.cli.data import data_app
 from zreward.cli.exits import exit_code, prepare_streams
@@ -20,6 +19,7 @@ from zreward.cli.score import evaluate, rank, score, serve
 from zreward.cli.studio import studio_app
 from zreward.cli.train import label, optimize, train
 from zreward.cli.world import demo, reproduce, world_app
+from zreward.common.version import __version__
 
 HELP = "Train, run and serve reward models: a distribution over rubric scores for every image and dimension."
 app = typer.Typer(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
 from zreward.common.files import append_line, to_json, write_json, write_json_lines, write_text
+from zreward.common.version import __version__
 from zreward.common.yaml_text import read_yaml
 
 METRICS = "metrics.jsonl"
@@ -28,10 +29,8 @@ def versions() -> dict[str, str]:
     import peft
     import transformers
 
-    import zreward
-
     return {
-        "zreward": zreward.__version__,
+        "zreward": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

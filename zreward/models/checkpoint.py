@@ -7,13 +7,14 @@ import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
 from zreward.common.errors import InputError, check_counts, shorten, shown
 from zreward.common.files import atomic_folder, disk_errors
+from zreward.common.version import __version__
 from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype
@@ -21,43 +22,31 @@ from zreward.models.names import find_model
 from zreward.models.network import add_adapter, has_tokenizer, load_network, load_tokenizer, told_of
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.preprocessor import recorded_layout, save_preprocessor
-from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.weight_files import check_weight_file, weight_files
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
+
+if TYPE_CHECKING:
+    from zreward.models.reward_model import RewardModel
 
 SCHEMA_VERSION = 1
 MOST_TRACE_TOKENS = 100_000
 
 
 def load(
+    make: type[RewardModel],
     path: str | Path,
-    rubric: Rubric | None = None,
-    forms: PromptForms | None = None,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    quantization: str | None = None,
-    resolution: ResolutionPolicy | None = None,
-    max_trace_tokens: int | None = None,
-    trainable_adapter: bool = False,
+    rubric: Rubric | None,
+    forms: PromptForms | None,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    quantization: str | None,
+    resolution: ResolutionPolicy | None,
+    max_trace_tokens: int | None,
+    trainable_adapter: bool,
 ) -> RewardModel:
-    """Load a checkpoint or adapter by its name: a folder, a hub name, or a registered one (see `zreward.models.names`).
-
-    A model without `zreward.json` is asked with the default rubric, with a warning.
-
-    Args:
-        rubric: for a model without `zreward.json` (default: the default rubric); for a checkpoint it must be the same rubric.
-        forms: prompt forms, for a model without `zreward.json`.
-        device: such as "cpu" or "cuda:1"; default CUDA when there is one, else the CPU.
-        dtype: "float64", "float32", "bfloat16" or "float16"; default what the checkpoint recorded, else bfloat16 on GPUs,
-            float32 on CPUs.
-        quantization: "4bit" or "8bit" (bitsandbytes; GPUs only).
-        resolution: overrides the recorded policy.
-
-    Raises InputError: missing folder, a device that cannot be used, another rubric, newer schema, labels of several tokens,
-    unsupported model.
-    """
+    """`RewardModel.from_pretrained`, where the arguments are described; `make` is its class."""
     check_counts(max_trace_tokens=max_trace_tokens)
     name, device = str(path), find_device(device)
     folder = find_folder(find_model(path))
@@ -85,7 +74,7 @@ def load(
     if adapter is not None:
         model = add_adapter(model, folder, trainable_adapter).to(device)
     with told_of(folder, "a reward model"):
-        reward_model = RewardModel(
+        reward_model = make(
             model,
             tokenizer,
             meta.rubric if meta else rubric or Rubric.default(),
@@ -184,8 +173,6 @@ def _record_base(reward_model: RewardModel, path: Path) -> dict[str, Any]:
 
 def metadata(reward_model: RewardModel) -> dict[str, Any]:
     """What `zreward.json` holds."""
-    from zreward import __version__
-
     dtype = next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
     return {
         "schema_version": SCHEMA_VERSION,

@@ -6,12 +6,14 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zreward.common.errors import InputError, shown
 from zreward.models.checkpoint_files import read_part
 from zreward.models.layouts import Channels, ImageLayout, layout_of
-from zreward.models.reward_model import RewardModel
+
+if TYPE_CHECKING:
+    from zreward.models.reward_model import RewardModel
 
 _FILE = "preprocessor_config.json"
 

@@ -16,6 +16,7 @@ from zreward.distribution import ScoreDistribution
 from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone, ModelInput
 from zreward.models.batches import OomRetry, ahead, pack
+from zreward.models.checkpoint import load, save
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
@@ -71,19 +72,46 @@ class RewardModel(nn.Module):
         return self.backbone.label_ids.device
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, **options: Any) -> RewardModel:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        rubric: Rubric | None = None,
+        forms: PromptForms | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        quantization: str | None = None,
+        resolution: ResolutionPolicy | None = None,
+        max_trace_tokens: int | None = None,
+        trainable_adapter: bool = False,
+    ) -> RewardModel:
         """Load a checkpoint or adapter by name: a folder, a hub name, or a name that an installed package offers.
 
-        See `zreward.models.checkpoint.load` for the options (device, dtype, ...), `zreward.models.names` for names.
-        """
-        from zreward.models.checkpoint import load
+        A model without `zreward.json` is asked with the default rubric, with a warning.
 
-        return load(path, **options)
+        Args:
+            path: such as "runs/sft/model", "Qwen/Qwen3.5-9B" or "acme:strict" (see `zreward.common.registry`).
+            rubric: for a model without `zreward.json` (default: the default rubric); for a checkpoint it must be its own.
+            forms: prompt forms, for a model without `zreward.json`.
+            device: such as "cpu" or "cuda:1"; default CUDA when there is one, else the CPU.
+            dtype: "float64", "float32", "bfloat16" or "float16"; default what the checkpoint recorded, else bfloat16 on
+                GPUs, float32 on CPUs.
+            quantization: "4bit" or "8bit" (bitsandbytes; GPUs only).
+            resolution: overrides the recorded limit of image sizes.
+            max_trace_tokens: overrides the recorded reasoning budget.
+            trainable_adapter: an adapter's weights take gradients, for training that goes on with it.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            InputError: a missing folder, a device that cannot be used, another rubric, a newer schema, labels of several
+                tokens, an unsupported model.
+        """
+        options = (rubric, forms, device, dtype, quantization, resolution, max_trace_tokens, trainable_adapter)
+        return load(cls, path, *options)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`; replaces a folder as a whole."""
-        from zreward.models.checkpoint import save
-
         save(self, path)
 
     @torch.no_grad()

@@ -16,8 +16,8 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from zreward import __version__
 from zreward.common.errors import InputError
+from zreward.common.version import __version__
 from zreward.models.reward_model import RewardModel
 from zreward.serving import pickles, schemas
 from zreward.serving.batching import Closing

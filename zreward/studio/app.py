@@ -14,8 +14,8 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
-from zreward import __version__
 from zreward.common.errors import InputError
+from zreward.common.version import __version__
 from zreward.studio.attempts import Attempts
 from zreward.studio.context import HERE, RESIZING, NotSignedIn, Studio, guard, render, templates
 from zreward.studio.database import CONNECTIONS, connect, sessions, upgrade

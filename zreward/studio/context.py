@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.concurrency import run_in_threadpool
 
-from zreward import __version__
+from zreward.common.version import __version__
 from zreward.studio import signed_in
 from zreward.studio.attempts import Attempts
 from zreward.studio.forms import check_texts
