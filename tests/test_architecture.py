@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,8 +75,9 @@ def modules_of(path: Path, when_imported: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            full = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else str(node.module) for name in full}
+            module = f"zreward.{node.module}" if node.level else str(node.module)  # relative only in __init__.pyi
+            full = {f"{module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else module for name in full}
     return {name for name in found if name in MODULES}
 
 
@@ -100,7 +100,7 @@ def allowed() -> dict[str, set[str]]:
 def test_the_table_is_what_the_code_imports():
     """Exactly: an import that the table does not allow fails, and so does a permission that nothing uses."""
     used: dict[str, set[str]] = {room(module): set() for module in MODULES}
-    for module, path in MODULES.items():
+    for module, path in [*MODULES.items(), ("zreward", PACKAGE / "__init__.pyi")]:
         used[room(module)] |= {room(name) for name in modules_of(path)} - {room(module)}
     assert used == allowed()
 
@@ -164,18 +164,3 @@ def test_only_tests_of_the_world_import_it():
 def test_imports_are_found(source, found, found_when_imported):
     assert set(imports(ast.parse(source))) == found
     assert set(imports(ast.parse(source), when_imported=True)) == found_when_imported
-
-
-def test_importing_zreward_loads_no_model_code():
-    code = "import sys, zreward; print([m for m in ('torch', 'transformers', 'datasets', 'matplotlib') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_every_public_name_can_be_imported():
-    import zreward
-
-    for name in zreward.__all__:
-        assert getattr(zreward, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = zreward.nothing

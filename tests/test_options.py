@@ -146,7 +146,9 @@ def place(tmp_path, monkeypatch) -> Path:
     Path("listed/pictures.jsonl").write_text(json.dumps({"image": "0.png", "prompt": "x", "seed": 0}) + "\n")
     Path("records.jsonl").write_text(json.dumps({"image": "picture.png", "prompt": "x"}) + "\n")
     Path("recipe.yaml").write_text("{method: sft, out: run, data: {train: records.jsonl}, model: {name: MODEL}}")
-    Path("optimize.yaml").write_text("{student: MODEL, out: run, prompts: p.txt, held_out: h.txt, generator: {name: G}}")
+    Path("optimize.yaml").write_text(
+        "{student: MODEL, out: run, prompts: p.txt, held_out: h.txt, generator: {name: G}}"
+    )
     return tmp_path
 
 
