@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zreward.common.errors import InputError
-from zreward.common.runs import append_metrics, cut_metrics, differences, is_in_use, read_metrics, refuse_differences
+from zreward.common.runs import RunDirectory, differences, read_metrics, refuse_differences
 
 
 def test_differences_name_dotted_keys_old_and_new_values_shortened():
@@ -19,12 +19,12 @@ def test_differences_name_dotted_keys_old_and_new_values_shortened():
 
 def test_steps_after_the_checkpoint_and_half_a_line_are_forgotten(tmp_path):
     for step in range(1, 6):
-        append_metrics(tmp_path, {"step": step, "reward": float("nan")})
+        RunDirectory(tmp_path).append_metrics({"step": step, "reward": float("nan")})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "rew')
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
-    cut_metrics(tmp_path, 3)
-    append_metrics(tmp_path, {"step": 4, "reward": 1.0})
+    RunDirectory(tmp_path).cut_metrics(3)
+    RunDirectory(tmp_path).append_metrics({"step": 4, "reward": 1.0})
     assert [(row["step"], row["reward"]) for row in read_metrics(tmp_path)] == [
         (1, None),
         (2, None),
@@ -34,9 +34,9 @@ def test_steps_after_the_checkpoint_and_half_a_line_are_forgotten(tmp_path):
 
 
 def test_a_run_that_was_killed_at_its_first_files_is_not_in_use(tmp_path):
-    assert not is_in_use(tmp_path / "none")
+    assert not RunDirectory(tmp_path / "none").is_in_use
     (tmp_path / "inputs.json").write_text("{}")
     (tmp_path / "checkpoints").mkdir()  # the Trainer makes it before the first file is written
-    assert not is_in_use(tmp_path)
+    assert not RunDirectory(tmp_path).is_in_use
     (tmp_path / "recipe.yaml").write_text("{}")
-    assert is_in_use(tmp_path)
+    assert RunDirectory(tmp_path).is_in_use

@@ -16,7 +16,7 @@ from zreward.common.runs import read_metrics
 from zreward.generation import optimize as module
 from zreward.generation.adaptation import Adaptation, load_optimized
 from zreward.generation.optimize import optimize
-from zreward.generation.recipe import OptimizeRecipe
+from zreward.generation.recipe import GeneratorRecipe, OptimizeRecipe
 
 
 @pytest.fixture
@@ -355,8 +355,7 @@ def test_trained_and_held_out_prompts_may_not_overlap(folder):
 
 
 def test_the_average_follows_the_weights(pipeline):
-    recipe = config_from_dict(OptimizeRecipe, {"student": "s", "out": "o", "prompts": "p", "held_out": "h"}, "test")
-    adaptation = Adaptation(pipeline, recipe.generator, decay=0.75)
+    adaptation = Adaptation(pipeline, GeneratorRecipe("tiny"), decay=0.75)
     name, weight = next(iter(adaptation.weights.items()))
     before = weight.detach().clone()
     with torch.no_grad():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import noise_pictures, tiny_model
+from zreward.common.runs import RunDirectory
 from zreward.data import Record
 from zreward.models.rollout import Trace
 from zreward.training.augment import drop_words, flip_and_shift
@@ -29,7 +30,7 @@ def make_trainer(make_recipe, tmp_path):
         open_one = model.open
         model.open = lambda image: opened.append(image) or open_one(image)
         recipe = make_recipe("sft", **{f"data__{name}": value for name, value in data.items()})
-        return DirectTrainer(model, recipe, tmp_path / "run", items), opened
+        return DirectTrainer(model, recipe, RunDirectory(tmp_path / "run"), items), opened
 
     return make
 

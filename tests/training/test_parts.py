@@ -12,12 +12,13 @@ import torch
 
 from tests.tiny import tiny_model
 from zreward.common.errors import InputError
+from zreward.common.runs import RunDirectory, remove_checkpoint
 from zreward.data import Pair, Record
 from zreward.training import trainer_base
 from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.direct import DirectItem, annotated_items, by_image, compared_items
 from zreward.training.rollout_data import RepeatSampler, pair_items, unrated_items
-from zreward.training.trainer_base import RewardTrainer, last_checkpoint, training_arguments
+from zreward.training.trainer_base import RewardTrainer, training_arguments
 
 # --- what is trained on
 
@@ -161,7 +162,7 @@ def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
         seed=9,
         save_every=6,
     )
-    arguments = training_arguments(recipe, tmp_path / "run")
+    arguments = training_arguments(recipe, RunDirectory(tmp_path / "run"))
     expected = {
         "output_dir": str(tmp_path / "run" / "checkpoints"),
         "max_steps": 7,
@@ -186,14 +187,14 @@ def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
         "disable_tqdm": False,
     }
     assert {name: getattr(arguments, name) for name in expected} == expected
-    own = training_arguments(replace(recipe, trainer={"data_seed": 4, "logging_steps": 2}), tmp_path)
+    own = training_arguments(replace(recipe, trainer={"data_seed": 4, "logging_steps": 2}), RunDirectory(tmp_path))
     assert (own.data_seed, own.logging_steps, own.max_steps) == (4, 2, 7)
 
 
 @pytest.mark.parametrize("trainer", [{"no_such_option": 1}, {"lr_scheduler_type": "diagonal"}])
 def test_settings_that_transformers_refuses_are_one_message(make_recipe, tmp_path, trainer):
     with pytest.raises(InputError, match="recipe: transformers refuses optimizer.schedule, report_to or trainer"):
-        training_arguments(replace(make_recipe("sft"), trainer=trainer), tmp_path)
+        training_arguments(replace(make_recipe("sft"), trainer=trainer), RunDirectory(tmp_path))
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def trainer(make_recipe, tmp_path):
         def collate(self, items):
             return {"items": items}
 
-    return Idle(tiny_model(), make_recipe("sft"), tmp_path / "run", [1, 2, 3])
+    return Idle(tiny_model(), make_recipe("sft"), RunDirectory(tmp_path / "run"), [1, 2, 3])
 
 
 def test_values_of_micro_batches_are_averaged_into_the_steps_log(trainer):
@@ -254,16 +255,16 @@ def test_a_checkpoint_is_a_reward_model_that_loads_again(trainer, tmp_path):
 
 
 def test_the_newest_whole_checkpoint_counts(tmp_path):
-    assert last_checkpoint(tmp_path) is None
+    assert RunDirectory(tmp_path).last_checkpoint() is None
     for step in (2, 10, 9, 30):
         (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
         if step != 30:  # cut off
             (tmp_path / "checkpoints" / f"checkpoint-{step}" / "COMPLETE").touch()
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-10"
+    assert RunDirectory(tmp_path).last_checkpoint() == tmp_path / "checkpoints" / "checkpoint-10"
 
 
 def test_the_log_is_written_by_the_main_process_only(tmp_path):
-    files = trainer_base._RunFiles(tmp_path)
+    files = trainer_base._RunFiles(RunDirectory(tmp_path))
     state = SimpleNamespace(is_world_process_zero=False, log_history=[{"loss": 1.0}])
     files.on_train_end(None, state, None)
     assert not (tmp_path / "metrics.jsonl").exists()
@@ -279,13 +280,13 @@ def test_checkpoints_are_kept_by_age_and_half_written_ones_are_swept(tmp_path):
         (folder / f"checkpoint-{step}" / "weights").touch()
         if step != 30:  # cut off
             (folder / f"checkpoint-{step}" / "COMPLETE").touch()
-    assert [path.name for path in trainer_base.checkpoints(tmp_path)] == [
+    assert [path.name for path in RunDirectory(tmp_path).checkpoints()] == [
         "checkpoint-2",
         "checkpoint-9",
         "checkpoint-10",
     ]
-    trainer_base.remove_half_written(tmp_path)
-    trainer_base.remove_checkpoint(folder / "checkpoint-9")
+    RunDirectory(tmp_path).remove_half_written()
+    remove_checkpoint(folder / "checkpoint-9")
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
 

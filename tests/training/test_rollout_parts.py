@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from tests.tiny import noise_pictures, tiny_model
+from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
 from zreward.distribution import ScoreScale
 from zreward.models.backbone import BackboneOutput, ModelInput
@@ -182,7 +183,7 @@ def make_trainer(make_recipe, tmp_path):
         model.reason = lambda images, rows, temperature: [Trace((5, 6), truncated=True) for _ in rows]
         options = {f"rollout__{name}": value for name, value in options.items()}
         recipe = make_recipe("grpo", optimizer__batch_size=1, **options)
-        return RolloutTrainer(model, recipe, tmp_path / "run", items)
+        return RolloutTrainer(model, recipe, RunDirectory(tmp_path / "run"), items)
 
     return make
 

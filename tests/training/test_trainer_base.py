@@ -14,8 +14,9 @@ from transformers import ProgressCallback, Trainer, TrainerCallback
 
 from tests.tiny import tiny_model
 from zreward.common.errors import InputError
+from zreward.common.runs import RunDirectory, remove_checkpoint
 from zreward.training import trainer_base
-from zreward.training.trainer_base import RewardTrainer, checkpoints, remove_checkpoint, training_arguments
+from zreward.training.trainer_base import RewardTrainer, training_arguments
 
 
 class Idle(RewardTrainer):
@@ -29,7 +30,7 @@ class Idle(RewardTrainer):
 def make_trainer(make_recipe, tmp_path):
     def make(callbacks=(), **options) -> Idle:
         recipe = replace(make_recipe("sft", steps=6), **options)
-        return Idle(tiny_model(), recipe, tmp_path / "run", [1, 2, 3], callbacks)
+        return Idle(tiny_model(), recipe, RunDirectory(tmp_path / "run"), [1, 2, 3], callbacks)
 
     return make
 
@@ -39,7 +40,7 @@ def make_trainer(make_recipe, tmp_path):
 
 def test_trackers_are_those_of_the_recipe(make_recipe, tmp_path):
     recipe = replace(make_recipe("sft"), report_to=["tensorboard"])
-    assert training_arguments(recipe, tmp_path).report_to == ["tensorboard"]
+    assert training_arguments(recipe, RunDirectory(tmp_path)).report_to == ["tensorboard"]
 
 
 def test_a_library_that_a_setting_needs_and_that_is_absent_is_one_message(make_recipe, tmp_path, monkeypatch):
@@ -48,7 +49,7 @@ def test_a_library_that_a_setting_needs_and_that_is_absent_is_one_message(make_r
 
     monkeypatch.setattr(trainer_base, "TrainingArguments", refuse)
     with pytest.raises(InputError, match="transformers refuses .* needs a library that is not installed"):
-        training_arguments(make_recipe("sft"), tmp_path)
+        training_arguments(make_recipe("sft"), RunDirectory(tmp_path))
 
 
 def test_a_tracker_that_does_not_exist_is_one_message(make_trainer):
@@ -74,7 +75,7 @@ def test_transformers_gets_the_backbone_the_settings_and_the_items(make_trainer)
 
 def test_a_trainer_says_what_to_collate(make_recipe, tmp_path):
     with pytest.raises(NotImplementedError):
-        RewardTrainer(tiny_model(), make_recipe("sft"), tmp_path / "run", [1]).collate([1])
+        RewardTrainer(tiny_model(), make_recipe("sft"), RunDirectory(tmp_path / "run"), [1]).collate([1])
     assert RewardTrainer.read == ((), (), None)
 
 
@@ -149,16 +150,18 @@ def save_at(trainer: Idle, *steps: int) -> list[str]:
     for step in steps:
         trainer.state.global_step = step
         trainer._save_checkpoint(trainer.model, None)
-    return [folder.name for folder in checkpoints(trainer.run)]
+    return [folder.name for folder in trainer.run.checkpoints()]
 
 
 def test_the_newest_checkpoints_are_kept(make_trainer, saving):
     trainer = make_trainer(keep_checkpoints=2)
     trainer.state.log_history = [{"loss": 1.0}]
     assert save_at(trainer, 2, 9, 10) == ["checkpoint-9", "checkpoint-10"]
-    assert not (trainer.run / "checkpoints" / "checkpoint-2").exists()
+    assert not (trainer.run.checkpoint_folder / "checkpoint-2").exists()
     assert saving.synced == [["weights"]] * 3  # on the disk before the marker is
-    assert [json.loads(line) for line in (trainer.run / "metrics.jsonl").read_text().splitlines()] == [{"loss": 1.0}]
+    assert [json.loads(line) for line in (trainer.run.path / "metrics.jsonl").read_text().splitlines()] == [
+        {"loss": 1.0}
+    ]
 
 
 def test_other_processes_wait_and_write_nothing_of_their_own(make_trainer, saving):
@@ -166,7 +169,7 @@ def test_other_processes_wait_and_write_nothing_of_their_own(make_trainer, savin
     trainer.accelerator.wait_for_everyone = lambda: waited.append(True)
     trainer.state.is_world_process_zero = False
     assert save_at(trainer, 2) == [] and waited == [True]
-    assert not (trainer.run / "metrics.jsonl").exists()
+    assert not (trainer.run.path / "metrics.jsonl").exists()
     trainer.state.is_world_process_zero = True
     assert save_at(trainer, 3) == ["checkpoint-3"] and waited == [True, True]
 
@@ -179,8 +182,8 @@ def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_trainer, saving,
     message = "checkpoint-4: cannot write: .*[a-z]; older checkpoints are unharmed: make room and go on with --resume"
     with pytest.raises(InputError, match=message):
         save_at(trainer, 4)
-    assert [folder.name for folder in (trainer.run / "checkpoints").iterdir()] == ["checkpoint-2"]
-    assert [folder.name for folder in checkpoints(trainer.run)] == ["checkpoint-2"]
+    assert [folder.name for folder in trainer.run.checkpoint_folder.iterdir()] == ["checkpoint-2"]
+    assert [folder.name for folder in trainer.run.checkpoints()] == ["checkpoint-2"]
 
 
 def test_a_checkpoint_that_cannot_be_removed_whole_is_none_any_more(tmp_path, monkeypatch):
@@ -191,7 +194,7 @@ def test_a_checkpoint_that_cannot_be_removed_whole_is_none_any_more(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)  # a kill between the two
         remove_checkpoint(folder)
-    assert checkpoints(tmp_path) == [] and (folder / "weights").exists()
+    assert RunDirectory(tmp_path).checkpoints() == [] and (folder / "weights").exists()
     remove_checkpoint(folder)
     remove_checkpoint(folder)  # another process was first
     assert not folder.exists()

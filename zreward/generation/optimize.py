@@ -10,9 +10,7 @@ import random
 import shlex
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,9 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zreward.common.errors import InputError, NotFiniteError
-from zreward.common.files import atomic_folder, remove_folder, write_json
-from zreward.common.runs import RECIPE, append_metrics, check_folder, check_inputs, cut_metrics, say, start_run
-from zreward.common.temporary import only_writer
+from zreward.common.files import atomic_folder, write_json
+from zreward.common.runs import RunDirectory, say
 from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
@@ -35,11 +32,13 @@ from zreward.generation.judges import load_frozen, load_judge
 from zreward.generation.looks import Viewer
 from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
-from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe
+from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe, stored_recipe
 from zreward.generation.sampling import Walk, draw
-from zreward.generation.state import last_checkpoint, load_state, save_state
+from zreward.generation.state import load_state, save_state
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.finished import check_left
+
+_KEPT = 2  # checkpoints
 
 
 @dataclass(frozen=True)
@@ -59,25 +58,25 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     Raises InputError for everything that is wrong with the input, before anything is trained; FloatingPointError when a
     reward or a gradient is not finite (the last good weights are kept).
     """
-    run = Path(recipe.out)
-    accelerator = _accelerator(recipe, run)
-    with only_writer(run) if accelerator.is_main_process else nullcontext():
-        check_folder(run, recipe, resume, _is_finished(run))
-        if resume and _is_finished(run):
-            check_left(
-                run / "model",
-                f"delete {run / 'outcome.json'} and use --resume, which goes on from the last checkpoint and writes it again",
-            )
-            say(f"{run} is finished: nothing to do")
-            return _read_outcome(run)
+    run = RunDirectory(Path(recipe.out))
+    accelerator, finished = _accelerator(recipe, run.path), _is_finished(run.path)
+    with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=accelerator.is_main_process):
+        if resume and finished:
+            again = "use --resume, which goes on from the last checkpoint and writes it again"
+            check_left(run.path / "model", f"delete {run.path / 'outcome.json'} and {again}")
+            say(f"{run.path} is finished: nothing to do")
+            return _read_outcome(run.path)
         accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others look at
         return _run(recipe, accelerator, run, resume)
 
 
-def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: Path, resume: bool) -> Outcome:
+def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: RunDirectory, resume: bool) -> Outcome:
     optimization = _Optimization(recipe, accelerator, run)
     if accelerator.is_main_process:
-        (check_inputs if resume else partial(start_run, recipe=recipe))(run, inputs=optimization.inputs)
+        if resume:
+            run.check_inputs(optimization.inputs)
+        else:
+            run.start(recipe.to_dict(), optimization.inputs)
         for note in warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps):
             say(note)
     if recipe.report_to:
@@ -90,11 +89,11 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: Path, resume: bo
         accelerator.end_training()
     if accelerator.is_main_process:
         final = measure_final(recipe, optimization.final_prompts, accelerator.device)
-        grids = sorted((run / "grids").glob("step-*.png"))
-        command = shlex.join(["zreward", "optimize", str(run / RECIPE)])
+        grids = sorted((run.path / "grids").glob("step-*.png"))
+        command = shlex.join(["zreward", "optimize", str(run.path / run.config)])
         facts = {"command": command, "student": recipe.student, "seed": recipe.seed}
         ending = describe_ending(outcome.step, outcome.stopped_at, outcome.guard, outcome.message, recipe.holdout)
-        write_optimization_page(run / "report.html", optimization.guards.looks, grids, ending, facts, final)
+        write_optimization_page(run.path / "report.html", optimization.guards.looks, grids, ending, facts, final)
     return outcome
 
 
@@ -139,8 +138,8 @@ def _split(held_out: list[str], recipe: OptimizeRecipe) -> tuple[list[str], list
 
 
 class _Optimization:
-    def __init__(self, recipe: OptimizeRecipe, accelerator: Accelerator, run: Path) -> None:
-        self.recipe, self.accelerator, self.run = recipe, accelerator, run
+    def __init__(self, recipe: OptimizeRecipe, accelerator: Accelerator, directory: RunDirectory) -> None:
+        self.recipe, self.accelerator, self.directory, self.run = recipe, accelerator, directory, directory.path
         self.prompts = load_prompts(recipe.prompts, recipe.seed)
         held_out = load_prompts(recipe.held_out, recipe.seed + 1, set(self.prompts))
         both = set(self.prompts) & set(held_out)
@@ -297,20 +296,16 @@ class _Optimization:
         if not self._is_main:
             return
         facts = {"step": self.step, "guards": self.guards.to_dict(), "scaler": self.scaler.state_dict()}
-        folder = self.run / "checkpoints" / f"step-{self.step}"
+        folder = self.directory.checkpoint_folder / f"step-{self.step}"
         save_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer, facts)
-        self._remove_old_checkpoints()
-
-    def _remove_old_checkpoints(self) -> None:
-        for old in sorted((self.run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))[:-2]:
-            remove_folder(old)
+        self.directory.keep_checkpoints(_KEPT)
 
     def resume(self) -> None:
         """Go on from the last whole checkpoint; from the start when there is none."""
-        folder = last_checkpoint(self.run)
+        folder = self.directory.last_checkpoint()
         if folder is None:
             if self._is_main:
-                cut_metrics(self.run, 0)
+                self.directory.cut_metrics(0)
             return
         facts = load_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer)
         self.step = facts["step"]
@@ -318,8 +313,8 @@ class _Optimization:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(facts["scaler"])
         if self._is_main:
-            cut_metrics(self.run, self.step)
-            self._remove_old_checkpoints()  # a kill may have come before that
+            self.directory.cut_metrics(self.step)
+            self.directory.keep_checkpoints(_KEPT)  # a kill may have come before that
 
     def _finish(self) -> Outcome:
         """`model` holds the best look's weights; without guards, the last ones."""
@@ -342,7 +337,7 @@ class _Optimization:
 
     def _log(self, metrics: dict[str, float]) -> None:
         if self._is_main:
-            append_metrics(self.run, {"step": self.step} | metrics)
+            self.directory.append_metrics({"step": self.step} | metrics)
         self.accelerator.log(metrics, step=self.step)
 
     @property

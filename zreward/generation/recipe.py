@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zreward.common import registry
-from zreward.common.config import check_numbers, one_of
+from zreward.common.config import check_numbers, config_from_dict, one_of
 from zreward.common.errors import InputError
 from zreward.generation.aggregate import Aggregate
 
@@ -167,3 +167,8 @@ class OptimizeRecipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
+    """A run's recipe in today's form: fields that its version did not know have their defaults."""
+    return config_from_dict(OptimizeRecipe, raw).to_dict()

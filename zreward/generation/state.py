@@ -70,9 +70,3 @@ def load_state(
                     m: value if m == "step" else value.to(weight.device) for m, value in kept.items()
                 }
     return facts
-
-
-def last_checkpoint(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run directory."""
-    folders = (run / "checkpoints").glob("step-*")
-    return max(folders, key=lambda folder: int(folder.name.removeprefix("step-")), default=None)

@@ -24,9 +24,8 @@ from tqdm import tqdm
 
 from zreward.common.errors import InputError, NotFiniteError, counted, shorten
 from zreward.common.files import atomic_path
-from zreward.common.runs import refuse_differences, say
+from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import Shards
-from zreward.common.temporary import only_writer
 from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import Row, read_rows
@@ -64,7 +63,7 @@ def score_data(
     if out.exists():
         return _keep_finished(out, parts, facts, source, folder)
     schema = _schema(names)
-    with only_writer(parts):
+    with RunDirectory(parts).hold():
         shards = Shards(parts, facts, {"source": str(source)}, OTHER_SCORES, ADVICE)
         total, made = 0, []
         with tqdm(desc="scoring", unit="image") as bar:
@@ -234,7 +233,7 @@ def _keep_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, f
     """The rows of a finished `out`, which is left alone; InputError where it holds other scores, or is damaged."""
     rows = check_finished(out, facts, [made_from for _, _, made_from in parts_of(source, folder)])
     if parts.exists():  # a kill fell between the last two steps
-        with only_writer(parts):
+        with RunDirectory(parts).hold():
             shutil.rmtree(parts)
     say(f"{out} is finished: nothing to do")
     return rows

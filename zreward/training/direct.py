@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, stack, tensor
 
+from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
@@ -73,7 +73,7 @@ class DirectTrainer(RewardTrainer):
     _mean_rows: float  # of the micro-batches of this optimizer step
 
     def __init__(
-        self, reward_model: RewardModel, recipe: Recipe, run: Path, items: list[DirectItem], callbacks=()
+        self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, items: list[DirectItem], callbacks=()
     ) -> None:
         self._opened: dict[int, Tensor] = {}
         dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from zreward.common.config import check_numbers, load_config, one_of
+from zreward.common.config import check_numbers, config_from_dict, load_config, one_of
 from zreward.common.errors import InputError
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.pairwise import Comparison
@@ -199,3 +199,8 @@ MAY_BE_ZERO = (
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
     *("rollout.policy_weight", "model.scratch.linear_layers", "seed", "eval_every", "eval_temperature"),
 )
+
+
+def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
+    """A run's recipe in today's form: fields that its version did not know have their defaults."""
+    return config_from_dict(Recipe, raw).to_dict()

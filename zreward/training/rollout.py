@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import copy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from zreward.common.runs import RunDirectory
 from zreward.data import Record
 from zreward.models.backbone import ModelInput
 from zreward.models.reward_model import RewardModel
@@ -39,7 +39,7 @@ class RolloutTrainer(RewardTrainer):
         self,
         reward_model: RewardModel,
         recipe,
-        run: Path,
+        run: RunDirectory,
         items: list[RolloutItem],
         callbacks=(),
         teacher: RewardModel | None = None,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from transformers import set_seed
 
 from zreward.common.errors import InputError
-from zreward.common.runs import check_folder, check_inputs, say, start_run
-from zreward.common.temporary import only_writer
+from zreward.common.runs import RunDirectory, say
 from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
@@ -21,12 +19,12 @@ from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectTrainer, annotated_items, compared_items
-from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of
+from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
-from zreward.training.trainer_base import RewardTrainer, is_main_process, last_checkpoint, remove_half_written
+from zreward.training.trainer_base import RewardTrainer, is_main_process
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -38,35 +36,33 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
     Raises InputError for bad recipes, data, checkpoints, for a run directory that is in use, and with `resume` for a recipe,
     data or starting weights other than the run's; where the disk refuses, the last whole checkpoint is kept.
     """
-    run = Path(recipe.out)
-    with only_writer(run) if is_main_process() else nullcontext():
-        if resume or is_main_process():
-            check_folder(run, recipe, resume, is_finished(run))
-        if resume and is_finished(run):
-            check_left(
-                run / "model",
-                f"delete {run / 'model'} and use --resume, which writes it again from the last checkpoint",
-            )
-            say(f"{run} is finished: nothing to do; the model is {run / 'model'}")
-            return run / "model"
+    run = RunDirectory(Path(recipe.out))
+    finished, main = is_finished(run.path), is_main_process()
+    with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=main):
+        final = run.path / "model"
+        if resume and finished:
+            check_left(final, f"delete {final} and use --resume, which writes it again from the last checkpoint")
+            say(f"{run.path} is finished: nothing to do; the model is {final}")
+            return final
         set_seed(recipe.seed)
         model = model or load_model(recipe)
         trainer = build_trainer(recipe, run, model)
-        if is_main_process():
+        if main:
             inputs = inputs_of(recipe, model, *trainer.read)
             if resume:
-                check_inputs(run, inputs)
-                remove_half_written(run)
+                run.check_inputs(inputs)
+                run.remove_half_written()
+                run.keep_checkpoints(recipe.keep_checkpoints)  # a kill may have come before that
             else:
-                start_run(run, recipe, inputs)
+                run.start(recipe.to_dict(), inputs)
             for note in notes_of(recipe):
                 say(note)
-        trainer.run_to_end(last_checkpoint(run) if resume else None)
-        trainer.save_model(str(run / "model"))
-    return run / "model"
+        trainer.run_to_end(run.last_checkpoint() if resume else None)
+        trainer.save_model(str(final))
+    return final
 
 
-def build_trainer(recipe: Recipe, run: Path, model: RewardModel) -> RewardTrainer:
+def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> RewardTrainer:
     """The trainer for a recipe: data loaded and checked, nothing trained yet. Its `read` says what it was made from."""
     data = recipe.data
     records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)

@@ -18,9 +18,8 @@ import torch
 from tqdm import tqdm
 
 from zreward.common.errors import InputError, check_counts, counted
-from zreward.common.runs import say
+from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_manifest
-from zreward.common.temporary import only_writer
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource
@@ -58,7 +57,7 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path
     """
     names = check_teacher(model, teacher, options)
     facts = facts_of(model, names, records, options)
-    with only_writer(out):
+    with RunDirectory(out).hold():
         refuse_other_files(out)
         shards = Shards(out, facts, {"teacher": teacher}, OTHER_TARGETS, ADVICE)
         _label_all(model, records, shards, names, options)

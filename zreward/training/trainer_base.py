@@ -18,20 +18,18 @@ from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from zreward.common.errors import InputError
-from zreward.common.files import disk_errors, sync_folder, write_json_lines
-from zreward.common.runs import METRICS
+from zreward.common.files import disk_errors, sync_folder
+from zreward.common.runs import COMPLETE, RunDirectory, step_of
 from zreward.data import Record
-from zreward.models.checkpoint import save
+from zreward.models.checkpoint import load_weights, save
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import Recipe
 
-COMPLETE = "COMPLETE"
 
-
-def training_arguments(recipe: Recipe, run: Path) -> TrainingArguments:
+def training_arguments(recipe: Recipe, run: RunDirectory) -> TrainingArguments:
     """Our recipe in transformers' words; `recipe.trainer` has the last say."""
     options: dict[str, Any] = {
-        "output_dir": str(run / "checkpoints"),
+        "output_dir": str(run.checkpoint_folder),
         "max_steps": recipe.optimizer.steps,
         "per_device_train_batch_size": recipe.optimizer.batch_size,
         "gradient_accumulation_steps": recipe.optimizer.gradient_accumulation,
@@ -64,7 +62,7 @@ class RewardTrainer(Trainer):
     read: tuple[Sequence[Record], Sequence[Record], RewardModel | None] = ((), (), None)
     """What it was made from: records to train on, records of the dev curve, teacher."""
 
-    def __init__(self, reward_model: RewardModel, recipe: Recipe, run: Path, dataset, callbacks=()) -> None:
+    def __init__(self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
         self._step_metrics: dict[str, list[float]] = defaultdict(list)
         arguments = training_arguments(recipe, run)
@@ -107,7 +105,7 @@ class RewardTrainer(Trainer):
 
     def run_to_end(self, checkpoint: Path | None) -> None:
         """Train, from a checkpoint where there is one. One of the last step is loaded, and nothing is trained."""
-        if checkpoint is not None and _step(checkpoint) >= self.args.max_steps:
+        if checkpoint is not None and step_of(checkpoint) >= self.args.max_steps:
             self._load_from_checkpoint(str(checkpoint))
             return
         try:
@@ -129,21 +127,18 @@ class RewardTrainer(Trainer):
                 self.accelerator.wait_for_everyone()
                 if not self.state.is_world_process_zero:
                     return
-                write_json_lines(self.run / METRICS, self.state.log_history)
+                self.run.write_metrics(self.state.log_history)
                 sync_folder(folder)
                 (folder / COMPLETE).touch()
         except InputError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        for old in checkpoints(self.run)[: -self.recipe.keep_checkpoints]:
-            remove_checkpoint(old)
+        self.run.keep_checkpoints(self.recipe.keep_checkpoints)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         save(self.reward_model, Path(str(output_dir or self.args.output_dir)), state_dict=_inner(state_dict))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        from zreward.models.checkpoint import load_weights
-
         load_weights(self.reward_model, Path(resume_from_checkpoint))
 
 
@@ -171,40 +166,12 @@ class _Progress(ProgressCallback):
 class _RunFiles(TrainerCallback):
     """Keeps metrics.jsonl in step with the log."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: RunDirectory) -> None:
         self.run = run
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         if state.is_world_process_zero:
-            write_json_lines(self.run / METRICS, state.log_history)
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    folders = (run / "checkpoints").glob("checkpoint-*")
-    return sorted((folder for folder in folders if (folder / COMPLETE).exists()), key=_step)
-
-
-def last_checkpoint(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run, or None."""
-    return max(checkpoints(run), key=_step, default=None)
-
-
-def remove_checkpoint(folder: Path) -> None:
-    """The marker goes first: what a kill leaves of the rest is not taken for a checkpoint."""
-    (folder / COMPLETE).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_half_written(run: Path) -> None:
-    """Checkpoints without their marker, which a kill cut off."""
-    for folder in (run / "checkpoints").glob("checkpoint-*"):
-        if not (folder / COMPLETE).exists():
-            remove_checkpoint(folder)
-
-
-def _step(folder: Path) -> int:
-    return int(folder.name.rpartition("-")[2])
+            self.run.write_metrics(state.log_history)
 
 
 def is_main_process() -> bool:

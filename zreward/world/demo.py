@@ -21,8 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path, write_json
-from zreward.common.runs import read_metrics, say, versions
-from zreward.common.temporary import only_writer
+from zreward.common.runs import RunDirectory, read_metrics, say, versions
 from zreward.data import Record, load_records
 from zreward.evaluation.prediction import Predictions, metrics_table, predict, print_table, rated_items
 from zreward.evaluation.report import Example, ExampleDimension, write_report
@@ -47,19 +46,20 @@ def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, A
     Raises InputError when `out` is in use and `resume` is not given; with `resume`, finished steps are kept, and a finished
     demo is left alone.
     """
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise InputError(f"{out} is not empty; add --resume to go on with it, or choose another --out")
-    with only_writer(out):
-        return _run(out, seed)
+    run = RunDirectory(out, "data/panel.json", "--out")
+    with run.hold():
+        if not resume:
+            run.check({}, resume=False)
+        return _run(run, seed)
 
 
-def _run(out: Path, seed: int) -> list[dict[str, Any]]:
+def _run(run: RunDirectory, seed: int) -> list[dict[str, Any]]:
+    out = run.path
     begin = time.perf_counter()
     paths = {name: out / "data" / f"{name}.parquet" for name in ("train", "dev", "pool", "test")}
-    panel = out / "data" / "panel.json"  # written last
-    if not panel.exists():
+    if not run.is_started:  # the panel is written last
         paths = make_world(out / "data", seed)
-    elif (made := json.loads(panel.read_text())["seed"]) != seed:
+    elif (made := run.read_config()["seed"]) != seed:
         raise InputError(f"{out} was made with seed {made}; go on with seed {made}, not with seed {seed}")
     if (out / "demo.json").exists():  # written last
         _check_models(out)

@@ -17,8 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from zreward.common.errors import InputError
-from zreward.common.files import write_json
-from zreward.common.runs import refuse_differences, say
+from zreward.common.runs import RunDirectory, say
 from zreward.world.reproduce import plan, tasks
 from zreward.world.reproduce.plan import Study, Task
 
@@ -46,19 +45,14 @@ def reproduce(study: Study, jobs: int = 1) -> Path:
 
 def _claim(study: Study) -> None:
     """Make the folder this study's, or check that it is."""
-    fixed = study.fixed()
-    file = study.out / "study.json"
-    if file.exists():
-        try:
-            stored = dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise InputError(f"{file} is damaged; choose another --out") from None
-        refuse_differences(f"{study.out} holds another study", stored, fixed, "choose another --out")
-        return
-    if study.out.exists() and any(study.out.iterdir()):
+    run = RunDirectory(study.out, "study.json", "--out")
+    if run.is_started:
+        run.check(study.fixed(), resume=True)
+    elif run.is_in_use:
         raise InputError(f"{study.out} is not empty and holds no study; choose another --out")
-    study.out.mkdir(parents=True, exist_ok=True)
-    write_json(file, fixed)
+    else:
+        study.out.mkdir(parents=True, exist_ok=True)
+        run.start(study.fixed())
 
 
 def _run_all(study: Study, todo: list[Task], jobs: int) -> None:
