@@ -21,7 +21,7 @@ from PIL import Image
 
 from zreward.common.listening import listen, url
 from zreward.serving.app import create_app
-from zreward.serving.server import uvicorn_server
+from zreward.serving.listener import uvicorn_server
 from zreward.serving.settings import Settings
 
 

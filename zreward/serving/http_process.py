@@ -108,8 +108,8 @@ def main(sockets: list[socket.socket], links: list[socket.socket], control: Conn
 
     from zreward.serving.app import app_of
     from zreward.serving.link import RemoteLane
+    from zreward.serving.listener import uvicorn_server
     from zreward.serving.scorer import Scorer
-    from zreward.serving.server import uvicorn_server
 
     try:
         judge, settings = control.recv()

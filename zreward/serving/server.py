@@ -11,18 +11,13 @@ import sys
 import threading
 from collections.abc import Sequence
 
-import uvicorn
-
-from zreward.common.listening import Patience, is_open, listen, server_of, url
+from zreward.common.listening import is_open, listen, url
 from zreward.models.reward_model import RewardModel
 from zreward.serving.http_process import SWITCH, HttpProcess, forget_garbage
 from zreward.serving.lanes import ModelLane, model_lanes
 from zreward.serving.link import answer_all
 from zreward.serving.scorer import Judge
 from zreward.serving.settings import Settings
-
-PATIENCE = Patience(head=10, body=120, unread=20, connections=512)
-HEAD_BYTES = 8 * 1024  # of a request line and its headers
 
 
 def serve(model: str, settings: Settings, device: str | None = None) -> None:
@@ -76,16 +71,3 @@ def _stop_when_asked(http: HttpProcess) -> None:
 
     for kind in kinds:
         loop.add_signal_handler(kind, stop)
-
-
-def uvicorn_server(app: object) -> uvicorn.Server:
-    """uvicorn with an end to every wait for a client, and without a line in the log for each malformed request."""
-    return server_of(
-        app,
-        PATIENCE,
-        log_level="error",
-        access_log=False,
-        h11_max_incomplete_event_size=HEAD_BYTES,
-        timeout_keep_alive=int(PATIENCE.head),
-        timeout_graceful_shutdown=60,
-    )
