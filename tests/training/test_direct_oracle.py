@@ -14,6 +14,7 @@ from tests.tiny import COMPARISON, noise_pictures
 from tests.training.oracle import run
 from tests.training.plain_direct import averaged, cross_entropy, kl, mean, one_hot, rewarddance, smoothed
 from zreward.common.config import config_from_dict
+from zreward.common.runs import RunDirectory
 from zreward.data import Record, load_records
 from zreward.data.writing import save_records
 from zreward.training.recipe import Recipe
@@ -153,7 +154,7 @@ def compare(folder, labelled, records=RATED, **options) -> None:
     recipe = make_recipe(folder, labelled, **options)
     model = prepare(small_model(0), recipe).double()
     give_the_adapter_a_say(model)
-    trainer = build_trainer(recipe, folder / "run", model)
+    trainer = build_trainer(recipe, RunDirectory(folder / "run"), model)
     judge = trainer.reward_model
     check = run(trainer, judge.backbone.model, lambda step: plain_loss(judge, recipe, records, labelled), STEPS)
     logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]

@@ -85,8 +85,11 @@ GENERATOR = {"student": "s", "out": "o", "prompts": "p", "held_out": "h"}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"generator": {"lora_alpha": 8}}, "generator.lora_alpha is set, but generator.lora_rank is not"),
-        ({"generator": {"lora_targets": ["to_q"]}}, "generator.lora_targets is set, but generator.lora_rank is not"),
+        ({"generator": {"name": "g", "lora_alpha": 8}}, "generator.lora_alpha is set, but generator.lora_rank is not"),
+        (
+            {"generator": {"name": "g", "lora_targets": ["to_q"]}},
+            "generator.lora_targets is set, but generator.lora_rank is not",
+        ),
         ({"guards": {"holdout_reasoning": True}}, "guards.holdout_reasoning is set, but guards.holdout names no judge"),
     ],
 )
@@ -97,9 +100,10 @@ def test_a_key_that_would_do_nothing_for_a_generator_is_refused(change, message)
 
 def test_what_those_keys_go_with_is_taken():
     config_from_dict(
-        OptimizeRecipe, GENERATOR | {"generator": {"lora_rank": 2, "lora_alpha": 8, "lora_targets": ["q"]}}
+        OptimizeRecipe, GENERATOR | {"generator": {"name": "g", "lora_rank": 2, "lora_alpha": 8, "lora_targets": ["q"]}}
     )
-    config_from_dict(OptimizeRecipe, GENERATOR | {"guards": {"holdout": "x", "holdout_reasoning": True}})
+    named = GENERATOR | {"generator": {"name": "g"}}
+    config_from_dict(OptimizeRecipe, named | {"guards": {"holdout": "x", "holdout_reasoning": True}})
     config_from_dict(Recipe, MINIMAL | {"model": {"name": "m", "lora_rank": 2, "lora_alpha": 8, "lora_targets": "q"}})
     config_from_dict(Recipe, MINIMAL | {"eval_every": 5, "data": {"train": "a", "dev": "b"}})
     taught = {"train": "a", "targets": "t"}

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tests.tiny import COMPARISON, noise_pictures, tiny_model
+from zreward.common.runs import RunDirectory
 from zreward.data import Record, load_records
 from zreward.data.writing import save_records
+from zreward.training import methods
 from zreward.training import run as run_module
 from zreward.training.run import build_trainer, load_model, prepare, train
 from zreward.training.targets import LabelOptions, label
@@ -54,7 +56,7 @@ def targets(tmp_path_factory):
 
 def items(recipe, tmp_path) -> list:
     """What a trainer of the recipe would train on."""
-    trainer = build_trainer(recipe, tmp_path / "run", load_model(recipe))
+    trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
     return [item for group in trainer.train_dataset for item in (group if isinstance(group, list) else [group])]
 
 
@@ -73,8 +75,8 @@ def test_split_and_number_of_records_choose_what_is_trained_on(written, tmp_path
     assert len(prompts_of("rewarddance", **taught)) == 3
     opd = written("opd", rollout__teacher="world:small", data__train_records=2, data__dimensions=["realism"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "load_teacher", lambda recipe, model: model)
-        assert len(build_trainer(opd, tmp_path / "run", load_model(opd)).train_dataset) == 2
+        patch.setattr(methods, "load_teacher", lambda recipe, model: model)
+        assert len(build_trainer(opd, RunDirectory(tmp_path / "run"), load_model(opd)).train_dataset) == 2
 
 
 def test_smoothing_reaches_every_method_that_has_targets(written, tmp_path, targets):
@@ -117,7 +119,7 @@ def test_pairs_are_mined_by_trimmed_means_with_or_without_ties(written, tmp_path
 def test_a_comparing_model_asks_as_the_recipe_says(written, tmp_path):
     how = asdict(replace(COMPARISON, negative="2", positive="8"))
     recipe = written("rewarddance-pairwise", comparison=how)
-    judge = build_trainer(recipe, tmp_path / "run", load_model(recipe)).reward_model
+    judge = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe)).reward_model
     assert judge.rubric.labels == ("2", "8") and judge.rubric.scale.bins.tolist() == [0.0, 1.0]
     assert judge.forms.reference == COMPARISON.reference and judge.forms.direct == COMPARISON.direct
 
@@ -128,7 +130,7 @@ def test_the_dev_curve_reads_its_own_split_and_as_many_records_as_it_may(written
     def curve(method="sft", **changes):
         recipe = written(method, data__dev=path, data__train_split="train", eval_every=3, **changes)
         (callback,) = run_module._callbacks(
-            recipe, RECORDS, ("realism", "alignment"), tiny_model().rubric, tiny_model()
+            recipe, methods.find_method(method), RECORDS, ("realism", "alignment"), tiny_model().rubric, tiny_model()
         )
         return callback
 
@@ -192,7 +194,7 @@ def test_pictures_and_words_are_changed_where_asked_and_only_there(written, tmp_
     monkeypatch.setattr(direct, "flip_and_shift", lambda image: image + 1)
     monkeypatch.setattr(direct, "drop_words", lambda prompt, share: f"{prompt} less {share}")
     recipe = written("sft", data__augment=augment, data__word_dropout=dropout)
-    trainer = build_trainer(recipe, tmp_path / "run", load_model(recipe))
+    trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
     batch = trainer.collate([[trainer.train_dataset[0][0]]])
     images, rows = trainer._augmented(batch["images"], batch["rows"])
     assert torch.equal(images[0], batch["images"][0] + int(augment))
@@ -202,7 +204,7 @@ def test_pictures_and_words_are_changed_where_asked_and_only_there(written, tmp_
 @pytest.mark.parametrize("keep", [False, True])
 def test_kept_pictures_are_each_records_own_and_opened_once(written, tmp_path, keep):
     recipe = written("sft", data__keep_images=keep, data__dimensions=["realism"])
-    trainer = build_trainer(recipe, tmp_path / "run", load_model(recipe))
+    trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
     opened, original = [], trainer.reward_model.open
     trainer.reward_model.open = lambda image: opened.append(image) or original(image)
     for _ in range(2):
@@ -214,7 +216,7 @@ def test_kept_pictures_are_each_records_own_and_opened_once(written, tmp_path, k
 
 def test_norms_and_biases_do_not_decay_and_the_seed_decides_the_order(make_recipe, tmp_path):
     recipe = make_recipe("sft", optimizer__weight_decay=0.25)
-    trainer = build_trainer(recipe, tmp_path / "run", load_model(recipe))
+    trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
     trainer.create_optimizer()
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     by_decay = {g["weight_decay"]: [names[id(p)] for p in g["params"]] for g in trainer.optimizer.param_groups}

@@ -15,6 +15,7 @@ from tests.tiny import WORDS, noise_pictures
 from tests.training.oracle import run
 from tests.training.plain_loop import advantages, mean, opd_loss, pair_loss
 from zreward.common.config import config_from_dict
+from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
 from zreward.models.rollout import Trace
 from zreward.training.recipe import Recipe
@@ -205,10 +206,10 @@ def compare(folder, monkeypatch, **options) -> None:
     if recipe.method == "opd":
         teacher = small_model(1, patch_size=4).requires_grad_(False)  # its pictures are four times as many tokens
         items = [item for r in RECORDS for item in unrated_items([r], list(r.scores))]
-        trainer = RolloutTrainer(model, recipe, folder, items, teacher=teacher)
+        trainer = RolloutTrainer(model, recipe, RunDirectory(folder), items, teacher=teacher)
     else:
         teacher = None
-        trainer = RolloutTrainer(model, recipe, folder, pair_items(RECORDS, PAIRS, model, 0.0))
+        trainer = RolloutTrainer(model, recipe, RunDirectory(folder), pair_items(RECORDS, PAIRS, model, 0.0))
     give_the_adapter_a_say(model)
     loop = PlainLoop(model, recipe, traces, start, teacher)
     check = run(trainer, model.backbone.model, loop, STEPS)

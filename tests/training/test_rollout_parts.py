@@ -20,7 +20,7 @@ from zreward.models.rows import Row
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout import RolloutTrainer, _Rollout
 from zreward.training.rollout_data import pair_items
-from zreward.training.rollout_objectives import OBJECTIVES, Sequences, sampled_tokens
+from zreward.training.rollout_objectives import OBJECTIVES, Grpo, Sequences, sampled_tokens
 from zreward.training.run import prepare
 
 SCALE = ScoreScale(1, 3, 1)  # R = 2
@@ -63,14 +63,23 @@ def logged(made: _Rollout) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def test_figures_of_a_rated_rollout():
-    made = rollout(score_BJ=[[3.0, 1.0]], mu_BJG=[[[2.0, 3.0], [1.5, 2.5]]], reward_BJG=[[[0.5, 1.0], [0.75, 0.25]]])
-    assert logged(made) == {
-        "trace_tokens": 2.0,
-        "truncated": 0.25,
-        "reward": 0.625,
+def test_figures_of_a_rated_rollout(make_trainer):
+    """Two sides of two traces; scores are put where the expectations are whole numbers."""
+    trainer = make_trainer()
+    bins = trainer.scale.bins.tolist()
+    said = [[[2.0, 3.0], [1.5, 2.5]]]
+    logits = torch.full((4, len(bins)), -1e9)
+    for row, value in enumerate(value for side in said[0] for value in side):
+        logits[row, bins.index(value)] = 0.0
+    made = rollout(score_BJ=[[3.0, 1.0]], target_BJS=[[[0.0] * len(bins)] * 2])
+    found = {}
+    trainer.record = lambda **figures: found.update({name: float(value) for name, value in figures.items()})
+    trainer._reward(made, logits, Sequences(made.inputs))
+    rewards = [1 - abs(value - score) / 4 for value, score in ((2, 3), (3, 3), (1.5, 1), (2.5, 1))]
+    assert found == {
+        "reward": pytest.approx(sum(rewards) / 4),
         "group_spread": pytest.approx(math.sqrt(0.5)),  # sample deviation of two values one apart
-        "absolute_error": (1.0 + 0.0 + 0.5 + 1.5) / 4,
+        "absolute_error": pytest.approx((1.0 + 0.0 + 0.5 + 1.5) / 4),
     }
 
 
@@ -214,7 +223,12 @@ def test_blocks_of_pairs_are_as_large_as_an_optimizer_step():
 def test_a_loss_that_is_no_number_stops_a_roll_out_run_before_its_update(make_trainer):
     trainer = make_trainer()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    trainer.objective = lambda output, *_: (output.score_logits.sum() * float("nan"), {})
+
+    class Broken(Grpo):
+        def __call__(self, output, *_):
+            return output.score_logits.sum() * float("nan"), {}
+
+    trainer.objective = Broken()
     with pytest.raises(FloatingPointError, match="step 0: the loss is nan"):
         trainer.train()
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
@@ -282,8 +296,11 @@ def test_what_a_roll_out_keeps_carries_no_gradient(make_trainer):
         losses.append(original(*args, **kwargs))
         return losses[-1]
 
+    supervised, supervise = [], trainer._supervise
+    trainer._supervise = lambda *args: (supervised.append(supervise(*args)), supervised[-1])[1]
     trainer.training_step = step
     trainer.train()
     (rollout,) = trainer._kept
-    tensors = [value for value in (vars(rollout) | vars(rollout.sequences)).values() if isinstance(value, torch.Tensor)]
+    kept = [value for each in (rollout, *supervised) for value in vars(each).values()]
+    tensors = [value for value in kept if isinstance(value, torch.Tensor)]
     assert len(tensors) > 10 and not any(tensor.requires_grad for tensor in [*tensors, *losses])

@@ -135,8 +135,6 @@ class OptimizeRecipe:
             may_be_negative=("reward.aggregate.caution",),
         )
         one_of("final.judge", self.final.judge, (*registry.names(registry.JUDGES), HOLDOUT, NO_JUDGE))
-        if not self.generator.name:
-            raise InputError("recipe: generator.name is missing; expected a folder or hub name of a diffusers pipeline")
         one_of("generator.dtype", self.generator.dtype, ("float32", "bfloat16", "float16"))
         one_of("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         for key, least in (("steps", 1), ("skipped", 0)):
@@ -159,6 +157,8 @@ class OptimizeRecipe:
                     f"recipe: generator.{key} is set, but generator.lora_rank is not: all weights would be trained; set "
                     f"generator.lora_rank, or leave generator.{key} out"
                 )
+        if not self.generator.name:
+            raise InputError("recipe: generator.name is missing; expected a folder or hub name of a diffusers pipeline")
 
     @property
     def holdout(self) -> str | None:

@@ -15,6 +15,7 @@ import torch
 from transformers import TrainingArguments
 
 from zreward.common.errors import InputError, shown
+from zreward.common.runs import RunDirectory
 from zreward.data import load_records
 from zreward.models.checkpoint import META_FILE
 from zreward.models.devices import find_dtype
@@ -24,7 +25,8 @@ from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
-from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of
+from zreward.training.methods import find_method
+from zreward.training.recipe import Recipe, notes_of
 from zreward.training.run import build_trainer, load_model
 
 TINY = ScratchSpec(
@@ -57,8 +59,8 @@ def _build(recipe: Recipe, model: RewardModel, real: bool) -> str:
     recipe = _plain(recipe)
     with tempfile.TemporaryDirectory() as folder:
         if real:
-            items = len(build_trainer(recipe, Path(folder), model).train_dataset)  # type: ignore[arg-type]
-        elif recipe.method == "opd":
+            items = len(build_trainer(recipe, RunDirectory(Path(folder)), model).train_dataset)  # type: ignore[arg-type]
+        elif recipe.rollout.teacher is not None:  # it is not loaded
             records = load_records(
                 recipe.data.train, model.rubric, skip_bad=recipe.data.skip_bad, split=recipe.data.train_split
             )
@@ -69,8 +71,8 @@ def _build(recipe: Recipe, model: RewardModel, real: bool) -> str:
                 recipe.comparison, negative=ends[0], positive=ends[1], answer_prefix=model.forms.answer_prefix
             )
             recipe = replace(recipe, comparison=asked)
-            items = len(build_trainer(recipe, Path(folder), model).train_dataset)  # type: ignore[arg-type]
-    what = "items" if recipe.method in (*DIRECT_METHODS, "opd") else "pairs"
+            items = len(build_trainer(recipe, RunDirectory(Path(folder)), model).train_dataset)  # type: ignore[arg-type]
+    what = find_method(recipe.method).unit
     read = [f"{recipe.data.train}"] + [f"{path}" for path in (recipe.data.dev, recipe.data.targets) if path]
     return f"{', '.join(read)}: read, every picture opened; {items:,} {what} to train on"
 

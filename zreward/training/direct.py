@@ -11,18 +11,39 @@ from torch import Tensor, stack, tensor
 
 from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
+from zreward.models.backbone import BackboneOutput, ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
 from zreward.training.augment import drop_words, flip_and_shift
-from zreward.training.recipe import Recipe
+from zreward.training.recipe import DataRecipe, Recipe
 from zreward.training.trainer_base import RewardTrainer
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[BackboneOutput, ModelInput, Tensor, DataRecipe], Tensor]
+"""(output, its input, target probabilities (N, S), options) -> ()"""
 
-LOSSES: dict[str, Loss] = {"sft": sft_loss, "risd": risd_loss, "rewarddance-pairwise": sft_loss}
-"""Objective by method, (log_probs (N, S), target_probs (N, S)) -> (); RewardDance's also needs its chains."""
+
+def _annotations(output, batch, target_NS, options):
+    return sft_loss(output.score_logits.log_softmax(-1), target_NS)
+
+
+def _distillation(output, batch, target_NS, options):
+    return risd_loss(output.score_logits.log_softmax(-1), target_NS)
+
+
+def _with_chain(output, batch, target_NS, options):
+    chain, mask = output.trace_log_probs, batch.trace_mask
+    assert chain is not None and mask is not None, "every row has a chain"
+    return rewarddance_loss(output.score_logits.log_softmax(-1), target_NS, chain, mask, options.chain_weight)
+
+
+LOSSES: dict[str, Loss] = {
+    "sft": _annotations,
+    "risd": _distillation,
+    "rewarddance": _with_chain,
+    "rewarddance-pairwise": _annotations,
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +94,15 @@ class DirectTrainer(RewardTrainer):
     _mean_rows: float  # of the micro-batches of this optimizer step
 
     def __init__(
-        self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, items: list[DirectItem], callbacks=()
+        self,
+        reward_model: RewardModel,
+        recipe: Recipe,
+        run: RunDirectory,
+        items: list[DirectItem],
+        callbacks=(),
+        loss: Loss | None = None,
     ) -> None:
+        self.loss = loss or LOSSES[recipe.method]
         self._opened: dict[int, Tensor] = {}
         dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
         super().__init__(reward_model, recipe, run, dataset, callbacks)
@@ -105,13 +133,7 @@ class DirectTrainer(RewardTrainer):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
         batch = self.reward_model.collate(images, rows).to(self.args.device)
         output = model(batch)
-        log_probs_NS = output.score_logits.log_softmax(-1)
-        if self.recipe.method == "rewarddance":
-            chain, mask = output.trace_log_probs, batch.trace_mask
-            assert chain is not None and mask is not None, "every row has a chain"
-            loss = rewarddance_loss(log_probs_NS, inputs["target"], chain, mask, self.recipe.data.chain_weight)
-        else:
-            loss = LOSSES[self.recipe.method](log_probs_NS, inputs["target"])
+        loss = self.loss(output, batch, inputs["target"], self.recipe.data)
         self.refuse_nan(loss)
         return loss * (len(rows) / self._mean_rows)  # every row of the step counts alike
 

@@ -24,7 +24,8 @@ from zreward.models.names import find_model
 from zreward.models.pairwise import Comparison
 from zreward.models.scratch import SCRATCH_FORMS, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
-from zreward.training.recipe import DIRECT_METHODS, Recipe
+from zreward.training.methods import find_method
+from zreward.training.recipe import Recipe
 from zreward.training.run import prepare, train
 from zreward.training.targets import LabelOptions, label
 
@@ -53,10 +54,10 @@ def dry_run(recipe: Recipe) -> str:
         spec = TINY if family == "qwen3_5" else replace(TINY, linear_layers=0)
         base = make_scratch(family, spec, [record.prompt for record in records], rubric, max_trace_tokens=TRACE_TOKENS)
         targets = None
-        if recipe.method in ("risd", "rewarddance"):
+        if recipe.data.targets is not None:
             targets = str(label(base, "dry run", records, Path(folder) / "targets", LabelOptions()))
         teacher = None
-        if recipe.method == "opd":
+        if recipe.rollout.teacher is not None:
             teacher = str(Path(folder) / "teacher")
             base.save_pretrained(teacher)
         small = replace(
@@ -76,7 +77,7 @@ def dry_run(recipe: Recipe) -> str:
         )
         train(small, model=prepare(base, small))
         step = next(row for row in read_metrics(small.out) if "loss" in row)
-    form = "direct" if recipe.method in DIRECT_METHODS else "reasoning"
+    form = "reasoning" if find_method(recipe.method).reasons else "direct"
     return f"dry run: {recipe.method} ({form}) on {family}: one step, loss {step['loss']:.4f}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from zreward.common import registry
 from zreward.common.config import check_numbers, config_from_dict, load_config, one_of
 from zreward.common.errors import InputError
 from zreward.models.dry_checks import warm_up_notes
@@ -110,7 +111,7 @@ class Recipe:
     )  # passed on to transformers.TrainingArguments (fsdp, deepspeed, bf16, ...)
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, METHODS)
+        one_of("method", self.method, (*METHODS, *registry.names(registry.METHODS)))
         check_numbers(self, MAY_BE_ZERO, most={"model.lora_rank": 8192, "rollout.group_size": 4096})
         twice = next((name for name in self.trainer if name in OWN_KEYS), None)
         if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
@@ -131,7 +132,7 @@ class Recipe:
                 f"recipe: data.word_dropout is {self.data.word_dropout}, expected a share from 0 to below 1"
             )
         direct_only = [key for key in DIRECT_OPTIONS if getattr(self.data, key)]
-        if direct_only and self.method not in DIRECT_METHODS:
+        if direct_only and self.method in METHODS and self.method not in DIRECT_METHODS:
             raise InputError(
                 f"recipe: data.{direct_only[0]} goes with methods {list(DIRECT_METHODS)}, not {self.method}"
             )

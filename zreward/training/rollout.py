@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from zreward.data import Record
 from zreward.models.backbone import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
-from zreward.objectives import group_advantages, pairwise_reward, pointwise_reward
+from zreward.objectives import group_advantages
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
 from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_log_probs, sampled_tokens
@@ -43,12 +43,13 @@ class RolloutTrainer(RewardTrainer):
         items: list[RolloutItem],
         callbacks=(),
         teacher: RewardModel | None = None,
+        objective: Objective | None = None,
     ) -> None:
-        self.objective: Objective = OBJECTIVES[recipe.method]
+        self.objective: Objective = objective or OBJECTIVES[recipe.method]
         self.options: RolloutRecipe = recipe.rollout
         self.scale = reward_model.rubric.scale
         self.teacher = teacher
-        self.samples_label = teacher is not None or self.options.reward_from == "parsed"
+        self.samples_label = self.objective.samples_label(self.options)
         self._micro = 0
         self._items = len(items)
         self._reference: Any = None
@@ -69,15 +70,15 @@ class RolloutTrainer(RewardTrainer):
         total = torch.zeros((), device=self.args.device)
         slices = self._slices(rollout)
         if len(slices) > 1:  # several micro-batches need all sequences' scores before the first of them
-            rollout.sequences = self._supervise(rollout, self._decode(rollout)[0])
+            sequences = self._supervise(rollout, self._decode(rollout)[0])
         for index, rows in enumerate(slices):
             hold = contextlib.nullcontext() if index == len(slices) - 1 else self.accelerator.no_sync(model)
             with hold:
                 output = model(rollout.inputs.rows(rows), self.options.temperature)
                 if len(slices) == 1:  # one micro-batch decodes in its own training pass
-                    rollout.sequences = self._supervise(rollout, output.score_logits)
+                    sequences = self._supervise(rollout, output.score_logits)
                 mu = self._expected(output.score_logits)
-                loss, parts = self.objective(output, mu, rollout.sequences.rows(rows), self.options, self.scale)
+                loss, parts = self.objective(output, mu, sequences.rows(rows), self.options, self.scale)
                 self.refuse_nan(loss)
                 share = (rows.stop - rows.start) / len(rollout.inputs)
                 self.accelerator.backward(loss * share / self.current_gradient_accumulation_steps)
@@ -108,11 +109,12 @@ class RolloutTrainer(RewardTrainer):
         traces = self.reward_model.reason(images, rows, self.options.temperature)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
         inputs = self.reward_model.collate(images, rows).to(self.args.device)
-        rollout = _Rollout(inputs, rows, [record for record, _ in sides], G)
+        rated: dict[str, Tensor] = {}
         if self.teacher is None:
-            rollout.score_BJ = torch.tensor([item.scores for item in items], device=self.args.device)
-            rollout.target_BJS = torch.stack([item.targets for item in items]).to(self.args.device)
-        return rollout
+            targets = [item.targets for item in items if item.targets is not None]
+            rated["score_BJ"] = torch.tensor([item.scores for item in items], device=self.args.device)
+            rated["target_BJS"] = torch.stack(targets).to(self.args.device)
+        return _Rollout(inputs, rows, [record for record, _ in sides], G, **rated)
 
     def _with_old(self, rollout: _Rollout) -> _Rollout:
         """Keep the sampling policy's log-probabilities: the ratio's denominator in later updates."""
@@ -150,26 +152,27 @@ class RolloutTrainer(RewardTrainer):
 
     def _reward(self, rollout: _Rollout, score_logits_MS: Tensor, common: Sequences) -> Sequences:
         """Rewards, advantages and partners from the scores of all sequences (Eq. 3, 7, 10, 13)."""
-        G, sides_BJ = rollout.group_size, rollout.score_BJ.shape
-        mu_BJG = self._expected(score_logits_MS).view(*sides_BJ, G)
+        G, score_BJ, target_BJS = rollout.group_size, rollout.score_BJ, rollout.target_BJS
+        assert score_BJ is not None and target_BJS is not None, "rewards come from ratings"
+        mu_BJG = self._expected(score_logits_MS).view(*score_BJ.shape, G)
         said_BJG = mu_BJG  # what is rewarded: the expectation, or the score as written
         if rollout.labels is not None:
-            said_BJG = self.scale.bins.to(mu_BJG)[rollout.labels].view(*sides_BJ, G)
-        other_score_BJ = rollout.score_BJ.flip(1)
-        reward_BJG = self.options.lambda_pt * pointwise_reward(said_BJG, rollout.score_BJ, self.scale)
-        if self.recipe.method == "gdso":
-            pairwise = pairwise_reward(said_BJG, said_BJG.flip(1), rollout.score_BJ, other_score_BJ, self.scale)
-            reward_BJG = reward_BJG + self.options.lambda_pw * pairwise
+            said_BJG = self.scale.bins.to(mu_BJG)[rollout.labels].view(*score_BJ.shape, G)
+        reward_BJG = self.objective.reward(said_BJG, score_BJ, self.options, self.scale)
         if rollout.advantages_BJG is None:  # a reused roll-out keeps the advantages it was sampled with
             rollout.advantages_BJG = group_advantages(reward_BJG, divide_by_std=self.options.divide_by_std)
-        rollout.reward_BJG, rollout.mu_BJG = reward_BJG, mu_BJG
+        self.record(
+            reward=reward_BJG.mean(),
+            group_spread=mu_BJG.std(-1).mean(),  # what dividing by the reward's deviation amplifies when it shrinks
+            absolute_error=(mu_BJG - score_BJ[..., None]).abs().mean(),
+        )
         return replace(
             common,
             advantages=rollout.advantages_BJG.flatten(),
-            score=rollout.score_BJ.flatten().repeat_interleave(G),
-            target=rollout.target_BJS.flatten(0, 1).repeat_interleave(G, 0),
+            score=score_BJ.flatten().repeat_interleave(G),
+            target=target_BJS.flatten(0, 1).repeat_interleave(G, 0),
             partner_mu=mu_BJG.flip(1).flatten(0, 1).repeat_interleave(G, 0),
-            partner_score=other_score_BJ.flatten().repeat_interleave(G),
+            partner_score=score_BJ.flip(1).flatten().repeat_interleave(G),
             ref_log_probs=self._reference_log_probs(rollout),
         )
 
@@ -216,14 +219,6 @@ class RolloutTrainer(RewardTrainer):
             trace_tokens=sum(len(trace) for trace in traces) / len(traces),
             truncated=sum(trace.truncated for trace in traces) / len(traces),
         )
-        if rollout.reward_BJG is None:
-            return
-        mu_BJG = rollout.mu_BJG
-        self.record(
-            reward=rollout.reward_BJG.mean(),
-            group_spread=mu_BJG.std(-1).mean(),  # what dividing by the reward's deviation amplifies when it shrinks
-            absolute_error=(mu_BJG - rollout.score_BJ[..., None]).abs().mean(),
-        )
 
 
 @dataclass
@@ -232,13 +227,10 @@ class _Rollout:
     rows: list[Row]  # with their traces
     records: list[Record]  # one per side
     group_size: int
-    score_BJ: Tensor = field(init=False)  # when rated
-    target_BJS: Tensor = field(init=False)
+    score_BJ: Tensor | None = None  # when rated
+    target_BJS: Tensor | None = None
     labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
     teacher_log_probs: Tensor | None = None
     advantages_BJG: Tensor | None = None
-    reward_BJG: Tensor | None = None
-    mu_BJG: Tensor = field(init=False)
-    sequences: Sequences = field(init=False)

@@ -6,20 +6,21 @@ from text, OPD), that label is its last token and stands in a column of its own 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from zreward.distribution import ScoreScale
 from zreward.models.backbone import BackboneOutput, ModelInput
 from zreward.objectives import (
     bradley_terry_terms_detached,
     gdso_loss,
     grpo_loss,
     opd_loss,
+    pairwise_reward,
     pointwise_cross_entropy,
+    pointwise_reward,
     score_gap_terms_detached,
 )
 from zreward.objectives.tokens import mean_over_tokens
@@ -46,37 +47,68 @@ class Sequences:
         return replace(self, inputs=self.inputs.rows(chosen), **parts)
 
 
-Objective = Callable[[BackboneOutput, Tensor, Sequences, RolloutRecipe, Any], tuple[Tensor, dict[str, Tensor]]]
+class Objective:
+    """What a roll-out method rewards, and the loss that it minimises."""
+
+    def samples_label(self, options: RolloutRecipe) -> bool:
+        """Whether the policy writes its score as one more token of the sequence."""
+        return options.reward_from == "parsed"
+
+    def reward(self, said_BJG: Tensor, score_BJ: Tensor, options: RolloutRecipe, scale: ScoreScale) -> Tensor:
+        """(B, J, G): of every trace, from its score and the annotated ones."""
+        raise NotImplementedError
+
+    def __call__(
+        self, output: BackboneOutput, mu: Tensor, sequences: Sequences, options: RolloutRecipe, scale: ScoreScale
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of these sequences, whose expected scores are `mu` (M,), and the parts of it that are logged."""
+        raise NotImplementedError
 
 
-def grpo_objective(output, mu, sequences, recipe, scale):
-    """Eq. 4: the policy gradient alone."""
-    loss = _policy_loss(output, sequences, recipe)
-    return loss, {"policy_loss": loss}
+class Grpo(Objective):
+    """Eq. 4: the policy gradient alone, rewarded by closeness to the annotated score (Eq. 7)."""
+
+    def reward(self, said_BJG, score_BJ, options, scale):
+        return options.lambda_pt * pointwise_reward(said_BJG, score_BJ, scale)
+
+    def __call__(self, output, mu, sequences, options, scale):
+        loss = _policy_loss(output, sequences, options)
+        return loss, {"policy_loss": loss}
 
 
-def gdso_objective(output, mu, sequences, recipe, scale):
-    """Eq. 14, with the gap loss in its separable form: gradient of (11), twice its value."""
-    pointwise = pointwise_cross_entropy(output.score_logits.log_softmax(-1), sequences.target)
-    sides = (mu[:, None], sequences.partner_mu, sequences.score, sequences.partner_score)
-    if recipe.preference_loss == "bradley_terry":
-        gap = bradley_terry_terms_detached(*sides).mean()
-    else:
-        gap = score_gap_terms_detached(*sides, scale).mean()
-    policy = recipe.policy_weight * _policy_loss(output, sequences, recipe)
-    parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2}
-    return gdso_loss(policy, pointwise, gap, recipe.alpha_pt, recipe.alpha_pw), parts
+class Gdso(Grpo):
+    """Eq. 13 and 14, with the gap loss in its separable form: gradient of (11), twice its value."""
+
+    def reward(self, said_BJG, score_BJ, options, scale):
+        pairwise = pairwise_reward(said_BJG, said_BJG.flip(1), score_BJ, score_BJ.flip(1), scale)
+        return super().reward(said_BJG, score_BJ, options, scale) + options.lambda_pw * pairwise
+
+    def __call__(self, output, mu, sequences, options, scale):
+        pointwise = pointwise_cross_entropy(output.score_logits.log_softmax(-1), sequences.target)
+        sides = (mu[:, None], sequences.partner_mu, sequences.score, sequences.partner_score)
+        if options.preference_loss == "bradley_terry":
+            gap = bradley_terry_terms_detached(*sides).mean()
+        else:
+            gap = score_gap_terms_detached(*sides, scale).mean()
+        policy = options.policy_weight * _policy_loss(output, sequences, options)
+        parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2}
+        return gdso_loss(policy, pointwise, gap, options.alpha_pt, options.alpha_pw), parts
 
 
-def opd_objective(output, mu, sequences, recipe, scale):
-    """On-policy distillation: the teacher's log-ratio is every sampled token's advantage."""
-    log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, recipe.temperature)
-    loss = opd_loss(log_probs, sequences.teacher_log_probs, mask, sequences.old_log_probs)
-    gap = mean_over_tokens(log_probs - sequences.teacher_log_probs, mask)
-    return loss, {"policy_loss": loss, "reverse_kl": gap.mean()}
+class Opd(Objective):
+    """On-policy distillation: the teacher's log-ratio is every sampled token's advantage; nothing else is rewarded."""
+
+    def samples_label(self, options):
+        return True
+
+    def __call__(self, output, mu, sequences, options, scale):
+        log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, options.temperature)
+        loss = opd_loss(log_probs, sequences.teacher_log_probs, mask, sequences.old_log_probs)
+        gap = mean_over_tokens(log_probs - sequences.teacher_log_probs, mask)
+        return loss, {"policy_loss": loss, "reverse_kl": gap.mean()}
 
 
-OBJECTIVES: dict[str, Objective] = {"grpo": grpo_objective, "gdso": gdso_objective, "opd": opd_objective}
+OBJECTIVES: dict[str, Objective] = {"grpo": Grpo(), "gdso": Gdso(), "opd": Opd()}
 
 
 def sampled_log_probs(output: BackboneOutput, labels: Tensor | None, temperature: float) -> Tensor:
@@ -100,8 +132,8 @@ def sampled_tokens(
     return sampled_log_probs(output, labels, temperature), mask
 
 
-def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRecipe) -> Tensor:
-    log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, recipe.temperature)
+def _policy_loss(output: BackboneOutput, sequences: Sequences, options: RolloutRecipe) -> Tensor:
+    log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, options.temperature)
     advantages = sequences.advantages
     assert advantages is not None, "given for every method that uses them"
     return grpo_loss(
@@ -110,6 +142,6 @@ def _policy_loss(output: BackboneOutput, sequences: Sequences, recipe: RolloutRe
         mask,
         sequences.old_log_probs,
         sequences.ref_log_probs,
-        recipe.beta,
-        recipe.clip,
+        options.beta,
+        options.clip,
     )

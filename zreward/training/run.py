@@ -10,7 +10,7 @@ from transformers import set_seed
 
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, say
-from zreward.data import Pair, Record, check_disjoint, load_records, mine_pairs
+from zreward.data import Record, check_disjoint, load_records
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
@@ -18,12 +18,9 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
-from zreward.training.direct import DirectTrainer, annotated_items, compared_items
-from zreward.training.recipe import DIRECT_METHODS, Recipe, notes_of, stored_recipe
+from zreward.training.methods import Job, Method, find_method
+from zreward.training.recipe import Recipe, notes_of, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
-from zreward.training.rollout import RolloutTrainer
-from zreward.training.rollout_data import pair_items, unrated_items
-from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer, is_main_process
 
 
@@ -67,37 +64,13 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     data = recipe.data
     records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
     chosen = records[: data.train_records]
-    dimensions = _dimensions(recipe, chosen, model)
-    trained = comparing(model, recipe.comparison) if recipe.method == "rewarddance-pairwise" else model
-    callbacks = _callbacks(recipe, records, dimensions, model.rubric, trained)
-    teacher = None
-    if recipe.method in DIRECT_METHODS:
-        if recipe.method == "risd":
-            items = distilled_items(Path(str(data.targets)), records, data, model)
-        elif recipe.method == "rewarddance":
-            items = explained_items(Path(str(data.targets)), records, data, dimensions, model)
-        elif recipe.method == "rewarddance-pairwise":
-            items = compared_items(chosen, _pairs(recipe, chosen, dimensions))
-        else:
-            items = annotated_items(chosen, dimensions, model, data.smoothing)
-        trainer: RewardTrainer = DirectTrainer(trained, recipe, run, items, callbacks)
-    elif recipe.method == "opd":
-        teacher = load_teacher(recipe, model)
-        trainer = RolloutTrainer(model, recipe, run, unrated_items(chosen, dimensions), callbacks, teacher)
-    else:
-        pairs = _pairs(recipe, chosen, dimensions)
-        trainer = RolloutTrainer(model, recipe, run, pair_items(chosen, pairs, model, data.smoothing), callbacks)
-    trainer.read = (chosen, callbacks[0].records if callbacks else [], teacher)
+    method = find_method(recipe.method)
+    dimensions = _dimensions(recipe, method, chosen, model)
+    trained = comparing(model, recipe.comparison) if method.compares else model
+    callbacks = _callbacks(recipe, method, records, dimensions, model.rubric, trained)
+    trainer = method.trainer(Job(recipe, run, trained, records, chosen, dimensions, callbacks))
+    trainer.read = (chosen, callbacks[0].records if callbacks else [], getattr(trainer, "teacher", None))
     return trainer
-
-
-def _pairs(recipe: Recipe, records: list[Record], dimensions: tuple[str, ...]) -> list[Pair]:
-    pairs = mine_pairs(records, dimensions, include_ties=recipe.rollout.include_ties, seed=recipe.seed)
-    if not pairs:
-        raise InputError(
-            f"{recipe.data.train}: no prompt has two rated images, so there are no pairs for {recipe.method}"
-        )
-    return pairs
 
 
 def load_model(recipe: Recipe) -> RewardModel:
@@ -120,21 +93,6 @@ def load_model(recipe: Recipe) -> RewardModel:
         trainable_adapter=True,
     )
     return prepare(model, recipe)
-
-
-def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
-    """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
-    name, dtype = str(recipe.rollout.teacher), recipe.model.dtype
-    teacher = RewardModel.from_pretrained(name, device=student.device, dtype=dtype)
-    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
-        raise InputError(
-            f"{recipe.rollout.teacher}: its tokenizer is not the student's; OPD compares token by token. Use models of "
-            "one family, or risd, which compares scores only"
-        )
-    if teacher.rubric.fingerprint() != student.rubric.fingerprint():
-        raise InputError(f"{recipe.rollout.teacher}: the teacher's rubric is not the student's")
-    teacher.requires_grad_(False)
-    return teacher
 
 
 def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:
@@ -177,11 +135,11 @@ def _vision_modules(model: RewardModel) -> str:
     return rf"{re.escape(name)}\..*"
 
 
-def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tuple[str, ...]:
+def _dimensions(recipe: Recipe, method: Method, records: list[Record], model: RewardModel) -> tuple[str, ...]:
     asked = model.check_dimensions(recipe.data.dimensions)
-    rated = tuple(name for name in asked if any(record.ratings(name) for record in records))
-    if recipe.method in ("risd", "opd"):
+    if not method.needs_ratings:
         return asked
+    rated = tuple(name for name in asked if any(record.ratings(name) for record in records))
     if not rated:
         raise InputError(
             f"{recipe.data.train}: no record rates any of {list(asked)}; {recipe.method} needs annotations"
@@ -190,7 +148,12 @@ def _dimensions(recipe: Recipe, records: list[Record], model: RewardModel) -> tu
 
 
 def _callbacks(
-    recipe: Recipe, records: list[Record], dimensions: tuple[str, ...], rubric: Rubric, model: RewardModel
+    recipe: Recipe,
+    method: Method,
+    records: list[Record],
+    dimensions: tuple[str, ...],
+    rubric: Rubric,
+    model: RewardModel,
 ) -> list[DevCurve]:
     if not (recipe.data.dev and recipe.eval_every):
         return []
@@ -200,6 +163,5 @@ def _callbacks(
     rated = [name for name in dimensions if any(r.ratings(name) for r in dev)]
     if not rated:
         raise InputError(f"{data.dev}: rates none of the trained dimensions {list(dimensions)}; leave data.dev out")
-    reasoning = recipe.method not in DIRECT_METHODS
     how = (recipe.eval_every, recipe.seed, recipe.eval_temperature, recipe.eval_batch_size)
-    return [DevCurve(model, dev, rated, reasoning, *how)]
+    return [DevCurve(model, dev, rated, method.reasons, *how)]

@@ -1,0 +1,124 @@
+"""The training methods, one object each: what it needs, what it is trained on, and the trainer that does it.
+
+A package adds one with an entry point of the group `zreward.methods` that leads to a `Method` (`zreward.common.registry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zreward.common import registry
+from zreward.common.errors import InputError
+from zreward.common.runs import RunDirectory
+from zreward.data import Pair, Record, mine_pairs
+from zreward.models.reward_model import RewardModel
+from zreward.training.curves import DevCurve
+from zreward.training.direct import DirectItem, DirectTrainer, annotated_items, compared_items
+from zreward.training.recipe import Recipe
+from zreward.training.rollout import RolloutTrainer
+from zreward.training.rollout_data import pair_items, unrated_items
+from zreward.training.targets import distilled_items, explained_items
+from zreward.training.trainer_base import RewardTrainer
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trainer is built from: read and checked, nothing trained yet."""
+
+    recipe: Recipe
+    run: RunDirectory
+    model: RewardModel
+    every_record: Sequence[Record]  # of data.train
+    records: list[Record]  # the first data.train_records of them
+    dimensions: tuple[str, ...]
+    callbacks: Sequence[DevCurve]
+
+    def pairs(self) -> list[Pair]:
+        """Same-prompt pairs of the records. InputError where there are none."""
+        options = self.recipe.rollout
+        pairs = mine_pairs(self.records, self.dimensions, include_ties=options.include_ties, seed=self.recipe.seed)
+        if not pairs:
+            raise InputError(
+                f"{self.recipe.data.train}: no prompt has two rated images, so there are no pairs for {self.recipe.method}"
+            )
+        return pairs
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a recipe's `method` is trained."""
+
+    trainer: Callable[[Job], RewardTrainer]
+    reasons: bool = False  # traces are sampled; the dev curve reasons too
+    needs_ratings: bool = True  # of the trained dimensions
+    compares: bool = False  # the model is asked to compare with a reference
+    unit: str = "items"  # what there is to train on
+
+
+def find_method(name: str) -> Method:
+    """The method of that name, ours or a package's. InputError where its package cannot be imported."""
+    return METHODS.get(name) or registry.find(registry.METHODS, name)
+
+
+def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
+    """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
+    name, dtype = str(recipe.rollout.teacher), recipe.model.dtype
+    teacher = RewardModel.from_pretrained(name, device=student.device, dtype=dtype)
+    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise InputError(
+            f"{recipe.rollout.teacher}: its tokenizer is not the student's; OPD compares token by token. Use models of "
+            "one family, or risd, which compares scores only"
+        )
+    if teacher.rubric.fingerprint() != student.rubric.fingerprint():
+        raise InputError(f"{recipe.rollout.teacher}: the teacher's rubric is not the student's")
+    teacher.requires_grad_(False)
+    return teacher
+
+
+def _sft(job: Job) -> RewardTrainer:
+    return _direct(job, annotated_items(job.records, job.dimensions, job.model, job.recipe.data.smoothing))
+
+
+def _risd(job: Job) -> RewardTrainer:
+    return _direct(job, distilled_items(_targets(job), job.every_record, job.recipe.data, job.model))
+
+
+def _rewarddance(job: Job) -> RewardTrainer:
+    items = explained_items(_targets(job), job.every_record, job.recipe.data, job.dimensions, job.model)
+    return _direct(job, items)
+
+
+def _rewarddance_pairwise(job: Job) -> RewardTrainer:
+    return _direct(job, compared_items(job.records, job.pairs()))
+
+
+def _rated_rollouts(job: Job) -> RewardTrainer:
+    items = pair_items(job.records, job.pairs(), job.model, job.recipe.data.smoothing)
+    return RolloutTrainer(job.model, job.recipe, job.run, items, job.callbacks)
+
+
+def _opd(job: Job) -> RewardTrainer:
+    teacher = load_teacher(job.recipe, job.model)
+    items = unrated_items(job.records, job.dimensions)
+    return RolloutTrainer(job.model, job.recipe, job.run, items, job.callbacks, teacher)
+
+
+def _direct(job: Job, items: list[DirectItem]) -> RewardTrainer:
+    return DirectTrainer(job.model, job.recipe, job.run, items, job.callbacks)
+
+
+def _targets(job: Job) -> Path:
+    return Path(str(job.recipe.data.targets))
+
+
+METHODS = {
+    "sft": Method(_sft),
+    "risd": Method(_risd, needs_ratings=False),
+    "rewarddance": Method(_rewarddance),
+    "rewarddance-pairwise": Method(_rewarddance_pairwise, compares=True),
+    "grpo": Method(_rated_rollouts, reasons=True, unit="pairs"),
+    "gdso": Method(_rated_rollouts, reasons=True, unit="pairs"),
+    "opd": Method(_opd, reasons=True, needs_ratings=False),
+}
