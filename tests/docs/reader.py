@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.docs.blocks import ROOT, Block, commands_of
 from tests.docs.servers import Servers
 from tests.docs.team import rate
 from zreward.cli import main as cli
+from zreward.common import registry
 from zreward.common.config import config_from_dict
 from zreward.data import Record
 from zreward.generation.recipe import OptimizeRecipe
@@ -53,7 +55,7 @@ class Reader:
     def follow(self, block: Block) -> None:
         """Run a block; AssertionError where it fails or no rule knows it."""
         rule = {"sh": self._shell, "bash": self._shell, "python": self._python, "yaml": self._yaml, "json": self._json}
-        rule |= {"csv": self._csv, "": self._listing}
+        rule |= {"csv": self._csv, "toml": self._toml, "": self._listing}
         assert block.language in rule, f"{block.place}: no rule for {block.language!r}"
         try:
             rule[block.language](block)
@@ -66,6 +68,13 @@ class Reader:
 
     def _note(self, block: Block, what: str) -> None:
         self.done.append(f"{block.place}: {what}")
+
+    def _toml(self, block: Block) -> None:
+        """A package's declaration: it must be TOML, and name groups that the registry knows."""
+        groups = tomllib.loads(block.text)["project"]["entry-points"]
+        known = {registry.MODELS, registry.GENERATORS, registry.PROMPTS, registry.JUDGES, registry.METHODS}
+        assert set(groups) <= known, f"{set(groups) - known} are no groups of zreward"
+        self._note(block, "entry points")
 
     # Shell
 
