@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from zreward.common.errors import InputError
 from zreward.generation.pipeline_files import find_pipeline
@@ -60,9 +61,9 @@ class Adaptation:
             raise InputError(f"generator.lora_targets {recipe.lora_targets}: {error}") from error
 
     def update_average(self) -> None:
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                self.average[name].lerp_(weight, 1 - self.decay)
+        """One step of the exponential moving average."""
+        averages = [self.average[name] for name in self.weights]
+        get_ema_multi_avg_fn(self.decay)(averages, [weight.detach() for weight in self.weights.values()], None)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
