@@ -18,15 +18,15 @@ from sweep import RATES, SIZE, TRAINED, dev_hpa, is_done
 from zreward.common.runs import read_metrics
 from zreward.training.run import train
 from zreward.world.reproduce import tasks
-from zreward.world.reproduce.plan import TEACHER, Study, Task
+from zreward.world.reproduce.plan import TEACHER, StudyPlan, StudyTask
 
 
-def distil(study: Study, size: str, steps: int, rate: float) -> float:
+def distil(study: StudyPlan, size: str, steps: int, rate: float) -> float:
     """Dev HPA of a base model after RISD on the pool's targets."""
     risd = next(method for method in TRAINED if method.name == "risd")
     if size == risd.size and steps == risd.steps and is_done(study, risd, rate):
         return dev_hpa(study, risd, rate)
-    recipe = tasks.study_recipe(study, Task("", "train", method=replace(risd, size=size, steps=steps, rate=rate)))
+    recipe = tasks.study_recipe(study, StudyTask("", "train", method=replace(risd, size=size, steps=steps, rate=rate)))
     out = study.out / "gap" / f"{size}-{steps}-{rate:g}"
     recipe = replace(recipe, out=str(out), eval_every=steps)
     if not (out / "model" / "zreward.json").exists():
@@ -41,9 +41,9 @@ def main() -> None:
     parser.add_argument("--variants", default="small-900,small-2700,large-900")
     parser.add_argument("--rate", type=float, default=3e-4)
     arguments = parser.parse_args()
-    study = Study(arguments.sweep, 1, arguments.world_seed, size=SIZE)
+    study = StudyPlan(arguments.sweep, 1, arguments.world_seed, size=SIZE)
     teacher = next(method for method in TRAINED if method.key == TEACHER)
-    labelled = tasks.done(study, Task("pool", "label", label="pool"))
+    labelled = tasks.done(study, StudyTask("pool", "label", label="pool"))
     found = [dev_hpa(study, teacher, rate) for rate in RATES if is_done(study, teacher, rate)]
     if not found or not labelled:
         sys.exit(

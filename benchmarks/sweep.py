@@ -25,7 +25,7 @@ from zreward.common.runs import read_metrics
 from zreward.training.run import train
 from zreward.world.dataset import WorldSize
 from zreward.world.reproduce import tasks
-from zreward.world.reproduce.plan import CHAINS, METHODS, TEACHER, TEST_SIZE, Method, Study, Task
+from zreward.world.reproduce.plan import CHAINS, METHODS, TEACHER, TEST_SIZE, StudyMethod, StudyPlan, StudyTask
 from zreward.world.reproduce.runner import threads_each
 
 RATES = (3e-5, 1e-4, 3e-4)
@@ -35,26 +35,26 @@ LATE = ("opd", "risd")  # they need a teacher
 TRAINED = [method for method in METHODS if method.recipe is not None]
 
 
-def run_folder(study: Study, method: Method, rate: float) -> Path:
+def run_folder(study: StudyPlan, method: StudyMethod, rate: float) -> Path:
     return study.out / "rates" / f"{method.key}-{rate:g}"
 
 
-def is_done(study: Study, method: Method, rate: float) -> bool:
+def is_done(study: StudyPlan, method: StudyMethod, rate: float) -> bool:
     return (run_folder(study, method, rate) / "model" / "zreward.json").exists()
 
 
-def run_one(study: Study, name: str, rate: float) -> None:
+def run_one(study: StudyPlan, name: str, rate: float) -> None:
     """Train one method at one rate, with a dev curve of two ends; or label: the pool, the chains."""
     if name in ("pool", CHAINS):
-        tasks.perform(study, Task(name, "label", label=name))
+        tasks.perform(study, StudyTask(name, "label", label=name))
         return
     method = next(method for method in TRAINED if method.key == name)
-    recipe = tasks.study_recipe(study, Task(name, "train", method=replace(method, rate=rate)))
+    recipe = tasks.study_recipe(study, StudyTask(name, "train", method=replace(method, rate=rate)))
     out = run_folder(study, method, rate)
     train(replace(recipe, out=str(out), eval_every=recipe.optimizer.steps), resume=(out / "recipe.yaml").exists())
 
 
-def run_all(study: Study, work: Iterable[tuple[str, float]], jobs: int) -> None:
+def run_all(study: StudyPlan, work: Iterable[tuple[str, float]], jobs: int) -> None:
     """Each in a process of its own, `jobs` side by side."""
     threads = str(threads_each(jobs))
 
@@ -69,11 +69,11 @@ def run_all(study: Study, work: Iterable[tuple[str, float]], jobs: int) -> None:
         list(pool.map(lambda item: run(*item), work))
 
 
-def dev_hpa(study: Study, method: Method, rate: float) -> float:
+def dev_hpa(study: StudyPlan, method: StudyMethod, rate: float) -> float:
     return [row["dev_hpa"] for row in read_metrics(run_folder(study, method, rate)) if "dev_hpa" in row][-1]
 
 
-def prepare_teacher(study: Study, rates: Sequence[float]) -> None:
+def prepare_teacher(study: StudyPlan, rates: Sequence[float]) -> None:
     """The best GDSO run found so far becomes the teacher, and labels the pool."""
     teacher = next(method for method in TRAINED if method.key == TEACHER)
     place = tasks.run_folder(study, teacher, 0) / "model"
@@ -83,7 +83,7 @@ def prepare_teacher(study: Study, rates: Sequence[float]) -> None:
             sys.exit(f"RISD and OPD need a teacher: run with --methods {TEACHER} first")
         best = max(finished, key=lambda rate: dev_hpa(study, teacher, rate))
         shutil.copytree(run_folder(study, teacher, best) / "model", place)
-    if not tasks.done(study, Task("pool", "label", label="pool")):
+    if not tasks.done(study, StudyTask("pool", "label", label="pool")):
         run_all(study, [("pool", 0.0)], 1)
 
 
@@ -103,7 +103,9 @@ def main() -> None:
 
     dimensions = tuple(arguments.dimensions.split(","))
     size = replace(SIZE, pool=(arguments.pool, 2))
-    study = Study(arguments.out, 1, arguments.world_seed, dimensions, overrides=tuple(arguments.overrides), size=size)
+    study = StudyPlan(
+        arguments.out, 1, arguments.world_seed, dimensions, overrides=tuple(arguments.overrides), size=size
+    )
     if arguments.one:
         run_one(study, arguments.one, arguments.rate)
         return
@@ -112,10 +114,10 @@ def main() -> None:
     rates = {method.key: given or (STUDENT_RATES if method.name == "risd" else RATES) for method in chosen}
     for name in ("logs", "rates"):
         (study.out / name).mkdir(parents=True, exist_ok=True)
-    data = Task("data", "data", study.world_seed)
+    data = StudyTask("data", "data", study.world_seed)
     if not tasks.done(study, data):
         tasks.perform(study, data)
-    if any(m.targets == CHAINS for m in chosen) and not tasks.done(study, Task(CHAINS, "label", label=CHAINS)):
+    if any(m.targets == CHAINS for m in chosen) and not tasks.done(study, StudyTask(CHAINS, "label", label=CHAINS)):
         run_all(study, [(CHAINS, 0.0)], 1)
     for late in (False, True):
         of_turn = [method for method in chosen if (method.name in LATE) == late]
@@ -127,7 +129,7 @@ def main() -> None:
     lines = ["| method | steps | " + " | ".join(f"{rate:g}" for rate in columns) + " |"]
     lines.append("| --- " * (len(columns) + 2) + "|")
     for method in chosen:
-        steps = tasks.study_recipe(study, Task("", "train", method=method)).optimizer.steps
+        steps = tasks.study_recipe(study, StudyTask("", "train", method=method)).optimizer.steps
         cells = [f"{dev_hpa(study, method, r):.3f}" if is_done(study, method, r) else "" for r in columns]
         lines.append(f"| {method.key} | {steps} | {' | '.join(cells)} |")
     write_text(study.out / "sweep.md", "\n".join(lines) + "\n")

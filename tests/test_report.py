@@ -15,7 +15,7 @@ from PIL import Image
 
 from zreward.common.errors import InputError
 from zreward.distribution import ScoreScale
-from zreward.evaluation.report import Example, ExampleDimension, plots, write_report
+from zreward.evaluation.report import ExampleDimension, ReportExample, plots, write_report
 from zreward.evaluation.report.sections import Figure, Section, prepare
 
 SCALE = ScoreScale()
@@ -51,7 +51,7 @@ def make(path: Path, **changes) -> str:
         "scatter": {"small risd": (human, mean), NASTY: (human, mean)},
         "curves": {NASTY: {NASTY: [(1, 2.0), (2, 1.0)], "b": [(1, float("nan")), (2, 1.0)]}},
         "calibration": {NASTY: (probs, counts)},
-        "examples": [Example(Image.new("RGB", (32, 32), "red"), NASTY, {"a": dimension})],
+        "examples": [ReportExample(Image.new("RGB", (32, 32), "red"), NASTY, {"a": dimension})],
         "rubric_scale": SCALE,
         "notes": [NASTY],
         "meta": {"command": NASTY, "seed": 3, "versions": {"torch": "2"}, "seconds": 125.4},
@@ -140,7 +140,7 @@ def test_images_are_pngs_and_small_ones_are_pixelated(page):
 
 def test_large_example_is_reduced(tmp_path):
     part = ExampleDimension([], {"m": SCALE.soft_target(3)})
-    page = make(tmp_path / "r.html", examples=[Example(Image.new("RGB", (2000, 1000)), "p", {"a": part})])
+    page = make(tmp_path / "r.html", examples=[ReportExample(Image.new("RGB", (2000, 1000)), "p", {"a": part})])
     image = Image.open(io.BytesIO(base64.b64decode(re.findall(r'base64,([^"]+)"', page)[-1])))
     assert image.size == (512, 256) and 'class="pixelated"' not in page
     assert "3.00 ± 0.00" in page

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from zreward.data import Record
-from zreward.models.pairwise import Comparison
+from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import SCRATCH_FORMS, ScratchSpec, build_model, form_words, learn_tokenizer
 from zreward.rubric import Dimension, Rubric
@@ -22,7 +22,7 @@ from zreward.rubric import Dimension, Rubric
 FAMILIES = ("qwen3_5", "qwen3_vl", "llava")
 DIMENSIONS = ("alignment", "realism", "aesthetics", "plausibility")
 FORMS = SCRATCH_FORMS
-COMPARISON = Comparison("1", "9", " above", " rate the {name} now", FORMS.answer_prefix)
+COMPARISON = PairwiseQuestion("1", "9", " above", " rate the {name} now", FORMS.answer_prefix)
 """The small vocabulary has neither yes nor no: the lowest and the highest label stand for the answers."""
 WORDS = (
     *("a", "an", "the", "two", "large", "small", "red", "blue", "green", "circle", "square", "triangle", "cross"),

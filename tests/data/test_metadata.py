@@ -16,7 +16,7 @@ from zreward.common.errors import InputError
 from zreward.data import containers
 from zreward.data.containers import orientation, take_apart
 from zreward.data.images import open_image
-from zreward.serving.pictures import measure
+from zreward.serving.decoding import measure
 
 RNG = np.random.default_rng(1)
 NOISE = Image.fromarray(RNG.integers(0, 256, (24, 16, 3), dtype=np.uint8))

@@ -18,7 +18,7 @@ from zreward.common.errors import InputError
 from zreward.data import Record, check_disjoint, split_by_prompt
 from zreward.data.images import as_list, image_format, open_image, pixel_hashes
 from zreward.serving.client import encode
-from zreward.serving.pictures import from_base64, from_bytes
+from zreward.serving.decoding import from_base64, from_bytes
 
 RNG = np.random.default_rng(0)
 NOISE = Image.fromarray(RNG.integers(0, 256, (24, 16, 3), dtype=np.uint8))

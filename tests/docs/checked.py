@@ -61,11 +61,11 @@ def script(words: list[str]) -> str:
 def plan(words: list[str]) -> str:
     """`zreward reproduce` takes hours: what it would do is worked out."""
     command = typer.main.get_command(cli.app).commands["reproduce"]  # type: ignore[attr-defined]
-    from zreward.world.reproduce import Study
+    from zreward.world.reproduce import StudyPlan
 
     with command.make_context("reproduce", list(words)) as context:
         given = context.params
-    study = Study(
+    study = StudyPlan(
         Path(given["out"]),
         given["seeds"],
         given["world_seed"],

@@ -10,9 +10,9 @@ from PIL import Image
 from tests.tiny import noise_pictures
 from zreward.common.errors import InputError
 from zreward.generation.comparison import Comparison, compare, read_pairs
+from zreward.generation.drawn import save_pictures
 from zreward.generation.judges import Judge, load_judge
 from zreward.generation.pages import describe_ending
-from zreward.generation.pictures import save_pictures
 
 PROMPTS = ("p", "p", "q", "q")
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.tiny import COMPARISON
 from zreward.common.errors import InputError
-from zreward.models.pairwise import Comparison, comparing
+from zreward.models.pairwise import PairwiseQuestion, comparing
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 
@@ -74,4 +74,4 @@ def test_bad_calls_are_refused(model, pictures):
     with pytest.raises(InputError, match="already compares"):
         comparing(judge)
     with pytest.raises(InputError, match="label 'no' is . tokens"):
-        comparing(model, Comparison())
+        comparing(model, PairwiseQuestion())

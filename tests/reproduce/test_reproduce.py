@@ -8,8 +8,8 @@ import pytest
 from zreward.common.errors import InputError
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.world.dataset import WorldSize
-from zreward.world.reproduce import Study, reproduce
-from zreward.world.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, Task, tasks
+from zreward.world.reproduce import StudyPlan, reproduce
+from zreward.world.reproduce.plan import DEFAULT_PARTS, METHODS, PARTS, StudyTask, tasks
 from zreward.world.reproduce.results import predicted, with_spread
 from zreward.world.reproduce.tasks import study_recipe
 from zreward.world.settings import recipe_file
@@ -20,13 +20,13 @@ SHORT = ("optimizer.steps=2", "optimizer.batch_size=2", "save_every=2")
 
 def recipe_of(key: str, out, dimensions=("alignment",), overrides=()) -> Recipe:
     method = next(method for method in METHODS if method.key == key)
-    study = Study(out, dimensions=tuple(dimensions), overrides=tuple(overrides))
-    return study_recipe(study, Task(f"train-{key}-2", "train", 2, method))
+    study = StudyPlan(out, dimensions=tuple(dimensions), overrides=tuple(overrides))
+    return study_recipe(study, StudyTask(f"train-{key}-2", "train", 2, method))
 
 
 @pytest.mark.parametrize("parts", [DEFAULT_PARTS, PARTS, ("fig4",)])
 def test_every_task_comes_after_what_it_waits_for(tmp_path, parts):
-    planned = tasks(Study(tmp_path, seeds=2, parts=parts))
+    planned = tasks(StudyPlan(tmp_path, seeds=2, parts=parts))
     names = [task.name for task in planned]
     assert len(set(names)) == len(names)
     for number, task in enumerate(planned):
@@ -34,7 +34,7 @@ def test_every_task_comes_after_what_it_waits_for(tmp_path, parts):
 
 
 def test_the_student_waits_for_its_own_seeds_teacher(tmp_path):
-    planned = {task.name: task for task in tasks(Study(tmp_path, seeds=2))}
+    planned = {task.name: task for task in tasks(StudyPlan(tmp_path, seeds=2))}
     assert planned["train-small-risd-1"].needs == ("data", "label-pool-1")
     assert planned["label-pool-1"].needs == ("train-large-gdso-1",)
     assert "train-large-gdso-1" in planned["train-small-opd-1"].needs
@@ -60,17 +60,17 @@ def test_methods_of_the_figures_have_a_curve_and_overrides_have_the_last_word(tm
 
 def test_some_methods_of_a_part_bring_only_what_they_wait_for(tmp_path):
     chosen = ("large-gdso", "large-gdso-without-gap")
-    planned = tasks(Study(tmp_path, seeds=1, parts=("ablations",), chosen=chosen))
+    planned = tasks(StudyPlan(tmp_path, seeds=1, parts=("ablations",), chosen=chosen))
     assert {task.name for task in planned} == {
         "data",
         *(f"{kind}-{key}-0" for kind in ("train", "predict") for key in chosen),
     }
-    study = Study(tmp_path, parts=("ablations",), chosen=chosen)
-    assert Study.from_dict(study.to_dict()) == study
+    study = StudyPlan(tmp_path, parts=("ablations",), chosen=chosen)
+    assert StudyPlan.from_dict(study.to_dict()) == study
 
 
 def test_tables_keep_the_rows_of_earlier_runs_with_other_methods(tmp_path):
-    study = Study(tmp_path, seeds=2, parts=("table3",), chosen=("small-risd",))
+    study = StudyPlan(tmp_path, seeds=2, parts=("table3",), chosen=("small-risd",))
     (tmp_path / "predictions").mkdir()
     for name in (
         "small-sft-0",
@@ -92,18 +92,18 @@ def test_a_table_shows_a_spread_only_where_there_is_one(value, seeds, shown):
 
 def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(InputError, match="method 'small-opd' is not in fig1; expected some of"):
-        Study(tmp_path, parts=("fig1",), chosen=("small-opd",))
+        StudyPlan(tmp_path, parts=("fig1",), chosen=("small-opd",))
     with pytest.raises(InputError, match=r"unknown part \['table9'\]"):
-        Study(tmp_path, parts=("table9",))
+        StudyPlan(tmp_path, parts=("table9",))
     with pytest.raises(InputError, match="seeds is 0"):
-        Study(tmp_path, seeds=0)
+        StudyPlan(tmp_path, seeds=0)
     (tmp_path / "other").write_text("x")
     with pytest.raises(InputError, match="holds no study"):
-        reproduce(Study(tmp_path))
+        reproduce(StudyPlan(tmp_path))
 
 
-def miniature(out, **options) -> Study:
-    return Study(out, seeds=1, overrides=SHORT, size=TINY, **options)
+def miniature(out, **options) -> StudyPlan:
+    return StudyPlan(out, seeds=1, overrides=SHORT, size=TINY, **options)
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from tests.serving.running import png, text
 from zreward.common.errors import InputError
 from zreward.models.pixels import DEFAULT_PATCHES, ResolutionPolicy
 from zreward.models.reward_model import RewardModel
-from zreward.serving import pictures as serving_pictures
+from zreward.serving import decoding
 from zreward.serving.costs import Prices, TooMuch
-from zreward.serving.pictures import from_base64, measure
+from zreward.serving.decoding import from_base64, measure
 from zreward.serving.settings import Settings
 
 PROMPT = "a red circle"
@@ -25,7 +25,7 @@ PROMPT = "a red circle"
 @pytest.fixture
 def prices(model, monkeypatch) -> Prices:
     """With a decoder that must not be called."""
-    monkeypatch.setattr(serving_pictures, "open_image", lambda *_: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(decoding, "open_image", lambda *_: pytest.fail("a picture was decoded"))
     return Prices(model, Settings(max_batch=4, max_request_pixels=2 * 4096 * 4096))
 
 

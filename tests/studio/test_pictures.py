@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 
-from zreward.studio.pictures import CACHE, WIDTHS
+from zreward.studio.picture_files import CACHE, WIDTHS
 from zreward.studio.storage import Candidate
 
 

@@ -1,1 +1,1 @@
-"""The command line: one thin command per arrow of docs/architecture.md."""
+"""The command line: train, run and serve reward models."""

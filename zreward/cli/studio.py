@@ -104,7 +104,7 @@ def init(
 ) -> None:
     """Make a project and print the administrator's invitation."""
     from zreward.data import load_records
-    from zreward.data.manifest import MANIFEST
+    from zreward.data.manifest import PICTURE_LIST
     from zreward.rubric import Rubric
     from zreward.studio import create
     from zreward.studio.import_records import labels_of
@@ -119,8 +119,8 @@ def init(
         refuse_unused(ctx, "without --world", "prompts", "seed")
         if source.suffix.lower() in RECORDS:
             refuse_unused(ctx, "with records, which name their prompts", "prompt")
-        elif (source / MANIFEST).exists():
-            refuse_unused(ctx, f"with a folder whose {MANIFEST} names the prompts", "prompt")
+        elif (source / PICTURE_LIST).exists():
+            refuse_unused(ctx, f"with a folder whose {PICTURE_LIST} names the prompts", "prompt")
     if source is None or source.suffix.lower() not in RECORDS:
         refuse_unused(ctx, "without records", "with_ratings")
     if source is None:

@@ -49,7 +49,7 @@ def reproduce(
 ) -> None:
     """The paper's tables and curves on the built-in world; goes on where an earlier run in the folder stopped."""
     from zreward.world.base_models import world_rubric
-    from zreward.world.reproduce import Study
+    from zreward.world.reproduce import StudyPlan
     from zreward.world.reproduce import reproduce as run_study
 
     known = world_rubric().dimension_names
@@ -57,7 +57,7 @@ def reproduce(
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(f"dimensions {dimensions!r}: unknown {unknown}; expected some of {list(known)}, or all")
-    study = Study(
+    study = StudyPlan(
         out,
         seeds,
         world_seed,

@@ -15,7 +15,7 @@ from pathlib import Path
 from zreward.common.errors import InputError
 from zreward.common.texts import is_blank
 from zreward.data.images import suffixes
-from zreward.data.manifest import MANIFEST, read_manifest
+from zreward.data.manifest import PICTURE_LIST, read_manifest
 
 _NAMED = 5  # skipped names in a note, of each kind
 
@@ -50,7 +50,7 @@ def list_pictures(folder: Path) -> Listing:
             folders.append(entry)
         elif entry.suffix.lower() in known and entry.is_file():
             pictures.append(entry)
-        elif entry.name != MANIFEST:
+        elif entry.name != PICTURE_LIST:
             others.append(entry)
     skipped = [
         *_some(others, "not pictures"),
@@ -71,16 +71,16 @@ def read_folder(folder: Path, prompt: str | None = None) -> tuple[list[FolderPic
 
     The prompts are those of its manifest, or else `prompt`; InputError for both and for neither.
     """
-    if not (folder / MANIFEST).exists():
+    if not (folder / PICTURE_LIST).exists():
         _entries(folder)
         if prompt is None or is_blank(prompt):
             raise InputError(
-                f"{folder}: there is no {MANIFEST} in it; give --prompt, the text that its pictures were made from"
+                f"{folder}: there is no {PICTURE_LIST} in it; give --prompt, the text that its pictures were made from"
             )
         listing = list_pictures(folder)
         return [FolderPicture(path, prompt) for path in listing.pictures], listing.note
     if prompt is not None:
-        raise InputError(f"{folder / MANIFEST} says what its pictures were made from; leave --prompt out")
+        raise InputError(f"{folder / PICTURE_LIST} says what its pictures were made from; leave --prompt out")
     return read_listed(folder)
 
 
@@ -88,14 +88,14 @@ def read_listed(folder: Path) -> tuple[list[FolderPicture], str]:
     """The pictures that a folder's manifest lists, and a note of those that it does not."""
     rows = read_manifest(folder)
     if not rows:
-        raise InputError(f"{folder / MANIFEST} lists no pictures")
+        raise InputError(f"{folder / PICTURE_LIST} lists no pictures")
     listed, known = {row["image"] for row in rows}, suffixes()
     left = [
         entry
         for entry in _entries(folder)
         if entry.suffix.lower() in known and entry.name not in listed and not entry.name.startswith(".")
     ]
-    note = f"{printable(folder)}: skipped {_some(left, f'not in {MANIFEST}')[0]}" if left else ""
+    note = f"{printable(folder)}: skipped {_some(left, f'not in {PICTURE_LIST}')[0]}" if left else ""
     return [FolderPicture(folder / row["image"], row["prompt"], row["seed"], tuple(row["tags"])) for row in rows], note
 
 
@@ -121,9 +121,11 @@ def _by_key(folder: Path) -> tuple[dict[tuple[str, int | None], FolderPicture], 
     found: dict[tuple[str, int | None], FolderPicture] = {}
     for picture in pictures:
         if is_blank(picture.prompt):
-            raise InputError(f"{folder / MANIFEST}: {picture.path.name} has an empty prompt")
+            raise InputError(f"{folder / PICTURE_LIST}: {picture.path.name} has an empty prompt")
         if (picture.prompt, picture.seed) in found:
-            raise InputError(f"{folder / MANIFEST}: prompt {picture.prompt!r} with seed {picture.seed} is there twice")
+            raise InputError(
+                f"{folder / PICTURE_LIST}: prompt {picture.prompt!r} with seed {picture.seed} is there twice"
+            )
         found[picture.prompt, picture.seed] = picture
     return found, note
 

@@ -9,7 +9,7 @@ from zreward.common.errors import InputError
 from zreward.common.text_files import read_text
 from zreward.data.sources import parse_json
 
-MANIFEST = "pictures.jsonl"
+PICTURE_LIST = "pictures.jsonl"
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
     `tags` is a list of texts, empty where a line has none; other keys are left alone.
     """
-    path = folder / MANIFEST
+    path = folder / PICTURE_LIST
     text = read_text(path, 'a line for every picture: {"image": "0.png", "prompt": "a red cube", "seed": 0}')
     return [_manifest_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.record import Record
-from zreward.data.sources import Row, read_rows
+from zreward.data.sources import SourceRow, read_rows
 from zreward.rubric import Rubric
 
 _CHUNK = 64  # rows whose images are decoded together
@@ -49,7 +49,7 @@ def load_records(
     name, folder = (str(source), Path(source).parent) if is_file else ("data set", Path())
     bad = BadLines(name, skip_bad, f"{name}.skipped.jsonl" if is_file else None)
 
-    def check(row: Row) -> Record | InputError:
+    def check(row: SourceRow) -> Record | InputError:
         try:
             if row.data is None:
                 raise InputError(row.error)

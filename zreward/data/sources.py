@@ -18,7 +18,7 @@ _BATCH = 256  # Parquet rows in memory at a time
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """`data` is the row as a mapping, or None when `error` says why it could not be read."""
 
     number: int
@@ -33,7 +33,7 @@ class Row:
         return self.raw if isinstance(self.raw, str) else json.dumps(self.raw, ensure_ascii=False, default=_brief)
 
 
-def read_rows(source: Any) -> Iterator[Row]:
+def read_rows(source: Any) -> Iterator[SourceRow]:
     """Rows of a .jsonl or .parquet file (by its name) or of a `datasets.Dataset` / `IterableDataset`."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -50,7 +50,7 @@ def read_rows(source: Any) -> Iterator[Row]:
         yield from _dataset(source)
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
+def _json_lines(path: Path) -> Iterator[SourceRow]:
     """Lines count from 1; blank ones are passed over."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -68,10 +68,10 @@ def _json_lines(path: Path) -> Iterator[Row]:
                 data, error = None, "not UTF-8 text"
             except InputError as problem:
                 data, error = None, str(problem)
-            yield Row(number, f"{path}:{number}", text, data, error)
+            yield SourceRow(number, f"{path}:{number}", text, data, error)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[SourceRow]:
     """Rows count from 0, as in pandas and datasets."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -88,7 +88,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
 
 
-def _dataset(dataset: Any) -> Iterator[Row]:
+def _dataset(dataset: Any) -> Iterator[SourceRow]:
     datasets = sys.modules.get("datasets")  # whoever has a data set has imported it
     if datasets is None or not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         advice = f"; choose one of its splits {list(dataset)}" if isinstance(dataset, Mapping) else ""
@@ -111,7 +111,7 @@ def _check_columns(names: Any, what: str) -> None:
         raise InputError(f"{what}: column: {error}") from None
 
 
-def _unpacked(number: int, place: str, row: Mapping[str, Any]) -> Row:
+def _unpacked(number: int, place: str, row: Mapping[str, Any]) -> SourceRow:
     """Columns as a record's fields: scores as JSON text are unpacked."""
     data = dict(row)
     try:
@@ -122,8 +122,8 @@ def _unpacked(number: int, place: str, row: Mapping[str, Any]) -> Row:
                 # One type for all rows gives each of them every dimension and every rater: null where there is none.
                 data[key] = {name: _without_empty(value) for name, value in data[key].items()}
     except InputError as error:
-        return Row(number, place, row, None, str(error))
-    return Row(number, place, row, data)
+        return SourceRow(number, place, row, None, str(error))
+    return SourceRow(number, place, row, data)
 
 
 def _without_empty(value: Any) -> Any:

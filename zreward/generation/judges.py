@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zreward.common import registry
 from zreward.common.errors import InputError
-from zreward.generation.pictures import to_image
+from zreward.generation.drawn import to_image
 from zreward.models.fingerprint import model_fingerprint
 from zreward.models.reward_model import RewardModel
 

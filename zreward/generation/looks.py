@@ -14,9 +14,9 @@ from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import Adaptation
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.anchor import drift
+from zreward.generation.drawn import diversity, draw_all, grid, own_seeds
 from zreward.generation.guards import Look
 from zreward.generation.judges import Judge
-from zreward.generation.pictures import diversity, draw_all, grid, own_seeds
 from zreward.generation.sampling import Walk, draw
 from zreward.models.reward_model import RewardModel
 

@@ -54,7 +54,7 @@ class RewardRecipe:
 
 
 @dataclass(frozen=True)
-class OptimizerRecipe:
+class GeneratorOptimizerRecipe:
     steps: int = 300  # optimizer steps
     batch_size: int = 16  # pictures per device and micro-batch
     gradient_accumulation: int = 1  # micro-batches per optimizer step
@@ -103,7 +103,9 @@ class OptimizeRecipe:
     generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)  # what is trained
     gradient: GradientRecipe = field(default_factory=GradientRecipe)  # which denoising steps it goes through
     reward: RewardRecipe = field(default_factory=RewardRecipe)  # what it follows
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)  # AdamW and the averaged weights
+    optimizer: GeneratorOptimizerRecipe = field(
+        default_factory=GeneratorOptimizerRecipe
+    )  # AdamW and the averaged weights
     guards: GuardsRecipe = field(default_factory=GuardsRecipe)  # what stops it
     final: FinalRecipe = field(default_factory=FinalRecipe)  # what is measured at the end
     seed: int = 0  # of everything random

@@ -144,7 +144,9 @@ def _predicted_clean(
     result = step(model_output, timestep, sample, *args, **kwargs | {"return_dict": True})
     clean = getattr(result, "pred_original_sample", None)
     if clean is None:
-        raise InputError(f"{type(scheduler).__name__} tells no predicted picture; leave no steps out with it")
+        raise InputError(
+            f"{type(scheduler).__name__} does not expose pred_original_sample; set gradient.skipped to [0, 0]"
+        )
     return clean
 
 

@@ -28,7 +28,7 @@ from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import Shards
 from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
-from zreward.data.sources import Row, read_rows
+from zreward.data.sources import SourceRow, read_rows
 from zreward.models.batches import ahead
 from zreward.models.fingerprint import model_fingerprint, short_digest
 from zreward.models.reward_model import RewardModel
@@ -99,7 +99,7 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
 
 
-def parts_of(source: Any, folder: Path) -> Iterator[tuple[str, list[Row], str]]:
+def parts_of(source: Any, folder: Path) -> Iterator[tuple[str, list[SourceRow], str]]:
     """Shard by shard: its file's name, its rows, and a digest of these and of their pictures' contents."""
     rows = iter(read_rows(source))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
@@ -111,7 +111,7 @@ def parts_of(source: Any, folder: Path) -> Iterator[tuple[str, list[Row], str]]:
             yield f"part-{number:06d}.parquet", chunk, digest
 
 
-def _row_digest(row: Row, folder: Path) -> list[Any]:
+def _row_digest(row: SourceRow, folder: Path) -> list[Any]:
     """What a row's scores depend on, or why it can have none."""
     try:
         record = _record(row, folder)
@@ -120,16 +120,16 @@ def _row_digest(row: Row, folder: Path) -> list[Any]:
         return [row.number, str(error)]
 
 
-def _record(row: Row, folder: Path) -> Record:
+def _record(row: SourceRow, folder: Path) -> Record:
     if row.data is None:
         raise InputError(row.error)
     return Record.from_dict(dict(row.data) | {"scores": None, "stds": None}, folder)
 
 
-Opened = tuple[Row, Record | None, Image.Image | None, str | None]
+Opened = tuple[SourceRow, Record | None, Image.Image | None, str | None]
 
 
-def open_row(row: Row, folder: Path) -> Opened:
+def open_row(row: SourceRow, folder: Path) -> Opened:
     """The row's record and picture, or why there is none."""
     try:
         record = _record(row, folder)
@@ -139,7 +139,7 @@ def open_row(row: Row, folder: Path) -> Opened:
 
 
 def _scored(
-    model: RewardModel, rows: Sequence[Row], folder: Path, names: tuple[str, ...], batch_size: int, skip_bad: bool
+    model: RewardModel, rows: Sequence[SourceRow], folder: Path, names: tuple[str, ...], batch_size: int, skip_bad: bool
 ) -> list[dict[str, Any]]:
     """The rows of a shard with their scores, in the order of the source."""
     order = sorted(range(len(rows)), key=lambda n: _size(rows[n], folder), reverse=True)
@@ -168,7 +168,7 @@ def _scored(
     return [found[n] for n in range(len(rows))]
 
 
-def refused(row: Row, why: Any) -> InputError:
+def refused(row: SourceRow, why: Any) -> InputError:
     return InputError(f"{row.place}: {why}\ncorrect it, or go on past such rows with --skip-bad")
 
 
@@ -194,7 +194,7 @@ def _scores(
         return found + _scores(model, good[middle:], names, batch_size)
 
 
-def _size(row: Row, folder: Path) -> tuple[int, int]:
+def _size(row: SourceRow, folder: Path) -> tuple[int, int]:
     """Pixels of a row's picture by its header, letters of its prompt: about how long it is for the model. 0 where unknown."""
     letters = 0
     try:

@@ -18,7 +18,7 @@ Grid = tuple[int, int, int]  # frames, patch rows, patch columns
 
 
 class ImageLayout(Protocol):
-    """From pixels (3, H, W) in [0, 1] to what the vision tower eats; every step is differentiable."""
+    """From pixels (3, H, W) in [0, 1] to vision-tower input; every step is differentiable."""
 
     @property
     def mean(self) -> Channels: ...

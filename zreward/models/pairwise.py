@@ -15,7 +15,7 @@ from zreward.rubric import Rubric
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairwiseQuestion:
     """How the question is put; its texts take the fields of `PromptForms`."""
 
     negative: str = "no"  # one token each; not called no and yes, which YAML reads as booleans
@@ -27,12 +27,12 @@ class Comparison:
     answer_prefix: str = "\n\nAnswer: "  # forced before the answer
 
 
-def comparing(model: RewardModel, how: Comparison | None = None) -> RewardModel:
+def comparing(model: RewardModel, how: PairwiseQuestion | None = None) -> RewardModel:
     """The same network, asked to compare on the rubric's dimensions; its rubric's scale is that of the answer, 0 to 1.
 
     Raises InputError for a model that already compares, and for answers that are not one token each.
     """
-    how = how or Comparison()
+    how = how or PairwiseQuestion()
     if model.forms.reference:
         raise InputError("this model already compares with a reference; start from one that scores single images")
     rubric = Rubric(

@@ -25,7 +25,7 @@ from zreward.serving.costs import BYTES_PER_TOKEN, TooMuch
 from zreward.serving.json_body import Unreadable, read_json
 from zreward.serving.lanes import Failed, model_lanes
 from zreward.serving.limits import BODY, Gate
-from zreward.serving.scorer import SMALL, Judge, Scorer
+from zreward.serving.scorer import SMALL, Scorer, ServedModel
 from zreward.serving.settings import Settings
 from zreward.serving.turns import Busy, Gone
 
@@ -45,7 +45,7 @@ _MOST_ERRORS, _LONGEST_DETAIL = 8, 1000  # of an answer, whatever was sent
 def create_app(model: RewardModel, name: str, settings: Settings) -> FastAPI:
     """An application with the model in this process. It owns its scoring threads; they end with its lifespan."""
     model.eval()
-    return app_of(Scorer(Judge.of(model, name, settings), model_lanes(model, settings), settings), settings)
+    return app_of(Scorer(ServedModel.of(model, name, settings), model_lanes(model, settings), settings), settings)
 
 
 def app_of(scorer: Scorer, settings: Settings) -> FastAPI:

@@ -16,7 +16,7 @@ from zreward.common.texts import check_prompt
 from zreward.models.layouts import PatchLayout
 from zreward.models.reward_model import RewardModel
 from zreward.models.shared_prefix import can_share
-from zreward.serving.pictures import from_base64, measure
+from zreward.serving.decoding import from_base64, measure
 from zreward.serving.settings import Settings
 
 DEFAULT_IMAGE_TOKENS = 1280  # what Qwen's own examples allow: 1.3 million pixels at 32 x 32 a token

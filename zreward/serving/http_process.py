@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import uvicorn
 
-    from zreward.serving.scorer import Judge
+    from zreward.serving.scorer import ServedModel
     from zreward.serving.settings import Settings
 
 SWITCH = 0.001  # seconds that one Python thread may keep the others waiting: a fifth of the default
@@ -53,7 +53,7 @@ class HttpProcess:
         for one in (*sockets, *theirs):
             one.close()
 
-    def begin(self, judge: Judge, settings: Settings) -> None:
+    def begin(self, judge: ServedModel, settings: Settings) -> None:
         """Returns when it answers requests. SystemExit where it cannot."""
         self._begun = True
         try:

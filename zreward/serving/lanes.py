@@ -29,7 +29,7 @@ from zreward.common.errors import InputError, NotFiniteError
 from zreward.distribution import ScoreDistribution
 from zreward.models.reward_model import RewardModel
 from zreward.serving.batching import Batcher, Closing
-from zreward.serving.pictures import from_bytes
+from zreward.serving.decoding import from_bytes
 from zreward.serving.settings import Settings
 
 _TOKENS_PER_PASS = 32 * 1024

@@ -15,7 +15,7 @@ Prompt = Annotated[str, Field(min_length=1, description="The text that the image
 Picture = Annotated[str, Field(min_length=1, description="Base64 of an encoded image; a data URI's header is skipped.")]
 
 
-class Item(BaseModel):
+class RequestItem(BaseModel):
     prompt: Prompt
     image: Picture
 
@@ -23,7 +23,7 @@ class Item(BaseModel):
 class ScoreRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    items: Annotated[list[Item], Field(fail_fast=True, min_length=1)]
+    items: Annotated[list[RequestItem], Field(fail_fast=True, min_length=1)]
     dimensions: Names | None = None
 
 
@@ -63,7 +63,7 @@ class ComputeRequest(BaseModel):
 class RewardRequest(BaseModel):
     """OpenRLHF's, with an image for every prompt; other keys are ignored."""
 
-    query: Annotated[list[Item], Field(fail_fast=True, min_length=1)]
+    query: Annotated[list[RequestItem], Field(fail_fast=True, min_length=1)]
     dimensions: Names | None = None
 
 

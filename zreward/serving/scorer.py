@@ -33,7 +33,7 @@ _SECONDS_PER_TOKEN = 0.001  # of precedence before dearer requests
 
 
 @dataclass(frozen=True)
-class Judge:
+class ServedModel:
     """What has to be known of a model where it is not: everything but its weights."""
 
     name: str
@@ -42,7 +42,7 @@ class Judge:
     prices: Prices
 
     @classmethod
-    def of(cls, model: RewardModel, name: str, settings: Settings) -> Judge:
+    def of(cls, model: RewardModel, name: str, settings: Settings) -> ServedModel:
         model.rubric.check_names(settings.dimensions or None)  # before the weights are read
         return cls(name, weights_fingerprint(model), model.rubric, Prices(model, settings))
 
@@ -60,7 +60,7 @@ class Judge:
 class Scorer:
     """Prices, turns, and what is counted. For one event loop."""
 
-    def __init__(self, judge: Judge, lanes: Lanes, settings: Settings) -> None:
+    def __init__(self, judge: ServedModel, lanes: Lanes, settings: Settings) -> None:
         self.rubric, self.prices, self.identity, self.settings = judge.rubric, judge.prices, judge.identity, settings
         self.dimensions = judge.rubric.check_names(settings.dimensions or None)
         self.quick, self.slow = (_Queue(lane, settings) for lane in lanes)

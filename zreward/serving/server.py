@@ -16,7 +16,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.serving.http_process import SWITCH, HttpProcess, forget_garbage
 from zreward.serving.lanes import ModelLane, model_lanes
 from zreward.serving.link import answer_all
-from zreward.serving.scorer import Judge
+from zreward.serving.scorer import ServedModel
 from zreward.serving.settings import Settings
 
 
@@ -35,7 +35,7 @@ def serve(model: str, settings: Settings, device: str | None = None) -> None:
     at_once = False
     try:
         loaded = RewardModel.from_pretrained(model, device=device).eval()
-        judge = Judge.of(loaded, model, settings)
+        judge = ServedModel.of(loaded, model, settings)
         lanes = model_lanes(loaded, settings)
         for lane in lanes:
             lane.warm_up()

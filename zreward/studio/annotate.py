@@ -17,7 +17,7 @@ from zreward.common.errors import InputError
 from zreward.rubric import Rubric
 from zreward.studio.context import Annotator, Database, ThisProject, render
 from zreward.studio.project import Project
-from zreward.studio.queue import Queue, Task, label_before, read_queue
+from zreward.studio.queue import Queue, RatingTask, label_before, read_queue
 from zreward.studio.rubric_versions import newest_version, read_version
 from zreward.studio.storage import Candidate, Example, Label, User, now
 
@@ -71,7 +71,7 @@ def show_again(
         raise HTTPException(404, "There is no such picture.")
     rubric = read_version(newest_version(session))
     queue = read_queue(session, user, dimension, project.raters_per_item, project.repeat_share)
-    return _page(request, session, user, project, rubric, dimension, queue, Task(found, dimension, occasion))
+    return _page(request, session, user, project, rubric, dimension, queue, RatingTask(found, dimension, occasion))
 
 
 @router.post("/labels")
@@ -157,7 +157,7 @@ def _update(session: Session, user: User, candidate: int, dimension: str, occasi
     return True
 
 
-def _item(session: Session, project: Project, user: User, task: Task) -> dict[str, Any]:
+def _item(session: Session, project: Project, user: User, task: RatingTask) -> dict[str, Any]:
     """What a page needs of a picture to show it as its next."""
     said = "" if task.returned is None else "none" if task.returned.score is None else f"{task.returned.score:g}"
     return {
@@ -177,7 +177,7 @@ def _page(
     rubric: Rubric,
     dimension: str,
     queue: Queue,
-    task: Task | None,
+    task: RatingTask | None,
 ) -> Response:
     said = None
     if task is not None:

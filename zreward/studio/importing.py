@@ -28,7 +28,7 @@ from zreward.studio.storage import Label, User
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportReport:
     """What came in, and what was there before."""
 
     labels: int
@@ -45,7 +45,7 @@ class Imported:
         return ", ".join(parts) + before
 
 
-def import_labels(session: Session, project: Project, path: Path, images: Path | None = None) -> Imported:
+def import_labels(session: Session, project: Project, path: Path, images: Path | None = None) -> ImportReport:
     """Read a .csv or .json file, or records with ratings; pictures are looked for from `images` (default: the file's folder)."""
     if path.suffix.lower() in ENDINGS:
         if images is not None:
@@ -62,7 +62,7 @@ def import_labels(session: Session, project: Project, path: Path, images: Path |
 
 def take_labels(
     session: Session, project: Project, foreign: Sequence[ForeignLabel], folder: Path, source: str
-) -> Imported:
+) -> ImportReport:
     """Commit labels and the pictures that they need. InputError, and nothing of `source`, where one of them does not fit."""
     version = newest_version(session)
     rubric, pictures = read_version(version), ImportedPictures(session, project)
@@ -84,7 +84,7 @@ def take_labels(
         session.rollback()
         pictures.remove_copies()
         raise
-    return Imported(added, len(raters.ids), pictures.added, len(foreign) - added)
+    return ImportReport(added, len(raters.ids), pictures.added, len(foreign) - added)
 
 
 def _check(label: ForeignLabel, rubric: Rubric) -> None:

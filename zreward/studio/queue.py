@@ -30,7 +30,7 @@ Held = Collection[tuple[int, int]]  # (picture, occasion)
 
 
 @dataclass(frozen=True)
-class Task:
+class RatingTask:
     """A picture to rate. `occasion` 1 is a hidden repetition; `returned` is the label that came back, if one did."""
 
     candidate: Candidate
@@ -43,13 +43,13 @@ class Task:
 class Queue:
     """One annotator's work on one dimension: what comes now and then, labels given, items left, median seconds of the last."""
 
-    tasks: Sequence[Task]
+    tasks: Sequence[RatingTask]
     done: int
     left: int
     pace: float | None
 
     @property
-    def task(self) -> Task | None:
+    def task(self) -> RatingTask | None:
         return self.tasks[0] if self.tasks else None
 
 
@@ -77,7 +77,7 @@ def read_queue(
         repeated = session.execute(_repeated(user, dimension)).all()
         to_repeat = set(session.scalars(select(Repetition.candidate_id).where(Repetition.dimension == dimension)))
     waiting = _Waiting(session, user, dimension, repeat_share, done, returned, fresh, repeated)
-    taken, tasks = set(held), list[Task]()
+    taken, tasks = set(held), list[RatingTask]()
     while len(tasks) <= ahead and (task := waiting.next(taken)) is not None:
         tasks.append(task)
         taken.add((task.candidate.id, task.occasion))
@@ -98,11 +98,11 @@ class _Waiting:
     fresh: Sequence[Row[tuple[int, int]]]
     repeated: Sequence[Row[tuple[int, int, int]]]
 
-    def next(self, taken: Held) -> Task | None:
+    def next(self, taken: Held) -> RatingTask | None:
         """What comes when those of `taken` are answered."""
         for label in self.returned:
             if (label.candidate_id, label.occasion) not in taken:
-                return Task(label.candidate, self.dimension, label.occasion, label)
+                return RatingTask(label.candidate, self.dimension, label.occasion, label)
         draw = random.Random(f"{self.user.id} {self.dimension} {self.done + len(taken)}").random()
         fresh = [row for row in self.fresh if (row.id, 0) not in taken]
         again = [row for row in self.repeated if (row.id, 1) not in taken]
@@ -111,14 +111,16 @@ class _Waiting:
         return _repetition(*about, again, len(fresh), self.repeat_share, draw, distance) or _first_time(*about, fresh)
 
 
-def _first_time(session: Session, user: User, dimension: str, fresh: Sequence[Row[tuple[int, int]]]) -> Task | None:
+def _first_time(
+    session: Session, user: User, dimension: str, fresh: Sequence[Row[tuple[int, int]]]
+) -> RatingTask | None:
     if not fresh:
         return None
     prompts = session.scalar(select(func.count()).select_from(Prompt)) or 1
     order = _order(user, -(-prompts // HANDFUL))
     candidate = session.get(Candidate, min(fresh, key=lambda row: order(row.prompt_id, row.id)).id)
     assert candidate is not None
-    return Task(candidate, dimension)
+    return RatingTask(candidate, dimension)
 
 
 def label_before(session: Session, user: User, dimension: str, shown: Label | None) -> Label | None:
@@ -193,7 +195,7 @@ def _repetition(
     share: float,
     draw: float,
     distance: int,
-) -> Task | None:
+) -> RatingTask | None:
     """One of `repeated`, when `draw` (0 to 1) says that it is time: so often that none pile up at the end."""
     newest = _label_ago(session, user, dimension, distance)
     far = [row for row in repeated if row.label <= newest]
@@ -202,7 +204,7 @@ def _repetition(
     order = _order(user, 1)
     candidate = session.get(Candidate, min(far, key=lambda row: order(row.prompt_id, row.id)).id)
     assert candidate is not None
-    return Task(candidate, dimension, occasion=1)
+    return RatingTask(candidate, dimension, occasion=1)
 
 
 def _label_ago(session: Session, user: User, dimension: str, labels: int) -> int:

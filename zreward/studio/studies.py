@@ -24,7 +24,7 @@ HELD = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class Progress:
+class StudyProgress:
     """Pairs that one rater has finished, and that are still waiting for him."""
 
     done: int
@@ -103,10 +103,10 @@ def verdicts_of(session: Session, assignment: Assignment) -> dict[str, str]:
     return {row.aspect: side_of(assignment, row.outcome) for row in rows}
 
 
-def progress(session: Session, study: Study, user: User) -> Progress:
+def progress(session: Session, study: Study, user: User) -> StudyProgress:
     given = session.scalar(select(func.count()).select_from(_own(study.id, user).subquery())) or 0
     unfinished = session.scalar(select(func.count()).select_from(_unfinished(study, user).subquery())) or 0
-    return Progress(given - unfinished, unfinished + len(_waiting(session, study, user)))
+    return StudyProgress(given - unfinished, unfinished + len(_waiting(session, study, user)))
 
 
 def pair_count(session: Session, study: Study) -> int:

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from zreward.studio import studies
 from zreward.studio.context import Anybody, Database, ThisProject, render
-from zreward.studio.pictures import picture_response
+from zreward.studio.picture_files import picture_response
 from zreward.studio.storage import Assignment, Study, User
 
 HOME = "/studies"

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from zreward.studio import studies
 from zreward.studio.context import Database, ThisProject, render, require
-from zreward.studio.pictures import picture_response
+from zreward.studio.picture_files import picture_response
 from zreward.studio.storage import Study, StudyPair
 from zreward.studio.study_results import Ballot, StudyResult, pair_outcomes, study_result
 

@@ -21,7 +21,7 @@ from zreward.common.errors import InputError
 from zreward.common.runs import read_metrics
 from zreward.data import Record, save_records
 from zreward.models.names import find_model
-from zreward.models.pairwise import Comparison
+from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.scratch import SCRATCH_FORMS, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.methods import find_method
@@ -67,7 +67,7 @@ def dry_run(recipe: Recipe) -> str:
             optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
             model=replace(recipe.model, dtype="float32", quantization=None),
             rollout=replace(recipe.rollout, teacher=teacher),
-            comparison=Comparison(
+            comparison=PairwiseQuestion(
                 rubric.labels[0], rubric.labels[-1], " above", SCRATCH_FORMS.direct, SCRATCH_FORMS.answer_prefix
             ),
             eval_every=0,

@@ -11,7 +11,7 @@ from zreward.common import registry
 from zreward.common.config import check_numbers, config_from_dict, load_config, one_of
 from zreward.common.errors import InputError
 from zreward.models.dry_checks import warm_up_notes
-from zreward.models.pairwise import Comparison
+from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.scratch import ScratchSpec
 
 METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd", "grpo", "gdso", "opd")
@@ -98,7 +98,9 @@ class Recipe:
     model: ModelRecipe  # what is trained
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)  # AdamW and its schedule
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)  # grpo, gdso and opd: traces, rewards and losses
-    comparison: Comparison = field(default_factory=Comparison)  # rewarddance-pairwise: how the question is put
+    comparison: PairwiseQuestion = field(
+        default_factory=PairwiseQuestion
+    )  # rewarddance-pairwise: how the question is put
     seed: int = 0  # of everything random
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
     eval_temperature: float = 1.0  # of the traces behind the dev curve; 0: greedy

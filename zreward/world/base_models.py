@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from zreward.common.errors import InputError
-from zreward.models.pairwise import Comparison
+from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer
 from zreward.prompting import PromptForms
@@ -32,7 +32,7 @@ WORLD_FORMS = PromptForms(
     stop_marker="</think>",
     answer_prefix=" level ",
 )
-WORLD_COMPARISON = Comparison("1", "9", " above", " {question} now", WORLD_FORMS.answer_prefix)
+WORLD_COMPARISON = PairwiseQuestion("1", "9", " above", " {question} now", WORLD_FORMS.answer_prefix)
 """Its small vocabulary has neither yes nor no: the lowest and the highest label stand for the answers."""
 CHECKLIST_FORMS = replace(WORLD_FORMS, prompt=WORLD_FORMS.prompt + CHECKLIST)
 """The shipped models read what to look at after the prompt: a place for every finding, shared by all dimensions."""

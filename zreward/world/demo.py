@@ -24,7 +24,7 @@ from zreward.common.files import atomic_path, write_json
 from zreward.common.runs import RunDirectory, read_metrics, say, versions
 from zreward.data import Record, load_records
 from zreward.evaluation.prediction import Predictions, metrics_table, predict, print_table, rated_items
-from zreward.evaluation.report import Example, ExampleDimension, write_report
+from zreward.evaluation.report import ExampleDimension, ReportExample, write_report
 from zreward.evaluation.report.sections import Section
 from zreward.evaluation.tables import POOLED
 from zreward.models.finished import check_left
@@ -203,7 +203,7 @@ class _Demo:
             curves["training loss"][name] = [(r["step"], r["loss"]) for r in steps if "loss" in r]
         return curves
 
-    def _examples(self, results: list[Result], records: list[Record]) -> list[Example]:
+    def _examples(self, results: list[Result], records: list[Record]) -> list[ReportExample]:
         """A few test images, drawn by the seed, with distributions and the teacher's trace; also as files to try out."""
         chosen = random.Random(self.seed).sample(range(len(records)), EXAMPLES)
         shown = [records[i] for i in chosen]
@@ -211,7 +211,7 @@ class _Demo:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             judged = teacher.judge([r.image for r in shown], [r.prompt for r in shown], temperature=TEMPERATURE)
-        examples: list[Example] = []
+        examples: list[ReportExample] = []
         folder = self.out / "examples"
         for index, record, judgement in zip(chosen, shown, judged, strict=True):
             dimensions = {}
@@ -224,7 +224,7 @@ class _Demo:
             picture = record.open_image()
             with atomic_path(folder / f"{len(examples)}.png") as temporary:
                 picture.save(temporary, format="PNG")
-            examples.append(Example(picture, record.prompt, dimensions))
+            examples.append(ReportExample(picture, record.prompt, dimensions))
         return examples
 
 

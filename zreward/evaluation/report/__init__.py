@@ -1,5 +1,5 @@
 """One self-contained HTML page about a run: tables, plots, examples. Nothing is fetched when it is opened."""
 
-from zreward.evaluation.report.page import Example, ExampleDimension, write_report
+from zreward.evaluation.report.page import ExampleDimension, ReportExample, write_report
 
-__all__ = ["Example", "ExampleDimension", "write_report"]
+__all__ = ["ExampleDimension", "ReportExample", "write_report"]

@@ -12,7 +12,7 @@ from zreward.data.pairs import Pair, mine_pairs
 from zreward.data.record import Record
 from zreward.distribution import GAP_TOLERANCE
 from zreward.evaluation.prediction import Predictions, metrics_table, rated_items
-from zreward.evaluation.report.page import Example, ExampleDimension, write_report
+from zreward.evaluation.report.page import ExampleDimension, ReportExample, write_report
 from zreward.evaluation.report.sections import Figure, Section
 from zreward.evaluation.tables import POOLED
 
@@ -48,7 +48,7 @@ def write_evaluation(
     )
 
 
-def _examples(predictions: Predictions, records: Sequence[Record], method: str) -> list[Example]:
+def _examples(predictions: Predictions, records: Sequence[Record], method: str) -> list[ReportExample]:
     """The records with the largest error on any dimension, with all their rated dimensions."""
     errors = np.zeros(len(records))
     for d, name in enumerate(predictions.dimensions):
@@ -64,7 +64,7 @@ def _examples(predictions: Predictions, records: Sequence[Record], method: str) 
             if record.ratings(name)
         }
         if dimensions:
-            examples.append(Example(record.open_image(), record.prompt, dimensions))
+            examples.append(ReportExample(record.open_image(), record.prompt, dimensions))
     return examples
 
 

@@ -16,7 +16,7 @@ from zreward.common.errors import InputError
 from zreward.common.files import write_text
 from zreward.distribution import ScoreScale
 from zreward.evaluation.report import plots
-from zreward.evaluation.report.pictures import embed
+from zreward.evaluation.report.inline import embed
 from zreward.evaluation.report.sections import Section, prepare
 from zreward.evaluation.report.templates import template
 from zreward.evaluation.tables import COLUMNS, MARGIN, POOLED, Column, format_value
@@ -35,7 +35,7 @@ class ExampleDimension:
 
 
 @dataclass
-class Example:
+class ReportExample:
     """An image shown with its distributions."""
 
     image: Image.Image
@@ -51,7 +51,7 @@ def write_report(
     scatter: Mapping[str, tuple[Any, Any]],
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     calibration: Mapping[str, tuple[Any, Any]],
-    examples: Sequence[Example],
+    examples: Sequence[ReportExample],
     rubric_scale: ScoreScale,
     notes: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
@@ -170,7 +170,7 @@ def _meta(name: Any, value: Any) -> str:
     return str(value)
 
 
-def _example(example: Example, scale: ScoreScale) -> dict[str, Any]:
+def _example(example: ReportExample, scale: ScoreScale) -> dict[str, Any]:
     image, pixelated = embed(example.image)
     dimensions = []
     for name, part in example.dimensions.items():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from zreward.common.files import atomic_path, write_text
 from zreward.evaluation.report import plots
-from zreward.evaluation.report.pictures import STRIP, THUMBNAIL, embed
+from zreward.evaluation.report.inline import STRIP, THUMBNAIL, embed
 from zreward.evaluation.report.templates import template
 
 

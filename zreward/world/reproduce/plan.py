@@ -19,7 +19,7 @@ TEACHER, CHAINS = "large-gdso", "chains"
 
 
 @dataclass(frozen=True)
-class Method:
+class StudyMethod:
     """A row of the tables: a recipe on a base model, and how it is asked on the test set."""
 
     size: str  # large or small
@@ -55,40 +55,48 @@ class Labelling:
 RISD_STEPS = 900  # more than the demo's: the pool is larger
 # Learning rates: benchmarks/sweep.py, on a world seed of its own.
 METHODS = (
-    Method("large", "zero-shot", None, False, parts=(T2, F1)),
-    Method("large", "zero-shot-reasoning", None, True),
-    Method("large", "sft", "world-sft", False, 1e-4, 0.9, parts=(T2, F1)),
-    Method("large", "rewarddance", "world-rewarddance", False, 1e-4, 1.2, CHAINS, (T2, F1)),
-    Method("large", "grpo", "world-grpo", True, 1e-4, 2.3, parts=(T2, F1, F4)),
-    Method("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 2.3, parts=(T2, F4)),
-    Method("large", "gdso", "world-gdso", True, 1e-4, 2.7, parts=(T2, T3, F1, F4)),
-    Method("large", "gdso-parsed", "ablations/gdso-parsed", True, 1e-4, 2.7, parts=(T2, F4)),
-    Method("small", "zero-shot", None, False),
-    Method("small", "zero-shot-reasoning", None, True),
-    Method("small", "sft", "world-sft", False, 1e-4, 0.4, parts=(T2, T3)),
-    Method("small", "rewarddance", "world-rewarddance", False, 1e-4, 0.6, CHAINS),
-    Method("small", "grpo", "world-grpo", True, 1e-4, 1.2),
-    Method("small", "gdso", "world-gdso", True, 1e-4, 1.5, parts=(T2, T3)),
-    Method("small", "opd", "world-opd", True, 1e-4, 1.6, parts=(T2, T3)),
-    Method("small", "risd", "world-risd", False, 3e-4, 5.0, "pool", (T2, T3), RISD_STEPS),
+    StudyMethod("large", "zero-shot", None, False, parts=(T2, F1)),
+    StudyMethod("large", "zero-shot-reasoning", None, True),
+    StudyMethod("large", "sft", "world-sft", False, 1e-4, 0.9, parts=(T2, F1)),
+    StudyMethod("large", "rewarddance", "world-rewarddance", False, 1e-4, 1.2, CHAINS, (T2, F1)),
+    StudyMethod("large", "grpo", "world-grpo", True, 1e-4, 2.3, parts=(T2, F1, F4)),
+    StudyMethod("large", "grpo-parsed", "ablations/grpo-parsed", True, 1e-4, 2.3, parts=(T2, F4)),
+    StudyMethod("large", "gdso", "world-gdso", True, 1e-4, 2.7, parts=(T2, T3, F1, F4)),
+    StudyMethod("large", "gdso-parsed", "ablations/gdso-parsed", True, 1e-4, 2.7, parts=(T2, F4)),
+    StudyMethod("small", "zero-shot", None, False),
+    StudyMethod("small", "zero-shot-reasoning", None, True),
+    StudyMethod("small", "sft", "world-sft", False, 1e-4, 0.4, parts=(T2, T3)),
+    StudyMethod("small", "rewarddance", "world-rewarddance", False, 1e-4, 0.6, CHAINS),
+    StudyMethod("small", "grpo", "world-grpo", True, 1e-4, 1.2),
+    StudyMethod("small", "gdso", "world-gdso", True, 1e-4, 1.5, parts=(T2, T3)),
+    StudyMethod("small", "opd", "world-opd", True, 1e-4, 1.6, parts=(T2, T3)),
+    StudyMethod("small", "risd", "world-risd", False, 3e-4, 5.0, "pool", (T2, T3), RISD_STEPS),
 )
 _ABLATION = ("ablations",)
 ABLATIONS = (
-    Method("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 3.5, parts=_ABLATION),
-    Method("large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 1e-4, 2.7, parts=_ABLATION),
-    Method("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 1e-4, 2.7, parts=_ABLATION),
-    Method("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 1e-4, 2.7, parts=_ABLATION),
-    Method("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 1e-4, 2.7, parts=_ABLATION),
-    Method("small", "risd-1-trace", "ablations/risd-1-trace", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS),
-    Method("small", "risd-4-traces", "ablations/risd-4-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS),
-    Method("small", "risd-8-traces", "ablations/risd-8-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS),
-    Method("small", "risd-one-hot", "ablations/risd-one-hot", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
-    Method(
+    StudyMethod("large", "rewarddance-pairwise", "world-rewarddance-pairwise", False, None, 3.5, parts=_ABLATION),
+    StudyMethod(
+        "large", "gdso-without-pointwise", "ablations/gdso-without-pointwise", True, 1e-4, 2.7, parts=_ABLATION
+    ),
+    StudyMethod("large", "gdso-without-gap", "ablations/gdso-without-gap", True, 1e-4, 2.7, parts=_ABLATION),
+    StudyMethod("large", "gdso-bradley-terry", "ablations/gdso-bradley-terry", True, 1e-4, 2.7, parts=_ABLATION),
+    StudyMethod("large", "gdso-without-policy", "ablations/gdso-without-policy", True, 1e-4, 2.7, parts=_ABLATION),
+    StudyMethod(
+        "small", "risd-1-trace", "ablations/risd-1-trace", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS
+    ),
+    StudyMethod(
+        "small", "risd-4-traces", "ablations/risd-4-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS
+    ),
+    StudyMethod(
+        "small", "risd-8-traces", "ablations/risd-8-traces", False, 3e-4, 5.0, "quarter-8", _ABLATION, RISD_STEPS
+    ),
+    StudyMethod("small", "risd-one-hot", "ablations/risd-one-hot", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
+    StudyMethod(
         "small", "risd-unreasoned", "ablations/risd-unreasoned", False, 3e-4, 5.0, "pool-direct", _ABLATION, RISD_STEPS
     ),
-    Method("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
-    Method("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
-    Method("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
+    StudyMethod("small", "risd-pool-1x", "ablations/risd-pool-1x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
+    StudyMethod("small", "risd-pool-4x", "ablations/risd-pool-4x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
+    StudyMethod("small", "risd-pool-16x", "ablations/risd-pool-16x", False, 3e-4, 5.0, "pool", _ABLATION, RISD_STEPS),
 )
 LABELS = {
     CHAINS: Labelling("train", traces=4, minutes=0.4),
@@ -109,7 +117,7 @@ BESIDE = {"ablations": ("large-gdso", "small-risd")}
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyPlan:
     """One reproduction: what is asked for, and where it lies."""
 
     out: Path
@@ -151,17 +159,17 @@ class Study:
         )
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Study:
+    def from_dict(cls, raw: dict[str, Any]) -> StudyPlan:
         size = WorldSize(**{name: tuple(value) for name, value in raw["size"].items()})
         lists = {name: tuple(raw[name]) for name in ("dimensions", "parts", "overrides", "chosen")}
         return cls(Path(raw["out"]), raw["seeds"], raw["world_seed"], size=size, **lists)
 
     @property
-    def methods(self) -> list[Method]:
+    def methods(self) -> list[StudyMethod]:
         """The rows that the parts asked for need, in the order of the tables."""
         return [method for method in self._of_parts() if not self.chosen or method.key in self.chosen]
 
-    def _of_parts(self) -> list[Method]:
+    def _of_parts(self) -> list[StudyMethod]:
         beside = {key for part in self.parts for key in BESIDE.get(part, ())}
         return [
             method for method in (*METHODS, *ABLATIONS) if set(method.parts) & set(self.parts) or method.key in beside
@@ -169,21 +177,21 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyTask:
     """One piece of work. `name` is unique; `kind` says which function of `tasks` does it."""
 
     name: str
     kind: str  # data, train, label or predict
     seed: int = 0
-    method: Method | None = None
+    method: StudyMethod | None = None
     label: str | None = None
     needs: tuple[str, ...] = ()
     minutes: float = 0.0  # estimate on one core
 
 
-def tasks(study: Study) -> list[Task]:
+def tasks(study: StudyPlan) -> list[StudyTask]:
     """Everything the study needs, every task after those it waits for."""
-    data = Task("data", "data", study.world_seed, minutes=0.5)
+    data = StudyTask("data", "data", study.world_seed, minutes=0.5)
     found = {data.name: data}
     share = len(study.dimensions)
     for seed in range(study.seeds):
@@ -192,7 +200,7 @@ def tasks(study: Study) -> list[Task]:
     return sorted(found.values(), key=lambda task: ("data", "train", "label", "predict").index(task.kind) == 3)
 
 
-def _add(found: dict[str, Task], method: Method, seed: int, share: int) -> None:
+def _add(found: dict[str, StudyTask], method: StudyMethod, seed: int, share: int) -> None:
     """The method's own tasks and those it waits for. Base models predict the same for every seed when asked directly."""
     needs = ["data"]
     if method.recipe is not None:
@@ -204,28 +212,28 @@ def _add(found: dict[str, Task], method: Method, seed: int, share: int) -> None:
     elif seed and not method.reasoning:
         return
     name = f"predict-{method.key}-{seed}"
-    found[name] = Task(
+    found[name] = StudyTask(
         name, "predict", seed, method, needs=tuple(needs), minutes=PREDICT_MINUTES[method.reasoning] * share
     )
 
 
-def _add_training(found: dict[str, Task], method: Method, seed: int, needs: Iterable[str]) -> str:
+def _add_training(found: dict[str, StudyTask], method: StudyMethod, seed: int, needs: Iterable[str]) -> str:
     name = f"train-{method.key}-{seed}"
-    found.setdefault(name, Task(name, "train", seed, method, needs=tuple(needs), minutes=method.minutes))
+    found.setdefault(name, StudyTask(name, "train", seed, method, needs=tuple(needs), minutes=method.minutes))
     return name
 
 
-def _add_label(found: dict[str, Task], label: str, seed: int, share: int) -> str:
+def _add_label(found: dict[str, StudyTask], label: str, seed: int, share: int) -> str:
     if label == CHAINS:
         seed, needs = 0, ["data"]
     else:
         needs = [_add_training(found, _teacher(), seed, ["data"])]
     name = f"label-{label}-{seed}"
     found.setdefault(
-        name, Task(name, "label", seed, label=label, needs=tuple(needs), minutes=LABELS[label].minutes * share)
+        name, StudyTask(name, "label", seed, label=label, needs=tuple(needs), minutes=LABELS[label].minutes * share)
     )
     return name
 
 
-def _teacher() -> Method:
+def _teacher() -> StudyMethod:
     return next(method for method in METHODS if method.key == TEACHER)

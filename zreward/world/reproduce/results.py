@@ -16,7 +16,7 @@ from zreward.data import Record, load_records
 from zreward.evaluation.prediction import metrics_table
 from zreward.evaluation.report.sections import Section, write_sections
 from zreward.evaluation.tables import POOLED, UNDEFINED, format_value
-from zreward.world.reproduce.plan import ABLATIONS, BESIDE, METHODS, Method, Study
+from zreward.world.reproduce.plan import ABLATIONS, BESIDE, METHODS, StudyMethod, StudyPlan
 from zreward.world.reproduce.statistics import PairTally, mean_curve, paired_interval, steps_to_reach, tally
 from zreward.world.reproduce.tasks import load_prediction, prediction_file, run_folder, study_recipe
 
@@ -64,7 +64,7 @@ CLAIMS = (
 """Differences that the paper speaks of; the last one should be near zero."""
 
 
-def write_results(study: Study) -> Path:
+def write_results(study: StudyPlan) -> Path:
     """Write everything into `study.out`; returns the page."""
     records = load_records(study.out / "data" / "test.parquet")
     methods = predicted(study)
@@ -99,13 +99,15 @@ def write_results(study: Study) -> Path:
     )
 
 
-def predicted(study: Study) -> list[Method]:
+def predicted(study: StudyPlan) -> list[StudyMethod]:
     """Methods that have answered the test set with every seed, in this run or an earlier one in the folder."""
     every = (*METHODS, *ABLATIONS)
     return [m for m in every if all(prediction_file(study, m, seed).exists() for seed in range(study.seeds))]
 
 
-def _measure(study: Study, method: Method, records: list[Record]) -> tuple[list[dict[str, Any]], list[PairTally]]:
+def _measure(
+    study: StudyPlan, method: StudyMethod, records: list[Record]
+) -> tuple[list[dict[str, Any]], list[PairTally]]:
     """The pooled metrics row and the pairs of every seed."""
     rows, tallies = [], []
     for seed in range(study.seeds):
@@ -116,7 +118,7 @@ def _measure(study: Study, method: Method, records: list[Record]) -> tuple[list[
     return rows, tallies
 
 
-def _row(method: Method, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(method: StudyMethod, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over seeds, and under "spread" their sample standard deviation (zero for one seed)."""
     keys = dict.fromkeys((*TABLE2, *TABLE3))
     values = {key: np.array([row[key] for row in rows], dtype=float) for key in keys}
@@ -198,7 +200,7 @@ def _write_claims(out: Path, tallies: dict[str, list[PairTally]]) -> Section:
     return Section("Differences", "Points of HPA; hierarchical bootstrap over seeds and test prompts.", head, lines)
 
 
-def _figures(study: Study) -> list[Section]:
+def _figures(study: StudyPlan) -> list[Section]:
     """fig1.png and fig4.png from the dev curves, and how many roll-outs the teacher methods needed."""
     sections = []
     for part, title in (
@@ -225,7 +227,7 @@ def _figures(study: Study) -> list[Section]:
     return sections
 
 
-def _curve(study: Study, method: Method) -> list[tuple[int, float]]:
+def _curve(study: StudyPlan, method: StudyMethod) -> list[tuple[int, float]]:
     found = []
     for seed in range(study.seeds):
         steps = read_metrics(run_folder(study, method, seed))
@@ -233,7 +235,7 @@ def _curve(study: Study, method: Method) -> list[tuple[int, float]]:
     return mean_curve(found)
 
 
-def _efficiency(study: Study, curves: dict[str, list[tuple[int, float]]]) -> str:
+def _efficiency(study: StudyPlan, curves: dict[str, list[tuple[int, float]]]) -> str:
     """Steps and roll-outs until GRPO's final dev HPA; also efficiency.json."""
     if not curves.get("large-grpo"):
         return ""
@@ -250,10 +252,10 @@ def _efficiency(study: Study, curves: dict[str, list[tuple[int, float]]]) -> str
     return f"GRPO's last value, {level:.3f}, is reached by " + ", ".join(parts) + "."
 
 
-def _rollouts_per_step(study: Study, method: Method) -> int:
-    from zreward.world.reproduce.plan import Task
+def _rollouts_per_step(study: StudyPlan, method: StudyMethod) -> int:
+    from zreward.world.reproduce.plan import StudyTask
 
-    recipe = study_recipe(study, Task("", "train", 0, method))
+    recipe = study_recipe(study, StudyTask("", "train", 0, method))
     return 2 * recipe.optimizer.batch_size * recipe.optimizer.gradient_accumulation * recipe.rollout.group_size
 
 

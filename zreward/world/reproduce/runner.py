@@ -19,12 +19,12 @@ from tqdm import tqdm
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, say
 from zreward.world.reproduce import plan, tasks
-from zreward.world.reproduce.plan import Study, Task
+from zreward.world.reproduce.plan import StudyPlan, StudyTask
 
 POLL_SECONDS = 0.5
 
 
-def reproduce(study: Study, jobs: int = 1) -> Path:
+def reproduce(study: StudyPlan, jobs: int = 1) -> Path:
     """Do what is missing of the study, `jobs` tasks side by side; returns the page with its tables and figures.
 
     Raises InputError when `study.out` holds another study, or when a task fails (its log is named; the rest is kept).
@@ -43,7 +43,7 @@ def reproduce(study: Study, jobs: int = 1) -> Path:
     return write_results(study)
 
 
-def _claim(study: Study) -> None:
+def _claim(study: StudyPlan) -> None:
     """Make the folder this study's, or check that it is."""
     run = RunDirectory(study.out, "study.json", "--out")
     if run.is_started:
@@ -55,7 +55,7 @@ def _claim(study: Study) -> None:
         run.start(study.fixed())
 
 
-def _run_all(study: Study, todo: list[Task], jobs: int) -> None:
+def _run_all(study: StudyPlan, todo: list[StudyTask], jobs: int) -> None:
     waiting = {task.name: task for task in todo}
     running: dict[str, subprocess.Popen[bytes]] = {}
     threads = threads_each(jobs)
@@ -87,7 +87,7 @@ def threads_each(jobs: int) -> int:
     return max(1, usable // jobs)
 
 
-def _start(study: Study, task: Task, threads: int) -> subprocess.Popen:
+def _start(study: StudyPlan, task: StudyTask, threads: int) -> subprocess.Popen:
     log = _log(study, task)
     log.parent.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(study.to_dict())
@@ -100,13 +100,13 @@ def _start(study: Study, task: Task, threads: int) -> subprocess.Popen:
         )
 
 
-def _log(study: Study, task: Task) -> Path:
+def _log(study: StudyPlan, task: StudyTask) -> Path:
     return study.out / "logs" / f"{task.name}.log"
 
 
 def _work(settings: str, name: str) -> None:
     """In the task's own process: wait for its lock, do it unless it is done by now."""
-    study = Study.from_dict(json.loads(settings))
+    study = StudyPlan.from_dict(json.loads(settings))
     task = next(task for task in plan.tasks(study) if task.name == name)
     locks = study.out / "locks"
     locks.mkdir(exist_ok=True)

@@ -16,32 +16,32 @@ from zreward.training.run import train
 from zreward.training.targets import LabelOptions, label
 from zreward.world.base_models import load_base, world_rubric
 from zreward.world.dataset import make_world
-from zreward.world.reproduce.plan import CHAINS, LABELS, TEACHER, Labelling, Method, Study, Task
+from zreward.world.reproduce.plan import CHAINS, LABELS, TEACHER, Labelling, StudyMethod, StudyPlan, StudyTask
 from zreward.world.settings import DIRECT_BATCH, REASONING_BATCH, TEMPERATURE, recipe_file
 
 CURVE_POINTS = 8  # measurements on dev prompts in a training
 
 
-def done(study: Study, task: Task) -> bool:
+def done(study: StudyPlan, task: StudyTask) -> bool:
     return _last_file(study, task).exists()
 
 
-def perform(study: Study, task: Task) -> None:
+def perform(study: StudyPlan, task: StudyTask) -> None:
     {"data": _data, "train": _train, "label": _label, "predict": _predict}[task.kind](study, task)
 
 
-def run_folder(study: Study, method: Method, seed: int) -> Path:
+def run_folder(study: StudyPlan, method: StudyMethod, seed: int) -> Path:
     return study.out / "runs" / f"{method.key}-{seed}"
 
 
-def prediction_file(study: Study, method: Method, seed: int) -> Path:
+def prediction_file(study: StudyPlan, method: StudyMethod, seed: int) -> Path:
     """Base models asked directly say the same for every seed."""
     if method.recipe is None and not method.reasoning:
         seed = 0
     return study.out / "predictions" / f"{method.key}-{seed}.json"
 
 
-def load_prediction(study: Study, method: Method, seed: int) -> Predictions:
+def load_prediction(study: StudyPlan, method: StudyMethod, seed: int) -> Predictions:
     """What a method said about the test set."""
     import torch
 
@@ -51,7 +51,7 @@ def load_prediction(study: Study, method: Method, seed: int) -> Predictions:
     return Predictions(dimensions=tuple(stored["dimensions"]), **facts | tensors)
 
 
-def _last_file(study: Study, task: Task) -> Path:
+def _last_file(study: StudyPlan, task: StudyTask) -> Path:
     if task.kind == "data":
         return study.out / "data" / "panel.json"
     if task.kind == "label":
@@ -62,16 +62,16 @@ def _last_file(study: Study, task: Task) -> Path:
     return prediction_file(study, task.method, task.seed)
 
 
-def _data(study: Study, task: Task) -> None:
+def _data(study: StudyPlan, task: StudyTask) -> None:
     make_world(study.out / "data", study.world_seed, study.size, study.dimensions)
 
 
-def _train(study: Study, task: Task) -> None:
+def _train(study: StudyPlan, task: StudyTask) -> None:
     recipe = study_recipe(study, task)
     train(recipe, resume=(Path(recipe.out) / "recipe.yaml").exists())
 
 
-def study_recipe(study: Study, task: Task) -> Recipe:
+def study_recipe(study: StudyPlan, task: StudyTask) -> Recipe:
     """The shipped recipe with the method's rate and steps, then the overrides; the study's data, seed, dimensions and folders."""
     method, data_folder = task.method, study.out / "data"
     assert method is not None and method.recipe is not None
@@ -110,13 +110,13 @@ def study_recipe(study: Study, task: Task) -> Recipe:
     )
 
 
-def _labelled_file(study: Study, labelling: Labelling) -> Path:
+def _labelled_file(study: StudyPlan, labelling: Labelling) -> Path:
     """The records that a label task writes targets for: a split, or a file with its first ones."""
     first = "" if labelling.records is None else f"-{labelling.records}"
     return study.out / "data" / f"{labelling.split}{first}.parquet"
 
 
-def _label(study: Study, task: Task) -> None:
+def _label(study: StudyPlan, task: StudyTask) -> None:
     assert task.label is not None
     labelling = LABELS[task.label]
     folder = study.out / "targets" / f"{task.label}-{task.seed}"
@@ -140,7 +140,7 @@ def _label(study: Study, task: Task) -> None:
     write_json(folder / "done.json", {"traces": labelling.traces})
 
 
-def _predict(study: Study, task: Task) -> None:
+def _predict(study: StudyPlan, task: StudyTask) -> None:
     method = task.method
     assert method is not None
     if method.recipe is None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zreward.common.files import disk_errors, write_json_lines
-from zreward.data.manifest import MANIFEST
+from zreward.data.manifest import PICTURE_LIST
 from zreward.generation.sampling import Walk, draw
 from zreward.models.pixels import to_image
 
@@ -58,7 +58,7 @@ def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: S
                 name = f"{number:05d}-{seed}.png"
                 to_image(next(pictures)).save(folder / name)
                 rows.append({"image": name, "prompt": prompt, "seed": seed})
-    write_json_lines(folder / MANIFEST, rows)
+    write_json_lines(folder / PICTURE_LIST, rows)
 
 
 def diversity(pixels: Tensor, seeds: int) -> float:
