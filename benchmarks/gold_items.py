@@ -14,8 +14,8 @@ import random
 
 import numpy as np
 
-from zreward.studio.create import from_world
 from zreward.world.raters import audit, make_panel
+from zreward.world.try_out import pictures as from_world
 
 COUNTS = (10, 20, 40, 80, 160)
 

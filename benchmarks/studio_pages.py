@@ -48,6 +48,7 @@ from zreward.studio.storage import (
     Verdict,
     now,
 )
+from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
 ANNOTATORS, RATERS, CANDIDATES = 12, 3, 4
@@ -162,7 +163,7 @@ def measure(labels: int, rounds: int) -> dict[str, dict[str, float]]:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = ProjectSettings(raters_per_item=RATERS)
-        create.init(Path(folder, "project"), create.from_world(10), world_rubric(), settings)
+        create.init(Path(folder, "project"), try_out.pictures(10), world_rubric(), settings)
         app = create_app(Project(Path(folder, "project")))
         fill(app, labels, rng)
         annotator = Annotator(app)

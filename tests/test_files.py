@@ -130,9 +130,7 @@ def test_a_full_disk_is_one_message_and_keeps_the_last_good_state(writer, tmp_pa
         (path / "a").write_text("old\n")
     else:
         path.write_text("old\n")
-    code = (
-        f"import sys\nfrom zreward import files\nfrom zreward.common.errors import InputError\npath = {str(path)!r}\n"
-    )
+    code = f"import sys\nfrom zreward.common import files\nfrom zreward.common.errors import InputError\npath = {str(path)!r}\n"
     body = "".join(f"    {line}\n" for line in WRITERS[writer].splitlines())
     code += f"try:\n{body}except InputError as error:\n    print(error); sys.exit(2)"
 
@@ -155,7 +153,8 @@ def test_lines_are_added(tmp_path):
 
 def killed(code: str) -> None:
     """Run code that kills its own process."""
-    head = "import os, signal\nfrom zreward import files, temporary\ndie = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+    head = "import os, signal\nfrom zreward.common import files, temporary\n"
+    head += "die = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
     done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 

@@ -25,7 +25,9 @@ def pip(words: list[str]) -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [extra for word in words for part in re.findall(r"\[(.*?)\]", word) for extra in part.split(",")]
     unknown = [extra for extra in extras if extra not in project["optional-dependencies"]]
-    assert not unknown and all("zreward" in word for word in words[1:] if not word.startswith("-")), words
+    assert not unknown and all("zreward" in word or word == "." for word in words[1:] if not word.startswith("-")), (
+        words
+    )
     return f"the extras {extras} are in pyproject.toml"
 
 

@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.generation.conftest import stable_diffusion
 from zreward.common.config import config_from_dict
+from zreward.common.runs import RunDirectory
 from zreward.generation import optimize as module
 from zreward.generation.recipe import OptimizeRecipe
 
@@ -67,7 +68,7 @@ def prepared(recipe: OptimizeRecipe, monkeypatch, load: bool = True):
         monkeypatch.setattr(module, "load_pipeline", lambda *_: small_generator())
     run = Path(recipe.out)
     run.mkdir(exist_ok=True)
-    optimization = module._Optimization(recipe, Accelerator(cpu=True), run)
+    optimization = module._Optimization(recipe, Accelerator(cpu=True), RunDirectory(run))
     if load:
         optimization.student.double()
     return optimization, draws

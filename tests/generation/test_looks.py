@@ -94,8 +94,8 @@ def adaptation(pipeline) -> Adaptation:
     return made
 
 
-def view(adaptation, aggregate, holdout=None, oracle=None) -> Viewer:
-    how = (holdout, oracle, 5, 3, {"guidance_scale": 2.0})
+def view(adaptation, aggregate, holdout=None, final=None) -> Viewer:
+    how = (holdout, final, 5, 3, {"guidance_scale": 2.0})
     return Viewer(adaptation, PROMPTS, Student(), NAMES, aggregate, *how)
 
 
@@ -124,12 +124,12 @@ def test_a_look_by_hand(adaptation, seen):
     values = [level + (prompt == PROMPTS[1]) for level, prompt in zip(levels, ASKED, strict=True)]
     mean = sum(values) / 4
     assert look.holdout == pytest.approx({"alignment": 1 + mean, "realism": 1 + 3 * mean}, rel=1e-5)  # not beauty
-    assert look.oracle == pytest.approx({"alignment": 2 + mean, "realism": 2 + 3 * mean}, rel=1e-5)
+    assert look.final == pytest.approx({"alignment": 2 + mean, "realism": 2 + 3 * mean}, rel=1e-5)
 
 
 def test_a_look_draws_the_same_seeds_with_the_averaged_weights_and_leaves_the_present_ones(adaptation, seen):
     viewer = view(adaptation, Aggregate())
-    assert viewer.look(0).holdout == viewer.look(5).oracle == {}
+    assert viewer.look(0).holdout == viewer.look(5).final == {}
     options = {"guidance_scale": 2.0}
     pictures = ("pictures", 1.5, PROMPTS, [[10_000, 10_001], [10_002, 10_003]], 5, 3, options)
     drift = ("drift", 1.5, PROMPTS, [10_000, 10_002], 5, 5, options)

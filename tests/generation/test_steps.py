@@ -175,7 +175,7 @@ def test_seed_step_and_process_decide_what_is_drawn(optimization, monkeypatch):
 
 def test_student_and_held_out_judge_are_those_that_the_recipe_names(optimization, folder):
     made = optimization(guards__holdout=str(folder / "other"))
-    assert made.viewer.holdout.name == str(folder / "other") and made.viewer.oracle is None
+    assert made.viewer.holdout.name == str(folder / "other") and made.viewer.final is None
     assert made.viewer.student is made.student
     assert made.inputs["student"]["weights"] != made.inputs["guards"]["holdout"]["weights"]
     assert made.student.backbone.base.config.get_text_config().hidden_size == 16  # the other has 32
@@ -186,7 +186,7 @@ def test_prompts_of_the_end_are_none_of_the_looks(optimization, folder):
     (folder / "held_out.txt").write_text("a green circle\na red cross\na blue cross\n")
     made = optimization(final__judge="oracle", final__prompts=1)
     assert made.viewer.prompts == ["a green circle", "a red cross"] and made.final_prompts == ["a blue cross"]
-    assert made.viewer.oracle.name == "oracle" and made.viewer.holdout is None
+    assert made.viewer.final.name == "oracle" and made.viewer.holdout is None
 
 
 def test_a_checkpoint_brings_step_guards_and_moments_back(optimization, monkeypatch):

@@ -16,6 +16,7 @@ from zreward.studio.app import create_app
 from zreward.studio.export import rater_name
 from zreward.studio.project import Project, ProjectSettings
 from zreward.studio.storage import Candidate, Gold, User
+from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 from zreward.world.raters import make_panel
 
@@ -28,7 +29,7 @@ class Campaign:
 
     def __init__(self, folder) -> None:
         self.rng = random.Random(f"campaign {SEED}")
-        pictures = list(create.from_world(PROMPTS, CANDIDATES, SEED))
+        pictures = list(try_out.pictures(PROMPTS, CANDIDATES, SEED))
         self.truth = {picture.key: picture.truth["alignment"] for picture in pictures}
         rubric = Rubric.from_dict(
             world_rubric().to_dict() | {"dimensions": [world_rubric().dimension("alignment").to_dict()]}

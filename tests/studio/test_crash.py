@@ -19,6 +19,7 @@ from zreward.studio import accounts, create
 from zreward.studio.database import connect, sessions
 from zreward.studio.project import UNSENT, Project, ProjectSettings
 from zreward.studio.storage import Label
+from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
 ANNOTATORS = 8
@@ -45,7 +46,7 @@ def leftovers(folder: Path) -> list[Path]:
 )
 def test_no_confirmed_label_is_lost_or_doubled(tmp_path, prompts, wanted, kills):
     settings = ProjectSettings(name="crash", raters_per_item=ANNOTATORS, repeat_share=0.0)
-    create.init(tmp_path / "project", create.from_world(prompts), world_rubric(), settings)
+    create.init(tmp_path / "project", try_out.pictures(prompts), world_rubric(), settings)
     project = Project(tmp_path / "project")
     opened = sessions(connect(project.database_url))
     users = {}

@@ -181,11 +181,11 @@ def test_a_pair_that_was_begun_comes_back_until_every_aspect_is_answered(session
     given = studies.next_assignment(session, study.id, user)
     studies.save_verdict(session, given, "realism", "left")
     assert studies.next_assignment(session, study.id, user).id == given.id
-    assert studies.progress(session, study, user) == studies.Progress(0, 4)
+    assert studies.progress(session, study, user) == studies.StudyProgress(0, 4)
     studies.save_verdict(session, given, "alignment", "same")
     after = studies.next_assignment(session, study.id, user)
     assert after.id != given.id
-    assert studies.progress(session, study, user) == studies.Progress(1, 3)
+    assert studies.progress(session, study, user) == studies.StudyProgress(1, 3)
     assert studies.previous_assignment(session, study.id, user, after).id == given.id
     assert studies.previous_assignment(session, study.id, user, given) is None
 

@@ -25,7 +25,7 @@ from zreward.studio.rubric_versions import newest_version
 from zreward.studio.security import COOKIE, DEVICE, DEVICE_LASTS, HEADERS, LASTS, SAFE, Signer
 
 ROUTERS = (
-    "sign_in", "home", "people", "pictures", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
+    "sign_in", "home", "people", "picture_files", "annotate", "adjust", "rubrics", "quality", "annotators", "hidden_items",
     "export_page", "progress_page", "study_pages", "study_result_pages",
 )  # fmt: skip
 TOO_LARGE = (OverflowError, DataError)  # what SQLite, and other databases, say to a number that no row can have

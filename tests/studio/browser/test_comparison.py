@@ -11,7 +11,8 @@ import pytest
 from tests.studio.browser.person import PASSWORD, Person
 from tests.studio.running import Server
 from zreward.data.images import pixel_hash
-from zreward.studio import accounts, create
+from zreward.studio import accounts
+from zreward.world import try_out
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +25,7 @@ SAME = 0.5  # difference of the scenes' truths, summed over dimensions, that nob
 def worth(tmp_path) -> dict[str, float]:
     """Two folders of the world's scenes for the same prompts; what each picture deserves, by its pixels."""
     found = {}
-    for number, picture in enumerate(create.from_world(PROMPTS, len(SYSTEMS), seed=5)):
+    for number, picture in enumerate(try_out.pictures(PROMPTS, len(SYSTEMS), seed=5)):
         folder = tmp_path / SYSTEMS[number % 2]
         folder.mkdir(exist_ok=True)
         name = f"{number // 2}.png"

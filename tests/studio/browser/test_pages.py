@@ -18,6 +18,7 @@ from zreward.studio.project import Project, ProjectSettings
 from zreward.studio.storage import Candidate, Example, Label, User
 from zreward.studio.studies import close, next_assignment, save_verdict
 from zreward.studio.study_creation import add_study
+from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
 pytestmark = pytest.mark.browser
@@ -29,7 +30,7 @@ PEOPLE = {"ann": "annotator", "ben": "annotator", "carl": "annotator", "quinn": 
 def campaign(tmp_path, draw_folder):
     """A try-out: three annotators have rated most of alignment and some of realism; two comparisons, one of them closed."""
     rng = random.Random("pages")
-    pictures = list(create.from_world(6))
+    pictures = list(try_out.pictures(6))
     create.init(tmp_path / "p", pictures, world_rubric(), ProjectSettings(name="Winter campaign", raters_per_item=3))
     project = Project(tmp_path / "p")
     truth = {picture.key: picture.truth for picture in pictures}

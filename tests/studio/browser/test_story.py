@@ -16,6 +16,7 @@ from zreward.studio import create
 from zreward.studio.database import connect, sessions
 from zreward.studio.project import Project, ProjectSettings
 from zreward.studio.storage import Candidate, Gold, Label, User
+from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
 pytestmark = pytest.mark.browser
@@ -28,7 +29,7 @@ class Campaign:
     """A try-out project with every picture gold on alignment, its server, and what the pictures deserve."""
 
     def __init__(self, folder: Path) -> None:
-        pictures = list(create.from_world(PROMPTS))
+        pictures = list(try_out.pictures(PROMPTS))
         settings = ProjectSettings(name="Try-out", raters_per_item=3)
         self.token = create.init(folder, pictures, world_rubric(), settings)
         self.project = Project(folder)
