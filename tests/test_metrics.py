@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy import stats
 
-from zreward.data.aggregation import trimmed_mean
 from zreward.evaluation import metrics as m
 
 
@@ -152,17 +151,6 @@ def test_bad_vectors_are_refused(metric):
 
 
 # --- aggregation and verdicts
-
-
-def test_trimmed_mean_by_hand():
-    assert trimmed_mean([4]) == 4.0
-    assert trimmed_mean([2, 5]) == 3.5
-    assert trimmed_mean([5, 1, 4]) == 4.0  # the median of three
-    assert trimmed_mean([1, 5, 5, 2]) == 3.5  # only one of the two highest goes
-    assert trimmed_mean(torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0])) == 3.0
-    for bad in ([], [1, math.nan]):
-        with pytest.raises(ValueError, match="ratings"):
-            trimmed_mean(bad)
 
 
 def test_gsb_by_hand():

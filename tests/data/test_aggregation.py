@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zreward.common.errors import InputError
-from zreward.data.aggregation import aggregate, rating_list, synthetic_target, target_distribution
+from zreward.data.aggregation import aggregate, rating_list, synthetic_target, target_distribution, trimmed_mean
 from zreward.distribution import ScoreScale
 
 SCALE = ScoreScale()
@@ -90,3 +90,16 @@ def test_at_the_ends_and_without_spread_it_is_the_soft_target():
     assert just_inside.tolist() != SCALE.soft_target(1 + 1e-3).tolist() and just_inside.dtype == torch.float32
     with pytest.raises(InputError, match="off the scale"):
         synthetic_target(5.5, 0.5, SCALE)
+
+
+def test_trimmed_mean_by_hand():
+    assert trimmed_mean([4]) == 4.0
+    assert trimmed_mean([2, 5]) == 3.5
+    assert trimmed_mean([5, 1, 4]) == 4.0  # the median of three
+    assert trimmed_mean([1, 5, 5, 2]) == 3.5  # only one of the two highest goes
+    assert trimmed_mean(torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0])) == 3.0
+    assert type(trimmed_mean([1, 2, 4])) is type(trimmed_mean([1, 2])) is float
+    assert trimmed_mean(["1", 2]) == 1.5  # as numbers
+    for bad in ([], [1, math.nan], [1, math.inf, 2], [[1.0, 2.0]], [math.nan, 1, 2, 3]):
+        with pytest.raises(ValueError, match="ratings"):
+            trimmed_mean(bad)

@@ -304,3 +304,30 @@ def test_what_a_roll_out_keeps_carries_no_gradient(make_trainer):
     kept = [value for each in (rollout, *supervised) for value in vars(each).values()]
     tensors = [value for value in kept if isinstance(value, torch.Tensor)]
     assert len(tensors) > 10 and not any(tensor.requires_grad for tensor in [*tensors, *losses])
+
+
+@pytest.mark.parametrize(
+    ("method", "parsed", "expected"), [("grpo", 0, 0), ("gdso", 1, 1), ("opd", 0, 1), ("grpo", 1, 1)]
+)
+def test_who_writes_the_score(method, parsed, expected):
+    options = SimpleNamespace(reward_from="parsed" if parsed else "expectation")
+    assert OBJECTIVES[method].samples_label(options) is bool(expected)
+
+
+def test_rewards_of_a_pair_by_hand():
+    """Two sides of two traces; Eq. 7 for every trace, and Eq. 10 against both traces of the other side."""
+    said, score = [[2.0, 3.5], [1.0, 2.5]], [4.0, 1.5]
+    options, size = SimpleNamespace(lambda_pt=0.5, lambda_pw=3.0), SCALE.max - SCALE.min
+    given = torch.tensor([said], dtype=torch.float64), torch.tensor([score], dtype=torch.float64)
+    pointwise, pairwise = [[0.0] * 2 for _ in "ab"], [[0.0] * 2 for _ in "ab"]
+    for side in (0, 1):
+        for trace in (0, 1):
+            mine, gap = said[side][trace], score[side] - score[1 - side]
+            errors = [abs((mine - other) - gap) for other in said[1 - side]]
+            pointwise[side][trace] = 0.5 * (1 - abs(mine - score[side]) / size)
+            pairwise[side][trace] = 3.0 * (1 - sum(errors) / len(errors) / size)
+    for found, expected in zip(OBJECTIVES["grpo"].reward(*given, options, SCALE)[0].tolist(), pointwise, strict=True):
+        assert found == pytest.approx(expected)
+    total = [[a + b for a, b in zip(one, other, strict=True)] for one, other in zip(pointwise, pairwise, strict=True)]
+    for found, expected in zip(OBJECTIVES["gdso"].reward(*given, options, SCALE)[0].tolist(), total, strict=True):
+        assert found == pytest.approx(expected)
