@@ -32,3 +32,9 @@ def test_what_is_raised_and_caught_is_one_class():
 def test_a_name_that_never_was_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         import_module("zreward.nothing")
+
+
+def test_a_module_that_became_a_package_still_has_its_names():
+    from zreward.evaluation import evaluate, predict, prediction
+
+    assert (evaluate, predict) == (prediction.evaluate, prediction.predict)
