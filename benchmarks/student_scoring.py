@@ -47,7 +47,7 @@ from zreward.models.pixels import ResolutionPolicy, to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
-from zreward.models.shared_prefix import ask, split_questions
+from zreward.models.shared_prefix import score_questions, split_questions
 from zreward.models.tokens import to_left
 from zreward.world.base_models import world_rubric
 
@@ -166,7 +166,7 @@ def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]
         "four": lambda: model.score(pictures, prompts, batch_size=options.batch),
         "one": lambda: model.score(pictures, prompts, names[:1], batch_size=options.batch),
         "separate": lambda: [model.score(pictures, prompts, [name], batch_size=options.batch) for name in names],
-        "forward": lambda: ask(model.backbone, prepared),
+        "forward": lambda: score_questions(model.backbone, prepared),
         "reasoning": lambda: model.judge(pictures, prompts, dimensions=names[:1], batch_size=options.batch),
         "traces": lambda: model.judge(pictures, prompts, 4, names[:1], batch_size=options.batch),
         "text": lambda: generate_and_parse(model, pictures, prompts, names[0]),

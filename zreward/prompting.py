@@ -1,7 +1,7 @@
 """The conversation for a (rubric, dimension, prompt), in the direct and the reasoning form.
 
 One order everywhere: system, image, prompt, then the dimension's question and the answer prefix. What the dimensions share
-stands first, so that it can be encoded once. The score is read from the logits right after `answer_prefix`.
+comes first, so that it can be encoded once. The score is read from the logits right after `answer_prefix`.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class PromptForms:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PromptForms:
+        """Forms from a mapping of field names to texts. InputError for an unknown field, or a value that is no text."""
         if not isinstance(data, Mapping):
             raise InputError(f"prompt forms are {shown(data)}, expected names and texts")
         unknown = set(data) - {item.name for item in fields(cls)}
@@ -94,7 +95,18 @@ def _check_template(key: str, text: str, known: set[str]) -> None:
 
 
 def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptForms, reasoning: bool) -> list[dict]:
-    """The chat messages (system, then image + prompt + question) in the layout of Hugging Face chat templates."""
+    """The chat messages for one dimension, in the layout of Hugging Face chat templates.
+
+    Args:
+        prompt: the text that the image was generated from.
+        dimension: what is asked about.
+        rubric: gives the labels that the answer may be.
+        forms: the texts around them.
+        reasoning: ask for a trace before the answer.
+
+    Returns:
+        A system message (unless `forms.system` is empty), then one of the user: image(s), prompt, question.
+    """
     template = forms.reasoning if reasoning else forms.direct
     values = {
         "title": dimension.title,

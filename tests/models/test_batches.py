@@ -1,4 +1,4 @@
-"""Packing by length, opening ahead, halving where memory runs out: nothing lost, nothing changed."""
+"""Packing by length, prefetching, halving where memory runs out: nothing lost, nothing changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from zreward.common.errors import InputError
-from zreward.models.batches import OomRetry, ahead, pack
+from zreward.models.batches import OomRetry, pack, prefetch
 
 
 def test_batches_hold_items_of_similar_length():
@@ -29,12 +29,12 @@ def test_an_item_over_the_budget_is_named():
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
 def test_opening_ahead_keeps_the_order(count):
-    assert list(ahead(lambda n: n * n, range(count), 4)) == [
+    assert list(prefetch(lambda n: n * n, range(count), 4)) == [
         [n * n for n in range(start, min(start + 4, count))] for start in range(0, count, 4)
     ]
 
 
-def test_opening_ahead_stays_at_most_one_list_ahead():
+def test_prefetching_stays_at_most_one_list_ahead():
     opened, lock = [], threading.Lock()
 
     def slow(n: int) -> int:
@@ -42,7 +42,7 @@ def test_opening_ahead_stays_at_most_one_list_ahead():
             opened.append(n)
         return n
 
-    windows = ahead(slow, range(100), 3)
+    windows = prefetch(slow, range(100), 3)
     next(windows)
     windows.close()
     assert len(opened) <= 6
@@ -50,7 +50,7 @@ def test_opening_ahead_stays_at_most_one_list_ahead():
 
 def test_an_error_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda n: 1 // n, [1, 0, 1], 2))
+        list(prefetch(lambda n: 1 // n, [1, 0, 1], 2))
 
 
 def limited(most: int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 from zreward.common.errors import InputError, shown
@@ -22,6 +23,16 @@ def check_prompt(prompt: Any, what: str = "prompt") -> str:
     if is_blank(prompt):
         raise InputError(f"{what} is empty or blank ({prompt[:20]!a}); expected the text that the image was made from")
     return prompt
+
+
+def match_prompts(prompts: Any, images: int) -> list[str]:
+    """One prompt per image, each checked: a list as it is, one text for all. InputError for another number of them."""
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        return [check_prompt(prompts)] * images
+    prompts = list(prompts)
+    if len(prompts) != images:
+        raise InputError(f"{images} images but {len(prompts)} prompts; give one prompt per image, or one text for all")
+    return [check_prompt(prompt, f"prompt {n}" if len(prompts) > 1 else "prompt") for n, prompt in enumerate(prompts)]
 
 
 def check_unicode(text: str, what: str) -> None:

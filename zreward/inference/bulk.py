@@ -29,7 +29,7 @@ from zreward.common.shards import Shards
 from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import SourceRow, read_rows
-from zreward.models.batches import ahead
+from zreward.models.batches import prefetch
 from zreward.models.fingerprint import model_fingerprint, short_digest
 from zreward.models.reward_model import RewardModel
 
@@ -144,7 +144,7 @@ def _scored(
     """The rows of a shard with their scores, in the order of the source."""
     order = sorted(range(len(rows)), key=lambda n: _size(rows[n], folder), reverse=True)
     found: dict[int, dict[str, Any]] = {}
-    windows = ahead(lambda n: open_row(rows[n], folder), order, 2 * batch_size)
+    windows = prefetch(lambda n: open_row(rows[n], folder), order, 2 * batch_size)
     for start, window in zip(itertools.count(0, 2 * batch_size), windows, strict=False):
         bad = next((one for one in window if one[3] is not None), None)
         if bad and not skip_bad:

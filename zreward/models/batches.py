@@ -1,4 +1,4 @@
-"""How a long list is scored: opened ahead of the model, in batches of about equally long rows, smaller ones where memory ends."""
+"""How a long list is scored: images are prefetched, a batch holds rows of similar length, and one that does not fit is halved."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ B = TypeVar("B")
 
 
 def pack(lengths: Sequence[int], most: int, token_budget: int | None = None) -> list[list[int]]:
-    """Indices of items with these lengths (tokens), longest first, in batches of at most `most` items.
+    """Group items into batches of similar length.
 
-    Rows are padded to the longest of their batch: items times that length stays within `token_budget`. InputError for an
-    item that is longer by itself.
+    Rows are padded to the longest of their batch: the number of items times that length stays within `token_budget`.
+
+    Args:
+        lengths: tokens of every item.
+        most: the most items in a batch.
+        token_budget: the most tokens in a batch, padding counted; default no limit.
+
+    Returns:
+        The batches, each a list of indices into `lengths`, longest items first.
+
+    Raises:
+        InputError: one item alone is longer than `token_budget`.
     """
     batches: list[list[int]] = []
     room = 0
@@ -40,8 +50,8 @@ def pack(lengths: Sequence[int], most: int, token_budget: int | None = None) -> 
     return batches
 
 
-def ahead(function: Callable[[A], B], items: Iterable[A], size: int) -> Iterator[list[B]]:
-    """`function` of all items in lists of `size`, in order; threads work on the next list while the caller uses one.
+def prefetch(function: Callable[[A], B], items: Iterable[A], size: int) -> Iterator[list[B]]:
+    """`function` of all items, in order, in lists of `size`: threads prepare the next list while the caller uses one.
 
     Threads, not processes: decoding and resizing release Python's lock, and pictures need not be sent back.
     """
@@ -61,10 +71,10 @@ def ahead(function: Callable[[A], B], items: Iterable[A], size: int) -> Iterator
 
 
 class OomRetry:
-    """Runs a function over items, and where memory runs out over half as many at a time: then, and in later calls.
+    """Runs a function over batches; when memory runs out, it halves the batch and remembers the smaller size.
 
-    What is remembered is not a number of items but of tokens, padding counted: after one very large picture, small ones
-    still share a batch. Says so once, as a warning. A single item that does not fit raises torch's own error.
+    The size is remembered in tokens, padding counted, not in items: after one very large picture, small ones still share
+    a batch. The first retry gives a warning. A single item that does not fit raises torch's own error.
     """
 
     def __init__(self) -> None:

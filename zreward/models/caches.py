@@ -2,6 +2,8 @@
 
 Attention layers hand over keys and values, linear-attention layers their convolution and recurrent states. A gradient flows
 through all of it.
+
+Shapes: N prefixes, D suffixes of each, M = N * D rows, A attention heads, T tokens, C numbers of a head.
 """
 
 from __future__ import annotations
@@ -51,12 +53,13 @@ class _Repeated(DynamicLayer):
         self.keys, self.values, self.times = keys, values, times
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """(N * D, heads, T, size) each -> (N * D, heads, prefix + T, size)."""
+        """(M, A, T, C) each -> (M, A, prefix + T, C)."""
         return self._append(cast(Tensor, self.keys), key_states), self._append(cast(Tensor, self.values), value_states)
 
-    def _append(self, before: Tensor, states: Tensor) -> Tensor:
-        each = before.unsqueeze(1).expand(-1, self.times, -1, -1, -1)
-        return torch.cat([each, states.unflatten(0, (len(before), self.times))], -2).flatten(0, 1)
+    def _append(self, before_NATC: Tensor, states_MATC: Tensor) -> Tensor:
+        each_NDATC = before_NATC.unsqueeze(1).expand(-1, self.times, -1, -1, -1)
+        states_NDATC = states_MATC.unflatten(0, (len(before_NATC), self.times))
+        return torch.cat([each_NDATC, states_NDATC], -2).flatten(0, 1)
 
 
 class _States(LinearAttentionLayer):

@@ -17,7 +17,14 @@ from zreward.common.errors import counted
 from zreward.distribution import ScoreDistribution
 from zreward.models.rollout import Trace, sample_traces
 from zreward.models.rows import Row
-from zreward.models.shared_prefix import Encoded, can_share, encode, follow, generation_inputs, split_questions
+from zreward.models.shared_prefix import (
+    PrefixState,
+    can_share,
+    encode,
+    generation_inputs,
+    score_suffixes,
+    split_questions,
+)
 from zreward.models.tokens import pad, to_left
 
 if TYPE_CHECKING:
@@ -26,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A teacher's verdict on one image: per dimension the sampled traces and the distribution averaged over them."""
+    """A teacher's verdict on one image: per dimension K sampled traces and the distribution averaged over them (Eq. 1)."""
 
     distribution: ScoreDistribution  # (1, D, S)
-    traces: dict[str, list[str]]
+    traces: dict[str, list[str]]  # dimension -> K texts, without the stop marker
     trace_distribution: Tensor  # (K, D, S), one distribution per trace
     tokens: Tensor  # (K, D): sampled tokens, the stop marker included
     truncated: Tensor  # (K, D) bool: the budget ran out before the stop marker
@@ -39,7 +46,7 @@ class Judgement:
 class EncodedQuestions:
     """N items whose image and prompt are encoded, and what is left of D questions about each before a trace begins."""
 
-    encoded: Encoded
+    prefix: PrefixState
     questions: list[Tensor]  # D of (N, T), no padding
 
 
@@ -155,7 +162,7 @@ def _sample_after(
 ) -> list[Trace]:
     """`times` traces for every item's question, those of an item next to each other."""
     suffix = after.questions[question].repeat_interleave(times, 0)
-    return _sample(model, generation_inputs(model.backbone, after.encoded, suffix), temperature)
+    return _sample(model, generation_inputs(model.backbone, after.prefix, suffix), temperature)
 
 
 def _read_after(model: RewardModel, after: EncodedQuestions, question: int, traces: Sequence[Trace]) -> Tensor:
@@ -164,7 +171,7 @@ def _read_after(model: RewardModel, after: EncodedQuestions, question: int, trac
     K = len(traces) // len(begun)
     sequences = [begun[n // K] + model.encoder.answer_ids(trace) for n, trace in enumerate(traces)]
     ids, mask = pad(sequences, model.encoder.pad_id)
-    return follow(model.backbone, after.encoded, ids.to(model.device), mask.to(model.device))
+    return score_suffixes(model.backbone, after.prefix, ids.to(model.device), mask.to(model.device))
 
 
 def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from zreward.common.errors import InputError, check_counts, counted, shown
-from zreward.common.texts import check_prompt
+from zreward.common.texts import match_prompts
 from zreward.distribution import ScoreDistribution
 from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone, ModelInput
-from zreward.models.batches import OomRetry, ahead, pack
+from zreward.models.batches import OomRetry, pack, prefetch
 from zreward.models.checkpoint import load, save
 from zreward.models.layouts import Grid, ImageLayout, layout_of
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.models.shared_prefix import ask, can_share, split_questions
+from zreward.models.shared_prefix import can_share, score_questions, split_questions
 from zreward.models.tokens import ConversationEncoder, check_vocabulary, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
@@ -33,8 +34,8 @@ _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
 class RewardModel(nn.Module):
     """A vision-language model with a rubric: scores images as distributions over the rubric's score bins.
 
-    `score` is for files and PIL images; calling the model on a float tensor is differentiable to the pixels; `judge`
-    reasons first. All three share one preprocessing.
+    Load one with `from_pretrained`. `score` is for files and PIL images; calling the model on a float tensor is
+    differentiable to the pixels; `judge` reasons first. All three share one preprocessing.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class RewardModel(nn.Module):
 
     @property
     def context(self) -> int | None:
-        """Positions that the language model was made for, image, prompt, trace and answer together; None where it says none."""
+        """Positions that the language model was made for, image, prompt, trace and answer together; None if it does not say."""
         config = self.backbone.base.config
         return getattr(config.get_text_config(), "max_position_embeddings", None)
 
@@ -111,7 +112,14 @@ class RewardModel(nn.Module):
         return load(cls, path, *options)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`; replaces a folder as a whole."""
+        """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`.
+
+        Args:
+            path: a new folder, or one that holds a checkpoint, which is replaced as a whole.
+
+        Raises:
+            InputError: a file, a folder of something else, or a full disk.
+        """
         save(self, path)
 
     @torch.no_grad()
@@ -124,18 +132,28 @@ class RewardModel(nn.Module):
         references: Any = None,
         token_budget: int | None = None,
     ) -> ScoreDistribution:
-        """Distributions for N images (paths, bytes, PIL images, arrays, tensors: see `to_pixels`) -> probs (N, D, S), on the CPU.
+        """Score N images on the rubric's scale; without gradients (call the model itself for those).
 
-        `images` is a list, a batch (N, H, W, C) or (N, C, H, W), or one image.
+        Scores do not depend on batch size, order or padding. When memory runs out, batches are halved, with a warning;
+        the smaller size is kept for later calls.
 
-        `prompts` is one text per image, or one for all. Scores are on the rubric's scale and do not depend on
-        `batch_size` (images at a time, default 32), `token_budget` (tokens of images and prompts at a time, padding
-        counted; default no limit), order or padding. Images are opened ahead of the model, and those of similar length go
-        together. Where memory runs out, batches are halved, with a warning, in later calls too. `references` are for
-        models that compare, one per image.
+        Args:
+            images: a list of paths, encoded bytes, PIL images, arrays or tensors (see `models.pixels.to_pixels`); or a
+                batch (N, H, W, C) or (N, C, H, W); or one image.
+            prompts: one text per image, or one for all.
+            dimensions: names of the rubric's dimensions; default all of them.
+            batch_size: images in a batch; default 32.
+            token_budget: tokens of images and prompts in a batch, padding counted; default no limit.
+            references: one image per image, for models that compare two (method `rewarddance-pairwise`).
+
+        Returns:
+            Distributions with probs (N, D, S), on the CPU.
+
+        Raises:
+            InputError: no image, one that cannot be opened, an unknown dimension, too few prompts or too long a prompt.
         """
         images = as_pictures(images)
-        prompts = _match(prompts, images)
+        prompts = match_prompts(prompts, len(images))
         names = self.check_dimensions(dimensions)
         if not images:
             raise InputError("no images were given; score needs at least one")
@@ -145,7 +163,7 @@ class RewardModel(nn.Module):
         size, parts, done = batch_size or 32, [], 0
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
         with _eval_mode(self):
-            for opened in ahead(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
+            for opened in prefetch(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
                 texts = prompts[done : done + len(opened)]
                 with counted(done, what=images):
                     parts.append(self.score_opened(opened, texts, names, size, token_budget))
@@ -180,9 +198,19 @@ class RewardModel(nn.Module):
         dimensions: Sequence[str] | None = None,
         references: Any = None,
     ) -> ScoreDistribution:
-        """Float pixels (N, 3, H, W) in [0, 1] -> probs (N, D, S) on the model's device, differentiable to the pixels.
+        """Score a batch of pixels, differentiably: gradients flow back to `pixels`.
 
-        `references` (for models that compare) may be anything that `score` takes, one per image.
+        Args:
+            pixels: float tensor (N, 3, H, W), RGB in [0, 1].
+            prompts: one text per image, or one for all.
+            dimensions: names of the rubric's dimensions; default all of them.
+            references: for models that compare: one image per image, of any kind that `score` takes.
+
+        Returns:
+            Distributions with probs (N, D, S), on the model's device.
+
+        Raises:
+            InputError: another shape or dtype, values outside [0, 1], NaN, an unknown dimension.
         """
         if not isinstance(pixels, Tensor) or pixels.ndim != 4:
             shape = tuple(pixels.shape) if isinstance(pixels, Tensor) else type(pixels).__name__
@@ -192,7 +220,9 @@ class RewardModel(nn.Module):
         self._check_references(references, len(pixels))
         images = [self.fit(image) for image in pixels]
         others = [self.open(image) for image in references] if references is not None else []
-        return self._distribution(images, _match(prompts, images), self.check_dimensions(dimensions), others)
+        return self._distribution(
+            images, match_prompts(prompts, len(images)), self.check_dimensions(dimensions), others
+        )
 
     @torch.no_grad()
     def judge(
@@ -204,12 +234,24 @@ class RewardModel(nn.Module):
         temperature: float = 1.0,
         batch_size: int | None = None,
     ) -> list[Judgement]:
-        """Reason, then score: `traces` sampled traces per image and dimension, their distributions averaged (Eq. 1).
+        """Reason, then score (Eq. 1). Sampling uses torch's global random state: seed it to repeat a call.
 
-        `batch_size` counts images (default 8). Sampling uses torch's global random state: seed it to repeat a call.
+        Args:
+            images: as in `score`.
+            prompts: one text per image, or one for all.
+            traces: reasoning traces per image and dimension; their distributions are averaged.
+            dimensions: names of the rubric's dimensions; default all of them.
+            temperature: of sampling, 0 (greedy) or more.
+            batch_size: images at a time; default 8.
+
+        Returns:
+            One judgement per image: the averaged distribution, every trace's text and distribution.
+
+        Raises:
+            InputError: as `score`; also a negative temperature or no trace.
         """
         images = as_pictures(images)
-        prompts, names = _match(prompts, images), self.check_dimensions(dimensions)
+        prompts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
         self._check_references(None, len(images))
         if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
@@ -291,10 +333,11 @@ class RewardModel(nn.Module):
         with _eval_mode(self):
             return reason(self, images, rows, temperature)
 
-    def distribution(self, logits_ND_S: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
-        """Label logits (N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""
-        logits = logits_ND_S.view(-1, len(dimensions), len(self.rubric.scale))
-        return ScoreDistribution.from_logits(logits, self.rubric.scale.bins.to(logits.device), tuple(dimensions))
+    def distribution(self, logits_MS: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
+        """Label logits (M = N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""
+        logits_NDS = logits_MS.view(-1, len(dimensions), len(self.rubric.scale))
+        bins = self.rubric.scale.bins.to(logits_NDS.device)
+        return ScoreDistribution.from_logits(logits_NDS, bins, tuple(dimensions))
 
     def _distribution(
         self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...], references: list[Tensor]
@@ -311,7 +354,7 @@ class RewardModel(nn.Module):
         if questions is None:
             logits = self.backbone(inputs.to(self.device)).score_logits
         else:
-            logits = ask(self.backbone, questions.to(self.device))
+            logits = score_questions(self.backbone, questions.to(self.device))
         return self.distribution(logits, names)
 
     def _check_length(self, ids: Sequence[int], row: Row, grids: Sequence[Grid], reserved: int) -> None:
@@ -344,26 +387,12 @@ class RewardModel(nn.Module):
         return expand_images(ids, self.encoder.image_token_id, counts)
 
 
-def _match(prompts: Sequence[str] | str, images: Sequence[Any]) -> list[str]:
-    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
-        return [check_prompt(prompts)] * len(images)
-    prompts = list(prompts)
-    if len(prompts) != len(images):
-        raise InputError(
-            f"{len(images)} images but {len(prompts)} prompts; give one prompt per image, or one text for all"
-        )
-    return [check_prompt(prompt, f"prompt {n}" if len(prompts) > 1 else "prompt") for n, prompt in enumerate(prompts)]
-
-
-class _eval_mode:
-    """Score without dropout whatever mode the model was in, and put the mode back."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.was_training = self.module.training
-        self.module.eval()
-
-    def __exit__(self, *error: object) -> None:
-        self.module.train(self.was_training)
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Score without dropout whatever mode the model was in; the mode comes back afterwards."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

@@ -1,4 +1,4 @@
-"""Several questions about one picture for little more than the price of one: image and prompt are encoded once.
+"""Several questions about one picture: image and prompt are encoded once, each question adds a short suffix.
 
     prefix   image, prompt and whatever else the questions of an item have in common     (N rows, left-padded)
     suffix   the rest of each question, run on copies of the prefix's state              (N * D rows, right-padded)
@@ -46,7 +46,7 @@ class Questions:
 
 
 def can_share(backbone: Backbone) -> bool:
-    """Qwen-type models whose layers are attention or linear attention; any other is asked D times (D times the cost)."""
+    """Qwen-type models whose layers are attention or linear attention; any other model needs one forward pass per dimension."""
     if not takes_grids(backbone.base.model):
         return False
     layers = DynamicCache(config=backbone.base.config).layers
@@ -54,9 +54,10 @@ def can_share(backbone: Backbone) -> bool:
 
 
 def split_questions(inputs: ModelInput, each: int, image_token_id: int, pad_id: int) -> Questions | None:
-    """Right-padded rows, `each` of an item next to each other -> its common prefix and the suffixes.
+    """Split right-padded rows, `each` of an item next to each other, into its common prefix and the suffixes.
 
-    None where nothing can be shared: a question that comes before the image.
+    Returns:
+        None where nothing can be shared: a question that comes before the image.
     """
     lengths = inputs.attention_mask.sum(1).tolist()
     rows = [ids[:length] for ids, length in zip(inputs.input_ids.tolist(), lengths, strict=True)]
@@ -77,7 +78,7 @@ def split_questions(inputs: ModelInput, each: int, image_token_id: int, pad_id: 
 
 
 @dataclass(frozen=True)
-class Encoded:
+class PrefixState:
     """What a model keeps of N prefixes, and where the text goes on."""
 
     cache: DynamicCache
@@ -85,7 +86,7 @@ class Encoded:
     position: Tensor  # (N,): of the first token that follows, the same in all three axes
 
 
-def encode(backbone: Backbone, prefix: ModelInput) -> Encoded:
+def encode(backbone: Backbone, prefix: ModelInput) -> PrefixState:
     """One pass over N prefixes. InputError where the model keeps nothing of it."""
     cache = empty_cache(backbone)
     backbone.hidden_states(prefix, cache)
@@ -94,44 +95,46 @@ def encode(backbone: Backbone, prefix: ModelInput) -> Encoded:
             "the model kept no state of image and prompt: gradient checkpointing in train mode forbids it; call eval() first"
         )
     arguments = backbone.image_arguments(prefix.input_ids, prefix.grid[prefix.row_images.flatten()])
-    positions, _ = backbone.base.model.get_rope_index(
+    positions_3NT, _ = backbone.base.model.get_rope_index(
         input_ids=prefix.input_ids, attention_mask=prefix.attention_mask, **arguments
     )
-    return Encoded(cache, prefix.attention_mask, positions.amax((0, 2)) + 1)  # padding's places are never the highest
+    return PrefixState(
+        cache, prefix.attention_mask, positions_3NT.amax((0, 2)) + 1
+    )  # padding's positions are never the highest
 
 
-def ask(backbone: Backbone, questions: Questions) -> Tensor:
+def score_questions(backbone: Backbone, questions: Questions) -> Tensor:
     """Label logits (N * D, S) at the last token of every suffix; differentiable to the pixels."""
-    return follow(backbone, encode(backbone, questions.prefix), questions.suffix_ids, questions.suffix_mask)
+    return score_suffixes(backbone, encode(backbone, questions.prefix), questions.suffix_ids, questions.suffix_mask)
 
 
-def follow(backbone: Backbone, encoded: Encoded, suffix_ids: Tensor, suffix_mask: Tensor) -> Tensor:
-    """`ask` after encoded prefixes: right-padded suffixes (N * D, T), those of an item next to each other."""
-    D = len(suffix_ids) // len(encoded.mask)
+def score_suffixes(backbone: Backbone, state: PrefixState, suffix_ids: Tensor, suffix_mask: Tensor) -> Tensor:
+    """Label logits (N * D, S) after encoded prefixes: right-padded suffixes (N * D, T), those of an item next to each other."""
+    D = len(suffix_ids) // len(state.mask)
     steps = torch.arange(suffix_ids.shape[1], device=suffix_ids.device)
-    hidden = backbone.base.model(
+    hidden_NTH = backbone.base.model(
         input_ids=suffix_ids,
-        attention_mask=torch.cat([encoded.mask.repeat_interleave(D, 0), suffix_mask], 1),
-        position_ids=(encoded.position.repeat_interleave(D)[:, None] + steps).expand(3, -1, -1),
-        past_key_values=repeat_cache(backbone, encoded.cache, D),
+        attention_mask=torch.cat([state.mask.repeat_interleave(D, 0), suffix_mask], 1),
+        position_ids=(state.position.repeat_interleave(D)[:, None] + steps).expand(3, -1, -1),
+        past_key_values=repeat_cache(backbone, state.cache, D),
     ).last_hidden_state
     last = suffix_mask.sum(1) - 1
-    return backbone.label_logits(hidden[torch.arange(len(last), device=last.device), last])
+    return backbone.label_logits(hidden_NTH[torch.arange(len(last), device=last.device), last])
 
 
-def generation_inputs(backbone: Backbone, encoded: Encoded, suffix_ids: Tensor) -> dict[str, Any]:
+def generation_inputs(backbone: Backbone, state: PrefixState, suffix_ids: Tensor) -> dict[str, Any]:
     """What `generate`, called next, takes to go on after encoded prefixes and suffixes (N * D, T) without padding.
 
     Where positions go on is left with the model: `generate` has no argument for it.
     """
-    D = len(suffix_ids) // len(encoded.mask)
-    mask = encoded.mask.repeat_interleave(D, 0)
+    D = len(suffix_ids) // len(state.mask)
+    mask = state.mask.repeat_interleave(D, 0)
     # `generate` counts tokens; an image takes fewer positions than tokens.
-    backbone.base.model.rope_deltas = (encoded.position - encoded.mask.sum(1)).repeat_interleave(D)[:, None]
+    backbone.base.model.rope_deltas = (state.position - state.mask.sum(1)).repeat_interleave(D)[:, None]
     return {
         "input_ids": suffix_ids,
         "attention_mask": torch.cat([mask, torch.ones_like(suffix_ids)], 1),
-        "past_key_values": repeat_cache(backbone, encoded.cache, D, growing=True),
+        "past_key_values": repeat_cache(backbone, state.cache, D, growing=True),
     }
 
 

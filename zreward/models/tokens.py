@@ -59,7 +59,7 @@ class ConversationEncoder:
         return [*trace.ids, *(self.stop_ids if trace.truncated else []), *self.prefix_ids]
 
     def _encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> tuple[int, ...]:
-        turns = messages(self._defuse(prompt), dimension, self.rubric, self.forms, reasoning)
+        turns = messages(self._escape_special_tokens(prompt), dimension, self.rubric, self.forms, reasoning)
         names = dict(self.tokenizer.special_tokens_map)
         options = {"tools": None, "documents": None, "add_generation_prompt": True, "enable_thinking": reasoning}
         text = render_chat(self.template, turns, **names | options)
@@ -90,7 +90,7 @@ class ConversationEncoder:
             raise InputError(f"label {label!r} is unknown to this model's tokenizer; choose labels from its vocabulary")
         return ids[0]
 
-    def _defuse(self, prompt: str) -> str:
+    def _escape_special_tokens(self, prompt: str) -> str:
         """A prompt that spells a control token (say, an image placeholder) must not become one: break its first character off."""
         for token in self.control_tokens:
             if token in prompt:
