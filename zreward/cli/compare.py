@@ -17,30 +17,48 @@ def compare(
     before: Annotated[Path, typer.Argument(help="Folder of pictures, with pictures.jsonl.")],
     after: Annotated[Path, typer.Argument(help="Folder of pictures of the same prompts and seeds.")],
     judge: Annotated[
-        str | None, typer.Option(help="oracle (the built-in world's), or a reward model: folder or hub name.")
+        str | None,
+        typer.Option(
+            help="A reward model (folder or hub name), or oracle, which measures pictures of the built-in world."
+        ),
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="People judge: make a blind comparison in this studio project.")
+        Path | None, typer.Option(help="Let people judge: make a blind comparison in this studio project.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="With --study: what raters see; default: a number.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="With --study: the comparison's name, which raters see; default: a number.")
+    ] = None,
     aspects: Annotated[
-        str | None, typer.Option(help="With --study: overall, or dimensions, separated by commas.")
+        str | None,
+        typer.Option(
+            help="With --study: what raters are asked about: overall, or dimensions, separated by commas; default: overall."
+        ),
     ] = None,
-    raters: Annotated[int, typer.Option(min=1, help="With --study: people who judge each pair.")] = 3,
+    raters: Annotated[int, typer.Option(min=1, help="With --study: raters per pair.")] = 3,
     same: Annotated[
-        float, typer.Option(min=0, help="A smaller difference, in score points, counts as the same.")
+        float, typer.Option(min=0, help="With --judge: the least difference in score points that is not a tie.")
     ] = 0.25,
     overall: Annotated[
-        str | None, typer.Option(help="Dimensions whose mean decides, separated by commas; default all.")
+        str | None, typer.Option(help="With --judge: dimensions whose mean decides, separated by commas; default: all.")
     ] = None,
-    reasoning: Annotated[bool, typer.Option("--reasoning", help="The judge reasons before it scores.")] = False,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="With --judge MODEL: let the model reason before it scores.")
+    ] = False,
     device: Annotated[
-        str | None, typer.Option(help="With --judge MODEL: such as cpu or cuda; default CUDA if any.")
+        str | None,
+        typer.Option(
+            help="With --judge MODEL: device such as cpu or cuda:1; default: CUDA if available, else the CPU."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Page (.html) of the pairs, side by side.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --judge: write an HTML page of the pairs, side by side.")
+    ] = None,
     json_file: Json = None,
 ) -> None:
-    """Good, same or bad: two generators' pictures of the same prompts and seeds, pair by pair, by a judge or by people."""
+    """Compare two generators pair by pair (good, same, bad), by a model or by people.
+
+    Both folders hold pictures of the same prompts and seeds.
+    """
     if (judge is None) == (study is None):
         raise InputError("expected --judge (oracle, or a reward model) or --study PROJECT (people), one of the two")
     if study is not None:

@@ -1,4 +1,4 @@
-"""Data sets: import ratings, deal prompts to splits, check records."""
+"""Data sets: import ratings, split records by prompt, check records."""
 
 from __future__ import annotations
 
@@ -8,38 +8,46 @@ from typing import Annotated
 import typer
 
 from zreward.cli.groups import HelpfulGroup
-from zreward.cli.options import STDOUT, Json, Seed, check_target, names_of, refuse_unused, save
+from zreward.cli.options import STDOUT, Json, Seed, SkipBad, check_target, names_of, refuse_unused, save
 from zreward.common.errors import InputError
 
 data_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
 KINDS = ("csv", "agiqa3k")
 NO_RECORDS = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".arrow", ".png", ".jpg")
 Records = Annotated[Path, typer.Argument(help="Records (.jsonl, .parquet).")]
-RubricFile = Annotated[Path | None, typer.Option("--rubric", help="Rubric YAML: its dimensions and its scale.")]
+RubricFile = Annotated[
+    Path | None, typer.Option("--rubric", help="Rubric YAML, which names the dimensions and the scale.")
+]
 
 
 @data_app.command("import")
 def import_data(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(help="csv (a table of your own), or a published layout: agiqa3k.")],
+    kind: Annotated[str, typer.Argument(help="csv for a table of your own, agiqa3k for that published data set.")],
     root: Annotated[Path, typer.Argument(help="The CSV file, or the folder of the data set.")],
-    out: Annotated[Path, typer.Argument(help="Folder or file (.jsonl, .parquet) for the records.")],
-    prompt: Annotated[str | None, typer.Option(help="csv: column of the prompt; default: guessed.")] = None,
-    image: Annotated[str | None, typer.Option(help="csv: column of the image's path; default: guessed.")] = None,
-    rater: Annotated[str | None, typer.Option(help="csv: column of the rater; default: guessed.")] = None,
-    dimensions: Annotated[
-        str | None, typer.Option(help="csv: columns of ratings, NAME or NAME=COLUMN with commas between.")
+    out: Annotated[Path, typer.Argument(help="Records to write: a file (.jsonl, .parquet) or a folder.")],
+    prompt: Annotated[
+        str | None, typer.Option(help="csv: column of the prompt; default: guessed from its name.")
     ] = None,
-    dimension: Annotated[str | None, typer.Option(help="csv, long form: column of the dimension.")] = None,
-    score: Annotated[str | None, typer.Option(help="csv, long form: column of the score.")] = None,
-    images: Annotated[Path | None, typer.Option(help="csv: folder of the images; default: the table's.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="csv: column of the image's path; default: guessed from its name.")
+    ] = None,
+    rater: Annotated[str | None, typer.Option(help="csv: column of the rater; default: guessed from its name.")] = None,
+    dimensions: Annotated[
+        str | None, typer.Option(help="csv: columns of ratings, NAME or NAME=COLUMN, separated by commas.")
+    ] = None,
+    dimension: Annotated[
+        str | None, typer.Option(help="csv with one rating per line: column of the dimension.")
+    ] = None,
+    score: Annotated[str | None, typer.Option(help="csv with one rating per line: column of the score.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="csv: folder of the images; default: the folder of the CSV file.")
+    ] = None,
     rubric: RubricFile = None,
     seed: Seed = 0,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
-    ] = False,
+    skip_bad: SkipBad = False,
 ) -> None:
-    """Turn ratings in a CSV file, or a published data set, into records; images stay where they are."""
+    """Convert ratings (a CSV file or a published data set) to records; images are not copied."""
     if kind not in KINDS:
         raise InputError(f"data set layout {kind!r} is unknown; expected one of {', '.join(KINDS)}")
     _check_out(out, root)
@@ -53,7 +61,7 @@ def import_data(
     from zreward.data.importers.csv_ratings import Columns, import_csv
     from zreward.rubric import Rubric
 
-    refuse_unused(ctx, "with csv: `zreward data split` deals prompts to splits", "seed")
+    refuse_unused(ctx, "with csv: `zreward data split` makes splits", "seed")
     columns = Columns(prompt, image, rater, dimension, score, names_of(dimensions) or ())
     chosen = Rubric.from_yaml(rubric) if rubric else None
     typer.echo(str(import_csv(root, out, columns, images, chosen, skip_bad)))
@@ -63,12 +71,12 @@ def import_data(
 def split(
     records: Records,
     out: Annotated[Path, typer.Option("--out", help="Folder for train, dev and test records.")],
-    train: Annotated[float, typer.Option(min=0, max=1, help="Share of the records.")] = 0.8,
-    dev: Annotated[float, typer.Option(min=0, max=1, help="Share of the records.")] = 0.1,
-    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the records.")] = 0.1,
+    train: Annotated[float, typer.Option(min=0, max=1, help="Share of the records, 0 to 1; the three sum to 1.")] = 0.8,
+    dev: Annotated[float, typer.Option(min=0, max=1, help="Share of the records, 0 to 1; the three sum to 1.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the records, 0 to 1; the three sum to 1.")] = 0.1,
     seed: Seed = 0,
 ) -> None:
-    """Deal whole prompts to train, dev and test; prompts of one group or with an identical picture stay together."""
+    """Split records into train, dev and test by prompt; prompts of one group or with an identical image stay together."""
     from zreward.data import load_records, save_records, split_by_prompt
 
     shares = {name: share for name, share in (("train", train), ("dev", dev), ("test", test)) if share}
@@ -88,7 +96,7 @@ def split(
 
 @data_app.command()
 def check(records: Records, rubric: RubricFile = None, json_file: Json = None) -> None:
-    """Count what records hold, and look for what would spoil training: exit code 2 where something has to be mended."""
+    """Count prompts, images and ratings, and report errors that training would hit; exit code 2 if there are any."""
     from zreward.cli.findings import print_findings
     from zreward.data.checking import check_records
     from zreward.rubric import Rubric

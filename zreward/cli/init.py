@@ -44,10 +44,14 @@ OPTIMIZE = {
 
 
 def init(
-    kind: Annotated[str, typer.Argument(help=f"rubric, optimize, or a method: {', '.join(ABOUT)}.")],
-    out: Annotated[Path | None, typer.Option("--out", help="File; default recipe.yaml, or rubric.yaml.")] = None,
+    kind: Annotated[
+        str, typer.Argument(help=f"Kind of template: rubric, optimize, or a training method: {', '.join(ABOUT)}.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New file to write; default: recipe.yaml, or rubric.yaml.")
+    ] = None,
 ) -> None:
-    """Write a commented template: a recipe with every key and what it means, or a rubric."""
+    """Write a commented template: a recipe that explains every key, or a rubric."""
     from zreward.common.files import write_text
 
     path = out or Path("rubric.yaml" if kind == "rubric" else "recipe.yaml")
@@ -71,7 +75,7 @@ def text_of(kind: str, path: Path) -> str:
 
         header = [
             f"zreward optimize {quote(str(path))}",
-            "A generator follows the student's gradient; guards stop it before it is hacked.",
+            "A generator follows the student's gradient; guards stop the run when the reward is hacked.",
         ]
         return template(OptimizeRecipe, OPTIMIZE, header)
     if kind not in ABOUT:

@@ -11,15 +11,27 @@ from zreward.common.errors import InputError
 
 STDOUT = Path("-")
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result to this file; alone or with -, print it.")
+    Path | None,
+    typer.Option("--json", help="Also write the result as JSON to this file; without a file, or with -, print it."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
-Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the traces; 0 is greedy.")]
-Traces = Annotated[int, typer.Option(min=1, help="Traces per item whose distributions are averaged.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
-Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; default CUDA if any.")]
-Dimensions = Annotated[str | None, typer.Option("--dimensions", help="Names, separated by commas; default all.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the reasoning traces; 0 is greedy.")]
+Traces = Annotated[int, typer.Option(min=1, help="Reasoning traces per item; their distributions are averaged.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
+Model = Annotated[
+    str, typer.Argument(help="Checkpoint folder, Hugging Face hub name, or a package's name such as world:small.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Skip invalid lines and list them in FILE.skipped.jsonl; default: stop.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the run's last complete checkpoint.")]
+Device = Annotated[
+    str | None, typer.Option(help="Device such as cpu or cuda:1; default: CUDA if available, else the CPU.")
+]
+Dimensions = Annotated[
+    str | None, typer.Option("--dimensions", help="Dimensions of the rubric, separated by commas; default: all.")
+]
 
 
 def load_model(name: str, device: str | None = None):

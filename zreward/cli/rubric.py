@@ -14,16 +14,19 @@ rubric_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
 
 @rubric_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="Rubric YAML.")],
+    file: Annotated[Path, typer.Argument(help="Rubric, a YAML file.")],
     model: Annotated[
-        str | None, typer.Option(help="Also ask this model's tokenizer: checkpoint folder, hub name, or world:small.")
+        str | None,
+        typer.Option(
+            help="Also check the labels with this model's tokenizer: checkpoint folder, hub name, or world:small."
+        ),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="The prompt in the conversation that is shown.")] = "a small red circle",
+    prompt: Annotated[str, typer.Option(help="Image prompt to show in the conversation.")] = "a small red circle",
     reasoning: Annotated[
-        bool, typer.Option("--reasoning", help="Show the form that reasons before it scores.")
+        bool, typer.Option("--reasoning", help="Show the conversation that asks for reasoning before the score.")
     ] = False,
 ) -> None:
-    """Check a rubric, and show the very text that a model is asked; with --model in its own forms and tokens."""
+    """Check a rubric and print the exact conversation that a model gets; with --model in that model's own format."""
     from zreward.common.texts import check_prompt
     from zreward.models.rubric_check import describe, shown
     from zreward.rubric import Rubric

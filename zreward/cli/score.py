@@ -14,7 +14,9 @@ from zreward.cli.options import (
     Device,
     Dimensions,
     Json,
+    Model,
     Seed,
+    SkipBad,
     Temperature,
     Traces,
     check_new,
@@ -32,32 +34,45 @@ from zreward.common.errors import InputError
 
 def score(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    model: Model,
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Image files, and folders of them (a folder's pictures.jsonl names its prompts)."),
+        typer.Argument(
+            help="Image files or folders of images; a pictures.jsonl in a folder gives the prompt of each image."
+        ),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="What the images were made from; not with pictures.jsonl.")
+        str | None,
+        typer.Option(
+            "--prompt", help="Text that the images were generated from; leave it out for a folder with pictures.jsonl."
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Records (.jsonl, .parquet) in place of images.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Score the images of these records (.jsonl, .parquet).")
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the scores: .csv, .jsonl or .parquet; with --data a .parquet file."),
+        typer.Option("--out", help="New file for the scores: .csv, .jsonl or .parquet; with --data .parquet only."),
     ] = None,
     dimensions: Dimensions = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
-    reference: Annotated[Path | None, typer.Option(help="Image to compare with, for models that compare.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    reference: Annotated[
+        Path | None, typer.Option(help="Reference image, for models trained with rewarddance-pairwise.")
+    ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="With --data: bad rows get no score, and the reason.")
+        bool,
+        typer.Option(
+            "--skip-bad",
+            help="With --data: rows that cannot be scored get the reason in place of a score; default: stop.",
+        ),
     ] = False,
     device: Device = None,
     json_file: Json = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --data: check rows, model and --out, and score nothing.")
+        bool, typer.Option("--dry-run", help="With --data: check rows, model and --out without scoring.")
     ] = False,
 ) -> None:
-    """Score images for a prompt (mean, spread and distribution per dimension), or a whole data set into a Parquet file."""
+    """Score images for a prompt, or a whole data set: mean, standard deviation and distribution per dimension."""
     from zreward.data.images import check_path
     from zreward.inference.contact_sheet import find_candidates
     from zreward.inference.scoring import SUFFIXES, print_scores, score_rows, write_scores
@@ -113,26 +128,32 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, device, dry_
 
 def evaluate(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
-    data: Annotated[Path, typer.Option("--data", help="Rated records, JSONL or Parquet.")],
-    split: Annotated[str | None, typer.Option(help="Only records of this split.")] = None,
-    reasoning: Annotated[bool, typer.Option("--reasoning", help="Reason before scoring (teacher form).")] = False,
+    model: Model,
+    data: Annotated[Path, typer.Option("--data", help="Rated records (.jsonl, .parquet).")],
+    split: Annotated[
+        str | None, typer.Option(help="Evaluate only the records of this split, such as test; default: all records.")
+    ] = None,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="Let the model reason before it scores, as a teacher does.")
+    ] = False,
     traces: Traces = 1,
     dimensions: Dimensions = None,
     temperature: Temperature = 1.0,
     batch_size: BatchSize = 16,
     seed: Seed = 0,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
-    ] = False,
+    skip_bad: SkipBad = False,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Also write a page with plots and the largest disagreements.")
+        Path | None, typer.Option("--html", help="Also write an HTML page with plots and the largest disagreements.")
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this CSV file.")] = None,
     device: Device = None,
     json_file: Json = None,
 ) -> None:
-    """Run a model over rated records and print PLCC, SRCC, HPA, margin HPA, ties and calibration per dimension."""
+    """Compare a model with people's ratings: a table of metrics per dimension.
+
+    PLCC and SRCC are the linear and the rank correlation. HPA is the share of same-prompt pairs that the model orders as
+    people do; margin HPA counts pairs that people put more than half a point apart. Ties and calibration come with them.
+    """
     from zreward.common.runs import versions
     from zreward.data import load_records
     from zreward.evaluation.prediction import metrics_table, predict, print_table, rated_dimensions
@@ -179,21 +200,27 @@ def evaluate(
 
 def rank(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    model: Model,
     images: Annotated[
-        list[Path], typer.Argument(help="Image files, or folders of them (with pictures.jsonl: of many prompts).")
+        list[Path],
+        typer.Argument(help="Image files or folders of images; a folder with pictures.jsonl may hold many prompts."),
     ],
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="What they were made from; not with pictures.jsonl.")
+        str | None,
+        typer.Option(
+            "--prompt", help="Text that the images were generated from; leave it out for a folder with pictures.jsonl."
+        ),
     ] = None,
     dimensions: Dimensions = None,
-    top: Annotated[int, typer.Option(min=1, help="Candidates printed of each prompt.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
-    out: Annotated[Path | None, typer.Option("--out", help="Page (.html) with all candidates, best first.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Candidates to print per prompt.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write an HTML page with all candidates, best first.")
+    ] = None,
     device: Device = None,
     json_file: Json = None,
 ) -> None:
-    """Best of N: the candidates of each prompt, with the probability that each is the best."""
+    """Rank the candidates of each prompt (best of N), with the probability that each is the best."""
     from zreward.inference.contact_sheet import find_candidates, print_ranking, write_contact_sheet
     from zreward.inference.ranking import rank as rank_all
 
@@ -216,27 +243,30 @@ def rank(
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    model: Model,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    max_batch: Annotated[int, typer.Option(help="Images per forward pass, and per request.")] = 32,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.")] = 8000,
+    max_batch: Annotated[int, typer.Option(help="The most images in a batch, and in a request; 1 or more.")] = 32,
     max_wait: Annotated[float, typer.Option(help="Maximum batching delay in seconds.")] = 0.01,
-    max_queue: Annotated[int, typer.Option(help="Images that may wait; more are answered with 429.")] = 1024,
+    max_queue: Annotated[int, typer.Option(help="The most images that wait; further requests get status 429.")] = 1024,
     max_image_tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens that one image may become; default the model's own limit, else 1,280."),
+        typer.Option(help="The most tokens of one image; default: the model's own limit, else 1,280."),
     ] = None,
-    max_prompt_tokens: Annotated[int, typer.Option(help="Tokens of one prompt.")] = 1024,
-    dimensions: Dimensions = None,
+    max_prompt_tokens: Annotated[int, typer.Option(help="The most tokens of one prompt.")] = 1024,
+    dimensions: Annotated[
+        str | None,
+        typer.Option(help="Dimensions, separated by commas, whose mean /compute and /get_reward return; default: all."),
+    ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="ZREWARD_TOKEN", help="Bearer token that clients must send.")
     ] = None,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Also POST / in pickle, on loopback only.")
+        bool, typer.Option("--allow-pickle", help="Also accept pickled requests (POST /); loopback addresses only.")
     ] = False,
     device: Device = None,
 ) -> None:
-    """Answer scores over HTTP: /v1/score, /compute, /get_reward, /health, /metrics, /docs."""
+    """Serve scores over HTTP: /v1/score, /compute, /get_reward, /health, /metrics, /docs."""
     from zreward.serving.server import serve as run_server
     from zreward.serving.settings import Settings
 

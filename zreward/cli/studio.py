@@ -39,7 +39,9 @@ studio_app = typer.Typer(cls=_ServesByDefault, help="Rate, check and compare ima
 Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
 Database = Annotated[
     str | None,
-    typer.Option("--database", help="URL, such as postgresql+psycopg://...; default: SQLite in the project."),
+    typer.Option(
+        "--database", help="Database URL such as postgresql+psycopg://...; default: SQLite in the project's folder."
+    ),
 ]
 
 
@@ -47,19 +49,23 @@ Database = Annotated[
 def serve(
     project: Folder,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.")] = 8080,
     database: Database = None,
     model: Annotated[
-        str | None, typer.Option(help="Student that sorts quality control's queue: checkpoint folder, or world:small.")
+        str | None,
+        typer.Option(
+            help="Model whose scores sort the queue of quality control: checkpoint folder, hub name, or world:small."
+        ),
     ] = None,
     https: Annotated[
-        bool, typer.Option("--https", help="Served over HTTPS: cookies are sent over nothing else.")
+        bool, typer.Option("--https", help="A proxy serves the studio over HTTPS: mark cookies as secure.")
     ] = False,
     proxies: Annotated[
-        str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers are believed.")
+        str | None,
+        typer.Option(help="Addresses of proxies, separated by commas, whose X-Forwarded-* headers are trusted."),
     ] = None,
 ) -> None:
-    """Show a project's pages."""
+    """Serve a project's web pages."""
     from zreward.common.listening import is_open, listen, url
     from zreward.studio.app import create_app
     from zreward.studio.project import Project
@@ -87,22 +93,28 @@ def init(
     source: Annotated[
         Path | None, typer.Argument(help="Folder of pictures (with pictures.jsonl), or records (.jsonl, .parquet).")
     ] = None,
-    world: Annotated[bool, typer.Option("--world", help="A try-out of the built-in world's pictures.")] = False,
-    prompt: Annotated[str | None, typer.Option(help="Of all pictures of a folder without pictures.jsonl.")] = None,
-    prompts: Annotated[int, typer.Option(help="With --world: prompts, four pictures each.")] = 20,
-    rubric: Annotated[Path | None, typer.Option(help="Rubric YAML; default: the one that is shipped.")] = None,
-    name: Annotated[str | None, typer.Option(help="Shown on every page; default: the folder's.")] = None,
+    world: Annotated[
+        bool, typer.Option("--world", help="Fill the project with pictures of the built-in world, to try the studio.")
+    ] = False,
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt of all pictures, for a folder without pictures.jsonl.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="With --world: number of prompts; each has four pictures.")] = 20,
+    rubric: Annotated[Path | None, typer.Option(help="Rubric, a YAML file; default: the shipped rubric.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Project name, shown on every page; default: the folder's name.")
+    ] = None,
     raters: Annotated[int, typer.Option(help="Annotators who rate each picture on each dimension.")] = 3,
-    administrator: Annotated[str, typer.Option(help="Name of the first person.")] = "admin",
-    seed: Annotated[int, typer.Option(help="Of the try-out's scenes and hidden items.")] = 0,
-    url: Annotated[str, typer.Option(help="Where the studio will be found.")] = "http://127.0.0.1:8080",
+    administrator: Annotated[str, typer.Option(help="User name of the administrator.")] = "admin",
+    seed: Annotated[int, typer.Option(help="With --world: random seed of scenes and hidden items.")] = 0,
+    url: Annotated[str, typer.Option(help="The studio's URL, for the sign-in link.")] = "http://127.0.0.1:8080",
     with_ratings: Annotated[
         bool,
-        typer.Option("--with-ratings", help="With records: also take in their ratings, as labels of their raters."),
+        typer.Option("--with-ratings", help="With records: also import their ratings, as labels of their raters."),
     ] = False,
     database: Database = None,
 ) -> None:
-    """Make a project and print the administrator's invitation."""
+    """Create a project and print the administrator's sign-in link."""
     from zreward.data import load_records
     from zreward.data.manifest import PICTURE_LIST
     from zreward.rubric import Rubric
@@ -153,12 +165,12 @@ def init(
 @studio_app.command()
 def invite(
     project: Folder,
-    person: Annotated[str, typer.Argument(metavar="NAME", help="Who is invited.")],
-    role: Annotated[str, typer.Option(help="annotator, quality or administrator.")] = "annotator",
+    person: Annotated[str, typer.Argument(metavar="NAME", help="User name of the person to invite.")],
+    role: Annotated[str, typer.Option(help="Role: annotator, quality or administrator.")] = "annotator",
     database: Database = None,
-    url: Annotated[str, typer.Option(help="Where the studio is found.")] = "http://127.0.0.1:8080",
+    url: Annotated[str, typer.Option(help="The studio's URL, for the sign-in link.")] = "http://127.0.0.1:8080",
 ) -> None:
-    """Make an invitation: a new person, or a new link for somebody who has forgotten a password."""
+    """Print a sign-in link for a new person, or for one who has forgotten the password."""
     from zreward.studio import accounts
     from zreward.studio.opening import open_project
 
@@ -171,11 +183,15 @@ def invite(
 def export(
     project: Folder,
     out: Annotated[Path, typer.Argument(help="File (.jsonl, .parquet), or a folder for a Hugging Face data set.")],
-    accepted_only: Annotated[bool, typer.Option("--accepted-only", help="Only what quality control accepted.")] = False,
-    everybody: Annotated[bool, typer.Option("--everybody", help="Also annotators who miss the threshold.")] = False,
+    accepted_only: Annotated[
+        bool, typer.Option("--accepted-only", help="Only labels that quality control accepted.")
+    ] = False,
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="Also labels of annotators below the quality threshold.")
+    ] = False,
     database: Database = None,
 ) -> None:
-    """Write the labels as the records that training reads."""
+    """Export the labels as records for training."""
     from zreward.studio.export import ExportOptions
     from zreward.studio.export import export as run
     from zreward.studio.opening import open_project
@@ -194,10 +210,12 @@ def import_labels(
             help="CSV (image, prompt, rater, dimension, score), Label Studio's JSON, or rated records (.jsonl, .parquet)."
         ),
     ],
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures; default: the file's.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; default: the folder of the file.")
+    ] = None,
     database: Database = None,
 ) -> None:
-    """Take in labels made elsewhere: all of the file, or nothing."""
+    """Import labels made elsewhere; a file with an error is refused as a whole."""
     from zreward.studio.importing import import_labels as run
     from zreward.studio.opening import open_project
 
@@ -213,7 +231,7 @@ def gold(
     ],
     database: Database = None,
 ) -> None:
-    """Plan gold items in bulk: pictures whose score is known, hidden among the others. All of the table, or nothing."""
+    """Add gold items (pictures with a known score, hidden among the others); a table with an error is refused as a whole."""
     from zreward.common.text_files import read_text
     from zreward.studio.gold_files import ENDINGS, plan_gold
     from zreward.studio.opening import open_project
@@ -227,10 +245,10 @@ def gold(
 @studio_app.command()
 def predict(
     project: Folder,
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
+    model: Annotated[str, typer.Argument(help="Checkpoint folder, hub name, or world:small.")],
     database: Database = None,
 ) -> None:
-    """Let a student score every picture, to sort quality control's queue; annotators never see it."""
+    """Score every picture with a model, to sort the queue of quality control; annotators do not see the scores."""
     from zreward.studio.project import Project
 
     _predict(Project(project, database), model)

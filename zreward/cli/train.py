@@ -11,8 +11,11 @@ from zreward.cli.options import (
     BatchSize,
     Device,
     Dimensions,
+    Model,
     Out,
+    Resume,
     Seed,
+    SkipBad,
     Temperature,
     Traces,
     check_source,
@@ -26,15 +29,17 @@ from zreward.common.errors import InputError
 
 def train(
     ctx: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="Recipe YAML.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.steps=10.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file; `zreward init` writes one.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Recipe keys to change, as key=value: optimizer.steps=10.")
+    ] = None,
+    resume: Resume = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check data, rubric and folders, then one step with tiny random weights."),
+        typer.Option("--dry-run", help="Check data, rubric and folders, then train one step of a tiny random model."),
     ] = False,
 ) -> None:
-    """Train by a recipe: SFT, RewardDance (two forms), RISD, GRPO, GDSO or OPD."""
+    """Train a reward model by a recipe: SFT, RewardDance (two forms), RISD, GRPO, GDSO or OPD."""
     from zreward.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -54,32 +59,34 @@ def train(
 
 def label(
     ctx: typer.Context,
-    teacher: Annotated[str, typer.Argument(help="Checkpoint folder, or world:large / world:small.")],
-    data: Annotated[Path, typer.Option("--data", help="Records to label; ratings in them are not read.")],
+    teacher: Model,
+    data: Annotated[
+        Path, typer.Option("--data", help="Records to label (.jsonl, .parquet); their ratings are not read.")
+    ],
     out: Out,
-    split: Annotated[str | None, typer.Option(help="Only records of this split.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Label only the records of this split; default: all records.")
+    ] = None,
     traces: Traces = 1,
     dimensions: Dimensions = None,
-    direct: Annotated[bool, typer.Option("--direct", help="Let the teacher answer without reasoning.")] = False,
+    direct: Annotated[bool, typer.Option("--direct", help="Score without reasoning.")] = False,
     temperature: Temperature = 1.0,
     batch_size: BatchSize = 16,
     shard_size: Annotated[int, typer.Option(min=1, help="Records per Parquet file.")] = 256,
     seed: Seed = 0,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on past bad lines; they are written to a file.")
-    ] = False,
+    skip_bad: SkipBad = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Only go on with a folder that holds some shards; never start a new one.")
+        bool, typer.Option("--resume", help="Continue a folder that holds shards already; an empty one is an error.")
     ] = False,
     device: Device = None,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Check records, teacher and folder, say what there is to do, and label nothing."
+            "--dry-run", help="Check records, teacher and folder, and print the work ahead, without labelling."
         ),
     ] = False,
 ) -> None:
-    """Write a teacher's distributions over a pool into Parquet shards; run it again to finish what was cut off."""
+    """Score records with a teacher into Parquet shards, the targets of a student; run it again to continue."""
     from zreward.data import load_records
     from zreward.training.targets import MANIFEST, LabelOptions
     from zreward.training.targets import label as run_label
@@ -102,16 +109,16 @@ def label(
 
 def optimize(
     ctx: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="Recipe YAML.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file; `zreward init` writes one.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, for example student=runs/demo/models/student.")
+        list[str] | None, typer.Argument(help="Recipe keys to change, as key=value: student=runs/demo/models/student.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last whole checkpoint.")] = False,
+    resume: Resume = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check prompts, folders and the student, and train nothing.")
+        bool, typer.Option("--dry-run", help="Check prompts, folders and the student without training.")
     ] = False,
 ) -> None:
-    """Let a reward model's gradient improve a text-to-image generator; guards stop it before it is hacked."""
+    """Improve a text-to-image generator by a reward model's gradient; guards stop the run when the reward is hacked."""
     from zreward.common.config import load_config
     from zreward.generation.recipe import OptimizeRecipe
 

@@ -19,10 +19,10 @@ def demo(
     out: Out = Path("runs/demo"),
     seed: Seed = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished steps of an earlier run in the folder.")
+        bool, typer.Option("--resume", help="Continue an earlier run in the folder: finished steps are kept.")
     ] = False,
 ) -> None:
-    """The main job on the built-in world: data, teacher (GDSO), student (RISD), evaluation, report."""
+    """Run the whole pipeline on the built-in world: data, teacher (GDSO), student (RISD), evaluation, report.html."""
     from zreward.world.demo import run_demo
 
     if resume and not (out.is_dir() and any(out.iterdir())):
@@ -33,21 +33,24 @@ def demo(
 
 def reproduce(
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value for every recipe, such as optimizer.steps=20.")
+        list[str] | None, typer.Argument(help="Keys to change in every recipe, as key=value: optimizer.steps=20.")
     ] = None,
     out: Out = Path("runs/reproduce"),
     only: Annotated[
-        str, typer.Option(help="Parts, separated by commas: table2, table3, fig1, fig4, ablations.")
+        str, typer.Option(help="Parts to run, separated by commas: table2, table3, fig1, fig4, ablations.")
     ] = "table2,table3,fig1,fig4",
     methods: Annotated[
-        str | None, typer.Option(help="Of the parts' methods only these, such as large-gdso, separated by commas.")
+        str | None,
+        typer.Option(help="Methods to run, separated by commas, such as large-gdso; default: all of the parts."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds per method.")] = 3,
     world_seed: Annotated[int, typer.Option(help="Seed of prompts, scenes, raters and splits.")] = 0,
-    dimensions: Annotated[str, typer.Option(help="Names, separated by commas, or all.")] = "alignment",
-    jobs: Annotated[int, typer.Option(min=1, help="Tasks side by side, each with its share of the cores.")] = 2,
+    dimensions: Annotated[str, typer.Option(help="Dimensions, separated by commas, or all.")] = "alignment",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Tasks to run in parallel; the CPU cores are divided among them.")
+    ] = 2,
 ) -> None:
-    """The paper's tables and curves on the built-in world; goes on where an earlier run in the folder stopped."""
+    """Repeat the paper's tables and figures on the built-in world; run it again to continue."""
     from zreward.world.base_models import world_rubric
     from zreward.world.reproduce import StudyPlan
     from zreward.world.reproduce import reproduce as run_study
@@ -71,7 +74,7 @@ def reproduce(
 
 @world_app.command("data")
 def world_data(out: Out, seed: Seed = 0) -> None:
-    """Make the world's train, dev, pool and test records."""
+    """Generate the world's images and ratings: train, dev, pool and test records."""
     from zreward.world.dataset import make_world
 
     for name, path in make_world(out, seed).items():
@@ -80,11 +83,11 @@ def world_data(out: Out, seed: Seed = 0) -> None:
 
 @world_app.command("pretrain")
 def world_pretrain(
-    model: Annotated[str, typer.Argument(help="large, small or generator.")],
+    model: Annotated[str, typer.Argument(help="Model to train: large, small or generator.")],
     out: Out,
     seed: Seed = 0,
 ) -> None:
-    """Make a shipped model again from random weights (large: about two hours of one core; generator, small: under one)."""
+    """Train a shipped model again from random weights (large: about two core hours; generator and small: under one)."""
     from zreward.world.base_models import SIZES
 
     if model in SIZES:
