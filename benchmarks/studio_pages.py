@@ -28,19 +28,20 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert, select
 
 from zreward.common.runs import versions
-from zreward.studio import accounts, create, measuring
+from zreward.studio import create
 from zreward.studio.app import create_app
-from zreward.studio.project import Project, ProjectSettings
-from zreward.studio.rubric_versions import newest_version, read_version
-from zreward.studio.storage import (
+from zreward.studio.domain import accounts, measuring
+from zreward.studio.domain.rubric_versions import rubric_in_force
+from zreward.studio.storage.project import Project, ProjectSettings
+from zreward.studio.storage.schema import (
     OUTCOMES,
     OVERALL,
     Assignment,
-    Candidate,
+    CandidatePicture,
     Gold,
     Label,
     Prediction,
-    Prompt,
+    PromptGroup,
     Repetition,
     Study,
     StudyPair,
@@ -74,16 +75,16 @@ def fill(app, labels: int, rng: random.Random) -> None:
     pictures = -(-labels // (RATERS * len(names)))
     unrated = pictures // 10
     with app.state.studio.sessions() as session:
-        images = session.scalars(select(Candidate.image)).all()
+        images = session.scalars(select(CandidatePicture.image)).all()
         people = [User(name=f"annotator {n}", role="annotator") for n in range(ANNOTATORS)]
         session.add_all(people)
         for number in range((pictures + unrated) // CANDIDATES + 1):
-            prompt = Prompt(text=f"prompt {number}", group=f"filled {number}")
+            prompt = PromptGroup(text=f"prompt {number}", group=f"filled {number}")
             for n in range(CANDIDATES):
-                prompt.candidates.append(Candidate(key=f"filled-{number}-{n}", image=rng.choice(images)))
+                prompt.candidates.append(CandidatePicture(key=f"filled-{number}-{n}", image=rng.choice(images)))
             session.add(prompt)
         session.flush()
-        found = list(session.scalars(select(Candidate.id).order_by(Candidate.id)))
+        found = list(session.scalars(select(CandidatePicture.id).order_by(CandidatePicture.id)))
         raters = [user.id for user in people]
         rows = [
             {"user_id": user, "candidate_id": candidate, "dimension": name, "score": 1 + 0.5 * rng.randrange(9),
@@ -119,7 +120,7 @@ def study(name: str, images: Sequence[str], raters: Sequence[int], rng: random.R
 def sign_in(app, name: str, role: str) -> TestClient:
     with app.state.studio.sessions() as session:
         user, _ = accounts.invite(session, name, role)
-        accounts.accept(session, user, PASSWORD)
+        accounts.accept_invitation(session, user, PASSWORD)
     client = TestClient(app, follow_redirects=False)
     csrf = re.search(r'<meta name="csrf" content="(\w+)">', client.get("/sign-in").text)
     assert csrf is not None
@@ -150,7 +151,7 @@ class Annotator:
 def count_audit(app) -> None:
     """What a page waits for when no audit is kept."""
     with app.state.studio.sessions() as session:
-        measuring.measure(session, read_version(newest_version(session)), fresh=True)
+        measuring.measure_raters(session, rubric_in_force(session), fresh=True)
 
 
 def measure(labels: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -163,7 +164,7 @@ def measure(labels: int, rounds: int) -> dict[str, dict[str, float]]:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = ProjectSettings(raters_per_item=RATERS)
-        create.init(Path(folder, "project"), try_out.pictures(10), world_rubric(), settings)
+        create.create_project(Path(folder, "project"), try_out.pictures(10), world_rubric(), settings)
         app = create_app(Project(Path(folder, "project")))
         fill(app, labels, rng)
         annotator = Annotator(app)

@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ PURE = {"zreward.distribution", "zreward.evaluation.metrics"}  # and objectives/
 HEAVY_ROOMS = {
     "matplotlib": {"evaluation"},
     "diffusers": {"generation"},
-    "fastapi": {"serving", "studio"},
-    "sqlalchemy": {"studio"},
+    "fastapi": {"serving", "studio", "studio.routes"},
+    "starlette": {"serving", "studio", "studio.routes"},
+    "sqlalchemy": {"studio", "studio.routes", "studio.domain", "studio.storage"},
+    "alembic": {"studio.storage"},
     "trl": set(),
     "datasets": set(),
     "bitsandbytes": set(),
@@ -59,8 +62,10 @@ def module_of(path: Path) -> str:
 
 
 def room(module: str) -> str:
-    """`models` for zreward.models.tokens; `zreward` for the package itself."""
-    return module.split(".")[1] if "." in module else module
+    """`models` for zreward.models.tokens; `studio.domain` where the table has such a row; `zreward` for the package itself."""
+    name = module.removeprefix("zreward.")
+    inner = ".".join(name.split(".")[:2])
+    return inner if inner in allowed() else name.split(".")[0]
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -91,10 +96,11 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
             yield from _running(node)
 
 
+@cache
 def allowed() -> dict[str, set[str]]:
     """Room -> rooms that it may import, read off the table."""
-    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", TABLE.read_text(encoding="utf-8"), re.M)
-    return {name: set(re.findall(r"`(\w+)`", may)) for name, may in rows}
+    rows = re.findall(r"^\| `([\w.]+)` \|[^|]*\|([^|]*)\|$", TABLE.read_text(encoding="utf-8"), re.M)
+    return {name: set(re.findall(r"`([\w.]+)`", may)) for name, may in rows}
 
 
 def test_the_table_is_what_the_code_imports():
@@ -103,6 +109,27 @@ def test_the_table_is_what_the_code_imports():
     for module, path in [*MODULES.items(), ("zreward", PACKAGE / "__init__.pyi")]:
         used[room(module)] |= {room(name) for name in modules_of(path)} - {room(module)}
     assert used == allowed()
+
+
+STUDIO_LAYERS = ("studio.storage", "studio.domain", "studio.routes", "studio")
+"""From the bottom to the top: each may import those before it."""
+ENGINE = {"zreward.studio.storage.database", "zreward.studio.storage.opening"}
+
+
+@pytest.mark.parametrize("layer", STUDIO_LAYERS)
+def test_no_layer_of_the_studio_may_import_one_above_it(layer):
+    """Nor may the table say so: the test before this one compares it with the code."""
+    above = STUDIO_LAYERS[STUDIO_LAYERS.index(layer) + 1 :]
+    assert layer in allowed() and not allowed()[layer] & set(above)
+
+
+@each_file
+def test_the_studios_rules_know_neither_requests_nor_engines(path):
+    if room(module_of(path)) in ("studio.domain", "studio.storage"):
+        outside = {name.split(".")[0] for name in imports(parse(path))}
+        assert not outside & {"fastapi", "starlette", "uvicorn", "jinja2"}
+    if room(module_of(path)) == "studio.domain":
+        assert not modules_of(path) & ENGINE and "create_engine" not in path.read_text(encoding="utf-8")
 
 
 def test_no_module_imports_itself_by_a_detour():

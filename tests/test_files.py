@@ -25,7 +25,7 @@ from zreward.common.files import (
     write_text,
 )
 from zreward.common.temporary import only_writer, sweep, sweep_tree
-from zreward.studio.project import Project, ProjectSettings, write_settings
+from zreward.studio.storage.project import Project, ProjectSettings, write_settings
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ with files.atomic_folder(path) as made: (made / 'a').write_text('new')
 def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
     code = f"""
 import sys
-from zreward.studio.project import Project, ProjectSettings, write_settings
+from zreward.studio.storage.project import Project, ProjectSettings, write_settings
 from zreward.common.temporary import only_writer
 with only_writer(__import__('pathlib').Path({str(tmp_path / "run")!r})):
     print('held', flush=True)

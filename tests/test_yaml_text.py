@@ -12,7 +12,7 @@ from zreward.common.config import load_config
 from zreward.common.errors import InputError, shown
 from zreward.common.yaml_text import YAML_LIMIT, parse_yaml, read_yaml
 from zreward.rubric import Rubric
-from zreward.studio.project import ProjectSettings
+from zreward.studio.storage.project import ProjectSettings
 from zreward.training.recipe import load_recipe
 
 READERS = [load_recipe, Rubric.from_yaml, lambda path: load_config(ProjectSettings, path)]

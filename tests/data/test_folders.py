@@ -15,7 +15,7 @@ from zreward.data.images import open_image
 from zreward.generation.comparison import read_pairs
 from zreward.inference.contact_sheet import find_candidates
 from zreward.studio.create import from_folder
-from zreward.studio.study_pictures import match_pictures
+from zreward.studio.storage.study_pictures import match_pictures
 
 LITTER = ("._0.png", ".DS_Store", ".hidden.png", "Thumbs.db", "notes.txt", "desktop.ini", "photo.heic")
 

@@ -30,7 +30,7 @@ from zreward.common.config import config_from_dict
 from zreward.data import Record
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
-from zreward.studio.gold_files import gold_rows
+from zreward.studio.domain.gold_files import gold_rows
 from zreward.training.recipe import Recipe
 
 STUDIO = typer.main.get_command(cli.studio_app).commands.values()  # type: ignore[attr-defined]

@@ -10,11 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tests.studio.conftest import read_csrf
-from zreward.studio import accounts
 from zreward.studio.app import create_app
-from zreward.studio.project import Project
-from zreward.studio.rubric_versions import newest_version, read_version
-from zreward.studio.storage import Gold, Label
+from zreward.studio.domain import accounts
+from zreward.studio.domain.rubric_versions import rubric_in_force
+from zreward.studio.storage.project import Project
+from zreward.studio.storage.schema import Gold, Label
 
 ANNOTATORS = ("ann", "bob")
 PASSWORD = "correct horse battery"
@@ -58,7 +58,7 @@ def _answer_all(client: TestClient, gold: dict[tuple[int, str], float]) -> int:
 
 def _accept_all(client: TestClient, session: Session) -> None:
     """As the page's buttons do: a page of the queue at a time."""
-    for dimension in read_version(newest_version(session)).dimension_names:
+    for dimension in rubric_in_force(session).dimension_names:
         while labels := re.findall(
             r'name="labels" value="([^"]+)"', client.get(f"/quality?dimension={dimension}").text
         ):

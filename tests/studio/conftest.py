@@ -16,12 +16,12 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from zreward.rubric import Rubric
-from zreward.studio import accounts
 from zreward.studio.app import create_app
-from zreward.studio.database import connect, sessions, upgrade
-from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.studio.rubric_versions import add_version
-from zreward.studio.storage import Candidate, Prompt
+from zreward.studio.domain import accounts
+from zreward.studio.domain.rubric_versions import add_version
+from zreward.studio.storage.database import connect, sessions, upgrade_tables
+from zreward.studio.storage.project import Project, ProjectSettings, write_settings
+from zreward.studio.storage.schema import CandidatePicture, PromptGroup
 
 PASSWORD = "correct horse battery"
 
@@ -40,18 +40,18 @@ def project(tmp_path) -> Project:
     write_settings(folder, ProjectSettings(name="Try-out", raters_per_item=2))
     project = Project(folder)
     engine = connect(project.database_url)
-    upgrade(engine)
+    upgrade_tables(engine)
     rng = np.random.default_rng(0)
     with sessions(engine)() as session:
         add_version(session, Rubric.default())
         for text in ("a red circle", "a blue cross <b>bold</b>", "two cats"):
-            prompt = Prompt(text=text, group=text)
+            prompt = PromptGroup(text=text, group=text)
             session.add(prompt)
             session.flush()
             for n in range(4):
                 name = f"images/{prompt.id}-{n}.png"
                 Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / name)
-                session.add(Candidate(prompt_id=prompt.id, key=f"{prompt.id}-{n}", image=name))
+                session.add(CandidatePicture(prompt_id=prompt.id, key=f"{prompt.id}-{n}", image=name))
         session.commit()
     engine.dispose()
     return project

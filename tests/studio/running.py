@@ -11,7 +11,7 @@ import time
 import httpx
 
 from tests.ports import held_port, number
-from zreward.studio.project import Project
+from zreward.studio.storage.project import Project
 
 
 class Server:

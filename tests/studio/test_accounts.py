@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from tests.studio.conftest import PASSWORD, read_csrf
 from zreward.common.errors import InputError
-from zreward.studio import accounts
-from zreward.studio.security import COOKIE
-from zreward.studio.storage import User, now
+from zreward.studio.domain import accounts
+from zreward.studio.routes.security import COOKIE
+from zreward.studio.storage.schema import User, now
 
 
 def visitor(app) -> tuple[TestClient, dict[str, str]]:
@@ -34,7 +34,7 @@ def test_an_invitation_works_once_and_not_for_ever(app, session):
     assert accounts.invited(session, token) is None
     _, again = accounts.invite(session, "ann", "annotator")
     assert accounts.invited(session, token) is None
-    accounts.accept(session, user, PASSWORD)
+    accounts.accept_invitation(session, user, PASSWORD)
     assert accounts.invited(session, again) is None
     assert accounts.sign_in(session, "ann", PASSWORD) is user
     assert accounts.sign_in(session, "ann", PASSWORD + "x") is None

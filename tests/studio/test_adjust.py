@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.studio.test_annotate import DIMENSION, person
-from zreward.studio.adjust import groups
-from zreward.studio.storage import Label
+from zreward.studio.routes.adjust import groups
+from zreward.studio.storage.schema import Label
 
 
 def give(session, user, scores: dict[int, float | None], **about) -> dict[int, Label]:

@@ -7,9 +7,9 @@ import re
 import pytest
 from sqlalchemy import select
 
-from zreward.studio import rubric_versions
-from zreward.studio.queue import DISTANCE, read_queue
-from zreward.studio.storage import Candidate, Example, Gold, Label, Repetition, User
+from zreward.studio.domain import rubric_examples
+from zreward.studio.domain.rating_queue import DISTANCE, read_queue
+from zreward.studio.storage.schema import CandidatePicture, Example, Gold, Label, Repetition, User
 
 DIMENSION = "alignment"
 
@@ -159,7 +159,11 @@ def test_progress_and_pace(signed_in, session):
 
 def test_html_in_prompts_stays_text(signed_in, session):
     client = signed_in("annotator", "ann")
-    number = session.scalars(select(Candidate).where(Candidate.prompt.has(text="a blue cross <b>bold</b>"))).first().id
+    number = (
+        session.scalars(select(CandidatePicture).where(CandidatePicture.prompt.has(text="a blue cross <b>bold</b>")))
+        .first()
+        .id
+    )
     for _ in range(12):
         page = client.get("/annotate?dimension=alignment").text
         assert "<b>bold</b>" not in page
@@ -197,7 +201,7 @@ def left(client) -> int:
 
 
 def test_suggestions_take_nothing_from_anybody_elses_queue(signed_in, session, monkeypatch):
-    monkeypatch.setattr(rubric_versions, "MOST_SUGGESTED", 5)
+    monkeypatch.setattr(rubric_examples, "MOST_SUGGESTED", 5)
     ann, ben = signed_in("annotator", "ann"), signed_in("annotator", "ben")
     before = left(ben)
     about = [{"candidate": form["candidate"], "dimension": DIMENSION} for form in rate_all(ann)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zreward.distribution import ScoreScale
-from zreward.studio.audit import Answers, audit
+from zreward.studio.domain.audit import Answers, audit_raters
 from zreward.world.raters import make_panel
 
 SCALE = ScoreScale()
@@ -34,7 +34,7 @@ def answers(rows, gold=None, dimensions=None):
 
 
 def one(rows, rater=1, **known):
-    found = audit(answers(rows, **known), SCALE).of(rater)
+    found = audit_raters(answers(rows, **known), SCALE).of(rater)
     assert found is not None
     return found
 
@@ -81,7 +81,7 @@ def test_the_panels_agreement_is_krippendorffs_by_dimension():
         for rater in range(3)
         if rng.random() < 0.8
     ]
-    found = audit(answers(rows, dimensions={unit: unit % 2 for unit in range(80)}), SCALE)
+    found = audit_raters(answers(rows, dimensions={unit: unit % 2 for unit in range(80)}), SCALE)
     for dimension in (0, 1):
         table = np.full((3, 80), np.nan)
         for rater, unit, score in rows:
@@ -94,12 +94,12 @@ def test_the_panels_agreement_is_krippendorffs_by_dimension():
 def test_agreement_is_undefined_without_anything_to_compare():
     assert one([(1, 0, 3.0), (1, 1, 4.0)]).agreement is None
     assert one([(1, 0, 3.0), (2, 0, 3.0), (1, 1, 3.0), (2, 1, 3.0)]).agreement is None  # one value: alpha is 0/0
-    assert audit(answers([(1, 0, None)]), SCALE).agreement == {0: None}
+    assert audit_raters(answers([(1, 0, None)]), SCALE).agreement == {0: None}
 
 
 def test_nothing_answered_is_an_empty_audit():
     empty = np.array([], int)
-    found = audit(
+    found = audit_raters(
         Answers(empty, empty, empty, empty, empty.astype(float), empty.astype(float), empty.astype(float)), SCALE
     )
     assert found.raters == () and found.agreement == {}
@@ -118,7 +118,7 @@ def test_the_worlds_careless_rater_comes_out_last(seed):
     rows += [
         (number, unit, rater.rate(truths[unit], rng), 1) for unit in range(60) for number, rater in enumerate(panel)
     ]
-    found = audit(answers(rows, gold=dict(enumerate(truths[:120]))), SCALE)
+    found = audit_raters(answers(rows, gold=dict(enumerate(truths[:120]))), SCALE)
     careless = len(panel) - 1
     for value in ("accuracy", "consistency", "agreement"):
         assert min(found.raters, key=lambda rater: getattr(rater, value)).rater == careless

@@ -11,11 +11,12 @@ from sqlalchemy import select
 from tests.studio.conftest import read_csrf
 from zreward.data import load_records
 from zreward.rubric import Rubric
-from zreward.studio import accounts, create
+from zreward.studio import create
 from zreward.studio.app import create_app
-from zreward.studio.export import rater_name
-from zreward.studio.project import Project, ProjectSettings
-from zreward.studio.storage import Candidate, Gold, User
+from zreward.studio.domain import accounts
+from zreward.studio.domain.exporting import rater_name
+from zreward.studio.storage.project import Project, ProjectSettings
+from zreward.studio.storage.schema import CandidatePicture, Gold, User
 from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 from zreward.world.raters import make_panel
@@ -35,14 +36,14 @@ class Campaign:
             world_rubric().to_dict() | {"dimensions": [world_rubric().dimension("alignment").to_dict()]}
         )
         settings = ProjectSettings(name="Campaign", raters_per_item=RATERS, repeat_share=0.1)
-        create.init(folder, pictures, rubric, settings, seed=SEED)
+        create.create_project(folder, pictures, rubric, settings, seed=SEED)
         self.project = Project(folder)
         self.app = create_app(self.project)
         self.panel = make_panel(self.rng)
         self.given: dict[tuple[str, str], float] = {}
         self.repeated = 0
         with self.app.state.studio.sessions() as session:
-            keys = {candidate.id: candidate.key for candidate in session.scalars(select(Candidate))}
+            keys = {candidate.id: candidate.key for candidate in session.scalars(select(CandidatePicture))}
             gold = set(session.scalars(select(Gold.candidate_id)))
             session.add_all(
                 Gold(candidate_id=number, dimension="alignment", score=self.truth[key])

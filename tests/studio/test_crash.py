@@ -15,10 +15,11 @@ from sqlalchemy import select
 
 from tests.studio.conftest import PASSWORD, read_csrf
 from tests.studio.running import Server
-from zreward.studio import accounts, create
-from zreward.studio.database import connect, sessions
-from zreward.studio.project import UNSENT, Project, ProjectSettings
-from zreward.studio.storage import Label
+from zreward.studio import create
+from zreward.studio.domain import accounts
+from zreward.studio.storage.database import connect, sessions
+from zreward.studio.storage.project import UNSENT, Project, ProjectSettings
+from zreward.studio.storage.schema import Label
 from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
@@ -46,14 +47,14 @@ def leftovers(folder: Path) -> list[Path]:
 )
 def test_no_confirmed_label_is_lost_or_doubled(tmp_path, prompts, wanted, kills):
     settings = ProjectSettings(name="crash", raters_per_item=ANNOTATORS, repeat_share=0.0)
-    create.init(tmp_path / "project", try_out.pictures(prompts), world_rubric(), settings)
+    create.create_project(tmp_path / "project", try_out.pictures(prompts), world_rubric(), settings)
     project = Project(tmp_path / "project")
     opened = sessions(connect(project.database_url))
     users = {}
     with opened() as session:
         for number in range(ANNOTATORS):
             user, _ = accounts.invite(session, f"a{number}", "annotator")
-            accounts.accept(session, user, PASSWORD)
+            accounts.accept_invitation(session, user, PASSWORD)
             users[user.name] = user.id
     server = Server(project)
     confirmed: dict[tuple[int, int, str], float] = {}

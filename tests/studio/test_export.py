@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from zreward.common.errors import InputError
 from zreward.data import load_records
-from zreward.studio.database import connect
-from zreward.studio.export import ExportOptions, export, exported_records, rater_name
-from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.studio.rubric_versions import add_version, edit
-from zreward.studio.storage import Base, Candidate, Gold, Label, Prompt, User
+from zreward.studio.domain.exporting import ExportOptions, export_labels, exported_records, rater_name
+from zreward.studio.domain.rubric_versions import add_version, edit_rubric
+from zreward.studio.storage.database import connect
+from zreward.studio.storage.project import Project, ProjectSettings, write_settings
+from zreward.studio.storage.schema import CandidatePicture, Gold, Label, PromptGroup, StudioTable, User
 from zreward.world.base_models import world_rubric
 from zreward.world.dataset import png
 from zreward.world.grammar import sample_prompts
@@ -36,7 +36,7 @@ def session(project):
     """Four pictures; the careful annotator hits all gold, the careless one none, the new one has met none."""
     rng = random.Random(2)
     engine = connect(project.database_url)
-    Base.metadata.create_all(engine)
+    StudioTable.metadata.create_all(engine)
     with Session(engine) as session:
         session.add_all(User(id=n, name=name, role="annotator") for n, name in ((1, "ann"), (2, "bob"), (3, "eve")))
         rubric = world_rubric()
@@ -44,8 +44,8 @@ def session(project):
         (project.folder / "images").mkdir()
         for number, prompt in enumerate(sample_prompts(4, rng), 1):
             (project.folder / f"images/{number}.png").write_bytes(png(sample_scene(prompt, rng)))
-            session.add(Prompt(id=number, text=prompt.text, group=f"g{number}", tags=["world"], split="train"))
-            session.add(Candidate(id=number, prompt_id=number, key=f"c{number}", image=f"images/{number}.png"))
+            session.add(PromptGroup(id=number, text=prompt.text, group=f"g{number}", tags=["world"], split="train"))
+            session.add(CandidatePicture(id=number, prompt_id=number, key=f"c{number}", image=f"images/{number}.png"))
         session.flush()
         for candidate in (1, 2):
             session.add(Gold(candidate_id=candidate, dimension="alignment", score=3.0))
@@ -121,7 +121,7 @@ def test_a_rater_who_could_not_judge_is_named_beside_one_who_could(session, proj
 
 
 def test_labels_of_several_rubric_versions(session, project):
-    add_version(session, edit(world_rubric(), {"alignment.5": "all of it"}))
+    add_version(session, edit_rubric(world_rubric(), {"alignment.5": "all of it"}))
     one(session, GOOD, 1, "realism").rubric_version = "2"
     session.flush()
     record = exported(session, project)["c1"]
@@ -136,7 +136,7 @@ def test_nothing_accepted_is_an_error(session, project):
 @pytest.mark.parametrize("name", ["out/records.jsonl", "out/records.parquet", "out/records"])
 def test_every_format_reads_back(session, project, tmp_path, name):
     out = tmp_path / name
-    assert export(session, project, out, ExportOptions()) == 3
+    assert export_labels(session, project, out, ExportOptions()) == 3
     back = load_records(out if out.suffix else datasets.load_from_disk(str(out)), rubric=world_rubric())
     expected = exported(session, project)
     assert [(r.id, r.prompt, r.scores, r.tags) for r in back] == [
@@ -150,6 +150,6 @@ def test_a_folder_in_use_and_an_unknown_format_are_refused(session, project, tmp
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     with pytest.raises(InputError, match="not an empty folder"):
-        export(session, project, tmp_path / "full", ExportOptions())
+        export_labels(session, project, tmp_path / "full", ExportOptions())
     with pytest.raises(InputError, match="unknown file type '.csv'"):
-        export(session, project, tmp_path / "a.csv", ExportOptions())
+        export_labels(session, project, tmp_path / "a.csv", ExportOptions())

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from zreward.cli.main import app as commands
 from zreward.common.errors import InputError
 from zreward.rubric import Rubric
-from zreward.studio import gold_files
-from zreward.studio.gold_files import plan_gold
-from zreward.studio.storage import Gold
+from zreward.studio.domain import gold_files
+from zreward.studio.domain.gold_files import plan_gold
+from zreward.studio.storage.schema import Gold
 
 CSV = "picture,dimension,score,note\n1-0,alignment,4.5,sure\n1-1,realism,1,\n"
 LINES = '{"picture": "1-0", "dimension": "alignment", "score": 4.5}\n\n{"picture": "1-1", "dimension": "realism", "score": 1}\n'

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from zreward.common.errors import InputError
-from zreward.studio.import_files import read_labels
-from zreward.studio.import_references import image_path
+from zreward.studio.domain.import_files import read_labels
+from zreward.studio.domain.import_references import image_path
 
 HEADER = "image,prompt,rater,dimension,score\n"
 

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from zreward.cli.main import app as commands
 from zreward.common.errors import InputError
 from zreward.data import Record, load_records, save_records
-from zreward.studio.database import connect, sessions
-from zreward.studio.export import ExportOptions, exported_records
-from zreward.studio.importing import import_labels
-from zreward.studio.project import Project
-from zreward.studio.storage import Candidate, Label
+from zreward.studio.domain.exporting import ExportOptions, exported_records
+from zreward.studio.domain.importing import import_file
+from zreward.studio.storage.database import connect, sessions
+from zreward.studio.storage.project import Project
+from zreward.studio.storage.schema import CandidatePicture, Label
 
 SCORES = ({"alignment": {"ann": 4.0, "bob": None}, "realism": 2.5}, {"alignment": [1.0, 3.0]}, {})
 LABELS = {
@@ -67,7 +67,7 @@ def test_ratings_come_in_when_they_are_asked_for(rated):
     project, said = init(rated, "--with-ratings")
     assert labels(project) == LABELS and "with 5 ratings" in said and "left out" not in said
     with sessions(connect(project.database_url))() as session:
-        assert session.scalars(select(Candidate.key)).all() == ["a", "b", "c"]
+        assert session.scalars(select(CandidatePicture.key)).all() == ["a", "b", "c"]
         records = {one.id: one for one in exported_records(session, project, ExportOptions(everybody=True))}
     assert sorted(records["b"].ratings("alignment")) == [1.0, 3.0] and records["a"].ratings("realism") == [2.5]
 
@@ -78,25 +78,25 @@ def test_ratings_that_are_left_out_are_named(rated):
 
 
 def test_records_are_imported_into_a_project(rated, project, session):
-    assert str(import_labels(session, project, rated)) == "5 labels by 5 raters, 2 new pictures"
-    again = str(import_labels(session, project, rated))
+    assert str(import_file(session, project, rated)) == "5 labels by 5 raters, 2 new pictures"
+    again = str(import_file(session, project, rated))
     assert again == "0 labels by 5 raters, 0 new pictures; 5 were there already"
     with pytest.raises(InputError, match="--images does nothing here"):
-        import_labels(session, project, rated, rated.parent)
+        import_file(session, project, rated, rated.parent)
 
 
 def test_a_mean_with_a_spread_is_nobodys_rating(tmp_path, project, session):
     record = Record("a cat", Image.new("RGB", (8, 8)), {"alignment": 3.2}, stds={"alignment": 0.4}, id="a")
     save_records([record], tmp_path / "means.parquet")
     with pytest.raises(InputError, match="means: record a: alignment is a mean with a standard deviation"):
-        import_labels(session, project, tmp_path / "means.parquet")
+        import_file(session, project, tmp_path / "means.parquet")
 
 
 def test_records_without_ratings_are_not_imported_in_silence(tmp_path, project, session):
     save_records([Record("a cat", Image.new("RGB", (8, 8)))], tmp_path / "plain.parquet")
     assert len(load_records(tmp_path / "plain.parquet")) == 1
     with pytest.raises(InputError, match=r"plain\.parquet: there is no rating in its records"):
-        import_labels(session, project, tmp_path / "plain.parquet")
+        import_file(session, project, tmp_path / "plain.parquet")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 
 from zreward.common.errors import InputError
 from zreward.studio.app import create_app
-from zreward.studio.database import CONNECTIONS
-from zreward.studio.forms import SHORT
-from zreward.studio.project import Project
+from zreward.studio.routes.forms import SHORT
+from zreward.studio.storage.database import CONNECTIONS
+from zreward.studio.storage.project import Project
 
 
 def test_more_requests_at_once_than_connections_are_all_answered(app, signed_in):

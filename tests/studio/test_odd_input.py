@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.studio.test_security import addresses, filled
-from zreward.studio.forms import LONGEST, SHORT
-from zreward.studio.returning import back_to
+from zreward.studio.routes.forms import LONGEST, SHORT
+from zreward.studio.routes.returning import back_to
 
 ODD = (
     "", " ", "\x00", "a\x00b", "\x1b[31m", "\x7f", "-1", "0", "1e400", "nan", "inf", "9" * 40, "٣", "½", "true", "None", "{}",

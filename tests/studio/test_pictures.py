@@ -8,12 +8,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 
-from zreward.studio.picture_files import CACHE, WIDTHS
-from zreward.studio.storage import Candidate
+from zreward.studio.storage.picture_cache import CACHE, WIDTHS
+from zreward.studio.storage.schema import CandidatePicture
 
 
 def put(session, number: int, image: str) -> None:
-    session.get(Candidate, number).image = image
+    session.get(CandidatePicture, number).image = image
     session.commit()
 
 

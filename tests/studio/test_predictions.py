@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.rubric import Rubric
-from zreward.studio.database import connect
-from zreward.studio.predictions import predict
-from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.studio.storage import Base, Candidate, Prediction, Prompt
+from zreward.studio.domain.predictions import predict_scores
+from zreward.studio.storage.database import connect
+from zreward.studio.storage.project import Project, ProjectSettings, write_settings
+from zreward.studio.storage.schema import CandidatePicture, Prediction, PromptGroup, StudioTable
 from zreward.world.base_models import world_rubric
 from zreward.world.dataset import png
 from zreward.world.grammar import sample_prompts
@@ -35,7 +35,7 @@ def project(tmp_path):
 @pytest.fixture
 def session(project):
     engine = connect(project.database_url)
-    Base.metadata.create_all(engine)
+    StudioTable.metadata.create_all(engine)
     with Session(engine) as session:
         yield session
     engine.dispose()
@@ -44,23 +44,23 @@ def session(project):
 def add_picture(session, project, number):
     prompt = sample_prompts(1, rng := random.Random(number))[0]
     (project.folder / f"{number}.png").write_bytes(png(sample_scene(prompt, rng)))
-    session.add(Prompt(id=number, text=prompt.text, group=f"g{number}"))
-    session.add(Candidate(id=number, prompt_id=number, key=f"c{number}", image=f"{number}.png"))
+    session.add(PromptGroup(id=number, text=prompt.text, group=f"g{number}"))
+    session.add(CandidatePicture(id=number, prompt_id=number, key=f"c{number}", image=f"{number}.png"))
     session.commit()
 
 
 def test_every_picture_is_scored_once(session, project, student):
     for number in (1, 2, 3):
         add_picture(session, project, number)
-    assert predict(session, project, world_rubric(), student, "first") == 3
-    assert predict(session, project, world_rubric(), student, "first") == 0
+    assert predict_scores(session, project, world_rubric(), student, "first") == 3
+    assert predict_scores(session, project, world_rubric(), student, "first") == 0
     add_picture(session, project, 4)
-    assert predict(session, project, world_rubric(), student, "first") == 1
+    assert predict_scores(session, project, world_rubric(), student, "first") == 1
     rows = session.scalars(
         select(Prediction).where(Prediction.dimension == "realism").order_by(Prediction.candidate_id)
     ).all()
     pictures = [str(project.folder / f"{number}.png") for number in (1, 2, 3, 4)]
-    prompts = session.scalars(select(Prompt.text).order_by(Prompt.id)).all()
+    prompts = session.scalars(select(PromptGroup.text).order_by(PromptGroup.id)).all()
     scores = student.score(pictures, prompts, ["realism"])
     assert [row.mean for row in rows] == pytest.approx(scores.mean[:, 0].tolist(), abs=1e-4)
     assert [row.std for row in rows] == pytest.approx(scores.std[:, 0].tolist(), abs=1e-4)
@@ -68,8 +68,8 @@ def test_every_picture_is_scored_once(session, project, student):
 
 def test_another_model_takes_the_place_of_the_first(session, project, student):
     add_picture(session, project, 1)
-    predict(session, project, world_rubric(), student, "first")
-    assert predict(session, project, world_rubric(), student, "second") == 1
+    predict_scores(session, project, world_rubric(), student, "first")
+    assert predict_scores(session, project, world_rubric(), student, "second") == 1
     models = set(session.scalars(select(Prediction.model)))
     assert len(models) == 1 and models.pop().startswith("second ")
 
@@ -79,7 +79,7 @@ def test_a_model_of_another_rubric_is_refused(session, project, student):
         "dimensions": [Rubric.default().dimension("realism").to_dict() | {"name": "beauty"}]
     }
     with pytest.raises(InputError, match=r"the project \['beauty'\]; they share none"):
-        predict(session, project, Rubric.from_dict(other), student, "first")
+        predict_scores(session, project, Rubric.from_dict(other), student, "first")
     scale = world_rubric().to_dict() | {"scale": {"min": 1, "max": 5, "step": 1}, "labels": []}
     with pytest.raises(InputError, match="first scores on .* the project on"):
-        predict(session, project, Rubric.from_dict(scale), student, "first")
+        predict_scores(session, project, Rubric.from_dict(scale), student, "first")

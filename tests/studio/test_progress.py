@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from zreward.studio.progress import read_progress
-from zreward.studio.queue import read_queue
-from zreward.studio.storage import Candidate, Example, Gold, Label, Repetition, User, now
+from zreward.studio.domain.campaign_progress import read_progress
+from zreward.studio.domain.rating_queue import read_queue
+from zreward.studio.storage.schema import CandidatePicture, Example, Gold, Label, Repetition, User, now
 
 RATERS = 2
 DIMENSIONS = ("alignment", "realism")
@@ -109,4 +109,4 @@ def test_an_annotator_sees_himself_and_no_accuracy(session, signed_in):
 def test_an_empty_campaign_has_a_page(session, signed_in):
     page = signed_in("quality", "quinn").get("/progress").text
     assert "Nobody is here to rate yet." in page and "Nobody has rated in the last days" in page
-    assert session.query(Candidate).count() == 12
+    assert session.query(CandidatePicture).count() == 12

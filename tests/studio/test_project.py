@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from zreward.cli.main import app as commands
 from zreward.common.errors import InputError
-from zreward.studio.database import connect, upgrade
-from zreward.studio.project import Project, ProjectSettings, write_settings
-from zreward.studio.storage import Base
+from zreward.studio.storage.database import connect, upgrade_tables
+from zreward.studio.storage.project import Project, ProjectSettings, write_settings
+from zreward.studio.storage.schema import StudioTable
 
 
 @pytest.mark.parametrize("path", ["../secret.txt", "/etc/passwd", "images/../../secret.txt", "link/secret.txt", ""])
@@ -37,10 +37,10 @@ def test_the_secret_stays_and_only_its_owner_reads_it(project):
 
 def test_migrations_make_the_tables_that_the_code_uses(tmp_path):
     engine = connect(f"sqlite:///{tmp_path / 'new.sqlite'}")
-    upgrade(engine)
-    upgrade(engine)
+    upgrade_tables(engine)
+    upgrade_tables(engine)
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), StudioTable.metadata) == []
 
 
 def test_sqlite_syncs_what_it_confirms(project):
@@ -54,7 +54,7 @@ def test_a_folder_of_any_name_holds_its_database(tmp_path, name):
     """`?` and `%` mean something in a database's URL: the file would lie elsewhere."""
     (tmp_path / name).mkdir()
     write_settings(tmp_path / name, ProjectSettings())
-    upgrade(connect(Project(tmp_path / name).database_url))
+    upgrade_tables(connect(Project(tmp_path / name).database_url))
     assert (tmp_path / name / "studio.sqlite").stat().st_size > 0
     assert [one.name for one in tmp_path.iterdir()] == [name]
 

@@ -8,8 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
-from zreward.studio.rubric_versions import newest_version, read_version
-from zreward.studio.storage import Candidate, Example, Gold, Label, Prediction, Repetition, RubricVersion, User
+from zreward.studio.domain.rubric_versions import read_version
+from zreward.studio.storage.rubric_rows import newest_version
+from zreward.studio.storage.schema import (
+    CandidatePicture,
+    Example,
+    Gold,
+    Label,
+    Prediction,
+    Repetition,
+    RubricVersion,
+    User,
+)
 
 
 @pytest.fixture
@@ -29,7 +39,7 @@ def annotators(session):
 def labels(session, annotators):
     """Both rate the first four pictures: ann says 3, bob says 5 of the second one."""
     made = []
-    for candidate in session.scalars(select(Candidate.id).order_by(Candidate.id).limit(4)).all():
+    for candidate in session.scalars(select(CandidatePicture.id).order_by(CandidatePicture.id).limit(4)).all():
         for user in annotators:
             score = 5.0 if (candidate, user) == (2, annotators[1]) else 3.0
             made.append(label(user, candidate, score))
@@ -83,7 +93,7 @@ def test_annotators_can_decide_nothing(session, signed_in, labels, address, form
 
 
 def test_the_widest_panel_is_first_and_html_in_prompts_stays_text(session, quality, labels):
-    session.scalar(select(Candidate).where(Candidate.id == 1)).prompt.text = "<script>alert(1)</script>"
+    session.scalar(select(CandidatePicture).where(CandidatePicture.id == 1)).prompt.text = "<script>alert(1)</script>"
     session.commit()
     page = quality.get("/quality").text
     assert page.index('id="picture-2"') < page.index('id="picture-1"') < page.index('id="picture-3"')

@@ -9,8 +9,18 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from zreward.studio.quality_queue import DISAGREEING, OLDEST, PAGE, SPREAD, UNSURE, queue
-from zreward.studio.storage import Base, Candidate, Example, Gold, Label, Prediction, Prompt, Repetition, User
+from zreward.studio.domain.quality_queue import DISAGREEING, OLDEST, PAGE, SPREAD, UNSURE, read_quality_queue
+from zreward.studio.storage.schema import (
+    CandidatePicture,
+    Example,
+    Gold,
+    Label,
+    Prediction,
+    PromptGroup,
+    Repetition,
+    StudioTable,
+    User,
+)
 
 PICTURES = 30
 
@@ -18,12 +28,14 @@ PICTURES = 30
 @pytest.fixture(scope="module")
 def session():
     engine = create_engine("sqlite://")
-    Base.metadata.create_all(engine)
+    StudioTable.metadata.create_all(engine)
     rng = random.Random(5)
     with Session(engine) as session:
         session.add_all(User(id=n, name=f"u{n}", role="annotator") for n in range(1, 5))
-        session.add(Prompt(id=1, text="a cat", group="cat"))
-        session.add_all(Candidate(id=n, prompt_id=1, key=f"cat-{n}", image=f"{n}.png") for n in range(1, PICTURES + 1))
+        session.add(PromptGroup(id=1, text="a cat", group="cat"))
+        session.add_all(
+            CandidatePicture(id=n, prompt_id=1, key=f"cat-{n}", image=f"{n}.png") for n in range(1, PICTURES + 1)
+        )
         session.flush()
         for candidate in range(1, PICTURES + 1):
             for user in rng.sample(range(1, 5), rng.randrange(1, 5)):
@@ -48,7 +60,7 @@ def session():
 def everything(session, **options):
     found, page = [], 1
     while True:
-        part, total = queue(session, "alignment", page=page, **options)
+        part, total = read_quality_queue(session, "alignment", page=page, **options)
         found, page = found + part, page + 1
         if len(part) < PAGE:
             assert len(found) == total

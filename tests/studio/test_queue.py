@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zreward.studio.queue import DISTANCE, read_queue
-from zreward.studio.storage import Candidate, Example, Label, Prompt, Repetition, User
+from zreward.studio.domain.rating_queue import DISTANCE, read_queue
+from zreward.studio.storage.schema import CandidatePicture, Example, Label, PromptGroup, Repetition, User
 
 DIMENSION = "alignment"
 
@@ -14,10 +14,10 @@ DIMENSION = "alignment"
 def many(session):
     """200 pictures, of which 20 are to be repeated."""
     for number in range(50):
-        candidates = [Candidate(key=f"{number}-{n}-many", image="images/1-0.png") for n in range(4)]
-        session.add(Prompt(text=f"prompt {number}", group=f"many {number}", candidates=candidates))
+        candidates = [CandidatePicture(key=f"{number}-{n}-many", image="images/1-0.png") for n in range(4)]
+        session.add(PromptGroup(text=f"prompt {number}", group=f"many {number}", candidates=candidates))
     session.flush()
-    made = [one.id for one in session.query(Candidate).filter(Candidate.key.endswith("-many"))]
+    made = [one.id for one in session.query(CandidatePicture).filter(CandidatePicture.key.endswith("-many"))]
     session.add_all(Repetition(candidate_id=number, dimension=DIMENSION) for number in made[::10])
     session.commit()
 

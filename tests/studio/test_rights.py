@@ -10,10 +10,10 @@ from sqlalchemy import select
 
 from tests.studio.conftest import read_csrf
 from tests.studio.test_security import contents
-from zreward.studio.annotate import item_token
-from zreward.studio.storage import Example, Gold, Label, User
-from zreward.studio.studies import next_assignment
-from zreward.studio.study_creation import add_study
+from zreward.studio.domain.studies import next_assignment
+from zreward.studio.domain.study_creation import add_study
+from zreward.studio.routes.annotate import item_token
+from zreward.studio.storage.schema import Example, Gold, Label, User
 
 ABOUT = {"candidate": "1", "dimension": "alignment"}
 GOLD = {"file": ("gold.csv", b"picture,dimension,score\n1-0,alignment,4\n", "text/csv")}

@@ -8,8 +8,10 @@ from sqlalchemy.orm import Session
 
 from zreward.common.errors import InputError
 from zreward.rubric import Rubric
-from zreward.studio.rubric_versions import MOST_EXAMPLES, add_example, add_version, edit, newest_version, read_version
-from zreward.studio.storage import Base, Candidate, Prompt, RubricVersion
+from zreward.studio.domain.rubric_examples import MOST_EXAMPLES, add_example
+from zreward.studio.domain.rubric_versions import add_version, edit_rubric, read_version
+from zreward.studio.storage.rubric_rows import newest_version
+from zreward.studio.storage.schema import CandidatePicture, PromptGroup, RubricVersion, StudioTable
 
 RUBRIC = Rubric.default()
 
@@ -17,10 +19,10 @@ RUBRIC = Rubric.default()
 @pytest.fixture
 def session():
     engine = create_engine("sqlite://")
-    Base.metadata.create_all(engine)
+    StudioTable.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add(Prompt(id=1, text="a cat", group="cat"))
-        session.add_all(Candidate(id=n, prompt_id=1, key=f"cat-{n}", image=f"{n}.png") for n in range(1, 30))
+        session.add(PromptGroup(id=1, text="a cat", group="cat"))
+        session.add_all(CandidatePicture(id=n, prompt_id=1, key=f"cat-{n}", image=f"{n}.png") for n in range(1, 30))
         session.flush()
         yield session
     engine.dispose()
@@ -28,7 +30,7 @@ def session():
 
 def test_the_newest_version_is_in_force_and_old_ones_stay(session):
     add_version(session, RUBRIC)
-    changed = edit(RUBRIC, {"alignment.5": "  all of it\r\nand no more "})
+    changed = edit_rubric(RUBRIC, {"alignment.5": "  all of it\r\nand no more "})
     version = add_version(session, changed, note=" clearer ")
     assert newest_version(session) is version
     assert (version.version, version.note) == ("2", "clearer")
@@ -46,7 +48,7 @@ def test_a_version_name_is_never_used_twice(session):
 
 
 def test_an_edit_keeps_what_the_form_does_not_name_and_takes_away_empty_anchors():
-    changed = edit(RUBRIC, {"realism.title": "Look", "realism.4": "", "realism.4.5": "between"})
+    changed = edit_rubric(RUBRIC, {"realism.title": "Look", "realism.4": "", "realism.4.5": "between"})
     realism = changed.dimension("realism")
     assert realism.title == "Look" and realism.question == RUBRIC.dimension("realism").question
     assert set(realism.anchors) == (set(RUBRIC.dimension("realism").anchors) - {4}) | {4.5}
@@ -65,7 +67,7 @@ def test_an_edit_keeps_what_the_form_does_not_name_and_takes_away_empty_anchors(
 )
 def test_an_edit_is_refused(texts, message):
     with pytest.raises(InputError, match=message):
-        edit(RUBRIC, texts)
+        edit_rubric(RUBRIC, texts)
 
 
 def test_a_project_without_rubric_says_so(session):

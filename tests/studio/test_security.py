@@ -17,11 +17,21 @@ from sqlalchemy.orm import Session
 from tests.studio.conftest import PASSWORD, read_csrf
 from zreward.common.errors import InputError
 from zreward.rubric import Rubric
-from zreward.studio import accounts
-from zreward.studio.rubric_versions import add_version
-from zreward.studio.security import COOKIE
-from zreward.studio.storage import Base, Candidate, Example, Gold, Label, Prediction, Prompt, Repetition, User
-from zreward.studio.study_creation import add_study
+from zreward.studio.domain import accounts
+from zreward.studio.domain.rubric_versions import add_version
+from zreward.studio.domain.study_creation import add_study
+from zreward.studio.routes.security import COOKIE
+from zreward.studio.storage.schema import (
+    CandidatePicture,
+    Example,
+    Gold,
+    Label,
+    Prediction,
+    PromptGroup,
+    Repetition,
+    StudioTable,
+    User,
+)
 
 OPEN = ("/sign-in", "/invitation/{token}", "/sign-out")
 VALUES = {
@@ -47,7 +57,7 @@ def contents(session: Session) -> dict[str, list]:
     session.expire_all()
     return {
         table.name: [tuple(row) for row in session.execute(select(table).order_by(table.c.id))]
-        for table in Base.metadata.sorted_tables
+        for table in StudioTable.metadata.sorted_tables
     }
 
 
@@ -106,7 +116,7 @@ def test_a_new_password_ends_the_sessions_of_the_old_one(app, session, signed_in
     client = signed_in("quality", "quinn")
     _, token = accounts.invite(session, "quinn", "quality")
     assert client.get("/quality").status_code == 200
-    accounts.accept(session, accounts.invited(session, token), PASSWORD + "!")
+    accounts.accept_invitation(session, accounts.invited(session, token), PASSWORD + "!")
     assert client.get("/quality").status_code == 303
 
 
@@ -173,7 +183,7 @@ def test_quality_control_makes_no_administrators(session, signed_in):
 
 def test_an_annotator_sees_nothing_that_others_said_or_know(app, session, signed_in):
     ann, ben = signed_in("annotator", "ann"), signed_in("annotator", "ben")
-    numbers = session.scalars(select(Candidate.id)).all()
+    numbers = session.scalars(select(CandidatePicture.id)).all()
     for number in numbers:
         about = {"candidate_id": number, "dimension": "alignment"}
         session.add(
@@ -220,11 +230,11 @@ def test_no_address_leads_out_of_its_folder(app, project, signed_in, study):
     "image", ["../outside.png", "/etc/passwd", "images/../../outside.png", "images/link.png", "linked/outside.png", ""]
 )
 def test_a_picture_outside_the_project_is_never_served(session, project, signed_in, tmp_path, image):
-    inside = project.file(session.get(Candidate, 1).image)
+    inside = project.file(session.get(CandidatePicture, 1).image)
     (tmp_path / "outside.png").write_bytes(inside.read_bytes())
     os.symlink(tmp_path / "outside.png", project.folder / "images" / "link.png")
     os.symlink(tmp_path, project.folder / "linked")
-    session.get(Candidate, 1).image = image
+    session.get(CandidatePicture, 1).image = image
     session.commit()
     answer = signed_in("annotator").get("/pictures/1?width=160")
     assert answer.status_code in (400, 404) and b"PNG" not in answer.content
@@ -238,7 +248,7 @@ def test_a_picture_outside_the_project_is_never_served(session, project, signed_
 def test_nothing_that_people_write_becomes_markup(app, session, signed_in, project, tmp_path, draw_folder):
     names = iter(range(100))
     evil = lambda: EVIL.format(next(names))  # noqa: E731
-    for prompt in session.scalars(select(Prompt)):
+    for prompt in session.scalars(select(PromptGroup)):
         prompt.text = f"{prompt.id}{evil()}"
     session.commit()
     ann, quinn, admin = signed_in("annotator", evil()[:79]), signed_in("quality"), signed_in("administrator")

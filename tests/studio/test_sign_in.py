@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from tests.studio.conftest import PASSWORD, read_csrf
-from zreward.studio import accounts, attempts
-from zreward.studio.attempts import Attempts
-from zreward.studio.security import COOKIE, DEVICE
-from zreward.studio.storage import SignedIn, User
+from zreward.studio.domain import accounts, attempts
+from zreward.studio.domain.attempts import Attempts
+from zreward.studio.domain.refusals import TooManyAttemptsError
+from zreward.studio.routes.security import COOKIE, DEVICE
+from zreward.studio.storage.schema import SignedIn, User
 
 # Sessions
 
@@ -53,7 +53,7 @@ def test_all_sessions_end_with(app, session, signed_in, how):
     user = person(session, "ann")
     if how == "password":
         _, token = accounts.invite(session, "ann", "annotator")
-        accounts.accept(session, accounts.invited(session, token), PASSWORD + "!")
+        accounts.accept_invitation(session, accounts.invited(session, token), PASSWORD + "!")
     elif how == "role":
         assert admin.post(f"/people/{user.id}/role", data={"role": "quality"}).status_code == 303
     else:
@@ -191,9 +191,19 @@ def test_few_wait_at_once_and_the_rest_is_told_when_to_come_back():
         return await asyncio.gather(*(one() for _ in range(20)), return_exceptions=True)
 
     found = asyncio.run(many())
-    refused = [one for one in found if isinstance(one, HTTPException)]
-    assert len(refused) == 19 and all(one.status_code == 429 and one.headers["Retry-After"] == "1" for one in refused)
+    refused = [one for one in found if isinstance(one, TooManyAttemptsError)]
+    assert len(refused) == 19 and all(one.seconds == 1 for one in refused)
     assert not tried._waiting
+
+
+def test_an_attempt_beyond_those_that_may_wait_is_answered_429(app, signed_in, monkeypatch):
+    signed_in("annotator", "ann")
+    app.state.studio.attempts._waiting.update({"both testclient ann": 1})
+    monkeypatch.setattr(app.state.studio.attempts, "_wait", lambda limit: 2.5)
+    client = TestClient(app, follow_redirects=False)
+    form = {"csrf": read_csrf(client.get("/sign-in").text), "name": "ann", "password": "wrong"}
+    answer = client.post("/sign-in", data=form)
+    assert answer.status_code == 429 and answer.headers["Retry-After"] == "3" and "in 3 seconds" in answer.text
 
 
 def test_attempts_with_many_names_do_not_fill_the_memory(monkeypatch, slept):

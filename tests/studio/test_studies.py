@@ -14,11 +14,11 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from zreward.common.errors import InputError
-from zreward.studio import studies
-from zreward.studio.database import connect, sessions
-from zreward.studio.storage import Assignment, Base, StudyPair, User, Verdict, now
-from zreward.studio.study_creation import add_study
-from zreward.studio.study_results import study_result
+from zreward.studio.domain import studies
+from zreward.studio.domain.study_creation import add_study
+from zreward.studio.domain.study_results import study_result
+from zreward.studio.storage.database import connect, sessions
+from zreward.studio.storage.schema import Assignment, StudioTable, StudyPair, User, Verdict, now
 
 DIMENSIONS = ("alignment", "realism")
 
@@ -26,7 +26,7 @@ DIMENSIONS = ("alignment", "realism")
 @pytest.fixture
 def session():
     engine = create_engine("sqlite://")
-    Base.metadata.create_all(engine)
+    StudioTable.metadata.create_all(engine)
     with Session(engine) as session:
         session.add_all(User(name=name, role="annotator") for name in ("ann", "ben", "cem", "dua"))
         session.commit()
@@ -181,11 +181,11 @@ def test_a_pair_that_was_begun_comes_back_until_every_aspect_is_answered(session
     given = studies.next_assignment(session, study.id, user)
     studies.save_verdict(session, given, "realism", "left")
     assert studies.next_assignment(session, study.id, user).id == given.id
-    assert studies.progress(session, study, user) == studies.StudyProgress(0, 4)
+    assert studies.study_progress(session, study, user) == studies.StudyProgress(0, 4)
     studies.save_verdict(session, given, "alignment", "same")
     after = studies.next_assignment(session, study.id, user)
     assert after.id != given.id
-    assert studies.progress(session, study, user) == studies.StudyProgress(1, 3)
+    assert studies.study_progress(session, study, user) == studies.StudyProgress(1, 3)
     assert studies.previous_assignment(session, study.id, user, after).id == given.id
     assert studies.previous_assignment(session, study.id, user, given) is None
 
@@ -194,20 +194,20 @@ def test_a_place_that_nobody_used_is_given_away_after_half_an_hour(session, proj
     study = add_study(session, project, *folders, DIMENSIONS, raters_per_pair=1)
     first, second = people(session)[:2]
     held = studies.next_assignment(session, study.id, first)
-    assert studies.progress(session, study, second).left == 3
+    assert studies.study_progress(session, study, second).left == 3
     held.created = now() - timedelta(minutes=31)
     session.commit()
-    assert studies.progress(session, study, second).left == 4
+    assert studies.study_progress(session, study, second).left == 4
     studies.save_verdict(session, held, "overall", "same")
-    assert studies.progress(session, study, second).left == 3
+    assert studies.study_progress(session, study, second).left == 3
 
 
 def test_a_closed_study_takes_no_verdict_and_gives_no_pair(session, study):
     user = people(session)[0]
     given = studies.next_assignment(session, study.id, user)
-    studies.close(session, study.id)
+    studies.close_study(session, study.id)
     ended = study.closed
-    studies.close(session, study.id)
+    studies.close_study(session, study.id)
     assert study.closed == ended
     with pytest.raises(InputError, match="this study is closed"):
         studies.save_verdict(session, given, "overall", "left")
@@ -247,7 +247,7 @@ def test_ballots_are_what_was_said(session, study):
 
 def test_many_raters_at_once_get_no_more_places_than_there_are(project, tmp_path, draw_folder):
     database = connect(f"sqlite:///{tmp_path / 'many.sqlite'}")
-    Base.metadata.create_all(database)
+    StudioTable.metadata.create_all(database)
     opened = sessions(database)
     folders = [draw_folder(tmp_path / c, c, [f"prompt {n}" for n in range(12)], (0,)) for c in ("red", "blue")]
     with opened() as session:

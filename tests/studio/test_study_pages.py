@@ -7,8 +7,8 @@ import re
 import pytest
 from sqlalchemy import select
 
-from zreward.studio.storage import Assignment, Study, Verdict
-from zreward.studio.study_creation import add_study
+from zreward.studio.domain.study_creation import add_study
+from zreward.studio.storage.schema import Assignment, Study, Verdict
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from zreward.evaluation.metrics import gsb_interval
-from zreward.studio.study_results import Ballot, agreement, pair_outcomes, sign_test, study_result
+from zreward.studio.domain.study_results import Ballot, agreement, pair_outcomes, sign_test, study_result
 
 
 def ballots(*votes, prompts=None, tags=None):

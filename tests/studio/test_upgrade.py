@@ -15,10 +15,10 @@ from sqlalchemy import event, select
 from tests.studio.conftest import PASSWORD, read_csrf
 from zreward.common.errors import InputError
 from zreward.studio.app import create_app
-from zreward.studio.database import connect, sessions, upgrade
-from zreward.studio.export import rater_name
-from zreward.studio.project import DATABASE, Project, ProjectSettings, write_settings
-from zreward.studio.storage import Example, Label, Verdict
+from zreward.studio.domain.exporting import rater_name
+from zreward.studio.storage.database import connect, sessions, upgrade_tables
+from zreward.studio.storage.project import DATABASE, Project, ProjectSettings, write_settings
+from zreward.studio.storage.schema import Example, Label, Verdict
 
 FIRST_TABLES = Path(__file__).parent / "first_tables.sql"
 
@@ -113,12 +113,12 @@ def test_an_upgrade_that_is_killed_leaves_the_old_database(project, killed_after
         try:
             engine = connect(project.database_url)
             event.listen(engine, "after_cursor_execute", kill)
-            upgrade(engine)
+            upgrade_tables(engine)
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     engine = connect(project.database_url)
-    upgrade(engine)
+    upgrade_tables(engine)
     with sessions(engine)() as session:
         assert len(session.scalars(select(Label)).all()) == 12
         assert [example.accepted for example in session.scalars(select(Example))] == [True, True]
@@ -129,12 +129,12 @@ def test_a_database_of_a_newer_version_is_left_alone(project):
     with sqlite3.connect(project.folder / DATABASE) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(InputError, match="9999.*a newer version of zreward"):
-        upgrade(connect(project.database_url))
+        upgrade_tables(connect(project.database_url))
 
 
 @pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + b"\xff" * 2000])
 def test_a_file_that_is_no_database_is_named(project, content):
     (project.folder / DATABASE).write_bytes(content)
     with pytest.raises(InputError, match=r"studio\.sqlite.*not a database"):
-        upgrade(connect(project.database_url))
+        upgrade_tables(connect(project.database_url))
     assert (project.folder / DATABASE).read_bytes() == content

@@ -63,7 +63,7 @@ def compare(
         raise InputError("expected --judge (oracle, or a reward model) or --study PROJECT (people), one of the two")
     if study is not None:
         refuse_unused(ctx, "with --study: people judge", "same", "overall", "reasoning", "device", "out", "json_file")
-        from zreward.studio.study_creation import create_study
+        from zreward.studio.create import create_study
 
         _name_skipped(before, after)
         typer.echo(create_study(study, before, after, name, names_of(aspects, "--aspects") or (), raters))

@@ -13,7 +13,7 @@ from zreward.cli.options import refuse_unused
 from zreward.common.errors import InputError
 
 if TYPE_CHECKING:
-    from zreward.studio.project import Project
+    from zreward.studio.storage.project import Project
 
 
 RECORDS = (".jsonl", ".parquet")
@@ -68,8 +68,8 @@ def serve(
     """Serve a project's web pages."""
     from zreward.common.listening import is_open, listen, url
     from zreward.studio.app import create_app
-    from zreward.studio.project import Project
-    from zreward.studio.server import serve as run
+    from zreward.studio.server import serve_studio as run
+    from zreward.studio.storage.project import Project
 
     opened = Project(project, database)
     if proxies is not None and not proxies.strip():
@@ -119,8 +119,8 @@ def init(
     from zreward.data.manifest import PICTURE_LIST
     from zreward.rubric import Rubric
     from zreward.studio import create
-    from zreward.studio.import_records import labels_of
-    from zreward.studio.project import ProjectSettings
+    from zreward.studio.domain.import_records import labels_of
+    from zreward.studio.storage.project import ProjectSettings
 
     ratings, left_out = [], 0
     if world == (source is not None):
@@ -153,7 +153,7 @@ def init(
         chosen = Rubric.default()
     settings = ProjectSettings(name=name or project.resolve().name, raters_per_item=raters, database=database)
     chosen = Rubric.from_yaml(rubric) if rubric else chosen
-    token = create.init(project, pictures, chosen, settings, administrator, seed, ratings)
+    token = create.create_project(project, pictures, chosen, settings, administrator, seed, ratings)
     if left_out:
         typer.echo(f"The ratings of {left_out} records were left out; --with-ratings takes them in.", err=True)
     typer.echo(
@@ -171,8 +171,8 @@ def invite(
     url: Annotated[str, typer.Option(help="The studio's URL, for the sign-in link.")] = "http://127.0.0.1:8080",
 ) -> None:
     """Print a sign-in link for a new person, or for one who has forgotten the password."""
-    from zreward.studio import accounts
-    from zreward.studio.opening import open_project
+    from zreward.studio.domain import accounts
+    from zreward.studio.storage.opening import open_project
 
     with open_project(project, database) as (_, session):
         _, token = accounts.invite(session, person, role)
@@ -192,9 +192,9 @@ def export(
     database: Database = None,
 ) -> None:
     """Export the labels as records for training."""
-    from zreward.studio.export import ExportOptions
-    from zreward.studio.export import export as run
-    from zreward.studio.opening import open_project
+    from zreward.studio.domain.exporting import ExportOptions
+    from zreward.studio.domain.exporting import export_labels as run
+    from zreward.studio.storage.opening import open_project
 
     with open_project(project, database) as (opened, session):
         count = run(session, opened, out, ExportOptions(accepted_only, everybody))
@@ -216,8 +216,8 @@ def import_labels(
     database: Database = None,
 ) -> None:
     """Import labels made elsewhere; a file with an error is refused as a whole."""
-    from zreward.studio.importing import import_labels as run
-    from zreward.studio.opening import open_project
+    from zreward.studio.domain.importing import import_file as run
+    from zreward.studio.storage.opening import open_project
 
     with open_project(project, database) as (opened, session):
         typer.echo(str(run(session, opened, labels, images)))
@@ -233,13 +233,13 @@ def gold(
 ) -> None:
     """Add gold items (pictures with a known score, hidden among the others); a table with an error is refused as a whole."""
     from zreward.common.text_files import read_text
-    from zreward.studio.gold_files import ENDINGS, plan_gold
-    from zreward.studio.opening import open_project
-    from zreward.studio.rubric_versions import newest_version, read_version
+    from zreward.studio.domain.gold_files import ENDINGS, plan_gold
+    from zreward.studio.domain.rubric_versions import rubric_in_force
+    from zreward.studio.storage.opening import open_project
 
     text = read_text(table, f"a table ({' or '.join(ENDINGS)})")
     with open_project(project, database) as (_, session):
-        typer.echo(str(plan_gold(session, read_version(newest_version(session)), text, table.name)))
+        typer.echo(str(plan_gold(session, rubric_in_force(session), text, table.name)))
 
 
 @studio_app.command()
@@ -249,18 +249,18 @@ def predict(
     database: Database = None,
 ) -> None:
     """Score every picture with a model, to sort the queue of quality control; annotators do not see the scores."""
-    from zreward.studio.project import Project
+    from zreward.studio.storage.project import Project
 
     _predict(Project(project, database), model)
 
 
 def _predict(project: Project, name: str) -> None:
     from zreward.models.reward_model import RewardModel
-    from zreward.studio.opening import open_project
-    from zreward.studio.predictions import predict as run
-    from zreward.studio.rubric_versions import newest_version, read_version
+    from zreward.studio.domain.predictions import predict_scores as run
+    from zreward.studio.domain.rubric_versions import rubric_in_force
+    from zreward.studio.storage.opening import open_project
 
     model = RewardModel.from_pretrained(name)
     with open_project(project.folder, project.database_url) as (opened, session):
-        count = run(session, opened, read_version(newest_version(session)), model, name)
+        count = run(session, opened, rubric_in_force(session), model, name)
     typer.echo(f"{count} pictures scored by {name}")

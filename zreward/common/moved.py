@@ -15,9 +15,30 @@ _COMMON = (
     *("temporary", "text_files", "texts", "yaml_text"),
 )
 _INFERENCE = ("bulk", "scoring", "ranking", "contact_sheet")
+_STUDIO = {
+    "domain": (
+        *("accounts", "adding", "audit", "import_files", "import_pictures", "importing", "measuring", "predictions"),
+        *("quality_queue", "rubric_versions", "studies", "study_creation", "study_results"),
+    ),
+    "routes": (
+        *("adjust", "annotate", "annotators", "context", "home", "people", "quality", "returning", "rubrics"),
+        *("security", "sign_in"),
+    ),
+    "storage": ("database", "opening", "project", "study_pictures"),
+}
 MOVED = {
     **{f"zreward.{name}": f"zreward.common.{name}" for name in _COMMON},
     **{f"zreward.{name}": f"zreward.inference.{name}" for name in _INFERENCE},
+    **{
+        f"zreward.studio.{name}": f"zreward.studio.{layer}.{name}" for layer, names in _STUDIO.items() for name in names
+    },
+    "zreward.studio.export": "zreward.studio.domain.exporting",
+    "zreward.studio.export_page": "zreward.studio.routes.export",
+    "zreward.studio.hidden_items": "zreward.studio.routes.hidden",
+    "zreward.studio.pictures": "zreward.studio.routes.picture",
+    "zreward.studio.queue": "zreward.studio.domain.rating_queue",
+    "zreward.studio.study_pages": "zreward.studio.routes.study",
+    "zreward.studio.study_result_pages": "zreward.studio.routes.study_result",
     "zreward.client": "zreward.serving.client",
     "zreward.metrics": "zreward.evaluation.metrics",
     "zreward.plugins": "zreward.integrations",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 
 from zreward.common.listening import Patience, run
-from zreward.studio.project import Project
+from zreward.studio.storage.project import Project
 
 PATIENCE = Patience(head=15, body=30, unread=30, connections=1000)
 
 
-def serve(project: Project, app: FastAPI, sockets: Sequence[socket.socket], proxies: str | None = None) -> None:
+def serve_studio(project: Project, app: FastAPI, sockets: Sequence[socket.socket], proxies: str | None = None) -> None:
     """Blocks. `proxies`: addresses whose X-Forwarded-* headers are believed, with commas between."""
     project.remove_leftovers()
     run(

@@ -6,13 +6,13 @@ import random
 from collections.abc import Iterator
 
 from zreward.common.errors import check_counts
-from zreward.studio.adding import Picture
+from zreward.studio.domain.adding import NewPicture
 from zreward.world.dataset import png
 from zreward.world.grammar import sample_prompts
 from zreward.world.scenes import DIMENSIONS, sample_scene
 
 
-def pictures(prompts: int, candidates: int = 4, seed: int = 0) -> Iterator[Picture]:
+def pictures(prompts: int, candidates: int = 4, seed: int = 0) -> Iterator[NewPicture]:
     """Scenes of the built-in world, with their truth on every dimension. InputError for counts below 1."""
     check_counts(prompts=prompts, candidates=candidates)
     rng = random.Random(f"studio world {seed}")
@@ -20,4 +20,4 @@ def pictures(prompts: int, candidates: int = 4, seed: int = 0) -> Iterator[Pictu
         for candidate in range(candidates):
             scene = sample_scene(prompt, rng)
             truth = {name: round(scene.truth(name) * 2) / 2 for name in DIMENSIONS}
-            yield Picture(prompt.text, png(scene), f"world-{number:04d}-{candidate}", truth=truth)
+            yield NewPicture(prompt.text, png(scene), f"world-{number:04d}-{candidate}", truth=truth)

@@ -11,7 +11,7 @@ import pytest
 from tests.studio.browser.person import PASSWORD, Person
 from tests.studio.running import Server
 from zreward.data.images import pixel_hash
-from zreward.studio import accounts
+from zreward.studio.domain import accounts
 from zreward.world import try_out
 
 pytestmark = pytest.mark.browser

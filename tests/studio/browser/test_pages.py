@@ -12,12 +12,13 @@ from sqlalchemy import select
 
 from tests.studio.browser.person import Person
 from tests.studio.running import Server
-from zreward.studio import accounts, create
-from zreward.studio.database import connect, sessions
-from zreward.studio.project import Project, ProjectSettings
-from zreward.studio.storage import Candidate, Example, Label, User
-from zreward.studio.studies import close, next_assignment, save_verdict
-from zreward.studio.study_creation import add_study
+from zreward.studio import create
+from zreward.studio.domain import accounts
+from zreward.studio.domain.studies import close_study, next_assignment, save_verdict
+from zreward.studio.domain.study_creation import add_study
+from zreward.studio.storage.database import connect, sessions
+from zreward.studio.storage.project import Project, ProjectSettings
+from zreward.studio.storage.schema import CandidatePicture, Example, Label, User
 from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
@@ -31,13 +32,15 @@ def campaign(tmp_path, draw_folder):
     """A try-out: three annotators have rated most of alignment and some of realism; two comparisons, one of them closed."""
     rng = random.Random("pages")
     pictures = list(try_out.pictures(6))
-    create.init(tmp_path / "p", pictures, world_rubric(), ProjectSettings(name="Winter campaign", raters_per_item=3))
+    create.create_project(
+        tmp_path / "p", pictures, world_rubric(), ProjectSettings(name="Winter campaign", raters_per_item=3)
+    )
     project = Project(tmp_path / "p")
     truth = {picture.key: picture.truth for picture in pictures}
     with sessions(connect(project.database_url))() as session:
         links = {name: accounts.invite(session, name, role)[1] for name, role in PEOPLE.items()}
         users = {user.name: user for user in session.scalars(select(User))}
-        for candidate in session.scalars(select(Candidate)):
+        for candidate in session.scalars(select(CandidatePicture)):
             for name in ("ann", "ben", "carl"):
                 for dimension, share in (("alignment", 0.9), ("realism", 0.3)):
                     if rng.random() < share:
@@ -54,7 +57,7 @@ def campaign(tmp_path, draw_folder):
         for user in ("ann", "ben"):
             while given := next_assignment(session, study.id, users[user]):
                 save_verdict(session, given, "overall", rng.choice(("left", "same", "right")))
-        close(session, study.id)
+        close_study(session, study.id)
     server = Server(project)
     yield server, links
     server.kill()

@@ -7,8 +7,8 @@ from sqlalchemy import select
 
 from tests.studio.browser.person import READY, SAVED, Person
 from tests.studio.running import Server
-from zreward.studio import accounts
-from zreward.studio.storage import Example, Label, SignedIn, User
+from zreward.studio.domain import accounts
+from zreward.studio.storage.schema import Example, Label, SignedIn, User
 
 pytestmark = pytest.mark.browser
 

@@ -13,9 +13,9 @@ from tests.studio.browser.person import Person
 from tests.studio.running import Server
 from zreward.data import load_records
 from zreward.studio import create
-from zreward.studio.database import connect, sessions
-from zreward.studio.project import Project, ProjectSettings
-from zreward.studio.storage import Candidate, Gold, Label, User
+from zreward.studio.storage.database import connect, sessions
+from zreward.studio.storage.project import Project, ProjectSettings
+from zreward.studio.storage.schema import CandidatePicture, Gold, Label, User
 from zreward.world import try_out
 from zreward.world.base_models import world_rubric
 
@@ -31,12 +31,12 @@ class Campaign:
     def __init__(self, folder: Path) -> None:
         pictures = list(try_out.pictures(PROMPTS))
         settings = ProjectSettings(name="Try-out", raters_per_item=3)
-        self.token = create.init(folder, pictures, world_rubric(), settings)
+        self.token = create.create_project(folder, pictures, world_rubric(), settings)
         self.project = Project(folder)
         self.sessions = sessions(connect(self.project.database_url))
         truth = {picture.key: picture.truth["alignment"] for picture in pictures}
         with self.sessions() as session:
-            candidates = session.scalars(select(Candidate)).all()
+            candidates = session.scalars(select(CandidatePicture)).all()
             self.truth = {candidate.id: truth[candidate.key] for candidate in candidates}
             known = set(session.scalars(select(Gold.candidate_id).where(Gold.dimension == "alignment")))
             session.add_all(

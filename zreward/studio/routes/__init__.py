@@ -1,0 +1,1 @@
+"""The pages and their forms: HTTP in, calls to `domain`, HTML out."""
