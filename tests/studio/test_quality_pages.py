@@ -230,7 +230,7 @@ def test_the_next_version_of_the_rubric(session, quality, signed_in):
     assert (version.version, version.note) == ("2", "shorter")
     assert read_version(version).dimension("alignment").anchors[5] == "all of it"
     answer = quality.post("/rubric", data=texts | {"alignment.5": "most of it"})
-    assert answer.status_code == 400 and "is in force by now" in answer.text
+    assert answer.status_code == 400 and "is in force now" in answer.text
     annotator = signed_in("annotator")
     assert "all of it" in annotator.get("/rubric").text and "all of it" not in annotator.get("/rubric?version=1").text
     assert "Write the next version" not in annotator.get("/rubric").text

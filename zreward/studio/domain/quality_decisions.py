@@ -78,7 +78,7 @@ def annotator_names(session: Session) -> list[tuple[int, str]]:
 
 
 def _decide(session: Session, seen: SeenLabel, state: str, comment: str) -> bool:
-    """False when the label has another score by now, or is none. `changed` stays: it is when its annotator last did."""
+    """False when the label's score has changed, or there is no such label. `changed` stays: it is when its annotator last did."""
     final = func.coalesce(Label.adjusted, Label.score)
     as_shown = final.is_(None) if seen.score is None else final == seen.score
     change = (

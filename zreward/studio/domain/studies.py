@@ -25,14 +25,14 @@ HELD = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """Pairs that one rater has finished, and that are still waiting for him."""
+    """Pairs that one rater has finished, and that are left."""
 
     done: int
     left: int
 
 
 def next_assignment(session: Session, study_id: int, user: User) -> Assignment | None:
-    """The pair that this rater should judge now: one that he began, else a new one; None when nothing is left for him."""
+    """The pair that this rater should judge now: one that is begun, else a new one; None when nothing is left."""
     study = _study(session, study_id)
     begun = session.scalar(_unfinished(study, user).limit(1))
     if study.closed or begun is not None or not _waiting(session, study, user):
@@ -172,7 +172,7 @@ def _unfinished(study: Study, user: User) -> Select[Assignment]:
 
 
 def _waiting(session: Session, study: Study, user: User) -> list[int]:
-    """Pairs with a free place that this rater has not seen: those with the fewest raters first, else in an order of his own."""
+    """Pairs with a free place that this rater has not seen: those with the fewest raters first, else in the rater's own order."""
     answered = select(Verdict.id).where(Verdict.assignment_id == Assignment.id).exists()
     taken = and_(Assignment.pair_id == StudyPair.id, or_(answered, Assignment.created > now() - HELD))
     seen = select(Assignment.pair_id).where(Assignment.user_id == user.id)

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 NOTICES = {
     "changed": "An annotator has changed a label meanwhile. It was left alone; look at it again.",
     "saved": "Saved.",
-    "suggested": "Suggested. It stands beside the rubric when quality control has accepted it.",
+    "suggested": "Suggested. It appears beside the rubric once quality control accepts it.",
 }
 """Notices by the name that the address holds: a forged address cannot show other texts."""
 _OWN = re.compile(r"/(?:[^/\\\s\x00-\x20\x7f][^\\\s\x00-\x20\x7f]{0,2000})?")

@@ -66,7 +66,7 @@ def save(session: Database, user: Quality, form: Annotated[dict[str, str], Depen
     newest = newest_version(session)
     if form.get("from_version") != newest.version:
         raise InputError(
-            f"the form was opened on version {form.get('from_version')!r}, and {newest.version!r} is in force by now; "
+            f"the form was opened on version {form.get('from_version')!r}, and {newest.version!r} is in force now; "
             "open it again and make your changes there"
         )
     add_version(session, edit_rubric(read_version(newest), form), _note(form.get("note", "")), user.id)
@@ -88,7 +88,7 @@ def save_example(
     note: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> Response:
-    """Put a picture beside a bin. An annotator suggests one that he has rated, at the score that he gave."""
+    """Put a picture beside a bin. An annotator suggests one with the score that this annotator gave it."""
     version, note = newest_version(session), _note(note)
     if user.role == "annotator":
         own = own_score(session, user, candidate, dimension)
@@ -108,7 +108,7 @@ def accept(session: Database, user: Quality, number: int, back: Annotated[str, F
     """Put an annotator's suggestion beside the rubric."""
     example = session.get(Example, number)
     if example is None:
-        raise InputError("this suggestion was taken away meanwhile")
+        raise InputError("this suggestion was removed meanwhile; load the page again")
     accept_example(session, example)
     session.commit()
     return back_to(back, "/rubric", "saved")
