@@ -11,7 +11,7 @@ DEMO is a folder of `zreward demo`. Every row of the table is recipes/world-refl
     point      a student of the teacher's most likely scores: it knows one number per picture, no distribution
     unguarded  the student without anchor, disturbed copies, averaging and stopping, `--longer` times as many steps
 
-Then the unguarded run's looks are shown to the guards: which one would have stopped it, and when. Writes DIR/rewards.json; a run
+Then the guards judge the unguarded run's evaluations: which would have stopped it, and when. Writes DIR/rewards.json; a run
 that is there already is not repeated.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from zreward.common.config import load_config
 from zreward.common.files import write_json
 from zreward.common.runs import versions
-from zreward.generation.guards import Guards, Look
+from zreward.generation.guards import Evaluation, Guards
 from zreward.generation.optimize import optimize
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.training.recipe import load_recipe
@@ -82,16 +82,16 @@ def run_row(name: str, demo: Path, out: Path, arguments: argparse.Namespace) -> 
     return recipe
 
 
-def caught(recipe: OptimizeRecipe, looks: list[dict]) -> dict:
-    """What recipes/world-refl.yaml's guards say of looks that were made without them."""
+def caught(recipe: OptimizeRecipe, evaluations: list[dict]) -> dict:
+    """What recipes/world-refl.yaml's guards say of evaluations that were made without them."""
     guards = Guards(replace(recipe.guards, enabled=True))
-    for look in looks:
-        guards.see(Look(**look))
+    for evaluation in evaluations:
+        guards.see(Evaluation(**evaluation))
         if guards.tripped:
             break
     name, message = guards.tripped or (None, "no guard objects")
     kept = guards.best.step if guards.best else None
-    return {"guard": name, "step": guards.looks[-1].step, "message": message, "kept": kept}
+    return {"guard": name, "step": guards.evaluations[-1].step, "message": message, "kept": kept}
 
 
 def main() -> None:

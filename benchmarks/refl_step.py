@@ -23,7 +23,7 @@ import torch
 from memory import peak_mib, resident_mib
 
 from zreward.common.runs import versions
-from zreward.generation import Aggregate, Walk, draw
+from zreward.generation import Aggregate, SamplingPlan, draw
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.judges import load_frozen
 from zreward.generation.recipe import GeneratorRecipe
@@ -42,11 +42,11 @@ def measure(options: argparse.Namespace, k: int, checkpointing: bool) -> dict[st
     pipeline = load_pipeline(recipe, device) if options.generator else make_generator().to(device)
     adaptation = Adaptation(pipeline, recipe, decay=0.0)
     student = load_frozen(options.student, device)
-    prompts, walk, seconds = [PROMPT] * options.batch, Walk(options.steps, k), []
+    prompts, plan, seconds = [PROMPT] * options.batch, SamplingPlan(options.steps, k), []
 
     def step() -> None:
         seeds = list(range(options.batch))
-        drawn = draw(pipeline, prompts, seeds, walk, checkpointing, **recipe.options)
+        drawn = draw(pipeline, prompts, seeds, plan, checkpointing, **recipe.options)
         (-Aggregate()(student(drawn.pixels.float(), prompts)).mean()).backward()
         for weight in adaptation.weights.values():
             weight.grad = None
@@ -54,7 +54,7 @@ def measure(options: argparse.Namespace, k: int, checkpointing: bool) -> dict[st
             torch.cuda.synchronize()
 
     with torch.no_grad():  # everything is loaded and warm before the memory is looked at
-        pixels = draw(pipeline, prompts[:1], [0], Walk(2), **recipe.options).pixels
+        pixels = draw(pipeline, prompts[:1], [0], SamplingPlan(2), **recipe.options).pixels
         student(pixels.float(), prompts[:1])
     before = resident_mib()
     for _ in range(options.rounds):

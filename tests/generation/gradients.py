@@ -55,13 +55,13 @@ def small_generator():
 
 
 def prepared(recipe: OptimizeRecipe, monkeypatch, load: bool = True):
-    """The optimization and a list of its draws: (prompts, seeds, walk). `load`: with a pipeline and judge in float64."""
+    """The optimization and a list of its draws: (prompts, seeds, plan). `load`: with a pipeline and judge in float64."""
     draws: list = []
     draw = module.draw
 
-    def noted(pipeline, prompts, seeds, walk, *rest, **options):
-        draws.append((prompts, seeds, walk))
-        return draw(pipeline, prompts, seeds, walk, *rest, **options)
+    def noted(pipeline, prompts, seeds, plan, *rest, **options):
+        draws.append((prompts, seeds, plan))
+        return draw(pipeline, prompts, seeds, plan, *rest, **options)
 
     monkeypatch.setattr(module, "draw", noted)
     if load:
@@ -75,8 +75,8 @@ def prepared(recipe: OptimizeRecipe, monkeypatch, load: bool = True):
 
 
 @contextmanager
-def before_each_step(look):
-    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: look())
+def before_each_step(note_draw):
+    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: note_draw())
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ import torch
 
 from tests.generation.families import FAMILIES, build
 from tests.tiny import sharpen, tiny_model
-from zreward.generation import Walk, draw
+from zreward.generation import SamplingPlan, draw
 from zreward.generation.adaptation import Adaptation, load_optimized
 from zreward.generation.anchor import drift
 from zreward.generation.recipe import GeneratorRecipe
@@ -21,7 +21,7 @@ def test_pictures_are_the_pipelines_own(family, guidance):
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     steps = {"num_inference_steps": 3, "guidance_scale": guidance}
     expected = pipeline(list(PROMPTS), generator=generators, output_type="pt", **steps, **options).images
-    drawn = draw(pipeline, PROMPTS, SEEDS, Walk(3, 2), guidance_scale=guidance, **options)
+    drawn = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, 2), guidance_scale=guidance, **options)
     assert torch.equal(drawn.pixels.detach(), expected)
     assert drawn.pixels.requires_grad and len(drawn.calls) == 2
 
@@ -39,7 +39,7 @@ def test_one_step_moves_the_trained_weights_and_nothing_else(family, lora):
     }
     student = sharpen(tiny_model()).requires_grad_(False)
     optimizer = torch.optim.SGD(adaptation.weights.values(), lr=0.1)
-    drawn = draw(pipeline, PROMPTS, SEEDS, Walk(3, 2), checkpointing=True, guidance_scale=2.0, **options)
+    drawn = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, 2), checkpointing=True, guidance_scale=2.0, **options)
     with adaptation.frozen() as frozen:
         moved = drift(drawn.calls, frozen)
     assert moved.item() == pytest.approx(0, abs=1e-9)
@@ -57,7 +57,7 @@ def test_one_step_moves_the_trained_weights_and_nothing_else(family, lora):
     denoiser = "unet" if getattr(pipeline, "unet", None) is not None else "transformer"
     assert changed and all(name.startswith(f"{denoiser}.") for name in changed)
     assert all("lora" in name for name in changed) == lora
-    again = draw(pipeline, PROMPTS, SEEDS, Walk(3, 2), guidance_scale=2.0, **options)
+    again = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, 2), guidance_scale=2.0, **options)
     with adaptation.frozen() as frozen:
         assert drift(again.calls, frozen).item() > 0
 
@@ -69,7 +69,7 @@ def test_checkpointing_changes_no_gradient(family):
 
     def gradient(checkpointing: bool):
         denoiser.zero_grad()
-        drawn = draw(pipeline, PROMPTS, SEEDS, Walk(3, 2), checkpointing, guidance_scale=2.0, **options)
+        drawn = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, 2), checkpointing, guidance_scale=2.0, **options)
         drawn.pixels.square().mean().backward()
         return torch.cat([p.grad.flatten() for p in denoiser.parameters() if p.grad is not None])
 
@@ -81,11 +81,11 @@ def test_checkpointing_changes_no_gradient(family):
 def test_the_last_steps_may_be_left_out(family):
     """With every step but the first left out, the picture is what the first step predicts."""
     pipeline, options = build(family)
-    early = draw(pipeline, PROMPTS, SEEDS, Walk(3, 1, skipped=2), guidance_scale=0.0, **options)
-    whole = draw(pipeline, PROMPTS, SEEDS, Walk(3), guidance_scale=0.0, **options)
+    early = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, 1, skipped=2), guidance_scale=0.0, **options)
+    whole = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3), guidance_scale=0.0, **options)
     assert early.pixels.requires_grad and len(early.calls) == 1
     assert not torch.equal(early.pixels.detach(), whole.pixels)
-    one = draw(pipeline, PROMPTS, SEEDS, Walk(1), guidance_scale=0.0, **options)
+    one = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(1), guidance_scale=0.0, **options)
     assert torch.allclose(early.pixels.detach(), one.pixels, atol=1e-4)
 
 
@@ -106,10 +106,10 @@ def test_a_saved_lora_draws_the_same_pictures(family, tmp_path):
                 weight.normal_(std=0.3)
     adaptation.update_average()
     adaptation.save(tmp_path / "model")
-    walk = Walk(2)
-    expected = draw(pipeline, PROMPTS, SEEDS, walk, guidance_scale=2.0, **options).pixels
+    plan = SamplingPlan(2)
+    expected = draw(pipeline, PROMPTS, SEEDS, plan, guidance_scale=2.0, **options).pixels
     with adaptation.frozen_pipeline() as frozen:
-        assert not torch.allclose(draw(frozen, PROMPTS, SEEDS, walk, guidance_scale=2.0, **options).pixels, expected)
+        assert not torch.allclose(draw(frozen, PROMPTS, SEEDS, plan, guidance_scale=2.0, **options).pixels, expected)
     loaded = load_optimized(recipe, "cpu")
-    found = draw(loaded, PROMPTS, SEEDS, walk, guidance_scale=2.0, **options).pixels
+    found = draw(loaded, PROMPTS, SEEDS, plan, guidance_scale=2.0, **options).pixels
     assert torch.allclose(found, expected, atol=1e-4)

@@ -61,7 +61,7 @@ def test_gradients_are_those_of_the_plain_loop(case, tmp_path, monkeypatch, floa
         start = copy.deepcopy(network)
     seen = []
 
-    def look() -> None:
+    def note_draw() -> None:
         own = [d for d in draws if d[2].gradient_steps]  # the others are the frozen generator's pictures
         draws.clear()
         assert len(own) == recipe.optimizer.gradient_accumulation
@@ -71,7 +71,7 @@ def test_gradients_are_those_of_the_plain_loop(case, tmp_path, monkeypatch, floa
         assert_same_gradients(gradients(optimization), wanted, f"step {optimization.step}")
         seen.extend(own)
 
-    with before_each_step(look):
+    with before_each_step(note_draw):
         for _ in range(2):
             optimization._train_step()
             optimization.step += 1

@@ -1,23 +1,23 @@
-"""What trips which guard, and which look is kept."""
+"""What trips which guard, and which evaluation is kept."""
 
 from dataclasses import replace
 
 import pytest
 
-from zreward.generation.guards import Guards, Look
+from zreward.generation.guards import Evaluation, Guards
 from zreward.generation.recipe import GuardsRecipe
 
-START = Look(0, 3.0, {"a": 3.0}, {"a": 3.0}, entropy=1.0, saturation=0.1, diversity=0.2, drift=0.0)
+START = Evaluation(0, 3.0, {"a": 3.0}, {"a": 3.0}, entropy=1.0, saturation=0.1, diversity=0.2, drift=0.0)
 
 
-def seen(*looks: Look, **settings) -> Guards:
+def seen(*evaluations: Evaluation, **settings) -> Guards:
     guards = Guards(GuardsRecipe(**settings))
-    for look in looks:
-        guards.see(look)
+    for evaluation in evaluations:
+        guards.see(evaluation)
     return guards
 
 
-def after(step: int, holdout: float, **changes) -> Look:
+def after(step: int, holdout: float, **changes) -> Evaluation:
     return replace(START, step=step, holdout={"a": holdout}, **changes)
 
 
@@ -28,7 +28,7 @@ def test_the_best_held_out_reward_is_kept_whatever_the_trained_one_does():
 
 
 @pytest.mark.parametrize(
-    ("look", "guard", "words"),
+    ("evaluation", "guard", "words"),
     [
         (after(25, 4.0, diversity=0.1), "diversity", "0.50 of the frozen generator's, less than 0.8"),
         (after(25, 4.0, drift=0.7), "drift", "0.70 of the predictions' own size, more than 0.5"),
@@ -37,8 +37,8 @@ def test_the_best_held_out_reward_is_kept_whatever_the_trained_one_does():
         (after(25, 2.8, student={"a": 3.5}), "dimension", "a fell 0.20 below the frozen generator's, more than 0.1"),
     ],
 )
-def test_each_guard_trips_and_says_why(look, guard, words):
-    guards = seen(START, look)
+def test_each_guard_trips_and_says_why(evaluation, guard, words):
+    guards = seen(START, evaluation)
     assert guards.tripped[0] == guard
     assert guards.best == START
     assert words in guards.tripped[1]
@@ -57,15 +57,15 @@ def test_one_dimension_does_not_pay_for_the_others():
 
 
 def test_patience_counts_looks_since_the_best():
-    looks = [START, after(25, 3.5), *(after(25 * n, 3.45) for n in range(2, 6))]
-    assert seen(*looks[:4], patience=3).tripped is None
-    assert seen(*looks[:5], patience=3).tripped[0] == "patience"
+    evaluations = [START, after(25, 3.5), *(after(25 * n, 3.45) for n in range(2, 6))]
+    assert seen(*evaluations[:4], patience=3).tripped is None
+    assert seen(*evaluations[:5], patience=3).tripped[0] == "patience"
 
 
 def test_without_guards_nothing_stops_but_everything_is_seen():
     guards = seen(START, after(25, 1.0, drift=5.0), enabled=False)
     assert guards.tripped is None
-    assert len(guards.looks) == 2
+    assert len(guards.evaluations) == 2
 
 
 def test_without_a_held_out_judge_the_reward_itself_decides():
@@ -78,11 +78,11 @@ def test_without_a_held_out_judge_the_reward_itself_decides():
 def test_guards_come_back_from_a_checkpoint():
     guards = seen(START, after(25, 3.5), after(50, 3.4))
     again = Guards.from_dict(guards.recipe, guards.to_dict())
-    assert (again.best, again.looks, again.tripped) == (guards.best, guards.looks, guards.tripped)
+    assert (again.best, again.evaluations, again.tripped) == (guards.best, guards.evaluations, guards.tripped)
 
 
 @pytest.mark.parametrize(
-    "look",
+    "evaluation",
     [
         after(25, 3.0, diversity=0.16),  # 0.8 of the first
         after(25, 3.0, drift=0.5),
@@ -91,10 +91,10 @@ def test_guards_come_back_from_a_checkpoint():
         after(25, 2.9),
     ],
 )
-def test_a_look_at_a_limit_is_within_it(look):
+def test_an_evaluation_at_a_limit_is_within_it(evaluation):
     """Binary fractions, so that no rounding decides."""
     limits = {"min_diversity": 0.16 / 0.2, "max_drift": 0.5, "max_saturation": 0.95, "min_entropy": 0.25}
-    assert seen(START, look, max_dimension_fall=3.0 - 2.9, **limits).tripped is None
+    assert seen(START, evaluation, max_dimension_fall=3.0 - 2.9, **limits).tripped is None
 
 
 def test_a_fall_at_the_limit_is_no_fall():
@@ -103,14 +103,17 @@ def test_a_fall_at_the_limit_is_no_fall():
     assert seen(START, after(25, 3.5), after(50, 3.125), max_fall=0.25).tripped[0] == "holdout"
 
 
-def test_whether_a_look_is_the_best_is_said():
+def test_whether_an_evaluation_is_the_best_is_said():
     guards = Guards(GuardsRecipe())
-    answers = [guards.see(look) for look in (START, after(25, 3.4), after(50, 3.4), after(75, 3.35), after(100, 3.5))]
+    answers = [
+        guards.see(evaluation)
+        for evaluation in (START, after(25, 3.4), after(50, 3.4), after(75, 3.35), after(100, 3.5))
+    ]
     assert answers == [True, True, False, False, True]
-    assert [look.step for look in guards.looks] == [0, 25, 50, 75, 100] and guards.first is START
+    assert [evaluation.step for evaluation in guards.evaluations] == [0, 25, 50, 75, 100] and guards.first is START
 
 
-def test_a_look_that_a_guard_objects_to_is_never_the_best():
+def test_an_evaluation_that_a_guard_objects_to_is_never_the_best():
     guards = Guards(GuardsRecipe())
     assert guards.see(START) and not guards.see(after(25, 4.5, drift=0.6))
     assert guards.tripped == ("drift", "drift is 0.60 of the predictions' own size, more than 0.5")
@@ -139,16 +142,16 @@ def test_without_a_held_out_judge_the_students_dimensions_must_not_fall():
 
 
 def test_patience_says_what_it_waited_for():
-    looks = [START, after(25, 3.5), after(50, 3.45), after(75, 3.5)]
-    expected = ("patience", "no better held-out reward in 2 looks (best 3.50 at step 25)")
-    assert seen(*looks, patience=2).tripped == expected
-    without = [replace(look, reward=look.judged, holdout={}) for look in looks]
+    evaluations = [START, after(25, 3.5), after(50, 3.45), after(75, 3.5)]
+    expected = ("patience", "no better held-out reward in 2 evaluations (best 3.50 at step 25)")
+    assert seen(*evaluations, patience=2).tripped == expected
+    without = [replace(evaluation, reward=evaluation.judged, holdout={}) for evaluation in evaluations]
     assert "no better reward on held-out prompts" in seen(*without, patience=2).tripped[1]
     better = seen(START, after(25, 3.5), after(50, 3.45), after(75, 3.55), patience=2)
     assert better.tripped is None and better.best.step == 75
 
 
-def test_the_first_objection_of_a_look_stands():
+def test_the_first_objection_of_an_evaluation_stands():
     guards = seen(START, after(25, 1.0, diversity=0.0, drift=9.0))
     assert guards.tripped == ("diversity", "diversity is 0.00 of the frozen generator's, less than 0.8")
 
@@ -156,5 +159,7 @@ def test_the_first_objection_of_a_look_stands():
 def test_what_is_stored_says_what_tripped():
     guards = seen(START, after(25, 4.0, drift=0.7))
     stored = guards.to_dict()
-    assert stored["tripped"] == guards.tripped and stored["looks"] == [look.to_dict() for look in guards.looks]
+    assert stored["tripped"] == guards.tripped and stored["looks"] == [
+        evaluation.to_dict() for evaluation in guards.evaluations
+    ]
     assert stored["looks"][1]["drift"] == 0.7

@@ -87,12 +87,14 @@ def test_a_run_leaves_everything_that_is_asked_of_it(folder):
     page = (run / "report.html").read_text()
     assert "step 4" in page and "fig5" not in page and (run / "fig5.png").exists()
     assert len(list((run / "before").glob("*.png"))) == len(list((run / "after").glob("*.png"))) == 8
-    looks = json.loads((run / "looks.json").read_text())["looks"]
-    assert [look["step"] for look in looks] == [0, 2, 4] and looks[0]["drift"] == pytest.approx(0, abs=1e-9)
+    evaluations = json.loads((run / "looks.json").read_text())["looks"]
+    assert [evaluation["step"] for evaluation in evaluations] == [0, 2, 4] and evaluations[0]["drift"] == pytest.approx(
+        0, abs=1e-9
+    )
 
 
 def test_the_reward_rises(folder):
-    """With the whole walk's gradient and no pull back. A random generator draws texture: there is not much to gain."""
+    """With the whole plan's gradient and no pull back. A random generator draws texture: there is not much to gain."""
     recipe = make_recipe(
         folder,
         gradient__steps=[3, 3],

@@ -24,7 +24,7 @@ from tests.generation.plain_loop import mean_score, plain_loss
 from tests.plain_model import assert_same_gradients, small_model
 from tests.two_ranks import together
 from zreward.common.runs import read_metrics
-from zreward.generation import Walk
+from zreward.generation import SamplingPlan
 
 
 @pytest.mark.slow
@@ -59,15 +59,15 @@ def two_steps(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert optimization.accelerator.num_processes == 2
     drawn = []
 
-    def look() -> None:
-        ((prompts, seeds, walk),) = draws
+    def note_draw() -> None:
+        ((prompts, seeds, plan),) = draws
         draws.clear()
-        drawn.append([prompts, seeds, vars(walk)])
+        drawn.append([prompts, seeds, vars(plan)])
         save_file(gradients(optimization), folder / f"gradients-{rank}-{optimization.step}.safetensors")
         weights = {name: weight.detach().clone() for name, weight in optimization.adaptation.weights.items()}
         save_file(weights, folder / f"weights-{rank}-{optimization.step}.safetensors")
 
-    with before_each_step(look):
+    with before_each_step(note_draw):
         for optimization.step in range(2):
             optimization._train_step()
     (folder / f"draws-{rank}.json").write_text(json.dumps(drawn))
@@ -88,7 +88,9 @@ def test_two_processes_step_along_the_gradient_of_what_both_drew(tmp_path, float
         denoiser.load_state_dict(before)
         both = [draws[rank][step] for rank in (0, 1)]
         assert both[0][1] != both[1][1], "the ranks draw different pictures"
-        losses = [plain_loss(pipeline, denoiser, start, judge, p, s, Walk(**walk), options) for p, s, walk in both]
+        losses = [
+            plain_loss(pipeline, denoiser, start, judge, p, s, SamplingPlan(**plan), options) for p, s, plan in both
+        ]
         weights = dict(denoiser.named_parameters())
         wanted = dict(zip(weights, torch.autograd.grad(sum(losses) / 2, list(weights.values())), strict=True))
         for rank in (0, 1):

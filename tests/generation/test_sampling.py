@@ -5,7 +5,7 @@ import torch
 
 from tests.tiny import sharpen, tiny_model
 from zreward.common.errors import InputError
-from zreward.generation import Aggregate, Walk, draw
+from zreward.generation import Aggregate, SamplingPlan, draw
 
 PROMPTS, SEEDS = ["a large red circle", "a small blue cross"], [3, 4]
 
@@ -16,17 +16,17 @@ def own_pictures(pipeline, steps: int, **options):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("walk", [Walk(4), Walk(4, 1), Walk(4, 4)])
-def test_pictures_are_the_pipelines_own(pipeline, guidance, walk):
-    drawn = draw(pipeline, PROMPTS, SEEDS, walk, guidance_scale=guidance)
+@pytest.mark.parametrize("plan", [SamplingPlan(4), SamplingPlan(4, 1), SamplingPlan(4, 4)])
+def test_pictures_are_the_pipelines_own(pipeline, guidance, plan):
+    drawn = draw(pipeline, PROMPTS, SEEDS, plan, guidance_scale=guidance)
     assert torch.equal(drawn.pixels.detach(), own_pictures(pipeline, 4, guidance_scale=guidance))
-    assert len(drawn.calls) == walk.gradient_steps
-    assert drawn.pixels.requires_grad == (walk.gradient_steps > 0)
+    assert len(drawn.calls) == plan.gradient_steps
+    assert drawn.pixels.requires_grad == (plan.gradient_steps > 0)
 
 
 def test_the_last_step_alone_is_enough_to_take_the_picture_early(pipeline):
     """Left-out steps: the picture is the one predicted at step 2 of 4, which is what DDIM makes of it in one jump."""
-    stopped = draw(pipeline, PROMPTS, SEEDS, Walk(4, 1, skipped=2), guidance_scale=1.0)
+    stopped = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(4, 1, skipped=2), guidance_scale=1.0)
     assert len(stopped.calls) == 1
     latents = stopped.calls[0][0][0]
     pipeline.scheduler.set_timesteps(4)
@@ -39,11 +39,13 @@ def test_the_last_step_alone_is_enough_to_take_the_picture_early(pipeline):
     assert torch.allclose(stopped.pixels.detach(), expected.clamp(0, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("walk", [Walk(3, 1), Walk(3, 2), Walk(3, 3), Walk(3, 1, skipped=1)])
-def test_checkpointing_changes_no_gradient(pipeline, walk):
+@pytest.mark.parametrize(
+    "plan", [SamplingPlan(3, 1), SamplingPlan(3, 2), SamplingPlan(3, 3), SamplingPlan(3, 1, skipped=1)]
+)
+def test_checkpointing_changes_no_gradient(pipeline, plan):
     def gradient(checkpointing: bool):
         pipeline.unet.zero_grad()
-        draw(pipeline, PROMPTS, SEEDS, walk, checkpointing, guidance_scale=2.0).pixels.square().mean().backward()
+        draw(pipeline, PROMPTS, SEEDS, plan, checkpointing, guidance_scale=2.0).pixels.square().mean().backward()
         return torch.cat([p.grad.flatten() for p in pipeline.unet.parameters() if p.grad is not None])
 
     plain, recomputed = gradient(False), gradient(True)
@@ -61,7 +63,7 @@ def test_the_rewards_gradient_agrees_with_finite_differences(pipeline, checkpoin
 
     def reward():
         with torch.random.fork_rng():
-            drawn = draw(pipeline, PROMPTS, SEEDS, Walk(3, 3), checkpointing, guidance_scale=2.0)
+            drawn = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, 3), checkpointing, guidance_scale=2.0)
         pixels = torch.nn.functional.interpolate(drawn.pixels, scale_factor=2.0)
         return aggregate(student(pixels, PROMPTS)).mean()
 
@@ -83,24 +85,24 @@ def test_the_rewards_gradient_agrees_with_finite_differences(pipeline, checkpoin
 
 def test_bad_calls_are_refused(pipeline):
     with pytest.raises(InputError, match="2 prompts and 1 seeds"):
-        draw(pipeline, PROMPTS, [1], Walk(2))
+        draw(pipeline, PROMPTS, [1], SamplingPlan(2))
     with pytest.raises(InputError, match="no more gradient steps"):
-        Walk(2, 3)
+        SamplingPlan(2, 3)
     with pytest.raises(InputError, match="at least one step"):
-        Walk(2, 0, skipped=2)
+        SamplingPlan(2, 0, skipped=2)
     from diffusers import HeunDiscreteScheduler
 
     pipeline.scheduler = HeunDiscreteScheduler()
     with pytest.raises(InputError, match="HeunDiscreteScheduler takes 2 predictions"):
-        draw(pipeline, PROMPTS, SEEDS, Walk(2))
+        draw(pipeline, PROMPTS, SEEDS, SamplingPlan(2))
     pipeline.unet = None
     with pytest.raises(InputError, match="neither a unet nor a transformer"):
-        draw(pipeline, PROMPTS, SEEDS, Walk(2))
+        draw(pipeline, PROMPTS, SEEDS, SamplingPlan(2))
 
 
 def test_the_scheduler_and_denoiser_are_left_as_they_were(pipeline):
     before = pipeline.scheduler.step
-    draw(pipeline, PROMPTS, SEEDS, Walk(2, 1), checkpointing=True)
+    draw(pipeline, PROMPTS, SEEDS, SamplingPlan(2, 1), checkpointing=True)
     assert pipeline.scheduler.step == before
     assert "forward" not in vars(pipeline.unet) and "decode" not in vars(pipeline.vae)
     assert not pipeline.unet._forward_hooks

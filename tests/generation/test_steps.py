@@ -13,7 +13,7 @@ from tests.generation.gradients import PROMPTS, before_each_step, make_recipe, p
 from tests.plain_model import small_model
 from tests.tiny import tiny_model
 from zreward.generation import optimize as module
-from zreward.generation.guards import Guards, Look
+from zreward.generation.guards import Evaluation, Guards
 
 SETTINGS = {
     "optimizer__learning_rate": 0.01,
@@ -108,7 +108,7 @@ def test_the_reward_is_the_mean_over_copies_disturbed_as_the_recipe_says(optimiz
     asked, drawn = [], []
     pixels = torch.rand(2, 3, 8, 8)
 
-    def draw(pipeline, prompts, seeds, walk, *rest, **options):
+    def draw(pipeline, prompts, seeds, plan, *rest, **options):
         drawn.append((prompts, seeds))
         return SimpleNamespace(pixels=pixels, calls=[])
 
@@ -136,8 +136,8 @@ def test_the_way_of_every_draw_is_drawn_from_the_recipes_ranges(optimization, mo
     )
     seen, pixels = [], torch.rand(2, 3, 8, 8)
 
-    def draw(pipeline, prompts, seeds, walk, recompute, **options):
-        seen.append((walk.steps, walk.gradient_steps, walk.skipped))
+    def draw(pipeline, prompts, seeds, plan, recompute, **options):
+        seen.append((plan.steps, plan.gradient_steps, plan.skipped))
         assert recompute is checkpointing and options == {"guidance_scale": 2.5, "height": 16}
         return SimpleNamespace(pixels=pixels, calls=[])
 
@@ -175,18 +175,18 @@ def test_seed_step_and_process_decide_what_is_drawn(optimization, monkeypatch):
 
 def test_student_and_held_out_judge_are_those_that_the_recipe_names(optimization, folder):
     made = optimization(guards__holdout=str(folder / "other"))
-    assert made.viewer.holdout.name == str(folder / "other") and made.viewer.final is None
-    assert made.viewer.student is made.student
+    assert made.evaluator.holdout.name == str(folder / "other") and made.evaluator.final is None
+    assert made.evaluator.student is made.student
     assert made.inputs["student"]["weights"] != made.inputs["guards"]["holdout"]["weights"]
     assert made.student.backbone.base.config.get_text_config().hidden_size == 16  # the other has 32
-    assert made.prompts == PROMPTS and made.viewer.prompts == ["a green circle", "a red cross"]
+    assert made.prompts == PROMPTS and made.evaluator.prompts == ["a green circle", "a red cross"]
 
 
-def test_prompts_of_the_end_are_none_of_the_looks(optimization, folder):
+def test_prompts_of_the_end_are_none_of_the_evaluations(optimization, folder):
     (folder / "held_out.txt").write_text("a green circle\na red cross\na blue cross\n")
     made = optimization(final__judge="oracle", final__prompts=1)
-    assert made.viewer.prompts == ["a green circle", "a red cross"] and made.final_prompts == ["a blue cross"]
-    assert made.viewer.final.name == "oracle" and made.viewer.holdout is None
+    assert made.evaluator.prompts == ["a green circle", "a red cross"] and made.final_prompts == ["a blue cross"]
+    assert made.evaluator.final.name == "oracle" and made.evaluator.holdout is None
 
 
 def test_a_checkpoint_brings_step_guards_and_moments_back(optimization, monkeypatch):
@@ -194,16 +194,16 @@ def test_a_checkpoint_brings_step_guards_and_moments_back(optimization, monkeypa
     slope_of(made, monkeypatch, 1.0)
     made._train_step()
     made.step = 1
-    made.guards.see(Look(0, 3.0, {"a": 3.0}, {}, 1.0, 0.1, 0.2, 0.0))
+    made.guards.see(Evaluation(0, 3.0, {"a": 3.0}, {}, 1.0, 0.1, 0.2, 0.0))
     made._checkpoint()
     state = {name: made.optimizer.state[weight]["exp_avg"].clone() for name, weight in made.adaptation.weights.items()}
-    looks, average = list(made.guards.looks), {k: v.clone() for k, v in made.adaptation.average.items()}
+    evaluations, average = list(made.guards.evaluations), {k: v.clone() for k, v in made.adaptation.average.items()}
     made.step, made.guards = 9, Guards(made.recipe.guards)
     made.optimizer.state.clear()
     for tensor in made.adaptation.average.values():
         tensor.zero_()
     made.resume()
-    assert made.step == 1 and made.guards.looks == looks and made.guards.best == looks[0]
+    assert made.step == 1 and made.guards.evaluations == evaluations and made.guards.best == evaluations[0]
     for name, weight in made.adaptation.weights.items():
         assert torch.equal(made.optimizer.state[weight]["exp_avg"], state[name]) and state[name].abs().sum() > 0
         assert torch.equal(made.adaptation.average[name], average[name])

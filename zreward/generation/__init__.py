@@ -2,6 +2,6 @@
 
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.reward_function import reward_function
-from zreward.generation.sampling import Walk, draw
+from zreward.generation.sampling import SamplingPlan, Walk, draw
 
-__all__ = ["Aggregate", "Walk", "draw", "reward_function"]
+__all__ = ["Aggregate", "SamplingPlan", "Walk", "draw", "reward_function"]

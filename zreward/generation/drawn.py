@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from zreward.common.files import disk_errors, write_json_lines
 from zreward.data.manifest import PICTURE_LIST
-from zreward.generation.sampling import Walk, draw
+from zreward.generation.sampling import SamplingPlan, draw
 from zreward.models.pixels import to_image
 
 
@@ -41,7 +41,7 @@ def draw_all(
     with torch.no_grad(), tqdm(total=len(wanted), desc=what or "drawing", unit="picture", disable=not what) as bar:
         for start in range(0, len(wanted), batch_size):
             chunk = wanted[start : start + batch_size]
-            drawn = draw(pipeline, [p for p, _ in chunk], [s for _, s in chunk], Walk(steps), **options)
+            drawn = draw(pipeline, [p for p, _ in chunk], [s for _, s in chunk], SamplingPlan(steps), **options)
             parts.append(drawn.pixels.float().cpu())
             bar.update(len(chunk))
     return torch.cat(parts)

@@ -15,8 +15,8 @@ from zreward.common.files import write_json
 from zreward.generation.adaptation import load_optimized, load_pipeline
 from zreward.generation.comparison import Comparison, Pairs, compare, read_pairs
 from zreward.generation.drawn import diversity, draw_all, own_seeds, save_pictures
+from zreward.generation.evaluator import score_pixels
 from zreward.generation.judges import load_frozen, load_judge
-from zreward.generation.looks import score_pixels
 from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe
 
 

@@ -1,6 +1,6 @@
-"""What stops a run: each look at held-out prompts is compared with the frozen generator's, and with the best so far.
+"""What stops a run: each evaluation on held-out prompts is compared with the frozen generator's, and with the best so far.
 
-A look that no guard objects to and that has the best held-out reward is the last good state; its weights are kept.
+An evaluation that no guard objects to and that has the best held-out reward is the last good state; its weights are kept.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from zreward.generation.recipe import GuardsRecipe
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of held-out prompts at one step; scores on the rubric's scale."""
+class Evaluation:
+    """Measurements on held-out prompts at one step; scores on the rubric's scale."""
 
     step: int
     reward: float  # the aggregate that is trained on
@@ -23,18 +23,18 @@ class Look:
     saturation: float  # share of expected scores in the top half point of the scale
     diversity: float  # root mean square distance of the pictures of a prompt, in [0, 1] units
     drift: float  # of the predictions, see `anchor`; 0 at the start
-    final: dict[str, float] = field(default_factory=dict)  # the final judge's means, to look at: they decide nothing
+    final: dict[str, float] = field(default_factory=dict)  # the final judge's means, for the report only
 
     @property
     def judged(self) -> float:
-        """What decides which look is best: the held-out judge's mean; without one, the reward."""
+        """What decides which evaluation is best: the held-out judge's mean; without one, the reward."""
         return sum(self.holdout.values()) / len(self.holdout) if self.holdout else self.reward
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Look:
+    def from_dict(cls, stored: dict[str, Any]) -> Evaluation:
         """Version 0.1 wrote the final judge's means under the judge's own name."""
         known = {item.name for item in fields(cls)}
         final = next((value for name, value in stored.items() if name not in known), None)
@@ -44,50 +44,50 @@ class Look:
 
 @dataclass
 class Guards:
-    """Fed one look after the other. `best` is the last good one."""
+    """Takes evaluations in order of their steps. `best` is the last good one."""
 
     recipe: GuardsRecipe
-    first: Look | None = None
-    best: Look | None = None
-    looks: list[Look] = field(default_factory=list)
+    first: Evaluation | None = None
+    best: Evaluation | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
     tripped: tuple[str, str] | None = None  # which guard, and the message
 
-    def see(self, look: Look) -> bool:
-        """Whether this look is the best so far. Sets `tripped` when a guard objects."""
-        self.looks.append(look)
-        self.first = self.first or look
-        objection = self._objection(look)
+    def see(self, evaluation: Evaluation) -> bool:
+        """Whether this evaluation is the best so far. Sets `tripped` when a guard objects."""
+        self.evaluations.append(evaluation)
+        self.first = self.first or evaluation
+        objection = self._objection(evaluation)
         if objection and self.recipe.enabled:
             self.tripped = objection
-        if not objection and (self.best is None or look.judged > self.best.judged):
-            self.best = look
+        if not objection and (self.best is None or evaluation.judged > self.best.judged):
+            self.best = evaluation
             return True
         return False
 
-    def _objection(self, look: Look) -> tuple[str, str] | None:
+    def _objection(self, evaluation: Evaluation) -> tuple[str, str] | None:
         assert self.first is not None, "set by see"
         recipe, first = self.recipe, self.first
         limits = [
             (
                 "diversity",
-                look.diversity / max(first.diversity, 1e-9),
+                evaluation.diversity / max(first.diversity, 1e-9),
                 recipe.min_diversity,
                 "of the frozen generator's",
             ),
             (
                 "entropy",
-                look.entropy / max(first.entropy, 1e-9),
+                evaluation.entropy / max(first.entropy, 1e-9),
                 recipe.min_entropy,
                 "of that on the frozen generator's",
             ),
-            ("drift", -look.drift, -recipe.max_drift, "of the predictions' own size"),
-            ("saturation", -look.saturation, -recipe.max_saturation, "of the scores at the top of the scale"),
+            ("drift", -evaluation.drift, -recipe.max_drift, "of the predictions' own size"),
+            ("saturation", -evaluation.saturation, -recipe.max_saturation, "of the scores at the top of the scale"),
         ]
         for name, value, least, what in limits:
             if value < least:
                 bound = "less than" if least > 0 else "more than"
                 return name, f"{name} is {abs(value):.2f} {what}, {bound} {abs(least):g}"
-        fallen = _fallen(first.holdout or first.student, look.holdout or look.student)
+        fallen = _fallen(first.holdout or first.student, evaluation.holdout or evaluation.student)
         if fallen[1] > recipe.max_dimension_fall:
             return (
                 "dimension",
@@ -95,29 +95,29 @@ class Guards:
             )
         if self.best is None:
             return None
-        source = "held-out reward" if look.holdout else "reward on held-out prompts"
-        if look.judged < self.best.judged - recipe.max_fall:
-            fall = self.best.judged - look.judged
+        source = "held-out reward" if evaluation.holdout else "reward on held-out prompts"
+        if evaluation.judged < self.best.judged - recipe.max_fall:
+            fall = self.best.judged - evaluation.judged
             return (
                 "holdout",
                 f"the {source} fell {fall:.2f} below its best ({self.best.judged:.2f} at step {self.best.step})",
             )
-        since = [seen for seen in self.looks if seen.step > self.best.step]
-        if len(since) >= recipe.patience and look.judged <= self.best.judged:
+        since = [seen for seen in self.evaluations if seen.step > self.best.step]
+        if len(since) >= recipe.patience and evaluation.judged <= self.best.judged:
             return (
                 "patience",
-                f"no better {source} in {len(since)} looks (best {self.best.judged:.2f} at step {self.best.step})",
+                f"no better {source} in {len(since)} evaluations (best {self.best.judged:.2f} at step {self.best.step})",
             )
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"looks": [look.to_dict() for look in self.looks], "tripped": self.tripped}
+        return {"looks": [evaluation.to_dict() for evaluation in self.evaluations], "tripped": self.tripped}
 
     @classmethod
     def from_dict(cls, recipe: GuardsRecipe, stored: dict[str, Any]) -> Guards:
-        guards = cls(recipe)
+        guards = cls(recipe)  # the key in the file is that of version 0.1
         for row in stored["looks"]:
-            guards.see(Look.from_dict(row))
+            guards.see(Evaluation.from_dict(row))
         return guards
 
 

@@ -1,4 +1,4 @@
-"""Optimising a generator: draw with a gradient, score, aggregate, step; look at held-out prompts; stop in time.
+"""Optimising a generator: draw with a gradient, score, aggregate, step; evaluate held-out prompts; stop in time.
 
 loss = -mean A(student(picture, prompt)) + anchor * drift
 """
@@ -25,15 +25,15 @@ from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
 from zreward.generation.disturb import disturbed
+from zreward.generation.evaluator import Evaluator
 from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
 from zreward.generation.inputs import generator_fingerprint, inputs_of
 from zreward.generation.judges import load_frozen, load_judge
-from zreward.generation.looks import Viewer
 from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe, stored_recipe
-from zreward.generation.sampling import Walk, draw
+from zreward.generation.sampling import SamplingPlan, draw
 from zreward.generation.state import load_state, save_state
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.finished import check_left
@@ -66,7 +66,7 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
             check_left(run.path / "model", f"delete {run.path / 'outcome.json'} and {again}")
             say(f"{run.path} is finished: nothing to do")
             return _read_outcome(run.path)
-        accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others look at
+        accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others read
         return _run(recipe, accelerator, run, resume)
 
 
@@ -93,7 +93,7 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: RunDirectory, re
         command = shlex.join(["zreward", "optimize", str(run.path / run.config)])
         facts = {"command": command, "student": recipe.student, "seed": recipe.seed}
         ending = describe_ending(outcome.step, outcome.stopped_at, outcome.guard, outcome.message, recipe.holdout)
-        write_optimization_page(run.path / "report.html", optimization.guards.looks, grids, ending, facts, final)
+        write_optimization_page(run.path / "report.html", optimization.guards.evaluations, grids, ending, facts, final)
     return outcome
 
 
@@ -126,15 +126,15 @@ def _read_outcome(run: Path) -> Outcome:
 
 
 def _split(held_out: list[str], recipe: OptimizeRecipe) -> tuple[list[str], list[str]]:
-    """Held-out prompts for the looks, which choose weights, and others for the final comparison, which is made once."""
-    looks = recipe.guards.prompts
-    needed = looks + (recipe.final.prompts if recipe.final.judge != NO_JUDGE else 0)
+    """Held-out prompts for the evaluations, which choose weights, and others for the final comparison, which is made once."""
+    watched = recipe.guards.prompts
+    needed = watched + (recipe.final.prompts if recipe.final.judge != NO_JUDGE else 0)
     if len(held_out) < needed:
         raise InputError(
             f"held_out {recipe.held_out}: {len(held_out)} prompts, expected {needed} (guards.prompts and final.prompts); "
             "add prompts or lower these"
         )
-    return held_out[:looks], held_out[looks:needed]
+    return held_out[:watched], held_out[watched:needed]
 
 
 class _Optimization:
@@ -147,7 +147,7 @@ class _Optimization:
             raise InputError(
                 f"held_out {recipe.held_out}: {len(both)} of its prompts are trained on, such as {min(both)!r}"
             )
-        looked_at, self.final_prompts = _split(held_out, recipe)
+        watched, self.final_prompts = _split(held_out, recipe)
         device = accelerator.device
         self.student = load_frozen(recipe.student, device)
         self.dimensions = self.student.check_dimensions(recipe.reward.dimensions)
@@ -171,7 +171,9 @@ class _Optimization:
         self.options = recipe.generator.options
         final = load_judge(recipe.final.judge) if recipe.final.judge not in (HOLDOUT, NO_JUDGE) else None
         how = (holdout, final, recipe.generator.steps, size, self.options)
-        self.viewer = Viewer(self.adaptation, looked_at, self.student, self.dimensions, recipe.reward.aggregate, *how)
+        self.evaluator = Evaluator(
+            self.adaptation, watched, self.student, self.dimensions, recipe.reward.aggregate, *how
+        )
 
     # The loop.
 
@@ -228,9 +230,11 @@ class _Optimization:
         recipe, count = self.recipe, self.recipe.optimizer.batch_size
         prompts = rng.choices(self.prompts, k=count)
         seeds = [rng.randrange(2**31) for _ in prompts]
-        walk = Walk(recipe.generator.steps, rng.randint(*recipe.gradient.steps), rng.randint(*recipe.gradient.skipped))
+        plan = SamplingPlan(
+            recipe.generator.steps, rng.randint(*recipe.gradient.steps), rng.randint(*recipe.gradient.skipped)
+        )
         with self.accelerator.autocast():
-            drawn = draw(self.pipeline, prompts, seeds, walk, recipe.gradient.checkpointing, **self.options)
+            drawn = draw(self.pipeline, prompts, seeds, plan, recipe.gradient.checkpointing, **self.options)
         reference = self._reference(prompts, seeds)
         rewards = []
         for _ in range(recipe.reward.copies):
@@ -240,7 +244,7 @@ class _Optimization:
         with self.adaptation.frozen() as frozen, self.accelerator.autocast():
             moved = drift(drawn.calls, frozen)
         loss = -reward.mean() + recipe.guards.anchor * moved
-        return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": walk.gradient_steps}
+        return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": plan.gradient_steps}
 
     def _reward(self, pixels: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None) -> Tensor:
         """(N,); FloatingPointError where one is not finite."""
@@ -264,7 +268,7 @@ class _Optimization:
         if self.recipe.reward.aggregate.kind != "beats":
             return None
         with torch.no_grad(), self.adaptation.frozen_pipeline() as pipeline:
-            drawn = draw(pipeline, prompts, seeds, Walk(self.recipe.generator.steps), **self.options)
+            drawn = draw(pipeline, prompts, seeds, SamplingPlan(self.recipe.generator.steps), **self.options)
             return self.student(drawn.pixels.float(), prompts, self.dimensions)
 
     def _set_rate(self) -> None:
@@ -277,14 +281,14 @@ class _Optimization:
 
     def _look(self) -> None:
         """Measure held-out pictures, and keep the weights when they are the best so far."""
-        look = self.viewer.look(self.step, self.run / "grids" if self._is_main else None)
-        better = self.guards.see(look)
+        evaluation = self.evaluator.evaluate(self.step, self.run / "grids" if self._is_main else None)
+        better = self.guards.see(evaluation)
         if not self._is_main:
             return
         if better:
             self._keep("best")
         write_json(self.run / "looks.json", self.guards.to_dict())
-        facts = {f"look/{key}": value for key, value in look.to_dict().items() if isinstance(value, float)}
+        facts = {f"evaluation/{key}": value for key, value in evaluation.to_dict().items() if isinstance(value, float)}
         self.accelerator.log(facts, step=self.step)
 
     def _keep(self, name: str) -> None:
@@ -317,7 +321,7 @@ class _Optimization:
             self.directory.keep_checkpoints(_KEPT)  # a kill may have come before that
 
     def _finish(self) -> Outcome:
-        """`model` holds the best look's weights; without guards, the last ones."""
+        """`model` holds the best evaluation's weights; without guards, the last ones."""
         guards = self.guards
         guard, message = guards.tripped or (None, f"ran all {self.step} steps")
         if not self._is_main:

@@ -1,4 +1,4 @@
-"""What a person looks at: a page of pairs after `zreward compare`, a page of curves and grids after `zreward optimize`."""
+"""What a person reads: a page of pairs after `zreward compare`, a page of curves and grids after `zreward optimize`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from zreward.common.runs import versions
 from zreward.evaluation.report.sections import Figure, Section, write_sections
 from zreward.generation.comparison import OUTCOMES, Comparison, Pairs
-from zreward.generation.guards import Look
+from zreward.generation.guards import Evaluation
 
 SHOWN = 100  # pairs
 
@@ -90,20 +90,20 @@ def describe_ending(kept: int, stopped_at: int, guard: str | None, message: str,
 
 def write_optimization_page(
     path: Path,
-    looks: Sequence[Look],
+    evaluations: Sequence[Evaluation],
     grids: Sequence[Path],
     ending: str,
     settings: dict[str, Any],
     final: tuple[Comparison, Pairs] | None = None,
 ) -> Path:
     """Held-out curves, guards, sample grids over training and, where there is one, the final comparison."""
-    sections = optimization_sections(looks, grids, ending, path.parent, final)
+    sections = optimization_sections(evaluations, grids, ending, path.parent, final)
     facts = settings | {"versions": versions()}
     return write_sections(path, "A generator that follows a reward", facts, sections, written_by="zreward optimize")
 
 
 def optimization_sections(
-    looks: Sequence[Look],
+    evaluations: Sequence[Evaluation],
     grids: Sequence[Path],
     ending: str,
     folder: Path,
@@ -114,7 +114,7 @@ def optimization_sections(
     sections = [Section("How it ended", ending)]
     if final is not None:
         sections.append(verdict_section(final[0]))
-    sections += curve_sections(looks, folder)
+    sections += curve_sections(evaluations, folder)
     figures = [Figure([Image.open(grid)], f"step {int(grid.stem.removeprefix('step-'))}") for grid in grids]
     sections.append(Section("The same prompts and seeds over training", figures=figures, wide=True))
     if final is not None:
@@ -122,7 +122,7 @@ def optimization_sections(
     return sections
 
 
-# A field of a look: the title of its curves, a note, what they show, and the picture's name.
+# A field of an evaluation: the title of its curves, a note, what they show, and the picture's name.
 _JUDGES = {
     "student": (
         "Held-out prompts, by the trained reward",
@@ -133,26 +133,33 @@ _JUDGES = {
     "holdout": ("Held-out prompts, by a judge that is not trained on", "", "expected score", "holdout.png"),
     "final": (
         "Held-out prompts, by the final judge",
-        "To look at: it trains, selects and stops nothing.",
+        "For information: it trains, selects and stops nothing.",
         "score",
         "final.png",
     ),
 }
 
 
-def curve_sections(looks: Sequence[Look], folder: Path) -> list[Section]:
+def curve_sections(evaluations: Sequence[Evaluation], folder: Path) -> list[Section]:
     """The paper's Figure 5 (held-out scores by dimension), and what the guards watch, relative to its limit or start."""
     sections = []
     for judge, (title, note, value, picture) in _JUDGES.items():
-        if names := list(getattr(looks[0], judge)):
-            curves = {name: [(look.step, getattr(look, judge)[name]) for look in looks] for name in names}
+        if names := list(getattr(evaluations[0], judge)):
+            curves = {
+                name: [(evaluation.step, getattr(evaluation, judge)[name]) for evaluation in evaluations]
+                for name in names
+            }
             sections.append(Section(title, note, value=value, curves=curves, picture=folder / picture))
-    first = looks[0]
+    first = evaluations[0]
     watched = {
-        "diversity, of the start": [(look.step, look.diversity / max(first.diversity, 1e-9)) for look in looks],
-        "entropy, of the start": [(look.step, look.entropy / max(first.entropy, 1e-9)) for look in looks],
-        "drift": [(look.step, look.drift) for look in looks],
-        "saturation": [(look.step, look.saturation) for look in looks],
+        "diversity, of the start": [
+            (evaluation.step, evaluation.diversity / max(first.diversity, 1e-9)) for evaluation in evaluations
+        ],
+        "entropy, of the start": [
+            (evaluation.step, evaluation.entropy / max(first.entropy, 1e-9)) for evaluation in evaluations
+        ],
+        "drift": [(evaluation.step, evaluation.drift) for evaluation in evaluations],
+        "saturation": [(evaluation.step, evaluation.saturation) for evaluation in evaluations],
     }
     sections.append(Section("What the guards watch", value="share", curves=watched, picture=folder / "guards.png"))
     return sections

@@ -21,9 +21,9 @@ class GeneratorRecipe:
     lora_alpha: int = 16  # scale of the adapter: alpha / rank
     lora_targets: list[str] = field(
         default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
-    )  # names of the layers that get one
+    )  # names of the layers that get an adapter
     height: int | None = None  # pixels; default: the pipeline's own size
-    width: int | None = None  # likewise
+    width: int | None = None  # pixels; default: the pipeline's own size
     guidance: float = 1.0  # guidance_scale as the pipeline means it: none is 1 for Stable Diffusion and 0 for Z-Image
     max_sequence_length: int | None = None  # tokens of a prompt, for pipelines that pad to it (SD3, FLUX, Z-Image)
     steps: int = 12  # denoising steps
@@ -37,20 +37,22 @@ class GeneratorRecipe:
 
 @dataclass(frozen=True)
 class GradientRecipe:
-    steps: list[int] = field(default_factory=lambda: [1, 4])  # K is drawn from this range, for every batch
+    steps: list[int] = field(
+        default_factory=lambda: [1, 4]
+    )  # denoising steps with a gradient (K): least and most; drawn for every batch
     skipped: list[int] = field(
         default_factory=lambda: [0, 0]
-    )  # steps left out at the end (ReFL: a random stop), likewise
+    )  # denoising steps left out at the end (ReFL: a random stop): least and most; drawn for every batch
     checkpointing: bool = False  # recompute denoising steps and the decoder in the backward pass
 
 
 @dataclass(frozen=True)
 class RewardRecipe:
-    dimensions: list[str] | None = None  # default: all of the student's
-    aggregate: Aggregate = field(default_factory=Aggregate)  # from distributions to one number
-    copies: int = 1  # the reward of a picture is the mean over this many disturbed copies
-    shift: int = 0  # a copy is moved by up to this many pixels
-    noise: float = 0.0  # and gets Gaussian noise of this standard deviation, in [0, 1] units
+    dimensions: list[str] | None = None  # dimensions in the reward; default: all of the student's
+    aggregate: Aggregate = field(default_factory=Aggregate)  # how scores per dimension become one reward
+    copies: int = 1  # disturbed copies of a picture whose rewards are averaged
+    shift: int = 0  # the most pixels by which a copy is moved
+    noise: float = 0.0  # standard deviation of the Gaussian noise on a copy; pixels are in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,20 @@ class GeneratorOptimizerRecipe:
     warmup_steps: int = 10  # steps in which the learning rate rises from 0
     weight_decay: float = 0.0  # of AdamW
     max_grad_norm: float = 1.0  # longer gradients are scaled down to this norm
-    average: float = 0.99  # decay of the averaged weights, which are what is looked at and kept
+    average: float = 0.99  # EMA decay of the weights that are evaluated and kept, 0 to 1
 
 
 @dataclass(frozen=True)
 class GuardsRecipe:
-    """Against reward hacking. Each look draws the same held-out prompts and seeds."""
+    """Against reward hacking. Each evaluation draws the same held-out prompts and seeds."""
 
-    enabled: bool = True  # false: look and log, but never stop (and keep the last weights)
-    anchor: float = 0.1  # weight of the pull to the frozen generator's predictions, relative to their size
-    every: int = 25  # steps between looks
-    prompts: int = 32  # held-out prompts a look draws, with two seeds each
+    enabled: bool = True  # false: evaluate and log, but never stop (and keep the last weights)
+    anchor: float = 0.1  # weight of the squared distance to the frozen generator's predictions, relative to their size
+    every: int = 25  # steps between evaluations
+    prompts: int = 32  # held-out prompts of an evaluation; two pictures each
     holdout: str | None = None  # a judge that is not trained on; {student} stands for the student's path
-    holdout_reasoning: bool = False  # it reasons before it scores
-    patience: int = 4  # looks without a new best of the held-out reward before the run stops
+    holdout_reasoning: bool = False  # the holdout judge reasons before it scores
+    patience: int = 4  # evaluations without a new best of the held-out reward before the run stops
     max_fall: float = 0.15  # points that the held-out reward may fall below its best before the run stops
     max_dimension_fall: float = 0.1  # points that one dimension of it may fall below the frozen generator's
     min_diversity: float = 0.8  # pixel distance between seeds of a prompt, over the frozen generator's
@@ -91,7 +93,7 @@ class FinalRecipe:
     prompts: int = 400  # held-out prompts, the first ones; 0: no comparison
     seeds: int = 2  # pictures of each prompt
     judge: str = NO_JUDGE  # holdout (guards.holdout), none, or a judge that an installed package offers
-    same: float = 0.25  # a smaller difference of overall scores counts as the same
+    same: float = 0.25  # the least difference of overall scores that is not a tie
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class OptimizeRecipe:
     student: str  # the reward model: a checkpoint folder or hub name
     out: str  # run directory
     prompts: str  # text file, one prompt a line; .jsonl with a `prompt` in every line; or a registered source
-    held_out: str  # prompts for looks and the final comparison, of the same forms; none of them in `prompts`
+    held_out: str  # prompts for evaluations and the final comparison, of the same forms; none of them in `prompts`
     generator: GeneratorRecipe = field(default_factory=GeneratorRecipe)  # what is trained
     gradient: GradientRecipe = field(default_factory=GradientRecipe)  # which denoising steps it goes through
     reward: RewardRecipe = field(default_factory=RewardRecipe)  # what it follows
@@ -108,7 +110,7 @@ class OptimizeRecipe:
     )  # AdamW and the averaged weights
     guards: GuardsRecipe = field(default_factory=GuardsRecipe)  # what stops it
     final: FinalRecipe = field(default_factory=FinalRecipe)  # what is measured at the end
-    seed: int = 0  # of everything random
+    seed: int = 0  # random seed
     save_every: int = 50  # steps between checkpoints
     mixed_precision: str = "no"  # bf16 or fp16: accelerate's autocast
     report_to: list[str] = field(default_factory=list)  # trackers that accelerate knows: tensorboard, wandb, ...

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zreward.common.errors import InputError
 from zreward.generation.aggregate import Aggregate
-from zreward.generation.looks import score_pixels
+from zreward.generation.evaluator import score_pixels
 from zreward.models.reward_model import RewardModel
 
 RewardFunction = Callable[[Any, Sequence[str], Any], tuple[list[float], dict[str, Any]]]

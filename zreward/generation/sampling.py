@@ -6,7 +6,7 @@ is the scheduler's step: it knows when the gradient begins and when the picture 
 
     x_T ... x_{K+1}   no gradient
     x_K ... x_1       gradient (K = 1 and a random stop: ReFL; K steps to the end: DRaFT-K; larger K: the paper's earlier steps)
-    picture           decode(x_0), or of the clean latents predicted where the walk stops early
+    picture           decode(x_0), or of the clean latents predicted where the plan stops early
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ from zreward.common.errors import InputError
 
 
 @dataclass(frozen=True)
-class Walk:
-    """A way from noise to a picture."""
+class SamplingPlan:
+    """How many denoising steps run, and over which of them a gradient is kept."""
 
     steps: int  # of the schedule
     gradient_steps: int = 0  # K: the last of the steps that are run; 0: no gradient at all
-    skipped: int = 0  # steps left out at the end: the picture is what the last step that runs takes it to become
+    skipped: int = (
+        0  # steps left out at the end: the picture is decoded from the clean latents predicted by the last one
+    )
 
     def __post_init__(self) -> None:
         run = self.steps - self.skipped
         if self.steps < 1 or self.skipped < 0 or run < 1 or not 0 <= self.gradient_steps <= run:
             raise InputError(
-                f"walk: {self.steps} steps, {self.skipped} skipped, gradient over {self.gradient_steps}; expected at least "
-                "one step that runs, and no more gradient steps than those"
+                f"sampling plan: {self.steps} steps, {self.skipped} skipped, gradient over {self.gradient_steps}; "
+                "expected at least one step that runs, and no more gradient steps than those"
             )
+
+
+Walk = SamplingPlan  # its name in version 0.1
 
 
 @dataclass
@@ -64,15 +69,27 @@ def draw(
     pipeline: Any,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    walk: Walk,
+    plan: SamplingPlan,
     checkpointing: bool = False,
     **options: Any,
 ) -> Drawn:
-    """One picture per prompt and seed, (N, 3, H, W) in [0, 1]; differentiable to the denoiser if the walk says so.
+    """Draw one picture per prompt and seed; differentiable to the denoiser if the plan has gradient steps.
 
-    `options` go to the pipeline: guidance_scale, height, width, ... `checkpointing` recomputes every gradient step and the
-    decoding in the backward pass instead of keeping their activations. Raises InputError for pipelines whose parts are
-    missing and for schedulers that ask the denoiser more than once a step.
+    Args:
+        pipeline: a diffusers text-to-image pipeline.
+        prompts: N texts.
+        seeds: N seeds, one per prompt.
+        plan: the denoising steps, and which of them keep a gradient.
+        checkpointing: recompute every gradient step and the decoding in the backward pass instead of keeping their
+            activations: less memory, more time.
+        **options: for the pipeline's `__call__`: guidance_scale, height, width, ...
+
+    Returns:
+        Pictures (N, 3, H, W) in [0, 1], and the denoiser's inputs and outputs in the gradient steps.
+
+    Raises:
+        InputError: unequal numbers of prompts and seeds, a pipeline without a needed part, a scheduler that calls the
+            denoiser more than once a step.
     """
     denoiser = denoiser_of(pipeline)
     if len(prompts) != len(seeds) or not prompts:
@@ -88,16 +105,16 @@ def draw(
     generators = [torch.Generator(pipeline.device).manual_seed(int(seed)) for seed in seeds]
     pipeline.set_progress_bar_config(disable=True)
     with ExitStack() as stack:
-        stack.enter_context(torch.set_grad_enabled(walk.gradient_steps == walk.steps - walk.skipped))
+        stack.enter_context(torch.set_grad_enabled(plan.gradient_steps == plan.steps - plan.skipped))
         calls = stack.enter_context(_recorded(denoiser))
-        stack.enter_context(_steered(pipeline, walk))
+        stack.enter_context(_steered(pipeline, plan))
         if checkpointing:
             stack.enter_context(_checkpointed(denoiser, "forward"))
             stack.enter_context(_checkpointed(pipeline.vae, "decode"))
         result = call(
             pipeline,
             prompt=list(prompts),
-            num_inference_steps=walk.steps,
+            num_inference_steps=plan.steps,
             generator=generators,
             output_type="pt",
             **options,
@@ -106,20 +123,20 @@ def draw(
 
 
 @contextmanager
-def _steered(pipeline: Any, walk: Walk) -> Iterator[None]:
-    """The scheduler's step switches the gradient on in time, and ends the walk early where it should."""
+def _steered(pipeline: Any, plan: SamplingPlan) -> Iterator[None]:
+    """The scheduler's step switches the gradient on in time, and ends sampling early where the plan says so."""
     scheduler, done = pipeline.scheduler, 0
-    original, last = scheduler.step, walk.steps - walk.skipped
+    original, last = scheduler.step, plan.steps - plan.skipped
 
     @functools.wraps(original)
     def step(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         nonlocal done
         done += 1
-        if done == last and walk.skipped:
+        if done == last and plan.skipped:
             pipeline._interrupt = True
             return (_predicted_clean(scheduler, original, model_output, timestep, sample, *args, **kwargs),)
         latents = original(model_output, timestep, sample, *args, **kwargs)[0]
-        if walk.gradient_steps and done == last - walk.gradient_steps:
+        if plan.gradient_steps and done == last - plan.gradient_steps:
             torch.set_grad_enabled(True)
             latents = latents.detach()
         return (latents,)

@@ -33,13 +33,13 @@ def improve_generator(student: Path, out: Path, seed: int) -> list[Section]:
     if not (out / "gsb.json").exists():
         print(f"\n== the generator follows the student ({recipe.optimizer.steps} steps)", flush=True)
         optimize(recipe, resume=(out / "recipe.yaml").exists())
-    looks = Guards.from_dict(recipe.guards, json.loads((out / "looks.json").read_text())).looks
+    evaluations = Guards.from_dict(recipe.guards, json.loads((out / "looks.json").read_text())).evaluations
     pairs = read_pairs(out / "before", out / "after")
     found = compare(oracle(), pairs, recipe.final.same)
     ended = json.loads((out / "outcome.json").read_text())
     ending = describe_ending(ended["step"], ended["stopped_at"], ended["guard"], ended["message"], recipe.holdout)
     sections = optimization_sections(
-        looks, sorted((out / "grids").glob("step-*.png")), ending, out, (found, pairs), shown=8
+        evaluations, sorted((out / "grids").glob("step-*.png")), ending, out, (found, pairs), shown=8
     )
     title = "A generator that follows the student's gradient"
     return [replace(sections[0], title=title), *sections[1:]]

@@ -1,4 +1,4 @@
-"""Looking at a generator under training: the same held-out prompts and seeds each time, measured and laid out in a grid."""
+"""Evaluation of a generator under training: the same held-out prompts and seeds each time, measured and drawn as a grid."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from zreward.generation.adaptation import Adaptation
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.anchor import drift
 from zreward.generation.drawn import diversity, draw_all, grid, own_seeds
-from zreward.generation.guards import Look
+from zreward.generation.guards import Evaluation
 from zreward.generation.judges import Judge
-from zreward.generation.sampling import Walk, draw
+from zreward.generation.sampling import SamplingPlan, draw
 from zreward.models.reward_model import RewardModel
 
 PICTURES, FIRST_SEED = 2, 10_000  # of a prompt
 GRID_PROMPTS = 8
 
 
-class Viewer:
+class Evaluator:
     """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one.
 
-    `final`, the judge of the last comparison, is only written down: it decides nothing.
+    The scores of `final`, the judge of the last comparison, are recorded but decide nothing.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Viewer:
         self._reference: ScoreDistribution | None = None
 
     @torch.no_grad()
-    def look(self, step: int, grids: Path | None = None) -> Look:
-        """What there is to see after `step` steps; the grid of pictures goes to a file in `grids`."""
+    def evaluate(self, step: int, grids: Path | None = None) -> Evaluation:
+        """Draw and measure after `step` optimizer steps; the grid of pictures goes to a file in `grids`."""
         prompts = [prompt for prompt in self.prompts for _ in range(PICTURES)]
         with self.adaptation.averaged():
             pixels = self._draw(self.adaptation.pipeline)
@@ -65,7 +65,7 @@ class Viewer:
             with atomic_path(grids / f"step-{step:05d}.png") as temporary:
                 shown.save(temporary, format="PNG")
         scale = self.student.rubric.scale
-        return Look(
+        return Evaluation(
             step,
             self.aggregate(scores, self._reference).mean().item(),
             dict(zip(scores.dimensions, scores.mean.mean(0).tolist(), strict=True)),
@@ -88,12 +88,12 @@ class Viewer:
         return draw_all(pipeline, self.prompts, self._seeds, self.steps, self.batch_size, **self.options)
 
     def _drift(self) -> float:
-        """Of a fixed batch of the prompts, over the whole walk."""
+        """Of a fixed batch of the prompts, over all denoising steps."""
         count = min(self.batch_size, len(self.prompts))
-        walk = Walk(self.steps, self.steps)
+        plan = SamplingPlan(self.steps, self.steps)
         with torch.enable_grad():
             seeds = [mine[0] for mine in self._seeds[:count]]
-            drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, walk, **self.options)
+            drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, plan, **self.options)
         with self.adaptation.frozen() as frozen:
             return drift(drawn.calls, frozen).item()
 

@@ -1,4 +1,4 @@
-"""What a look measures, by plain loops over pictures of a known table of scores: no pipeline draws here."""
+"""What an evaluation measures, by plain loops over pictures of a known table of scores: no pipeline draws here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 
 from tests.tiny import tiny_rubric
 from zreward.distribution import ScoreDistribution
-from zreward.generation import looks
+from zreward.generation import evaluator
 from zreward.generation.adaptation import Adaptation
 from zreward.generation.aggregate import Aggregate
+from zreward.generation.evaluator import Evaluator
 from zreward.generation.judges import Judge
-from zreward.generation.looks import Viewer
 from zreward.generation.recipe import GeneratorRecipe
 
 PROMPTS, NAMES = ["a red circle", "a blue square"], ("realism", "alignment")
@@ -69,8 +69,8 @@ def seen(monkeypatch) -> list:
         found.append(("pictures", weight(pipeline), list(prompts), [list(s) for s in seeds], steps, size, options))
         return PICTURES[:, None, None, None].expand(4, 3, 32, 32)
 
-    def draw(pipeline, prompts, seeds, walk, **options):
-        found.append(("drift", weight(pipeline), list(prompts), list(seeds), walk.steps, walk.gradient_steps, options))
+    def draw(pipeline, prompts, seeds, plan, **options):
+        found.append(("drift", weight(pipeline), list(prompts), list(seeds), plan.steps, plan.gradient_steps, options))
         return SimpleNamespace(calls="calls")
 
     def drift(calls, frozen):
@@ -78,7 +78,7 @@ def seen(monkeypatch) -> list:
         return torch.tensor(0.125)
 
     for name, value in (("draw_all", draw_all), ("draw", draw), ("drift", drift)):
-        monkeypatch.setattr(looks, name, value)
+        monkeypatch.setattr(evaluator, name, value)
     return found
 
 
@@ -94,42 +94,42 @@ def adaptation(pipeline) -> Adaptation:
     return made
 
 
-def view(adaptation, aggregate, holdout=None, final=None) -> Viewer:
+def view(adaptation, aggregate, holdout=None, final=None) -> Evaluator:
     how = (holdout, final, 5, 3, {"guidance_scale": 2.0})
-    return Viewer(adaptation, PROMPTS, Student(), NAMES, aggregate, *how)
+    return Evaluator(adaptation, PROMPTS, Student(), NAMES, aggregate, *how)
 
 
 def expected(probs, d) -> float:
     return sum(b * probs[d][s].item() for s, b in enumerate(BINS))
 
 
-def test_a_look_by_hand(adaptation, seen):
+def test_an_evaluation_by_hand(adaptation, seen):
     weights = {"realism": 3.0, "alignment": 1.0}
-    look = view(adaptation, Aggregate(weights=weights), judge("held out", 1.0), judge("oracle", 2.0)).look(7)
+    evaluation = view(adaptation, Aggregate(weights=weights), judge("held out", 1.0), judge("oracle", 2.0)).evaluate(7)
     table = Student().table
     items = [table[round(8 * level.item()), prompt] for level, prompt in zip(PICTURES, ASKED, strict=True)]
     means = [[expected(probs, d) for d in (0, 1)] for probs in items]
-    assert look.step == 7 and look.drift == 0.125
-    assert look.reward == pytest.approx(
+    assert evaluation.step == 7 and evaluation.drift == 0.125
+    assert evaluation.reward == pytest.approx(
         sum((3 * realism + alignment) / 4 for realism, alignment in means) / 4, rel=1e-5
     )
     columns = [[row[d] for row in means] for d in (0, 1)]
     wanted = {name: sum(column) / 4 for name, column in zip(NAMES, columns, strict=True)}
-    assert look.student == pytest.approx(wanted, rel=1e-5)
+    assert evaluation.student == pytest.approx(wanted, rel=1e-5)
     entropies = [-sum(p * math.log(p) for p in row.tolist() if p > 0) for probs in items for row in probs]
-    assert look.entropy == pytest.approx(sum(entropies) / 8, rel=1e-4)
-    assert look.saturation == sum(mean > 4.5 for row in means for mean in row) / 8 > 0
-    assert look.diversity == pytest.approx((1 / 8 + 3 / 8) / 2, rel=1e-5)
+    assert evaluation.entropy == pytest.approx(sum(entropies) / 8, rel=1e-4)
+    assert evaluation.saturation == sum(mean > 4.5 for row in means for mean in row) / 8 > 0
+    assert evaluation.diversity == pytest.approx((1 / 8 + 3 / 8) / 2, rel=1e-5)
     levels = [round(255 * level.item()) / 255 for level in PICTURES]
     values = [level + (prompt == PROMPTS[1]) for level, prompt in zip(levels, ASKED, strict=True)]
     mean = sum(values) / 4
-    assert look.holdout == pytest.approx({"alignment": 1 + mean, "realism": 1 + 3 * mean}, rel=1e-5)  # not beauty
-    assert look.final == pytest.approx({"alignment": 2 + mean, "realism": 2 + 3 * mean}, rel=1e-5)
+    assert evaluation.holdout == pytest.approx({"alignment": 1 + mean, "realism": 1 + 3 * mean}, rel=1e-5)  # not beauty
+    assert evaluation.final == pytest.approx({"alignment": 2 + mean, "realism": 2 + 3 * mean}, rel=1e-5)
 
 
-def test_a_look_draws_the_same_seeds_with_the_averaged_weights_and_leaves_the_present_ones(adaptation, seen):
-    viewer = view(adaptation, Aggregate())
-    assert viewer.look(0).holdout == viewer.look(5).final == {}
+def test_an_evaluation_draws_the_same_seeds_with_the_averaged_weights_and_leaves_the_present_ones(adaptation, seen):
+    evaluator = view(adaptation, Aggregate())
+    assert evaluator.evaluate(0).holdout == evaluator.evaluate(5).final == {}
     options = {"guidance_scale": 2.0}
     pictures = ("pictures", 1.5, PROMPTS, [[10_000, 10_001], [10_002, 10_003]], 5, 3, options)
     drift = ("drift", 1.5, PROMPTS, [10_000, 10_002], 5, 5, options)
@@ -138,8 +138,8 @@ def test_a_look_draws_the_same_seeds_with_the_averaged_weights_and_leaves_the_pr
 
 
 def test_what_is_compared_with_is_drawn_once_by_the_frozen_generator(adaptation, seen):
-    viewer = view(adaptation, Aggregate("beats"))
-    looked = [viewer.look(step).reward for step in (0, 5)]
+    evaluator = view(adaptation, Aggregate("beats"))
+    rewards = [evaluator.evaluate(step).reward for step in (0, 5)]
     drawn = [weight for kind, weight, *_ in seen if kind == "pictures"]
     assert drawn == [1.5, 1.0, 1.5]
-    assert looked == pytest.approx([0.5, 0.5], abs=1e-5)  # the same pictures
+    assert rewards == pytest.approx([0.5, 0.5], abs=1e-5)  # the same pictures
