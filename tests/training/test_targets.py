@@ -18,6 +18,7 @@ from zreward.common.errors import InputError
 from zreward.common.files import file_digest
 from zreward.data import Record, load_records
 from zreward.data.fingerprint import records_fingerprint
+from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import DataRecipe
@@ -181,31 +182,60 @@ def test_a_picture_that_changed_under_its_name_is_another_record(labelled, tmp_p
         distilled_items(tmp_path / "out", records, DataRecipe(train=""), teacher)
 
 
-def older(out, folder, pool):
-    """A finished folder as versions without checksums wrote it."""
+def older(out, folder, pool, teacher):
+    """A finished folder as version 0.1 wrote it, without checksums."""
     shutil.copytree(out, folder)
     digest = hashlib.sha256()
     for record in pool:
         image = f"{Path(record.image).name} {os.path.getsize(record.image)}".encode()
         digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(image).digest())
     stored = json.loads((out / "manifest.json").read_text())
-    kept = {key: stored[key] for key in ("teacher", "rubric", "count", "options")}
-    (folder / "manifest.json").write_text(json.dumps(kept | {"records": digest.hexdigest()[:16]}))
+    kept = {key: stored[key] for key in ("teacher", "rubric", "count")}
+    kept |= {"records": digest.hexdigest()[:16], "options": stored["options"] | {"batch_size": 16}}
+    (folder / "manifest.json").write_text(json.dumps(kept | {"teacher_weights": weights_fingerprint_1(teacher)}))
     return folder
 
 
-def test_targets_of_older_versions_are_read_but_not_gone_on_with(labelled, tmp_path, monkeypatch):
+def test_targets_of_older_versions_are_read(labelled, tmp_path, monkeypatch):
     teacher, pool, out = labelled
-    folder = older(out, tmp_path / "older", pool)
+    folder = older(out, tmp_path / "older", pool, teacher)
     with monkeypatch.context() as patch:  # a file system that lists files in another order
         patch.setattr(Path, "glob", lambda self, pattern, glob=Path.glob: sorted(glob(self, pattern), reverse=True))
         items = distilled_items(folder, pool, DataRecipe(train=""), teacher)
     assert [item.record for item in items] == [record for record in pool for _ in range(4)]
-    with pytest.raises(InputError, match="written by another version of zreward"):
-        label(teacher, "base", pool, folder, LabelOptions(traces=2, shard_size=5))
     (folder / "targets-00000.parquet").write_bytes(b"half")
     with pytest.raises(InputError, match="targets-00000.parquet is damaged"):
         distilled_items(folder, pool, DataRecipe(train=""), teacher)
+
+
+def test_a_folder_of_an_older_version_is_gone_on_with(labelled, tmp_path, capsys):
+    """Its whole shards are kept, a damaged and a missing one are made again; what it recorded must be the same."""
+    teacher, pool, out = labelled
+    folder, options = older(out, tmp_path / "older", pool, teacher), LabelOptions(traces=2, shard_size=5)
+    shards = sorted(folder.glob("targets-*.parquet"))
+    kept = shards[0].stat().st_mtime_ns
+    shards[1].write_bytes(b"half")
+    shards[-1].unlink()
+    with pytest.raises(InputError, match=r"different: teacher_weights: "):
+        label(changed(teacher, "weights"), "base", pool, folder, options)
+    with pytest.raises(InputError, match=r"different: options.seed: 0, now 1\)"):
+        label(teacher, "base", pool, folder, replace(options, seed=1))
+    label(teacher, "base", pool, folder, options)
+    said = capsys.readouterr().err
+    assert "was started by an older zreward" in said and "targets-00001.parquet is damaged" in said
+    assert shards[0].stat().st_mtime_ns == kept
+    assert [pq.read_table(shard) for shard in shards] == [pq.read_table(out / shard.name) for shard in shards]
+    label(teacher, "base", pool, folder, options)
+    assert "is finished: nothing to do" in (said := capsys.readouterr().err) and "an older zreward" not in said
+
+
+def test_a_folder_of_a_newer_version_is_refused(labelled, tmp_path):
+    teacher, pool, out = labelled
+    folder = shutil.copytree(out, tmp_path / "newer")
+    stored = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(stored | {"schema": 3}))
+    with pytest.raises(InputError, match="written by another version of zreward.*schema 3"):
+        label(teacher, "base", pool, folder, LabelOptions(traces=2, shard_size=5))
 
 
 def test_targets_without_the_wanted_dimension_are_refused(labelled, tmp_path):

@@ -2,40 +2,48 @@
 
 manifest.json says what the shards depend on. shards.jsonl gets a line for every shard once it is whole: its SHA-256, and a
 digest of what it was made from. A shard without its line, or that is not what its line says, is made again.
+
+Version 0.1 wrote manifests of schema 1 and no lines. Such a folder is gone on with: what its manifest says is compared, its
+shards are kept, and both get their present form.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shown
 from zreward.common.files import append_line, atomic_path, file_digest, to_json, write_json
 from zreward.common.runs import refuse_differences, say
 
 MANIFEST, LINES = "manifest.json", "shards.jsonl"
 SCHEMA = 2  # 1 named neither the pictures' contents, the resolution nor the prompt forms
+BEFORE = "schema_before"  # key of a manifest that was written in an older schema: shards without a line are kept
+Facts = Mapping[str, Any]
+Older = Callable[[], Facts]
+"""The facts as a manifest of schema 1 has them; asked for only where there is one."""
 
 
 class Shards:
-    """The shards of `folder`. InputError for a folder of something else, of other `facts`, or of an older version."""
+    """The shards of `folder`. InputError for a folder of something else, of other `facts`, or of a newer version."""
 
-    def __init__(
-        self, folder: Path, facts: Mapping[str, Any], notes: Mapping[str, Any], what: str, advice: str
-    ) -> None:
+    def __init__(self, folder: Path, facts: Facts, notes: Facts, older: Older, what: str, advice: str) -> None:
         """`facts` must be the same when a run goes on; `notes` are only written down. `advice`: what to do otherwise."""
         self.folder, self.advice = folder, advice
-        self.manifest = {"schema": SCHEMA, **notes, **facts}
-        stored = stored_manifest(folder, facts, what, advice)
-        if stored is None:
+        stored = stored_manifest(folder, facts, older, what, advice)
+        self.manifest = {"schema": SCHEMA, **notes, **(facts if stored is None else stored)}
+        if BEFORE in self.manifest:
+            say(
+                f"{folder} was started by an older zreward, which did not record the contents of its pictures, the resolution "
+                "and the prompt forms: they cannot be checked"
+            )
+        if stored is None or BEFORE in stored:
             write_json(folder / MANIFEST, self.manifest)
-        else:
-            self.manifest = stored
         self.lines = read_lines(folder, self.manifest)
 
     @property
@@ -47,7 +55,7 @@ class Shards:
         """Whether a shard is there and whole; a damaged one is named. InputError where it was made from something else."""
         line = self.lines.get(name)
         if line is None:
-            return False
+            return BEFORE in self.manifest and self._take_over(name, made_from)
         if line["made_from"] != made_from:
             raise InputError(
                 f"{self.folder / name} was made from other rows or pictures than are there now "
@@ -63,33 +71,52 @@ class Shards:
         file = self.folder / name
         with atomic_path(file) as temporary:
             pq.write_table(table, temporary)
-        line = {"shard": name, "sha256": file_digest(file), "made_from": made_from}
+        self._add_line(name, made_from)
+
+    def _take_over(self, name: str, made_from: str) -> bool:
+        """Give a shard of an older version its line, where there is one that can be read."""
+        file = self.folder / name
+        if not file.exists():
+            return False
+        if not _is_readable(file):
+            say(f"{file} is damaged: it is made again")
+            return False
+        self._add_line(name, made_from)
+        return True
+
+    def _add_line(self, name: str, made_from: str) -> None:
+        line = {"shard": name, "sha256": file_digest(self.folder / name), "made_from": made_from}
         self.lines[name] = line
         append_line(self.folder / LINES, to_json(line, indent=None))
 
     def finish(self) -> None:
         """All shards are there: their lines move into the manifest."""
         shards = {name: self.lines[name] for name in sorted(self.lines)}
+        self.manifest.pop(BEFORE, None)  # every shard has its line now
         write_json(self.folder / MANIFEST, self.manifest | {"shards": list(shards.values())})
         (self.folder / LINES).unlink(missing_ok=True)
 
 
-def stored_manifest(folder: Path, facts: Mapping[str, Any], what: str, advice: str) -> dict[str, Any] | None:
-    """The manifest of a folder that a run with these `facts` may go on with, None where there is none yet; writes nothing."""
+def stored_manifest(folder: Path, facts: Facts, older: Older, what: str, advice: str) -> dict[str, Any] | None:
+    """The manifest of a folder that a run with these `facts` may go on with, None where there is none yet; writes nothing.
+
+    One of schema 1 is compared with `older`, and returned in its present form.
+    """
     file = folder / MANIFEST
     if not file.exists():
         if any(folder.glob("*.parquet")):
             raise InputError(f"{folder} is not empty and holds no {MANIFEST}; {advice}")
         return None
     stored = read_manifest(file, advice)
-    if stored.get("schema", 1) != SCHEMA:
+    schema = stored.get("schema", 1)
+    if schema not in (1, SCHEMA):
         raise InputError(
-            f"{folder} was written by another version of zreward, which recorded other facts about what it depends on: "
-            f"it cannot be gone on with; {advice}"
+            f"{folder} was written by another version of zreward (its manifest has schema {shown(schema)}, this one reads up to "
+            f"{SCHEMA}): it cannot be gone on with; {advice}"
         )
-    kept = {key: stored.get(key) for key in facts}
-    refuse_differences(f"{folder} holds {what}", kept, facts, advice)
-    return stored
+    now = facts if schema == SCHEMA else older()
+    refuse_differences(f"{folder} holds {what}", {key: stored.get(key) for key in now}, now, advice)
+    return stored if schema == SCHEMA else {"schema": SCHEMA, BEFORE: schema, **facts}
 
 
 def read_manifest(file: Path, advice: str) -> dict[str, Any]:
@@ -120,6 +147,8 @@ def progress_of(folder: Path, manifest: Mapping[str, Any], names: Mapping[str, s
     whole: list[str] = []
     broken: list[str] = []
     for name in names:
+        if name not in lines and BEFORE in manifest and (folder / name).exists():
+            (whole if _is_readable(folder / name) else broken).append(name)
         if name in lines and lines[name]["made_from"] == names[name]:
             (broken if damage(folder / name, lines[name]) else whole).append(name)
     if len(whole) == len(names):
@@ -133,3 +162,11 @@ def damage(file: Path, line: Mapping[str, str]) -> str | None:
     if not file.exists():
         return "missing"
     return None if file_digest(file) == line["sha256"] else "damaged (its checksum is not that of its manifest)"
+
+
+def _is_readable(shard: Path) -> bool:
+    try:
+        pq.read_table(shard)
+    except (pa.ArrowException, OSError):
+        return False
+    return True

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import SourceRow, read_rows
 from zreward.models.batches import prefetch
-from zreward.models.fingerprint import model_fingerprint, short_digest
+from zreward.models.fingerprint import model_fingerprint, short_digest, weights_fingerprint_1
 from zreward.models.reward_model import RewardModel
 
 SHARD = 512  # rows
@@ -64,7 +65,8 @@ def score_data(
         return _keep_finished(out, parts, facts, source, folder)
     schema = _schema(names)
     with RunDirectory(parts).hold():
-        shards = Shards(parts, facts, {"source": str(source)}, OTHER_SCORES, ADVICE)
+        older = partial(older_facts, model, names, source, skip_bad)
+        shards = Shards(parts, facts, {"source": str(source)}, older, OTHER_SCORES, ADVICE)
         total, made = 0, []
         with tqdm(desc="scoring", unit="image") as bar:
             for name, rows, made_from in parts_of(source, folder):
@@ -88,6 +90,15 @@ def score_data(
 def facts_of(model: RewardModel, names: Sequence[str], skip_bad: bool) -> dict[str, Any]:
     """What scores depend on besides rows and pictures."""
     return {"model": model_fingerprint(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
+
+
+def older_facts(model: RewardModel, names: Sequence[str], source: Any, skip_bad: bool) -> dict[str, Any]:
+    """The same as version 0.1 recorded it, which knew rows and pictures by the source's size and date."""
+    facts = {"weights": weights_fingerprint_1(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
+    if isinstance(source, str | os.PathLike) and Path(source).exists():
+        state = Path(source).stat()
+        return facts | {"bytes": state.st_size, "modified": state.st_mtime_ns}
+    return facts | {"source": str(source)}
 
 
 def folder_of(source: Any) -> Path:
@@ -252,7 +263,9 @@ def check_finished(out: Path, facts: Mapping[str, Any], made_from: Sequence[str]
         reason = "it is empty" if out.is_file() and not out.stat().st_size else shorten(str(error).split("\n")[0])
         raise InputError(f"{out} is there already, and no whole Parquet file ({reason}); {advice}") from None
     if not isinstance(stored, dict):
-        raise InputError(f"{out} is there already, and not made by `zreward score --data`; {advice}")
+        raise InputError(
+            f"{out} is there already, without a note of its origin: an older zreward or another program made it; {advice}"
+        )
     now = dict(facts) | {"records": short_digest(list(made_from))}
     refuse_differences(f"{out} is there already, with other scores", {key: stored.get(key) for key in now}, now, advice)
     return rows

@@ -21,6 +21,7 @@ from zreward.inference.bulk import (
     check_finished,
     facts_of,
     folder_of,
+    older_facts,
     open_row,
     parts_folder,
     parts_of,
@@ -37,9 +38,10 @@ def check_inputs(
     check_writable(out.absolute().parent, "--out")
     model = RewardModel.from_pretrained(name, device="cpu") if is_small(name) else None
     facts: dict = {"skip_bad": skip_bad, "shard": SHARD}
+    older = facts
     if model:
         names = model.check_dimensions(dimensions)
-        facts = facts_of(model, names, skip_bad)
+        facts, older = facts_of(model, names, skip_bad), older_facts(model, names, source, skip_bad)
         told = f"model {name}: loads, and scores {', '.join(names)}"
     else:
         told = f"model {name}: not loaded: large, or not on this machine; its rubric was not asked"
@@ -50,7 +52,7 @@ def check_inputs(
         check_finished(out, facts, list(shards.values()))
         return [*lines, f"{out}: these scores are there and whole: nothing to do"]
     parts = parts_folder(out)
-    stored = stored_manifest(parts, facts, OTHER_SCORES, ADVICE) if parts.is_dir() else None
+    stored = stored_manifest(parts, facts, lambda: older, OTHER_SCORES, ADVICE) if parts.is_dir() else None
     if stored is None:
         return [*lines, f"{out}: free, and can be written"]
     return [*lines, progress_of(parts, stored, shards)]

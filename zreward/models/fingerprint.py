@@ -36,6 +36,15 @@ def tensors_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def weights_fingerprint_1(model: RewardModel) -> str:
+    """What version 0.1 wrote into its manifests: of every tensor its sum and its first values."""
+    digest = hashlib.sha256()
+    for name, value in model.backbone.model.state_dict().items():
+        flat = value.detach().flatten()[:64].float().cpu()
+        digest.update(f"{name} {value.float().sum().item():.6e}".encode() + flat.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def model_fingerprint(model: RewardModel, adapters: bool = True) -> dict[str, Any]:
     """Everything that scores depend on, by name; equal for equal models, wherever they lie and on whatever device."""
     base = model.backbone.model

@@ -19,6 +19,7 @@ from zreward.training.targets import (
     LabelOptions,
     check_teacher,
     facts_of,
+    older_facts,
     parts_of,
     refuse_other_files,
 )
@@ -32,9 +33,11 @@ def check_inputs(
     names = check_teacher(model, teacher, options) if model else options.dimensions
     records = load_records(data, skip_bad=skip_bad, split=split)
     facts: dict[str, Any] = {"count": len(records)}
+    older = facts
     told = f"teacher {teacher}: not loaded: large, or not on this machine; its rubric was not asked"
     if model and names:
         facts = facts_of(model, names, records, options)
+        older = older_facts(model, names, records, options)
         told = f"teacher {teacher}: loads, and labels {', '.join(names)}"
     dimensions = f" on {len(names)} dimensions" if names else ""
     how = f"{options.traces} traces for each" if options.reasoning else "without reasoning"
@@ -42,15 +45,15 @@ def check_inputs(
         f"{data}: {len(records):,} records, every picture opened",
         told,
         f"to label: {len(records):,} images{dimensions}, {how}",
-        _folder(out, facts, options),
+        _folder(out, facts, older, options),
     ]
 
 
-def _folder(out: Path, facts: dict[str, Any], options: LabelOptions) -> str:
+def _folder(out: Path, facts: dict[str, Any], older: dict[str, Any], options: LabelOptions) -> str:
     check_writable(out, "--out")
     if not out.exists() or not any(out.iterdir()):
         return f"{out}: free, and can be written"
     refuse_other_files(out)
-    stored = stored_manifest(out, facts, OTHER_TARGETS, ADVICE)
+    stored = stored_manifest(out, facts, lambda: older, OTHER_TARGETS, ADVICE)
     assert stored is not None, "a folder that is not empty has a manifest"
     return progress_of(out, stored, {name: made_from for name, _, made_from in parts_of(facts["count"], options)})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_man
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource
-from zreward.models.fingerprint import model_fingerprint
+from zreward.models.fingerprint import model_fingerprint, weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
 from zreward.training.direct import DirectItem, annotated_items
@@ -59,7 +60,8 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path
     facts = facts_of(model, names, records, options)
     with RunDirectory(out).hold():
         refuse_other_files(out)
-        shards = Shards(out, facts, {"teacher": teacher}, OTHER_TARGETS, ADVICE)
+        older = partial(older_facts, model, names, records, options)
+        shards = Shards(out, facts, {"teacher": teacher}, older, OTHER_TARGETS, ADVICE)
         _label_all(model, records, shards, names, options)
         if shards.is_finished:
             say(f"{out} is finished: nothing to do")
@@ -86,6 +88,19 @@ def facts_of(
         "rubric": model.rubric.fingerprint(),
         "options": chosen,
         "records": records_fingerprint(records),
+        "count": len(records),
+    }
+
+
+def older_facts(
+    model: RewardModel, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
+) -> dict[str, Any]:
+    """The same as version 0.1 recorded it."""
+    return {
+        "teacher_weights": weights_fingerprint_1(model),
+        "rubric": model.rubric.fingerprint(),
+        "options": asdict(options) | {"dimensions": list(names)},
+        "records": _records_fingerprint_1(records),
         "count": len(records),
     }
 
