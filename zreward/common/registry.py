@@ -14,6 +14,7 @@ After `pip install acme-rewards`, `acme:strict` is a model's name everywhere, an
 | zreward.prompts | the prefix of `acme:400` | function(rest, seed, exclude) -> list of different prompts |
 | zreward.judges | the whole name, `acme` | function() -> `generation.judges.Judge` |
 | zreward.methods | the whole name, `acme` | a `training.methods.Method` |
+| zreward.defaults | a recipe's key, such as `generator.name` | the value (a text) that older recipes without the key meant |
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from zreward.common.errors import InputError
 
 MODELS, GENERATORS, PROMPTS = "zreward.models", "zreward.generators", "zreward.prompts"
 JUDGES, METHODS = "zreward.judges", "zreward.methods"
+DEFAULTS = "zreward.defaults"
 
 
 def names(group: str) -> list[str]:

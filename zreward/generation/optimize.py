@@ -314,7 +314,7 @@ class _Optimization:
         facts = load_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer)
         self.step = facts["step"]
         self.guards = Guards.from_dict(self.recipe.guards, facts["guards"])
-        if self.scaler.is_enabled():
+        if self.scaler.is_enabled() and "scaler" in facts:  # version 0.1 did not scale
             self.scaler.load_state_dict(facts["scaler"])
         if self._is_main:
             self.directory.cut_metrics(self.step)

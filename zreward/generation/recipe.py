@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zreward.common import registry
 from zreward.common.config import check_numbers, config_from_dict, one_of
 from zreward.common.errors import InputError
+from zreward.common.runs import say
 from zreward.generation.aggregate import Aggregate
 
 HOLDOUT, NO_JUDGE = "holdout", "none"
@@ -15,7 +16,7 @@ HOLDOUT, NO_JUDGE = "holdout", "none"
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    name: str = ""  # needed: folder or hub name of a diffusers text-to-image pipeline, or a registered name
+    name: str = ""  # folder or hub name of a diffusers text-to-image pipeline, or a registered name
     dtype: str = "float32"  # of the frozen parts: float32, bfloat16 or float16; what is trained stays float32
     lora_rank: int | None = None  # train a LoRA adapter of this rank; default: all weights of the denoiser
     lora_alpha: int = 16  # scale of the adapter: alpha / rank
@@ -162,7 +163,7 @@ class OptimizeRecipe:
                     f"generator.lora_rank, or leave generator.{key} out"
                 )
         if not self.generator.name:
-            raise InputError("recipe: generator.name is missing; expected a folder or hub name of a diffusers pipeline")
+            object.__setattr__(self, "generator", replace(self.generator, name=_older_generator()))
 
     @property
     def holdout(self) -> str | None:
@@ -171,6 +172,15 @@ class OptimizeRecipe:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _older_generator() -> str:
+    """The generator that recipes of version 0.1 without a name meant. InputError where no installed package says so."""
+    name = registry.find(registry.DEFAULTS, "generator.name")
+    if name is None:
+        raise InputError("recipe: generator.name is missing; expected a folder or hub name of a diffusers pipeline")
+    say(f"recipe: generator.name is missing; using {name}, as version 0.1 did. Write it into the recipe")
+    return name
 
 
 def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from zreward.world.grammar import vocabulary
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
+NAME = "world:generator"  # in recipes
 GENERATOR = Path(__file__).parent / "weights" / "generator"
 SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
 LONGEST = 18  # tokens: fifteen words, start and end
