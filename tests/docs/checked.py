@@ -25,9 +25,8 @@ def pip(words: list[str]) -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [extra for word in words for part in re.findall(r"\[(.*?)\]", word) for extra in part.split(",")]
     unknown = [extra for extra in extras if extra not in project["optional-dependencies"]]
-    assert not unknown and all("zreward" in word or word == "." for word in words[1:] if not word.startswith("-")), (
-        words
-    )
+    named = [word for word in words[1:] if not word.startswith("-") and not (ROOT / word).is_file()]
+    assert not unknown and all("zreward" in word or re.fullmatch(r"\.(\[.*\])?", word) for word in named), words
     return f"the extras {extras} are in pyproject.toml"
 
 
