@@ -13,6 +13,7 @@ import torch
 from zreward.common.errors import InputError, shorten
 from zreward.models.adapters import WEIGHTS
 from zreward.models.checkpoint_files import CONFIG, check_pickles
+from zreward.models.precision import set_tf32
 from zreward.models.weight_files import count_numbers, weight_files
 
 _SPARE = 10**8  # numbers that a model may have beyond its weights' files (tables that are made, not stored)
@@ -26,6 +27,8 @@ def load_network(folder: Path, device: torch.device, dtype: torch.dtype, quantiz
     if not os.path.lexists(folder / CONFIG):
         raise InputError(f"{folder} has no {CONFIG}: not a model, or incomplete; fetch or save it again")
     check_pickles(folder, "model.safetensors")
+    if device.type == "cuda":
+        set_tf32(False)  # float32 means float32; whoever wants TF32 allows it after loading
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if quantization:
         options["quantization_config"] = _quantization(quantization, device)
