@@ -37,6 +37,7 @@ from zreward.generation.sampling import SamplingPlan, draw
 from zreward.generation.state import load_state, save_state
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.finished import check_left
+from zreward.models.kernels.check import use_right_kernels
 
 _KEPT = 2  # checkpoints
 
@@ -150,6 +151,7 @@ class _Optimization:
         watched, self.final_prompts = _split(held_out, recipe)
         device = accelerator.device
         self.student = load_frozen(recipe.student, device)
+        use_right_kernels(self.student.backbone, [self.student.backbone.base.dtype], device)
         self.dimensions = self.student.check_dimensions(recipe.reward.dimensions)
         recipe.reward.aggregate.check(self.dimensions, len(self.student.rubric.scale))
         size = recipe.optimizer.batch_size

@@ -44,6 +44,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         set_seed(recipe.seed)
         model = model or load_model(recipe)
         trainer = build_trainer(recipe, run, model)
+        trainer.prepare_device()
         if main:
             inputs = inputs_of(recipe, model, *trainer.read)
             if resume:

@@ -22,6 +22,8 @@ from zreward.common.files import disk_errors, sync_folder
 from zreward.common.runs import COMPLETE, RunDirectory, step_of
 from zreward.data import Record
 from zreward.models.checkpoint import load_weights, save
+from zreward.models.kernels.check import use_right_kernels
+from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import Recipe
 
@@ -78,6 +80,15 @@ class RewardTrainer(Trainer):
             raise InputError(f"recipe: transformers.Trainer refuses report_to or trainer: {error}") from error
         if self.pop_callback(ProgressCallback):
             self.add_callback(_Progress())
+
+    def prepare_device(self) -> None:
+        """Float32 is float32 unless `trainer.tf32` is set; kernels that are not right on this device are replaced."""
+        arguments, model = self.args, self.reward_model.backbone
+        if arguments.device.type == "cuda":
+            set_tf32(bool(arguments.tf32))
+        formats = {model.base.dtype}  # outside of autocast: the dev curve, roll-outs
+        formats |= {torch.bfloat16} if arguments.bf16 else {torch.float16} if arguments.fp16 else set()
+        use_right_kernels(model, sorted(formats, key=str), arguments.device)
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
         raise NotImplementedError
