@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'zreward compare before/ after/ --study campaign --name "Winter study" --raters 3',
     ),
     "init": ("zreward init rubric", "zreward init sft", "zreward init gdso --out gdso.yaml"),
+    "doctor": ("zreward doctor", f"zreward doctor {STUDENT} --json machine.json"),
     "studio": ("zreward studio init campaign --world", "zreward studio campaign"),
     "studio serve": ("zreward studio campaign", "zreward studio campaign --port 8090 --model world:small"),
     "studio init": (

@@ -1,6 +1,7 @@
 """Every way out of the program: an exit code, and at most one message on stderr; never a traceback for what a user can mend.
 
-0 done, 1 the reader of the output went away, 2 something is wrong with the input or the machine, 130 interrupted.
+0 done, 1 the reader of the output went away (or `doctor` found a wrong kernel), 2 something is wrong with the input or the
+machine, 130 interrupted.
 """
 
 from __future__ import annotations

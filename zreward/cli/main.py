@@ -10,6 +10,7 @@ import typer
 
 from zreward.cli.compare import compare
 from zreward.cli.data import data_app
+from zreward.cli.doctor import doctor
 from zreward.cli.exits import exit_code, prepare_streams
 from zreward.cli.groups import HelpfulGroup, add_examples, examples_of
 from zreward.cli.init import init
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog=examples_of(""),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, serve, compare, init):
+for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, serve, compare, init, doctor):
     app.command()(command)
 app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")
