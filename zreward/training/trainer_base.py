@@ -83,12 +83,13 @@ class RewardTrainer(Trainer):
 
     def prepare_device(self) -> None:
         """Float32 is float32 unless `trainer.tf32` is set; kernels that are not right on this device are replaced."""
-        arguments, model = self.args, self.reward_model.backbone
+        arguments, teacher = self.args, self.read[2]
         if arguments.device.type == "cuda":
             set_tf32(bool(arguments.tf32))
-        formats = {model.base.dtype}  # outside of autocast: the dev curve, roll-outs
+        models = [self.reward_model.backbone, *([teacher.backbone] if teacher else [])]
+        formats = {model.base.dtype for model in models}  # outside of autocast: the dev curve, roll-outs
         formats |= {torch.bfloat16} if arguments.bf16 else {torch.float16} if arguments.fp16 else set()
-        use_right_kernels(model, sorted(formats, key=str), arguments.device)
+        use_right_kernels(nn.ModuleList(models), sorted(formats, key=str), arguments.device)
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
         raise NotImplementedError
