@@ -8,13 +8,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from tests.compatibility.conftest import WRITTEN
 from tests.compatibility.test_checkpoints import check_answers
-from zreward.common.config import load_config
+from zreward.common.config import config_from_dict, load_config
 from zreward.common.errors import InputError
 from zreward.common.runs import read_metrics
 from zreward.data import load_records
+from zreward.generation.recipe import OptimizeRecipe
+from zreward.generation.recipe import stored_recipe as stored_optimize_recipe
 from zreward.inference import bulk
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import load_recipe
@@ -54,10 +58,31 @@ def test_another_recipe_is_still_refused(written):
         train(load_recipe(written / "sft.yaml", ["optimizer.steps=5"]), resume=True)
 
 
+def test_keys_that_did_nothing_do_not_stop_a_run(written):
+    """07f77a1 let them pass; today's recipes refuse them, so the run is resumed by a recipe without them."""
+    file = Path("sft/recipe.yaml")
+    stored = yaml.safe_load(file.read_text())
+    stored["model"]["lora_alpha"], stored["data"]["chain_weight"], stored["data"]["target_traces"] = 8, 0.5, 4
+    file.write_text(yaml.safe_dump(stored))
+    with pytest.raises(InputError, match="chain_weight|lora_alpha|target_traces"):
+        load_recipe(file)
+    train(load_recipe(written / "sft.yaml"), resume=True)
+    check_metrics("sft", written / "expected" / "sft.jsonl")
+
+
+def test_nor_an_optimisation():
+    raw = yaml.safe_load((WRITTEN / "optimize" / "recipe.yaml").read_text())
+    raw["generator"]["lora_rank"] = None
+    plain = stored_optimize_recipe(raw)
+    raw["guards"]["holdout_reasoning"] = True
+    with pytest.raises(InputError, match="holdout_reasoning"):
+        config_from_dict(OptimizeRecipe, raw)
+    assert stored_optimize_recipe(raw) == plain and plain["generator"]["lora_alpha"] == 16
+
+
 def test_an_optimisation_goes_on(written, capsys):
     pytest.importorskip("diffusers", reason="pip install 'zreward[generation]'")
     from zreward.generation.optimize import optimize
-    from zreward.generation.recipe import OptimizeRecipe
 
     outcome = optimize(load_config(OptimizeRecipe, written / "optimize.yaml"), resume=True)
     assert OLDER in capsys.readouterr().err

@@ -37,6 +37,14 @@ def config_from_dict(cls: type[Config], raw: dict[str, Any], where: str = "recip
     return _build(cls, raw, where, "")
 
 
+def without(raw: dict[str, Any], part: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Nested dictionaries less some keys of a part, which get their defaults then. A part of another type stays as it is."""
+    inner = raw.get(part)
+    if not isinstance(inner, dict):
+        return raw
+    return raw | {part: {key: value for key, value in inner.items() if key not in keys}}
+
+
 def check_numbers(
     config: Any, may_be_zero: Sequence[str], may_be_negative: Sequence[str] = (), most: Mapping[str, int] | None = None
 ) -> None:

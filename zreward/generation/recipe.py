@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zreward.common import registry
-from zreward.common.config import check_numbers, config_from_dict, one_of
+from zreward.common.config import check_numbers, config_from_dict, one_of, without
 from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.generation.aggregate import Aggregate
 
 HOLDOUT, NO_JUDGE = "holdout", "none"
+ADAPTER_KEYS = ("lora_alpha", "lora_targets")
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class OptimizeRecipe:
         if self.guards.holdout_reasoning and not self.guards.holdout:
             raise InputError("recipe: guards.holdout_reasoning is set, but guards.holdout names no judge; leave it out")
         adapter = GeneratorRecipe()
-        for key in ("lora_alpha", "lora_targets"):
+        for key in ADAPTER_KEYS:
             if self.generator.lora_rank is None and getattr(self.generator, key) != getattr(adapter, key):
                 raise InputError(
                     f"recipe: generator.{key} is set, but generator.lora_rank is not: all weights would be trained; set "
@@ -184,5 +185,12 @@ def _older_generator() -> str:
 
 
 def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
-    """A run's recipe in today's form: fields that its version did not know have their defaults."""
+    """A run's recipe in today's form: fields that its version did not know have their defaults.
+
+    So have those that did nothing, which version 0.1 let pass and `OptimizeRecipe` refuses: a run is resumed without them.
+    """
+    if isinstance(raw.get("generator"), dict) and raw["generator"].get("lora_rank") is None:
+        raw = without(raw, "generator", ADAPTER_KEYS)
+    if isinstance(raw.get("guards"), dict) and not raw["guards"].get("holdout"):
+        raw = without(raw, "guards", ("holdout_reasoning",))
     return config_from_dict(OptimizeRecipe, raw).to_dict()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zreward.common import registry
-from zreward.common.config import check_numbers, config_from_dict, load_config, one_of
+from zreward.common.config import check_numbers, config_from_dict, load_config, one_of, without
 from zreward.common.errors import InputError
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.pairwise import PairwiseQuestion
@@ -151,14 +151,10 @@ class Recipe:
 
     def _refuse_idle(self) -> None:
         """InputError for a key that is set but would do nothing."""
-        for part, key, method in (
-            ("data", "target_traces", "risd"),
-            ("data", "one_hot_targets", "risd"),
-            ("data", "chain_weight", "rewarddance"),
-        ):
-            if self.method != method and _is_set(getattr(self, part), key):
-                raise InputError(f"recipe: {part}.{key} goes with method {method}, not {self.method}; leave it out")
-        for key in ("lora_alpha", "lora_targets"):
+        for key, method in ONE_METHODS.items():
+            if self.method != method and _is_set(self.data, key):
+                raise InputError(f"recipe: data.{key} goes with method {method}, not {self.method}; leave it out")
+        for key in ADAPTER_KEYS:
             if self.model.lora_rank is None and _is_set(self.model, key):
                 raise InputError(
                     f"recipe: model.{key} is set, but model.lora_rank is not: all weights would be trained; set "
@@ -187,6 +183,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return load_config(Recipe, path, overrides)
 
 
+ONE_METHODS = {"target_traces": "risd", "one_hot_targets": "risd", "chain_weight": "rewarddance"}
+"""Key of data -> the only method that it goes with."""
+ADAPTER_KEYS = ("lora_alpha", "lora_targets")
 OWN_KEYS = {
     "output_dir": "out",
     "max_steps": "optimizer.steps",
@@ -205,5 +204,11 @@ MAY_BE_ZERO = (
 
 
 def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
-    """A run's recipe in today's form: fields that its version did not know have their defaults."""
-    return config_from_dict(Recipe, raw).to_dict()
+    """A run's recipe in today's form: fields that its version did not know have their defaults.
+
+    So have those that did nothing, which version 0.1 let pass and `Recipe` refuses: a run is resumed without them.
+    """
+    idle = [key for key, method in ONE_METHODS.items() if raw.get("method") != method]
+    if isinstance(raw.get("model"), dict) and raw["model"].get("lora_rank") is None:
+        raw = without(raw, "model", ADAPTER_KEYS)
+    return config_from_dict(Recipe, without(raw, "data", idle)).to_dict()
