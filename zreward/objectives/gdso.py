@@ -34,32 +34,66 @@ from zreward.distribution import ScoreScale
 
 
 def pointwise_reward(mu: Tensor, target: Tensor, scale: ScoreScale) -> Tensor:
-    """How near each expected score is to the label, [..., G], [...] -> [..., G], at most 1. Source: Eq. 7."""
+    """How near each expected score is to the label. Source: Eq. 7.
+
+    Args:
+        mu: expected scores [..., G].
+        target: labels [...], one per group.
+        scale: the rubric's scale; its range R is the unit of distance.
+
+    Returns:
+        Rewards [..., G], at most 1.
+
+    Raises:
+        ValueError: labels do not fit the groups. So do all functions of this file.
+    """
     return 1 - (mu - _per_side(target, mu)).abs() / scale.range
 
 
 def pairwise_reward(mu: Tensor, mu_other: Tensor, target: Tensor, target_other: Tensor, scale: ScoreScale) -> Tensor:
     """How near each output's gaps to the partner's outputs are to the labelled gap. Source: Eq. 9, 10.
 
-    [..., G] x2, [...] x2 -> [..., G], at most 1.
+    Args:
+        mu: expected scores of one side [..., G].
+        mu_other: of the other side [..., G].
+        target: label of the one side [...].
+        target_other: of the other side [...].
+        scale: the rubric's scale.
+
+    Returns:
+        Rewards of the one side [..., G], at most 1.
     """
     return 1 - _gap_errors(mu, mu_other, target, target_other).mean(-1) / scale.range
 
 
 def pointwise_cross_entropy(log_probs: Tensor, target_probs: Tensor) -> Tensor:
-    """Cross-entropy against soft score targets, [..., S] x2 -> (). Source: Eq. 8, soft form ours.
+    """Cross-entropy against soft score targets. Source: Eq. 8, soft form ours.
 
-    Targets may leave out leading dimensions (one target for all G outputs: [..., 1, S]). A log-probability of -inf is
-    harmless where the target is zero.
+    Args:
+        log_probs: of the score bins [..., S]; -inf is harmless where the target is zero.
+        target_probs: target distributions [..., S]; leading axes broadcast (one target for all G outputs: [..., 1, S]).
+
+    Returns:
+        The mean over all leading axes, (), in nats.
     """
     target = _target_like(target_probs, log_probs)
     return -(target * log_probs.masked_fill(target == 0, 0.0)).sum(-1).mean()
 
 
 def score_gap_loss(mu_w: Tensor, mu_l: Tensor, target_w: Tensor, target_l: Tensor, scale: ScoreScale) -> Tensor:
-    """Error of all G x G gaps between winner and loser, [..., G] x2, [...] x2 -> (). Source: Eq. 11.
+    """Error of all G x G gaps between winner and loser. Source: Eq. 11.
 
     The terms of the two sides are equal, so (11) is the mean over (i, k) of one side's, over R.
+
+    Args:
+        mu_w: expected scores of the winners [..., G].
+        mu_l: of the losers [..., G].
+        target_w: labels of the winners [...].
+        target_l: of the losers [...].
+        scale: the rubric's scale.
+
+    Returns:
+        The loss, ().
     """
     return _gap_errors(mu_w, mu_l, target_w, target_l).mean() / scale.range
 
@@ -67,9 +101,19 @@ def score_gap_loss(mu_w: Tensor, mu_l: Tensor, target_w: Tensor, target_l: Tenso
 def score_gap_loss_detached(
     mu: Tensor, mu_other: Tensor, target: Tensor, target_other: Tensor, scale: ScoreScale
 ) -> Tensor:
-    """One side's part of the gap loss, the partner held fixed: [..., G] x2, [...] x2 -> (). Source: Eq. 11, ours.
+    """One side's part of the gap loss, the partner held fixed. Source: Eq. 11, ours.
 
     The sum over both sides has exactly the gradient of `score_gap_loss`, and twice its value.
+
+    Args:
+        mu: expected scores of this side [..., G].
+        mu_other: of the partner [..., G]; carries no gradient.
+        target: labels of this side [...].
+        target_other: of the partner [...].
+        scale: the rubric's scale.
+
+    Returns:
+        The loss, ().
     """
     return score_gap_terms_detached(mu, mu_other, target, target_other, scale).mean() / 2
 
@@ -77,9 +121,19 @@ def score_gap_loss_detached(
 def score_gap_terms_detached(
     mu: Tensor, mu_other: Tensor, target: Tensor, target_other: Tensor, scale: ScoreScale
 ) -> Tensor:
-    """l[j,i] of the module's docstring, [..., G] x2, [...] x2 -> [..., G]: one term per sequence, for micro-batches.
+    """l[j,i] of the module's docstring: one term of the gap loss per sequence, for micro-batches.
 
     The mean over the 2G sequences of both sides has the gradient of `score_gap_loss`.
+
+    Args:
+        mu: expected scores of this side [..., G].
+        mu_other: of the partner [..., G]; carries no gradient.
+        target: labels of this side [...].
+        target_other: of the partner [...].
+        scale: the rubric's scale.
+
+    Returns:
+        Terms [..., G].
     """
     return _gap_errors(mu, mu_other.detach(), target, target_other).mean(-1) * (2 / scale.range)
 
@@ -93,10 +147,19 @@ def bradley_terry_loss(mu_w: Tensor, mu_l: Tensor) -> Tensor:
 
 
 def bradley_terry_terms_detached(mu: Tensor, mu_other: Tensor, target: Tensor, target_other: Tensor) -> Tensor:
-    """Eq. 12 over all G x G cross-side pairs, one term per sequence: [..., G] x2, [...] x2 -> [..., G].
+    """Eq. 12 over all G x G cross-side pairs, one term per sequence, for micro-batches.
 
-    In the separable form of the gap loss: partners carry no gradient, and the mean over the 2G sequences of both sides has
-    the gradient of `bradley_terry_loss` over all pairs. Sides with equal labels have no preference and a loss of zero.
+    Separable like the gap loss: the mean over the 2G sequences of both sides has the gradient of `bradley_terry_loss`
+    over all pairs. Sides with equal labels have no preference and a loss of zero.
+
+    Args:
+        mu: expected scores of this side [..., G].
+        mu_other: of the partner [..., G]; carries no gradient.
+        target: labels of this side [...].
+        target_other: of the partner [...].
+
+    Returns:
+        Terms [..., G].
     """
     sign = (_per_side(target, mu) - _per_side(target_other, mu)).sign().unsqueeze(-1)
     margin = sign * (mu.unsqueeze(-1) - mu_other.detach().unsqueeze(-2))
@@ -106,7 +169,18 @@ def bradley_terry_terms_detached(mu: Tensor, mu_other: Tensor, target: Tensor, t
 def gdso_loss(
     policy_loss: Tensor, pointwise_loss: Tensor, gap_loss: Tensor, alpha_pt: float, alpha_pw: float
 ) -> Tensor:
-    """The whole objective from its three parts, () x3 -> (). Source: Eq. 14."""
+    """The whole objective. Source: Eq. 14.
+
+    Args:
+        policy_loss: GRPO's loss, ().
+        pointwise_loss: cross-entropy, ().
+        gap_loss: score gap loss, ().
+        alpha_pt: weight of the pointwise loss.
+        alpha_pw: weight of the gap loss.
+
+    Returns:
+        The weighted sum, ().
+    """
     return policy_loss + alpha_pt * pointwise_loss + alpha_pw * gap_loss
 
 

@@ -22,10 +22,19 @@ from zreward.objectives.tokens import mean_over_tokens, only_tokens
 
 
 def group_advantages(rewards: Tensor, eps: float = 1e-4, *, divide_by_std: bool = True) -> Tensor:
-    """Rewards [..., G] -> advantages [..., G], zero-mean over G >= 2 outputs. Source: Eq. 3.
+    """Rewards relative to their group. Source: Eq. 3.
 
-    `divide_by_std=False` leaves out the division (ours): the gap loss narrows a group, and dividing by a small spread
-    amplifies noise late in training.
+    Args:
+        rewards: [..., G], with G >= 2 outputs in a group.
+        eps: added to the standard deviation before dividing.
+        divide_by_std: False leaves out the division (ours): the gap loss narrows a group, and dividing by a small spread
+            amplifies noise late in training.
+
+    Returns:
+        Advantages [..., G], zero-mean over G.
+
+    Raises:
+        ValueError: fewer than two outputs in a group.
     """
     if rewards.ndim == 0 or rewards.shape[-1] < 2:
         raise ValueError(
@@ -45,12 +54,24 @@ def grpo_loss(
     beta: float = 0.0,
     clip: float = 0.2,
 ) -> Tensor:
-    """Clipped policy gradient with a KL penalty, [N, T], [N], [N, T] -> (). Source: Eq. 4.
+    """Clipped policy gradient with a KL penalty. Source: Eq. 4.
 
-    `log_probs` are those of the sampled tokens, `mask` is true where a token was sampled by the policy (not forced, not
-    padding); values outside it are never read. `old_log_probs` [N, T] belong to the policy that sampled; None means the
-    present one, so the ratio is one. `ref_log_probs` [N, T] are needed when beta > 0. Old and reference carry no gradient.
     A sequence with an empty mask counts in the mean with a loss of zero.
+
+    Args:
+        log_probs: of the sampled tokens [N, T].
+        advantages: of the sequences [N].
+        mask: [N, T], true where the policy sampled a token (not forced, not padding); values outside it are not read.
+        old_log_probs: [N, T] under the policy that sampled, without gradient; None: the present one, a ratio of one.
+        ref_log_probs: [N, T] under the reference, without gradient; needed when beta > 0.
+        beta: weight of the KL penalty.
+        clip: the ratio is clipped to 1 - clip ... 1 + clip.
+
+    Returns:
+        The loss, ().
+
+    Raises:
+        ValueError: shapes differ, or beta > 0 without `ref_log_probs`.
     """
     _check_shapes(log_probs, advantages, mask, old_log_probs, ref_log_probs)
     if beta != 0.0 and ref_log_probs is None:

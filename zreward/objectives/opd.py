@@ -4,7 +4,7 @@
     L_OPD = -E[ (1 / T) sum_t A_t log pi(y_t | y_<t, .) ]
 
 pi_old is the policy that sampled. Its expectation is the gradient of the reverse KL per token, KL(pi || pi_T), for a fixed
-prefix. No departure: as in method.md, section 4, without ratio or clipping, so it is meant for one update per roll-out.
+prefix. No departure: as in the paper's section 4, without ratio or clipping, so it is meant for one update per roll-out.
 
 Shapes: N sequences, T tokens (trace and score label).
 """
@@ -17,11 +17,19 @@ from zreward.objectives.tokens import mean_over_tokens, only_tokens
 
 
 def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log_probs: Tensor | None = None) -> Tensor:
-    """Policy gradient with the teacher's log-ratio as every token's advantage, [N, T] x3 -> ().
+    """Policy gradient with the teacher's log-ratio as every token's advantage. Source: the paper's section 4.
 
-    `mask` is true where the student sampled a token; values outside it are never read. `old_log_probs` [N, T] belong to the
-    policy that sampled; None means the present one. Teacher and old carry no gradient.
-    Raises ValueError when the shapes differ.
+    Args:
+        log_probs: of the sampled tokens under the student [N, T].
+        teacher_log_probs: under the teacher [N, T]; carries no gradient.
+        mask: [N, T], true where the student sampled a token; values outside it are not read.
+        old_log_probs: [N, T] under the policy that sampled, without gradient; None: the present one.
+
+    Returns:
+        The loss, ().
+
+    Raises:
+        ValueError: shapes differ.
     """
     given = {"teacher_log_probs": teacher_log_probs, "mask": mask, "old_log_probs": old_log_probs}
     wrong = {k: list(v.shape) for k, v in given.items() if v is not None and v.shape != log_probs.shape}

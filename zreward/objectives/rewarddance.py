@@ -21,9 +21,19 @@ from zreward.objectives.tokens import mean_over_tokens, only_tokens
 def rewarddance_loss(
     log_probs: Tensor, target_probs: Tensor, chain_log_probs: Tensor, chain_mask: Tensor, weight: float = 1.0
 ) -> Tensor:
-    """Score cross-entropy [N, S] x2 and the chains' mean token loss [N, T] x2 -> ().
+    """Cross-entropy of the score and mean token loss of the explanation that follows it.
 
-    `chain_mask` is true on chain tokens; values outside it are never read. A sequence without a chain counts with zero.
+    A sequence without an explanation counts with a token loss of zero.
+
+    Args:
+        log_probs: of the score bins [N, S].
+        target_probs: target distributions [N, S].
+        chain_log_probs: of the tokens [N, T].
+        chain_mask: [N, T], true on the explanation's tokens; values outside it are not read.
+        weight: w, of the token loss.
+
+    Returns:
+        The loss, ().
     """
     mask = chain_mask.bool()
     tokens = mean_over_tokens(only_tokens(chain_log_probs, mask), mask)

@@ -15,7 +15,15 @@ from zreward.objectives.gdso import pointwise_cross_entropy
 
 
 def risd_loss(student_log_probs: Tensor, teacher_probs: Tensor) -> Tensor:
-    """Mean KL(teacher || student), [..., S] x2 -> (), nats; zero when they agree. Source: Eq. 15."""
+    """Mean KL(teacher || student); zero when they agree. Source: Eq. 15.
+
+    Args:
+        student_log_probs: of the score bins [..., S].
+        teacher_probs: [..., S], without gradient; possibly the mean over several traces.
+
+    Returns:
+        The loss, (), in nats.
+    """
     teacher = teacher_probs.detach().to(student_log_probs)
     entropy = -torch.xlogy(teacher, teacher).sum(-1).mean()
     return pointwise_cross_entropy(student_log_probs, teacher) - entropy

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on annotated score tokens, without reasoning (the baseline of method.md, section 4).
+"""Supervised fine-tuning on annotated score tokens, without reasoning (the baseline of the paper's section 4).
 
     L_SFT = -(1 / N) sum_n sum_s t_n(s) log q(s | p_n, I_n, d_n)
 
@@ -14,5 +14,13 @@ from zreward.objectives.gdso import pointwise_cross_entropy
 
 
 def sft_loss(log_probs: Tensor, target_probs: Tensor) -> Tensor:
-    """Cross-entropy of score distributions with annotated targets, [..., S] x2 -> ()."""
+    """Cross-entropy of score distributions with annotated targets: Eq. 8 without a trace.
+
+    Args:
+        log_probs: of the score bins [..., S].
+        target_probs: target distributions [..., S].
+
+    Returns:
+        The loss, (), in nats.
+    """
     return pointwise_cross_entropy(log_probs, target_probs)
