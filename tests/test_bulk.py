@@ -207,7 +207,7 @@ def test_a_bad_row_is_named_or_keeps_its_place(model, records, tmp_path):
     lines = data.read_text().splitlines()
     lines[1] = json.dumps(json.loads(lines[1]) | {"image": "gone.png"})
     data.write_text("\n".join(lines))
-    with pytest.raises(InputError, match=r"data\.jsonl:2: .*gone\.png: no such image file\ncorrect it"):
+    with pytest.raises(InputError, match=r"data\.jsonl:2: .*gone\.png: no such image file; check the path\ncorrect it"):
         score_data(model, data, tmp_path / "scores.parquet")
     with pytest.raises(InputError, match="different: skip_bad"):
         score_data(model, data, tmp_path / "scores.parquet", skip_bad=True)

@@ -183,7 +183,7 @@ def test_one_item_is_compared_with_many():
     many, one = dist([1.0, 0.0, 0.0], [0.0, 0.0, 1.0]), dist([0.0, 1.0, 0.0])
     assert many.prefers(one)[:, 0].tolist() == [0.0, 1.0]
     assert one.prefers(many)[:, 0].tolist() == [1.0, 0.0]
-    with pytest.raises(ValueError, match="3 items against 2; expected as many, or one on a side"):
+    with pytest.raises(ValueError, match="3 items against 2; expected equal numbers, or one item on a side"):
         dist(*[[0.0, 1.0, 0.0]] * 3).prefers(many)
 
 

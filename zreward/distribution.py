@@ -29,7 +29,7 @@ _SUM_TOLERANCE = 1e-3  # rows of probabilities may miss one by this much (half-p
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """Equally spaced scores from `min` to `max`; the paper's nine half-point bins are the default (method.md, section 1)."""
+    """Equally spaced scores from `min` to `max`; the paper's nine half-point bins are the default (its section 1)."""
 
     min: float = 1.0
     max: float = 5.0
@@ -86,10 +86,18 @@ class ScoreScale:
         return target
 
     def histogram(self, scores: Iterable[float], smoothing: float = 0.0) -> Tensor:
-        """[S]: mean of the raters' soft targets.
+        """Mean of the raters' soft targets.
 
-        `smoothing` is the standard deviation, in score units, of a Gaussian that spreads each bin over its neighbours;
-        every row of the kernel is renormalised, so no mass leaves at the ends of the scale.
+        Args:
+            scores: one or more ratings on the scale.
+            smoothing: standard deviation, in score units, of a Gaussian that spreads each bin over its neighbours; the
+                kernel is renormalised at the ends of the scale. 0: none.
+
+        Returns:
+            Probabilities [S].
+
+        Raises:
+            InputError: no scores, one off the scale, a negative smoothing.
         """
         targets = [self.soft_target(score) for score in scores]
         if not targets:
@@ -103,10 +111,12 @@ class ScoreScale:
         return target @ torch.softmax(-0.5 * distance.square(), dim=-1)
 
     def to_dict(self) -> dict[str, float]:
+        """{"min", "max", "step"}."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ScoreScale:
+        """A scale from what `to_dict` returned; missing keys take their defaults. InputError for unknown keys."""
         if not isinstance(data, Mapping) or set(data) - {"min", "max", "step"}:
             raise InputError(f"score scale: expected a mapping with the keys min, max, step, got {shown(data)}")
         return cls(**data)
@@ -124,10 +134,16 @@ def _is_finite(value: Any) -> bool:
 
 @dataclass(eq=False)
 class ScoreDistribution:
-    """Probabilities over score bins, one distribution per item and dimension.
+    """Probabilities over score bins, one distribution per item and dimension. All but `quantile` is differentiable.
 
-    probs [N, D, S] sum to one over S; bins [S] are the scores; `dimensions` are the D names. Differentiable throughout,
-    except `quantile`.
+    Args:
+        probs: [N, D, S], each row sums to one.
+        bins: scores of the bins [S], rising.
+        dimensions: D names, all different.
+
+    Raises:
+        ValueError: shapes that do not fit, negative probabilities, rows that do not sum to one.
+        NotFiniteError: NaN or infinite probabilities, with item and dimension.
     """
 
     probs: Tensor
@@ -162,7 +178,13 @@ class ScoreDistribution:
 
     @classmethod
     def from_logits(cls, logits: Tensor, bins: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
-        """Softmax over the S label logits only, [N, D, S], in float32 (float64 stays): Eq. 1 and 6 before the mean."""
+        """Softmax over the label logits, in float32 (float64 stays): Eq. 1 and 6 before the mean.
+
+        Args:
+            logits: of the S labels [N, D, S].
+            bins: scores of the labels [S], rising.
+            dimensions: D names.
+        """
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return cls(torch.softmax(logits, dim=-1), bins, tuple(dimensions))
 
@@ -207,10 +229,22 @@ class ScoreDistribution:
         return self.bins[index]
 
     def prefers(self, other: ScoreDistribution) -> Tensor:
-        """[N, D]: P(self > other) + 1/2 P(tie) for independent draws; one of the two may hold a single item."""
+        """P(self > other) + 1/2 P(tie) for independent draws.
+
+        Args:
+            other: over the same dimensions and bins; N items, or one side may have a single item.
+
+        Returns:
+            Probabilities [N, D].
+
+        Raises:
+            ValueError: other dimensions, bins or numbers of items.
+        """
         self._check_same_space(other)
         if len(self) != len(other) and 1 not in (len(self), len(other)):
-            raise ValueError(f"prefers: {len(self)} items against {len(other)}; expected as many, or one on a side")
+            raise ValueError(
+                f"prefers: {len(self)} items against {len(other)}; expected equal numbers, or one item on a side"
+            )
         other_probs = other.probs.to(self.probs)
         mid_cdf = other_probs.cumsum(-1) - 0.5 * other_probs
         return (self.probs * mid_cdf).sum(-1)
@@ -241,9 +275,11 @@ class ScoreDistribution:
         return ScoreDistribution(self.probs[:, index], self.bins, tuple(dimensions))
 
     def to(self, device: torch.device | str) -> ScoreDistribution:
+        """The same distributions on another device."""
         return self._map(lambda probs: probs.to(device))
 
     def detach(self) -> ScoreDistribution:
+        """The same distributions without gradient."""
         return self._map(Tensor.detach)
 
     def to_dicts(self) -> list[dict[str, dict[str, Any]]]:

@@ -62,6 +62,7 @@ class PromptForms:
             raise InputError("prompt forms: stop_marker is empty; the trace would never end")
 
     def to_dict(self) -> dict[str, str]:
+        """Field -> text."""
         return asdict(self)
 
     @classmethod

@@ -28,7 +28,17 @@ _LINE, _TEXT = 200, 10_000  # letters of a name, title or label, and of a questi
 
 @dataclass(frozen=True)
 class Dimension:
-    """One aspect that is scored. `anchors` maps scores on the scale to visible evidence for them."""
+    """One aspect that is scored.
+
+    Args:
+        name: letters, digits, - and _, at most 64; used in files and options.
+        title: for people and prompts.
+        question: what the model is asked.
+        anchors: at least two scores of the scale, each with the visible evidence for it.
+
+    Raises:
+        InputError: a field that is none of this.
+    """
 
     name: str
     title: str
@@ -53,17 +63,30 @@ class Dimension:
         object.__setattr__(self, "anchors", dict(sorted(anchors.items())))
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
         return {"name": self.name, "title": self.title, "question": self.question, "anchors": dict(self.anchors)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Dimension:
+        """A dimension from what `to_dict` returned; the title defaults to the name. InputError for unknown or missing keys."""
         _check_keys(data, ("name", "title", "question", "anchors"), ("name", "question", "anchors"), "dimension")
         return cls(data["name"], data.get("title", str(data["name"]).capitalize()), data["question"], data["anchors"])
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """Dimensions scored on one scale; bin k of the scale is answered with the single-token label `labels[k]`."""
+    """Dimensions scored on one scale.
+
+    Args:
+        name: of the rubric, on one line.
+        version: text; wordings may change between versions.
+        scale: the scores.
+        labels: bin k is answered with `labels[k]`, one token of the model; default "1", "2", ...
+        dimensions: at least one.
+
+    Raises:
+        InputError: a wrong field, two names or labels that read alike, another number of labels than bins.
+    """
 
     name: str
     version: str
@@ -131,6 +154,7 @@ class Rubric:
         return self.labels[round(position)]
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
         return {
             "name": self.name,
             "version": self.version,
@@ -158,6 +182,7 @@ class Rubric:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Rubric:
+        """Read a rubric file; `zreward init rubric` writes a template. InputError names the file, line and key."""
         data = read_yaml(path)
         try:
             return cls.from_dict(data)

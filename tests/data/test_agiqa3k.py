@@ -99,7 +99,7 @@ def test_prompts_that_share_an_identical_image_are_not_parted(root: Path, tmp_pa
     [
         ("name", "sd1.5_lowcorr_999.jpg", "sd1.5_lowcorr_999.jpg: no such image file"),
         ("name", "../data.csv", "expected the plain name of an image file"),
-        ("name", "AttnGAN_normal_000.jpg", "stands in an earlier row already"),
+        ("name", "AttnGAN_normal_000.jpg", "occurs in an earlier row"),
         ("prompt", "", "prompt is empty"),
         ("mos_quality", "5.2", "mos_quality is 5.2, expected a number from 0 to 5"),
         ("mos_align", "nan", "mos_align is nan"),

@@ -60,7 +60,7 @@ def test_refuses_what_is_no_image() -> None:
         open_image(b"")
     with pytest.raises(InputError, match="not an image that can be read"):
         open_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # would start Ghostscript
-    with pytest.raises(InputError, match="image is a int"):
+    with pytest.raises(InputError, match="image is of type int"):
         open_image(3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="is a URL"):
         open_image("file:///etc/passwd")

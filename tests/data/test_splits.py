@@ -63,7 +63,7 @@ def test_what_belongs_together_stays_together(seed: int) -> None:
 def test_every_split_gets_a_prompt() -> None:
     parts = split_by_prompt(make(3), {"train": 0.98, "dev": 0.01, "test": 0.01})
     assert [len(part) for part in parts.values()] == [3, 3, 3]
-    with pytest.raises(InputError, match="2 separate prompts cannot be dealt to the 3 splits"):
+    with pytest.raises(InputError, match="2 separate prompts are too few for the 3 splits"):
         split_by_prompt(make(2), SHARES)
 
 

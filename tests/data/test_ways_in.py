@@ -328,8 +328,8 @@ def test_splits_and_disjointness_may_share_a_picture(tmp_path):
         (io.StringIO("text"), "opened in binary mode"),
         (bytearray(), "empty"),
         ("a\0b", "no such image file"),
-        (3, "image is a int"),
-        (None, "image is a NoneType"),
+        (3, "image is of type int"),
+        (None, "image is of type NoneType"),
     ],
 )
 def test_what_holds_no_picture_is_refused(source, message):

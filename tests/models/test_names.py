@@ -84,7 +84,7 @@ def test_a_broken_package_is_named(registered, value):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("world:huge", "world:huge is no model of the built-in world; expected one of world:large, world:small"),
+        ("world:huge", "world:huge is not a model of the built-in world; expected one of world:large, world:small"),
         ("acme:strict", "no installed package offers models called acme:.*known prefixes: world:"),
         ("scratch:qwen3_5", "scratch: stands in recipes only"),
     ],

@@ -104,7 +104,7 @@ def test_a_square_tower_sees_the_whole_image_on_its_mean_colour():
         (torch.zeros(3, 8, 8).to_sparse(), "torch.sparse_coo; expected a dense one"),
         (torch.zeros(3, 8, 8, device="meta"), "without data"),
         (torch.zeros(3, 8, 8, dtype=torch.complex64), "torch.complex64; expected floats"),
-        (42, "image is a int"),
+        (42, "image is of type int"),
     ],
 )
 def test_pixels_out_of_range_are_refused_not_rescaled(image, message):

@@ -59,10 +59,12 @@ def refuse_unused(ctx: typer.Context, why: str, *names: str) -> None:
             raise InputError(f"{shown} has no effect {why}; leave it out")
 
 
-def refuse_unsampled(ctx: typer.Context, reasoning: bool, temperature: float, traces: int) -> None:
+def refuse_unsampled(
+    ctx: typer.Context, reasoning: bool, temperature: float, traces: int, why: str = "without --reasoning"
+) -> None:
     """InputError for options of sampling where nothing is sampled, or where every trace comes out the same."""
     if not reasoning:
-        refuse_unused(ctx, "without --reasoning: the direct form samples nothing", "traces", "temperature", "seed")
+        refuse_unused(ctx, f"{why}: nothing is sampled", "traces", "temperature", "seed")
     elif temperature == 0 and traces > 1:
         raise InputError(f"--traces {traces} has no effect with --temperature 0: greedy traces are all alike")
 

@@ -91,7 +91,7 @@ def label(
     from zreward.training.targets import MANIFEST, LabelOptions
     from zreward.training.targets import label as run_label
 
-    refuse_unsampled(ctx, not direct, temperature, traces)
+    refuse_unsampled(ctx, not direct, temperature, traces, "with --direct")
     if resume and not (out / MANIFEST).is_file():
         raise InputError(f"{out}: nothing to resume, there is no {MANIFEST}; run without --resume first")
     check_source(data)

@@ -80,6 +80,11 @@ def one_of(key: str, value: str, known: Sequence[str]) -> None:
         )
 
 
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_KINDS |= {list: "a list", dict: "keys and values"}
+"""Types as messages call them."""
+
+
 def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
     """The file's keys over those of its base."""
     if path.resolve() in inside:
@@ -168,7 +173,7 @@ def _check(value: Any, expected: Any, where: str, key: str) -> Any:
             names = [_check(name, items[0], where, f"a name in {key}") for name in value]
             return {name: _check(value[name], items[1], where, f"{key}.{shorten(name)}") for name in names}
         return value
-    kinds = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
+    kinds = " or ".join(_KINDS.get(get_origin(o) or o, str(o)) for o in options if o is not type(None))
     raise InputError(f"{where}: {key} is {shown(value)}, expected {kinds}")
 
 

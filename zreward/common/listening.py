@@ -137,7 +137,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
     if not host:
         raise InputError("the host is empty; expected an address of this machine, such as 127.0.0.1")
     if not 0 <= port <= 65535:
-        raise InputError(f"port {port}; expected 1 to 65535, or 0 for any that is free")
+        raise InputError(f"port {port}; expected 1 to 65535, or 0 for any free port")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -58,22 +58,24 @@ class RunDirectory:
     # Claiming it.
 
     def hold(self) -> AbstractContextManager[None]:
-        """Make the folder, sweep what killed writers left, keep others out. InputError where another process writes there."""
+        """Create the folder, remove files of killed writers, lock it. InputError if another process writes there."""
         return only_writer(self.path)
 
     @contextmanager
     def claim(
         self, facts: Mapping[str, Any], resume: bool, finished: bool = False, read: Reader = dict, writes: bool = True
     ) -> Iterator[None]:
-        """Hold the folder until the block ends; with `writes` false (a process beside the main one) it is only looked at.
+        """Lock the folder until the block ends, so that no other process writes into it.
 
         Args:
-            facts: what the run is started with; `out` is left out, for a folder may be moved.
-            resume: go on with a run that was started.
-            finished: say that the folder holds a finished run, where it may not be used.
-            read: brings what an older version wrote into the form of `facts`.
+            facts: what the run is started with; `out` is not compared, since a folder may be moved.
+            resume: continue a run that was started before.
+            finished: the folder holds a finished run; messages say so.
+            read: converts what an older version wrote into the form of `facts`.
+            writes: False in processes beside the main one: they check the folder without locking it.
 
-        Raises InputError for a folder in use, and with `resume` for one that was started with other facts or not at all.
+        Raises:
+            InputError: a folder in use; with `resume` one that was started with other facts, or not at all.
         """
         with self.hold() if writes else nullcontext():
             if resume or writes:
@@ -86,7 +88,7 @@ class RunDirectory:
             if self.is_in_use:
                 state = " (it holds a finished run)" if finished else ""
                 raise InputError(
-                    f"{self.path} is not empty; add --resume to go on with it, or choose another {self.option}{state}"
+                    f"{self.path} is not empty; add --resume to continue it, or choose another {self.option}{state}"
                 )
             return
         if not self.is_started:

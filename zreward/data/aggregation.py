@@ -1,6 +1,6 @@
 """From ratings to one score and to a target distribution.
 
-One score: the trimmed mean (method.md, section 5). Distribution: the raters' histogram, `ScoreScale.histogram`; or, when
+One score: the trimmed mean (the paper's section 5). Distribution: the raters' histogram, `ScoreScale.histogram`; or, when
 only a mean and a spread were published, `synthetic_target` below.
 """
 
@@ -50,10 +50,20 @@ def aggregate(ratings: Sequence[float]) -> float | None:
 def target_distribution(
     ratings: Sequence[float], scale: ScoreScale, smoothing: float = 0.0, std: float = 0.0
 ) -> Tensor | None:
-    """[S] training target, or None without ratings.
+    """The training target of one item and dimension.
 
-    The histogram of the ratings, with optional ordinal smoothing (score units). A `std` above 0 beside a single
-    rating makes it SYNTHETIC: see `synthetic_target`; smoothing then widens it, the variances add.
+    Args:
+        ratings: its ratings, on the scale.
+        scale: the rubric's scale.
+        smoothing: standard deviation, in score units, of the Gaussian that spreads each rating; 0: none.
+        std: above 0, beside a single rating, it makes the target SYNTHETIC (see `synthetic_target`); variances add up.
+
+    Returns:
+        Probabilities [S], the raters' histogram; None without ratings.
+
+    Raises:
+        ValueError: a `std` beside several ratings.
+        InputError: a rating off the scale, a negative smoothing.
     """
     if not ratings:
         return None
@@ -72,6 +82,17 @@ def synthetic_target(score: float, std: float, scale: ScoreScale) -> Tensor:
     found such that the expectation is exactly `score`: cutting a plain Gaussian off at the ends of the scale would move
     the mean inwards by up to `std`. So near the ends the spread is narrower than `std`, and as `std` goes to 0 the
     result becomes `ScoreScale.soft_target`. No rater gave these bins: say so wherever the distribution is shown. Ours.
+
+    Args:
+        score: the mean, on the scale.
+        std: the standard deviation, 0 or more.
+        scale: the rubric's scale.
+
+    Returns:
+        Probabilities [S].
+
+    Raises:
+        InputError: a score off the scale, a negative or infinite `std`.
     """
     score = scale.validate(score)
     if not math.isfinite(std) or std < 0:

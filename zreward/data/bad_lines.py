@@ -54,7 +54,7 @@ class BadLines:
 
     def _refuse(self, count: str) -> None:
         shown = [f"{line.place}: {line.reason}" for line in self.lines[:SHOWN]]
-        advice = "correct them, or leave them out with --skip-bad (in a recipe: data.skip_bad=true)"
+        advice = "correct them, or skip them with --skip-bad (in a recipe: data.skip_bad=true)"
         raise InputError("\n".join([*shown, f"{count} in {self.name}; {advice}"]))
 
     def _write(self) -> str:

@@ -111,6 +111,7 @@ def check_path(path: str) -> None:
 
 
 def refuse_url(path: str) -> None:
+    """InputError for a URL in place of a path: nothing is fetched."""
     if _URL.match(path):
         raise InputError(f"{describe(path)}: {_IS_URL}")
 
@@ -126,7 +127,9 @@ def describe(image: Any) -> str:
         return name if len(name) <= 200 else f"{name[:200]}..."
     if hasattr(image, "read"):
         return f"image in a {type(image).__name__}"
-    raise InputError(f"image is a {type(image).__name__}, expected a path, encoded bytes, an open file or a PIL image")
+    raise InputError(
+        f"image is of type {type(image).__name__}, expected a path, encoded bytes, an open file or a PIL image"
+    )
 
 
 def pixel_hash(image: Any) -> str:
@@ -150,7 +153,7 @@ def suffixes() -> tuple[str, ...]:
 
 
 def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
-    """InputError for a picture of no pixels, or of more than `most`."""
+    """InputError for a picture without pixels, or with more than `most`; sides in pixels."""
     if width * height > most:
         raise InputError(f"{width} x {height} is more than {most:,} pixels; scale it down")
     if width * height == 0:
@@ -166,7 +169,7 @@ def _of_bytes(content: bytes, most: int) -> Image.Image:
     try:
         parts = take_apart(content)
     except DamagedError as error:
-        raise InputError(f"broken or truncated image: {error}") from None
+        raise InputError(f"broken or truncated image: {error}; get the file again") from None
     with _opened(parts.pixels or content) as opened:
         check_size(opened.width, opened.height, most)
         picture = _decoded(opened)
@@ -220,7 +223,7 @@ def _decoded(image: Image.Image) -> Image.Image:
             image.load()  # the pixels were whole: only what follows them was not
         picture = image.copy()
     except Exception as error:  # each of Pillow's decoders has its own errors for broken data
-        raise InputError(f"broken or truncated image: {error}") from error
+        raise InputError(f"broken or truncated image: {error}; get the file again") from error
     picture.format = image.format
     return picture
 
@@ -257,7 +260,9 @@ def _path_problem(path: str) -> str:
         return _IS_URL
     if os.path.isdir(path):
         return "is a folder, expected an image file"
-    return "" if os.path.isfile(path) else "no such image file"  # a regular one: a pipe would wait for ever
+    return (
+        "" if os.path.isfile(path) else "no such image file; check the path"
+    )  # a regular one: a pipe would wait for ever
 
 
 def _of_file(file: Any) -> bytes:

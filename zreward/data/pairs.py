@@ -32,9 +32,18 @@ def mine_pairs(
 ) -> list[Pair]:
     """All pairs within a group (`Record.group_key`) and dimension, group by group in the records' order.
 
-    Equal scores (within 1e-6) make a pair only with `include_ties`, with gap 0 and the earlier record as its winner.
-    `max_per_group` draws that many at random from every (group, dimension) that has more; the draw depends on the seed
-    and the group alone, so it stays when other groups come or go. A dimension that no record rates is refused.
+    Args:
+        records: rated records.
+        dimensions: names; default all that are rated.
+        include_ties: also pair equal scores (within 1e-6): gap 0, the earlier record is the winner.
+        max_per_group: draw at most this many from every (group, dimension); default all.
+        seed: of that draw, which does not depend on other groups.
+
+    Returns:
+        Pairs of indices into `records`.
+
+    Raises:
+        InputError: a dimension that no record rates, a `max_per_group` below 1.
     """
     if max_per_group is not None and max_per_group < 1:
         raise InputError(f"max_per_group is {max_per_group}; expected at least 1, or none for all pairs")

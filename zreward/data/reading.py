@@ -38,12 +38,18 @@ def load_records(
     """All records of a .jsonl or .parquet file, or of a `datasets.Dataset`.
 
     Args:
+        source: path of the file, or the data set. Image paths are relative to the file.
         rubric: refuse dimensions it does not have and scores off its scale.
-        skip_bad: leave bad lines out and write them to FILE.skipped.jsonl; otherwise they are one InputError.
-        check_images: decode every image (finds truncated files before training does); else only look that it is there.
-        split: keep only records of this split; images of the others are not looked at.
+        skip_bad: skip bad lines and write them to FILE.skipped.jsonl; otherwise they are one InputError.
+        check_images: decode every image (finds truncated files before training does); else only check that it exists.
+        split: keep only records of this split; images of the others are not checked.
+        progress: show a progress bar.
 
-    Raises InputError with "FILE:LINE: reason" for up to 20 bad lines; also for empty sources and unknown splits.
+    Returns:
+        The records, in the order of the source.
+
+    Raises:
+        InputError: "FILE:LINE: reason" for up to 20 bad lines; an empty source; an unknown split.
     """
     is_file = isinstance(source, str | os.PathLike)
     name, folder = (str(source), Path(source).parent) if is_file else ("data set", Path())

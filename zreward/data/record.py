@@ -24,7 +24,11 @@ from zreward.rubric import Rubric
 
 @dataclass(frozen=True)
 class Record:
-    """Checked when made: InputError says which field is wrong. `validate` checks it against a rubric."""
+    """One image with its prompt and, if rated, people's scores.
+
+    Raises:
+        InputError: a wrong field, by name. `validate` checks dimensions and scores against a rubric.
+    """
 
     prompt: str
     image: ImageSource
@@ -99,9 +103,15 @@ class Record:
         return aggregate(self.ratings(dimension))
 
     def target(self, dimension: str, scale: ScoreScale, smoothing: float = 0.0) -> Tensor | None:
-        """[S]: the raters' histogram, `smoothing` in score units; None when not rated.
+        """The training target of one dimension: `target_distribution` of its ratings.
 
-        With a `stds` entry it is a SYNTHETIC distribution made from mean and spread (`synthetic_target`).
+        Args:
+            dimension: its name.
+            scale: the rubric's scale.
+            smoothing: standard deviation, in score units, that spreads each rating; 0: none.
+
+        Returns:
+            Probabilities [S], SYNTHETIC where `stds` has an entry; None when not rated.
         """
         return target_distribution(self.ratings(dimension), scale, smoothing, self.stds.get(dimension, 0.0))
 

@@ -22,12 +22,23 @@ def normalised(prompt: str) -> str:
 def split_by_prompt(
     records: Sequence[Record], fractions: Mapping[str, float], seed: int = 0, by_image: bool = True
 ) -> dict[str, list[Record]]:
-    """Deal whole prompts to the named splits in these shares of the records (which sum to 1), and set `Record.split`.
+    """Split records by prompt, so that no prompt is in two splits.
 
-    What `check_disjoint` would refuse stays together: prompts that are the same but for case or white space, prompts of
-    one group, and (`by_image`, which decodes every image) prompts that share an identical picture, as AGIQA-3K's do.
-    The shares are met as closely as whole prompts allow; every split gets at least one. Same seed, same splits,
-    whatever the order of the records.
+    Prompts stay together if `check_disjoint` would refuse them apart: prompts that differ only in case or white space,
+    prompts of one group, and prompts that share an identical picture (AGIQA-3K has such). The order of the records does
+    not matter.
+
+    Args:
+        records: at least as many separate prompts as splits.
+        fractions: split -> share of the records; they sum to 1 and are met as closely as whole prompts allow.
+        seed: of the assignment.
+        by_image: compare pictures, which decodes every image.
+
+    Returns:
+        Split -> records, with `Record.split` set.
+
+    Raises:
+        InputError: shares that do not sum to 1, or too few prompts.
     """
     shares = list(fractions.values())
     if not shares or not all(0 < share <= 1 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
@@ -35,7 +46,7 @@ def split_by_prompt(
     bundles = _bundles(records, by_image)
     if len(bundles) < len(fractions):
         raise InputError(
-            f"{len(bundles)} separate prompts cannot be dealt to the {len(fractions)} splits {list(fractions)}; give "
+            f"{len(bundles)} separate prompts are too few for the {len(fractions)} splits {list(fractions)}; give "
             "more prompts (those in one group, or with an identical image, count as one)"
         )
     home: dict[int, str] = {}

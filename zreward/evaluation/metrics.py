@@ -47,8 +47,17 @@ class PairCounts(NamedTuple):
 def pair_counts(pred: Any, target: Any, group: Any, margin: float = 0.0) -> PairCounts:
     """Counts behind `hpa` and `tie_rate`; add them up to pool several tests.
 
-    Compared are all pairs inside one group whose target gap is above `margin`. `group` is any 1-D collection of hashable
-    keys: prompts, numbers, or (prompt, dimension) tuples.
+    Args:
+        pred: predicted scores [N].
+        target: people's scores [N].
+        group: N hashable keys (prompts, or (prompt, dimension) tuples); only pairs inside one group are compared.
+        margin: only pairs with a larger gap between targets, in score units.
+
+    Returns:
+        Pairs ordered as people do, pairs tied by the prediction, all compared pairs.
+
+    Raises:
+        ValueError: unequal lengths, NaN, no items.
     """
     x, y = _vectors(pred=pred, target=target)
     codes = _group_codes(group, len(x))
@@ -69,20 +78,44 @@ def pair_counts(pred: Any, target: Any, group: Any, margin: float = 0.0) -> Pair
 def hpa(pred: Any, target: Any, group: Any, margin: float = 0.0) -> float:
     """Human preference accuracy: share of same-group pairs with different targets that `pred` orders the same way.
 
-    Strict: a predicted tie is wrong. `margin` keeps only pairs whose target gap is above it (0.5 for margin HPA).
+    Strict: a predicted tie is wrong. The arguments are those of `pair_counts`; a `margin` of 0.5 gives margin HPA.
+
+    Args:
+        pred: predicted scores [N].
+        target: people's scores [N].
+        group: N hashable keys.
+        margin: only pairs with a larger gap between targets, in score units.
+
+    Returns:
+        A share from 0 to 1; NaN, with a RuntimeWarning, without such pairs.
     """
     counts = pair_counts(pred, target, group, margin)
     return _share(counts.correct, counts.pairs, "hpa")
 
 
 def tie_rate(pred: Any, target: Any, group: Any) -> float:
-    """Share of the pairs that `hpa` counts which the prediction ties."""
+    """Share of the pairs compared by `hpa` that the prediction ties.
+
+    Args:
+        pred: predicted scores [N].
+        target: people's scores [N].
+        group: N hashable keys.
+    """
     counts = pair_counts(pred, target, group)
     return _share(counts.tied, counts.pairs, "tie_rate")
 
 
 def gsb(good: Any, same: Any, bad: Any) -> float:
-    """(G - B) / (G + S + B), from counts, or from arrays of counts that are summed; in [-1, 1]."""
+    """(G - B) / (G + S + B), from -1 to 1.
+
+    Args:
+        good: count of pairs judged better, or an array of counts, which are summed. So are the other two.
+        same: count of ties.
+        bad: count of pairs judged worse.
+
+    Raises:
+        ValueError: negative counts, or all 0.
+    """
     g, s, b = _vectors(
         good=np.atleast_1d(_numpy(good)), same=np.atleast_1d(_numpy(same)), bad=np.atleast_1d(_numpy(bad))
     )
@@ -99,9 +132,21 @@ def gsb_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `gsb`, from each item's verdict: "good", "same" or "bad".
+    """Percentile bootstrap interval of `gsb`.
 
-    With `groups` (one per item: its prompt) whole groups are drawn: pictures of one prompt are not independent.
+    Args:
+        outcomes: verdicts: "good", "same" or "bad".
+        groups: one key per verdict (its prompt): whole groups are resampled, since pictures of one prompt are not
+            independent. Default: every verdict by itself.
+        confidence: between 0 and 1.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: no or unknown verdicts, another number of groups, a confidence that is not between 0 and 1.
     """
     names = ("good", "same", "bad")
     outcomes = list(outcomes)
@@ -125,9 +170,13 @@ def gsb_interval(
 
 
 def nll(probs: Any, counts: Any) -> float:
-    """Mean negative log-likelihood of a rating, nats: -sum(counts log probs) / sum(counts), [N, S] x2.
+    """Mean negative log-likelihood of a rating, nats: -sum(counts log probs) / sum(counts).
 
     The mean is over ratings, so an item with more raters weighs more. Infinite when a rating was given no probability.
+
+    Args:
+        probs: predicted probabilities [N, S].
+        counts: ratings per bin [N, S]; weights are allowed.
     """
     p, c = _distributions(probs, counts)
     with np.errstate(divide="ignore"):
@@ -138,9 +187,14 @@ def nll(probs: Any, counts: Any) -> float:
 def crps(probs: Any, counts: Any, bins: Any) -> float:
     """Continuous ranked probability score, score units: mean over items of the mean over that item's ratings y of
 
-    integral (F(x) - 1[y <= x])^2 dx,   F the predicted step function over `bins` [S].   probs and counts are [N, S].
+    integral (F(x) - 1[y <= x])^2 dx,   F the predicted step function over the bins.
 
     For a prediction without spread it is the absolute error.
+
+    Args:
+        probs: predicted probabilities [N, S].
+        counts: ratings per bin [N, S]; weights are allowed.
+        bins: scores of the bins [S], rising.
     """
     p, c = _distributions(probs, counts)
     (b,) = _vectors(bins=bins)
@@ -156,7 +210,10 @@ def crps(probs: Any, counts: Any, bins: Any) -> float:
 def expected_calibration_error(pred: Any, target: Any, n_bins: int = 10) -> float:
     """Calibration of expected scores, score units: sum_b (n_b / N) |mean pred_b - mean target_b|.
 
-    Bins are `n_bins` equal widths from the smallest to the largest prediction; empty ones do not count.
+    Args:
+        pred: predicted scores [N].
+        target: people's scores [N].
+        n_bins: bins of equal width from the smallest to the largest prediction; empty ones do not count.
     """
     x, y = _vectors(pred=pred, target=target)
     if n_bins < 1:

@@ -1,4 +1,4 @@
-"""Run a model over rated records, and put how well it agrees with people into one table (method.md's section 5).
+"""Run a model over rated records, and tabulate how well it agrees with people (the paper's section 5).
 
 Ground truth is `Record.score`, the trimmed mean of an item's ratings; NLL and CRPS compare whole distributions with the
 raters' histograms. Shapes: N records, D dimensions, S bins, M rated items of one row.
@@ -97,13 +97,27 @@ def predict(
     progress: bool = True,
     temperature: float = 1.0,
 ) -> Predictions:
-    """Score every record on `dimensions` (default: all of the model's rubric), directly or after `traces` traces.
+    """Score every record, directly or after reasoning.
 
-    Traces are sampled at `temperature`; 0 is greedy. A model that compares is asked about every other picture of the
-    record's prompt group as its reference; the answers are averaged.
+    Sampling leaves torch's random state as it was, so evaluating does not disturb a training run. A model that compares
+    gets every other picture of the record's prompt group as its reference; the answers are averaged.
 
-    `batch_size` counts records (default 32, with reasoning 8). Sampling is seeded and leaves torch's random state as it
-    was, so that evaluating does not disturb a training run; sampled traces depend on `seed` and `batch_size`.
+    Args:
+        model: the reward model.
+        records: at least one; ratings are only checked against the rubric.
+        dimensions: names; default all of the model's rubric.
+        reasoning: sample traces before scoring.
+        traces: traces per record and dimension, whose distributions are averaged.
+        batch_size: records in a batch; default 32, with reasoning 8. Sampled traces depend on it.
+        seed: of sampling.
+        progress: show a progress bar.
+        temperature: of sampling; 0 is greedy.
+
+    Returns:
+        Distributions, output tokens and truncation for every record and dimension.
+
+    Raises:
+        InputError: no records, an unknown dimension, an unreadable image, ratings of another rubric.
     """
     if not records:
         raise InputError("no records to evaluate; the data set is empty")
@@ -176,7 +190,26 @@ def evaluate(
     progress: bool = True,
     temperature: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """`metrics_table` of `predict`; `dimensions` defaults to those that the records rate."""
+    """Compare a model with people's ratings: `metrics_table` of `predict`.
+
+    Args:
+        model: the reward model.
+        records: rated records.
+        dimensions: names; default those that the records rate.
+        reasoning: sample traces before scoring.
+        traces: traces per record and dimension, whose distributions are averaged.
+        batch_size: records in a batch; default 32, with reasoning 8.
+        seed: of sampling.
+        progress: show a progress bar.
+        temperature: of sampling; 0 is greedy.
+
+    Returns:
+        A row per dimension, and one for all together ("all"): plcc, srcc, hpa, margin_hpa, tie_rate, nll, crps, ece,
+        output_tokens, truncated, n_items, n_pairs.
+
+    Raises:
+        InputError: as `predict`; also records without ratings.
+    """
     dimensions = rated_dimensions(model, records) if dimensions is None else dimensions
     predictions = predict(model, records, dimensions, reasoning, traces, batch_size, seed, progress, temperature)
     return metrics_table(predictions, records)

@@ -63,9 +63,15 @@ def format_value(value: float | None, digits: int) -> str:
 def print_table(
     rows: Sequence[Mapping[str, Any]], title: str, scale: ScoreScale, console: Console | None = None
 ) -> None:
-    """Rows of `metrics_table`, perhaps with `model` and `method`, in the terminal. Columns without values are left out.
+    """Print rows of `metrics_table` in the terminal. Columns without values are left out.
 
-    Numbers are never cut: what is no terminal gets the width it needs; in a narrow terminal the last of `_OPTIONAL` go.
+    Numbers are never cut: output to a file gets the width it needs; a narrow terminal hides the last of `_OPTIONAL`.
+
+    Args:
+        rows: the rows, possibly with `model` and `method`.
+        title: above the table.
+        scale: the rubric's scale, for the caption.
+        console: where to print; default standard output.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 160)
     names = [key for key in ("model", "method", "dimension") if any(key in row for row in rows)]

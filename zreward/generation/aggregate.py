@@ -28,10 +28,10 @@ READINGS = ("distribution", "argmax")
 
 @dataclass(frozen=True)
 class Aggregate:
-    """How a picture's distributions become its reward."""
+    """How a picture's distributions become its reward; see the equations at the top of this file."""
 
     kind: str = "mean"  # mean, worst, utility, confident or beats
-    weights: dict[str, float] = field(default_factory=dict)  # dimension -> weight; empty: all of them alike
+    weights: dict[str, float] = field(default_factory=dict)  # dimension -> weight; empty: all equal
     softness: float = 0.25  # worst: t, in points
     utility: list[float] | None = None  # utility: u of every bin, from the lowest score up
     caution: float = 1.0  # confident: k
@@ -39,10 +39,9 @@ class Aggregate:
     sharpness: float = 8.0  # argmax: its gradient is that of the distribution to this power, renormalised
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.reading not in READINGS:
-            raise InputError(
-                f"aggregate: {self.kind!r} of the {self.reading!r}; expected {list(KINDS)} of {list(READINGS)}"
-            )
+        for key, known in (("kind", KINDS), ("reading", READINGS)):
+            if getattr(self, key) not in known:
+                raise InputError(f"aggregate: {key} is {getattr(self, key)!r}; expected one of {list(known)}")
         if self.weights and (min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0):
             raise InputError(f"aggregate: weights are {self.weights}; expected 0 or more, not all 0")
         if (self.kind == "utility") != (self.utility is not None):
@@ -59,7 +58,18 @@ class Aggregate:
             raise InputError(f"aggregate: {len(self.utility)} utilities for {bins} score bins; expected one for each")
 
     def __call__(self, scores: ScoreDistribution, reference: ScoreDistribution | None = None) -> Tensor:
-        """Rewards (N,), differentiable. `reference` (one item, or one per picture) is needed by kind beats."""
+        """The rewards of N pictures, differentiable.
+
+        Args:
+            scores: their distributions.
+            reference: for kind beats: distributions of one reference, or of one per picture.
+
+        Returns:
+            Rewards (N,).
+
+        Raises:
+            InputError: weights, utility or reference do not fit the scores.
+        """
         self.check(scores.dimensions, len(scores.bins))
         if self.reading == "argmax":
             scores = _most_likely(scores, self.sharpness)

@@ -113,7 +113,17 @@ def read_pairs(before: Path, after: Path) -> Pairs:
 
 
 def compare(judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[str] = ()) -> Comparison:
-    """Let a judge score both sides. Raises InputError for pictures or prompts that it refuses."""
+    """Let a judge score both sides.
+
+    Args:
+        judge: see `judges.load_judge`.
+        pairs: pictures of the same prompts and seeds, from `read_pairs`.
+        same: a smaller difference of overall scores, in score points, is a tie.
+        overall: dimensions whose mean is the overall score; default all.
+
+    Raises:
+        InputError: pictures or prompts that the judge refuses, an unknown dimension.
+    """
     before, after = (
         _scored(judge, pictures, pairs.prompts, side)
         for side, pictures in (("before", pairs.before), ("after", pairs.after))

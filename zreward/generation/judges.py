@@ -37,15 +37,22 @@ class Judge:
         images = [to_image(pixels) if isinstance(pixels, Tensor) else pixels for pixels in pictures]
         if len(images) != len(prompts) or not images:
             raise InputError(
-                f"judge: {len(images)} pictures and {len(prompts)} prompts; expected as many, at least one"
+                f"judge: {len(images)} pictures and {len(prompts)} prompts; expected one prompt per picture, at least one"
             )
         return self.score(images, prompts)
 
 
 def load_judge(name: str, device: Any = None, reasoning: bool = False, batch_size: int = 32) -> Judge:
-    """A registered judge, or a reward model by name on `device` (default CUDA when there is one).
+    """A judge by name.
 
-    Raises InputError where it cannot be loaded.
+    Args:
+        name: a registered judge, or a reward model: folder, hub name or a package's name.
+        device: of a reward model; default CUDA if available, else the CPU.
+        reasoning: a reward model reasons before it scores.
+        batch_size: pictures in a batch.
+
+    Raises:
+        InputError: it cannot be loaded.
     """
     registered = registry.find(registry.JUDGES, name)
     if registered is not None:

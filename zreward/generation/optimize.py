@@ -54,11 +54,24 @@ class Outcome:
 
 
 def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
-    """Run a recipe to its end, or until a guard stops it; the last good weights are in `out`/model either way.
+    """Train a generator by a reward model's gradient, to the end of the recipe or until a guard stops it.
 
-    Raises InputError for everything that is wrong with the input, before anything is trained; FloatingPointError when a
-    reward or a gradient is not finite (the last good weights are kept).
+    Args:
+        recipe: `zreward.common.config.load_config(OptimizeRecipe, path)` reads one from YAML.
+        resume: continue from the run's last complete checkpoint; a finished run is left alone.
+
+    Returns:
+        How it ended, and the folder of the last good weights, `recipe.out`/model.
+
+    Raises:
+        InputError: wrong recipe, prompts or models, before anything is trained.
+        FloatingPointError: a reward or gradient that is not finite; the last good weights are kept.
     """
+    if not isinstance(recipe, OptimizeRecipe):
+        raise InputError(
+            f"optimize: recipe is {recipe!r:.100}, expected an OptimizeRecipe; read one with "
+            "zreward.common.config.load_config(OptimizeRecipe, path)"
+        )
     run = RunDirectory(Path(recipe.out))
     accelerator, finished = _accelerator(recipe, run.path), _is_finished(run.path)
     with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=accelerator.is_main_process):

@@ -13,10 +13,15 @@ from zreward.common.texts import is_blank
 
 
 def load_prompts(source: str, seed: int, exclude: set[str] | None = None) -> list[str]:
-    """The prompts of a text file (one a line), of a .jsonl file (its `prompt` field), or of a registered source (`acme:400`).
+    """Read or generate prompts.
 
-    Those of a source depend on `seed` and avoid `exclude`. Raises InputError, with the line, for a file that cannot be read or
-    holds no prompts, for a prompt with control characters, and for one that is empty or given twice.
+    Args:
+        source: a text file (one prompt per line), a .jsonl file (field `prompt`), or a registered source such as `acme:400`.
+        seed: of a registered source.
+        exclude: prompts that a registered source must not return.
+
+    Raises:
+        InputError: an unreadable file; a prompt that is empty, repeated or holds control characters, with its line.
     """
     parts = registry.split(source)
     sample = registry.find(registry.PROMPTS, parts[0]) if parts else None

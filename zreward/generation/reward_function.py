@@ -22,11 +22,20 @@ def reward_function(
     dimensions: Sequence[str] | None = None,
     batch_size: int = 32,
 ) -> RewardFunction:
-    """`fn(images, prompts, metadata) -> (scores, {})`: one float per picture, on the scale of the aggregate.
+    """A reward function as flow_grpo calls it.
 
-    `images` are floats (N, 3, H, W) in [0, 1], a tensor or an array; `metadata` is not read. InputError for an aggregate
-    that does not fit the model, or that needs a reference picture. The function raises InputError for pictures that do not
-    fit and ValueError for a model that answers NaN.
+    Args:
+        model: the reward model.
+        aggregate: how scores per dimension become one reward; default their mean.
+        dimensions: names; default all.
+        batch_size: pictures in a batch.
+
+    Returns:
+        `fn(images, prompts, metadata) -> (rewards, {})`: images are floats (N, 3, H, W) in [0, 1], a tensor or an array;
+        `metadata` is not read. It raises InputError for pictures of another form, ValueError if the model returns NaN.
+
+    Raises:
+        InputError: an aggregate that does not fit the model, or that needs a reference picture.
     """
     chosen, names = aggregate or Aggregate(), model.check_dimensions(dimensions)
     chosen.check(names, len(model.rubric.scale))

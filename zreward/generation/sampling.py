@@ -93,7 +93,9 @@ def draw(
     """
     denoiser = denoiser_of(pipeline)
     if len(prompts) != len(seeds) or not prompts:
-        raise InputError(f"draw: {len(prompts)} prompts and {len(seeds)} seeds; expected as many, at least one")
+        raise InputError(
+            f"draw: {len(prompts)} prompts and {len(seeds)} seeds; expected one seed per prompt, at least one"
+        )
     if getattr(pipeline.scheduler, "order", 1) != 1:
         raise InputError(
             f"scheduler {type(pipeline.scheduler).__name__} takes {pipeline.scheduler.order} predictions a step; "

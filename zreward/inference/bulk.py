@@ -42,21 +42,33 @@ OTHER_SCORES, ADVICE = "scores of another run", "delete it, or choose another --
 def score_data(
     model: RewardModel,
     source: Any,
-    out: Path,
+    out: str | Path,
     dimensions: Sequence[str] | None = None,
     batch_size: int = 32,
     skip_bad: bool = False,
 ) -> int:
-    """Score a .jsonl or .parquet file of records, or a `datasets.Dataset`, into the Parquet file `out`; the number of rows.
+    """Score a data set into a Parquet file. An interrupted call is continued by the same call.
 
     Columns: row (its number in the source), id, prompt, image (its path, null for bytes), error, and for every dimension
-    NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). Ratings in the source are not read. An `out`
-    that holds exactly these scores is left alone.
+    NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). An `out` that holds exactly these scores is
+    left alone.
 
-    Raises InputError, with the row, for one that cannot be scored; with `skip_bad` it keeps its place and `error` says why.
-    Also for an `out` or parts of another model, of other rows, pictures or options; another batch size is no such thing.
+    Args:
+        model: the reward model.
+        source: a .jsonl or .parquet file of records, or a `datasets.Dataset`; ratings are not read.
+        out: the .parquet file to write.
+        dimensions: names; default all of the rubric.
+        batch_size: images in a batch; it may change when a call is continued.
+        skip_bad: a row that cannot be scored gets the reason in the column `error` instead of stopping.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: a row that cannot be scored; an `out`, or parts of it, of another model, other rows, pictures or
+            options.
     """
-    names = model.check_dimensions(dimensions)
+    out, names = Path(out), model.check_dimensions(dimensions)
     if out.suffix.lower() != ".parquet":
         raise InputError(f"{out}: expected a file name that ends in .parquet")
     facts = facts_of(model, names, skip_bad)

@@ -59,7 +59,16 @@ def print_ranking(ranked: Sequence[Candidate], top: int) -> None:
 
 
 def write_contact_sheet(path: Path, ranked: Sequence[Candidate], model: str) -> Path:
-    """A section for every prompt, its candidates best first; returns `path`."""
+    """Write an HTML page with a section per prompt, its candidates best first.
+
+    Args:
+        path: the .html file.
+        ranked: what `rank` returned.
+        model: its name, for the page's heading.
+
+    Returns:
+        `path`.
+    """
     sections = []
     for prompt, group in itertools.groupby(ranked, key=lambda candidate: candidate.prompt):
         figures = [

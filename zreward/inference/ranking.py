@@ -34,6 +34,7 @@ class Candidate:
     dimensions: dict[str, float]  # expected scores
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields, for JSON."""
         return dict(vars(self))
 
 
@@ -66,9 +67,24 @@ def probability_of_best(probs_NV: Tensor) -> Tensor:
 
 
 def rank(images: Sequence[str], prompts: Sequence[str], scores: ScoreDistribution) -> list[Candidate]:
-    """The candidates of each prompt, best first; prompts in the order they come."""
+    """Rank the candidates of each prompt by their probability of being the best.
+
+    Args:
+        images: N names or paths, for the result only.
+        prompts: N texts; images of equal prompts compete.
+        scores: their distributions, N items.
+
+    Returns:
+        The candidates of each prompt, best first; prompts in the order they come.
+
+    Raises:
+        InputError: unequal numbers of images, prompts and scores.
+    """
     if len({len(images), len(prompts), len(scores)}) != 1:
-        raise InputError(f"rank: {len(images)} images, {len(prompts)} prompts, {len(scores)} scores; expected as many")
+        raise InputError(
+            f"rank: {len(images)} images, {len(prompts)} prompts, {len(scores)} scores; "
+            "expected one prompt and one score per image"
+        )
     values, probs_NV = overall_distribution(scores)
     mean_N = probs_NV @ values
     std_N = (probs_NV @ values.square() - mean_N.square()).clamp_min(0).sqrt()

@@ -24,7 +24,19 @@ def score_rows(
     batch_size: int,
     reference: str | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per image: {"image", "prompt", "dimensions": {name: {"mean", "std", "probs"}}}."""
+    """Score images into plain rows, for printing and writing.
+
+    Args:
+        model: the reward model.
+        images: N paths.
+        prompts: N texts.
+        dimensions: names; None: all of the rubric.
+        batch_size: images in a batch.
+        reference: an image to compare all of them with, for models that compare.
+
+    Returns:
+        One row per image: {"image", "prompt", "dimensions": {name: {"mean", "std", "probs"}}}.
+    """
     references = [reference] * len(images) if reference is not None else None
     distribution = model.score(images, prompts, dimensions, batch_size, references)
     return [

@@ -23,9 +23,20 @@ def best_of_n(
     batch_size: int = 4,
     **options: Any,
 ) -> list[tuple[Image.Image, Candidate]]:
-    """`count` pictures of seeds `seed`, `seed` + 1, ..., best first; a candidate's `image` is its seed.
+    """Draw pictures of one prompt and rank them.
 
-    `options` go to the pipeline (num_inference_steps, guidance_scale, ...).
+    Args:
+        pipeline: a diffusers text-to-image pipeline.
+        model: the reward model.
+        prompt: the text.
+        count: pictures, with the seeds `seed`, `seed` + 1, ...
+        seed: the first seed.
+        dimensions: names to rank by; default all.
+        batch_size: pictures that the pipeline draws at a time.
+        **options: for the pipeline: num_inference_steps, guidance_scale, ...
+
+    Returns:
+        Pictures with their candidates, best first; a candidate's `image` is its seed.
     """
     check_counts(count=count, batch_size=batch_size)
     seeds = list(range(seed, seed + count))

@@ -1,6 +1,6 @@
 """Reward functions as trainers call them. flow_grpo's in-process scorer is `zreward.generation.reward_function`.
 
-All of them answer the mean expected score over `dimensions` (default: all), on the rubric's scale.
+All of them return the mean expected score over `dimensions` (default: all), on the rubric's scale.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ def trl_reward(
 ) -> Callable[..., list[float | None]]:
     """A reward function of TRL's trainers: how well each completion, as an image's prompt, describes the row's image.
 
-    The data set has the images in `image_column`, one in every row or, as TRL's own data sets, a list of one. A completion
-    without text, and a row without an image, is answered with None: TRL leaves it out. Means and spreads per dimension go
-    to TRL's log. InputError for a row of several images.
+    A completion without text, and a row without an image, gets None: TRL leaves it out. Mean and standard deviation per
+    dimension go to TRL's log. The function raises InputError for a row with several images.
+
+    Args:
+        model: the reward model.
+        dimensions: names whose mean is the reward; default all.
+        image_column: column of the images, one in every row or, as in TRL's own data sets, a list of one.
+
+    Returns:
+        `reward(prompts, completions, **columns)` -> rewards on the rubric's scale.
     """
     names = model.check_dimensions(dimensions)
 

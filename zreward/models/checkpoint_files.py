@@ -55,7 +55,7 @@ def _from_hub(name: str, patterns: list[str], ignore: list[str] | None) -> Path:
     except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError) as error:
         reason = shorten(str(error).strip().splitlines()[0], 200)
         raise InputError(
-            f"{shorten(name)}: no such checkpoint folder, and no model of the hub that can be had from here ({reason})"
+            f"{shorten(name)}: no such checkpoint folder, and it cannot be loaded from the Hugging Face hub ({reason})"
         ) from error
 
 

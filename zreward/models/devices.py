@@ -20,7 +20,9 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on the device's backend
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"device {str(device)!r} cannot be used: {reason}; expected cpu, cuda or cuda:1") from error
+        raise InputError(
+            f"device {str(device)!r} cannot be used: {reason}; expected cpu, or on a machine with such a GPU cuda or cuda:1"
+        ) from error
     return found
 
 

@@ -16,7 +16,7 @@ def check_free(run: Path) -> None:
     if run.exists() and not run.is_dir():
         raise InputError(f"{run} is a file; a run is a folder, choose another out=")
     if run.is_dir() and any(run.iterdir()):
-        raise InputError(f"{run} is not empty; add --resume to go on with it, or choose another out=")
+        raise InputError(f"{run} is not empty; add --resume to continue it, or choose another out=")
     check_writable(run, "out=")
 
 

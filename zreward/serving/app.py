@@ -182,7 +182,9 @@ def _add_routes(app: FastAPI, scorer: Scorer) -> None:
         scorer.prices.check_count(len(images))
         prompts = [request.prompt] * len(images) if isinstance(request.prompt, str) else request.prompt
         if not images or len(images) != len(prompts):
-            raise InputError(f"{len(images)} images and {len(prompts)} prompts; expected as many, at least one")
+            raise InputError(
+                f"{len(images)} images and {len(prompts)} prompts; expected one prompt per image, at least one"
+            )
         found = await scorer.reward(images, prompts, request.dimensions, partial(_hung_up, http))
         return schemas.RewardReply.model_validate(found)
 

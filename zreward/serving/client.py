@@ -44,13 +44,22 @@ class ServerError(InputError):
 
 
 class RewardClient:
-    """Scores images, all that `RewardModel.score` takes, on a server. Requests hold `chunk` images at most.
+    """Scores images on a server of `zreward serve`.
 
-    `url` is http:// or https:// and an address; without a scheme http:// is meant. An address of this machine is never
-    asked for through a proxy. One client serves many threads and keeps its connections; `close` it, or use it in a `with` block.
-    Connections that break off and the answers 408, 429, 502, 503 and 504 are tried again `retries` times: after the seconds that
-    the server names (600 at most), else after 0.5, 1, 2, ... seconds, a little shuffled. A server that is not there is
-    no such thing: ServerError says so at once. Requests that are too large for the server are sent in halves.
+    Threads may share a client. It keeps its connections: `close` it, or use it in a `with` block. Broken connections and
+    the status codes 408, 429, 502, 503 and 504 are retried after the seconds that the server names (600 at most), else
+    after 0.5, 1, 2, ... seconds with jitter; a refused connection is a ServerError at once. A request that is too large
+    for the server is sent again in two halves. Addresses of this machine bypass proxies.
+
+    Args:
+        url: such as "https://host:8000"; without a scheme http:// is meant.
+        token: the bearer token, if the server requires one.
+        chunk: the most images in a request.
+        retries: how often a request is retried.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        InputError: an invalid address, token or number.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class RewardClient:
         }
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> RewardClient:
@@ -93,13 +103,32 @@ class RewardClient:
     def score(
         self, images: Any, prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
     ) -> ScoreDistribution:
-        """(N, D, S), as `RewardModel.score`. InputError for what the server refuses, ServerError for what fails."""
+        """Score N images, as `RewardModel.score` does.
+
+        Args:
+            images: a list of paths, bytes, PIL images, arrays or tensors; or a batch of arrays; or one image.
+            prompts: one text per image, or one for all.
+            dimensions: names; default all of the model's rubric.
+
+        Returns:
+            Distributions with probs (N, D, S).
+
+        Raises:
+            InputError: the request is wrong, or the server refuses it.
+            ServerError: the server cannot be reached or fails.
+        """
         return _joined([reply for body in self._bodies(images, prompts, dimensions) for reply in self._post(body)])
 
     async def ascore(
         self, images: Any, prompts: Sequence[str] | str, dimensions: Sequence[str] | None = None
     ) -> ScoreDistribution:
-        """The same without blocking."""
+        """`score` without blocking.
+
+        Args:
+            images: as in `score`.
+            prompts: as in `score`.
+            dimensions: as in `score`.
+        """
         async with httpx.AsyncClient(**self._options) as http:
             bodies = self._bodies(images, prompts, dimensions)
             return _joined([reply for body in bodies for reply in await self._apost(http, body)])

@@ -45,7 +45,7 @@ def measure(encoded: bytes, what: str) -> tuple[int, int]:
             kind, size = image.format, image.size
             decoders = {tile[0] for tile in image.tile}
     except DamagedError as error:
-        raise InputError(f"{what}: broken or truncated image: {error}") from None
+        raise InputError(f"{what}: broken or truncated image: {error}; send the whole file") from None
     except Image.DecompressionBombError:
         raise InputError(f"{what}: more pixels than any limit allows; scale it down") from None
     except Exception:  # each of Pillow's parsers has its own errors for broken headers

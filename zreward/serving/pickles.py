@@ -70,7 +70,9 @@ def read_request(body: bytes | bytearray) -> tuple[list[bytes], list[str]]:
         raise InputError("the pickle has no images and prompts; expected {'images': [bytes], 'prompts': [text]}")
     images, prompts = _listed(request["images"], "images"), _listed(request["prompts"], "prompts")
     if not images or len(images) != len(prompts) or not all(isinstance(image, bytes) for image in images):
-        raise InputError(f"{len(images)} images, {len(prompts)} prompts; expected as many, images as encoded bytes")
+        raise InputError(
+            f"{len(images)} images, {len(prompts)} prompts; expected one prompt per image, images as encoded bytes"
+        )
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise InputError(f"a prompt is a {type(prompt).__name__}; expected a text")

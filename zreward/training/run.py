@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
 from zreward.data import Record, check_disjoint, load_records
 from zreward.models.finished import check_left
@@ -25,14 +25,25 @@ from zreward.training.trainer_base import RewardTrainer, is_main_process
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
-    """Run a recipe to its end; returns the folder of the final model, `out`/model.
+    """Train a reward model by a recipe. All input is checked before training starts.
 
-    Everything that can be wrong with the input is checked before training starts. `resume` goes on from the run's last
-    whole checkpoint, and leaves a finished run alone. `model` replaces loading recipe.model (dry runs).
+    Args:
+        recipe: `zreward.training.recipe.load_recipe` reads one from YAML.
+        resume: continue from the run's last complete checkpoint; a finished run is left alone.
+        model: replaces loading `recipe.model` (dry runs).
 
-    Raises InputError for bad recipes, data, checkpoints, for a run directory that is in use, and with `resume` for a recipe,
-    data or starting weights other than the run's; where the disk refuses, the last whole checkpoint is kept.
+    Returns:
+        The folder of the final model, `recipe.out`/model.
+
+    Raises:
+        InputError: wrong recipe, data or checkpoint; a run directory in use; with `resume` another recipe, data or
+            starting weights than the run's; a full disk (the last complete checkpoint is kept).
+        FloatingPointError: a loss that is not finite.
     """
+    if not isinstance(recipe, Recipe):
+        raise InputError(
+            f"train: recipe is {shown(recipe)}, expected a Recipe; read one with zreward.training.recipe.load_recipe(path)"
+        )
     run = RunDirectory(Path(recipe.out))
     finished, main = is_finished(run.path), is_main_process()
     with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=main):

@@ -36,11 +36,13 @@ ADVICE = "choose another folder (--out), or delete this one to start over"
 
 @dataclass(frozen=True)
 class LabelOptions:
+    """How a teacher labels."""
+
     traces: int = 1  # K: distributions of K traces are averaged (K = 1 is the paper)
     dimensions: tuple[str, ...] | None = None  # default: all of the rubric's
-    temperature: float = 1.0
+    temperature: float = 1.0  # of sampling, 0 or more; 0 is greedy
     reasoning: bool = True  # false: the teacher answers directly
-    seed: int = 0
+    seed: int = 0  # of sampling
     shard_size: int = 256  # records per file
     batch_size: int = 16  # images at a time
 
@@ -50,12 +52,24 @@ class LabelOptions:
             raise InputError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
 
 
-def label(model: RewardModel, teacher: str, records: Sequence[Record], out: Path, options: LabelOptions) -> Path:
-    """Write targets for all records into `out`; shards that are there already and whole are kept, others made again.
+def label(model: RewardModel, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions) -> Path:
+    """Score records with a teacher into Parquet shards, the targets of a student. Complete shards are kept.
 
-    Raises InputError when `out` holds targets of another teacher, data set or other options; another batch size is no
-    such thing. Where the disk refuses, the shards before stay.
+    Args:
+        model: the teacher.
+        teacher: its name, for the manifest and messages.
+        records: what to label; ratings are not read.
+        out: the folder to write; the same call continues an interrupted one.
+        options: traces, temperature, seed, sizes; the batch size may change when a call is continued.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: `out` holds something else, or targets of another teacher, data set or options; a full disk (complete
+            shards are kept).
     """
+    out = Path(out)
     names = check_teacher(model, teacher, options)
     facts = facts_of(model, names, records, options)
     with RunDirectory(out).hold():

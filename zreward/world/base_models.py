@@ -103,5 +103,5 @@ def load_base(size: str, **options: Any) -> RewardModel:
 def shipped(size: str) -> Path:
     """Where world:large and world:small lead to: the entry point of the prefix `world`."""
     if size not in SIZES:
-        raise InputError(f"world:{size} is no model of the built-in world; expected one of world:large, world:small")
+        raise InputError(f"world:{size} is not a model of the built-in world; expected one of world:large, world:small")
     return WEIGHTS / size

@@ -56,11 +56,24 @@ def import_agiqa3k(
     check_images: bool = True,
     progress: bool = False,
 ) -> Path:
-    """Write OUT/records.jsonl (or OUT, when it names a .jsonl or .parquet file) and return its path.
+    """Convert AGIQA-3K to records.
 
-    Images are not copied: they are named relative to OUT when they lie below it, else absolute. `fractions` deals whole
-    prompts to splits (`split_by_prompt`); None leaves the split open. Bad rows, which include missing and (with
-    `check_images`) truncated images, are one InputError; with `skip_bad` they go to RECORDS.skipped.jsonl.
+    Images are not copied: their paths are relative to `out` if they are below it, else absolute.
+
+    Args:
+        root: folder in AGIQA-3K's official layout: data.csv and images.
+        out: a .jsonl or .parquet file, or a folder for records.jsonl.
+        fractions: shares of the splits (`split_by_prompt`); None: no splits.
+        seed: of the splits.
+        skip_bad: write bad rows to RECORDS.skipped.jsonl instead of stopping.
+        check_images: decode every image, which finds truncated ones.
+        progress: show a progress bar.
+
+    Returns:
+        The path of the records.
+
+    Raises:
+        InputError: another layout; bad rows, missing or truncated images.
     """
     root, out = Path(root), Path(out)
     path = out if out.suffix.lower() in (".jsonl", ".parquet") else out / "records.jsonl"
@@ -75,7 +88,7 @@ def import_agiqa3k(
         try:
             record = _record(row, root, version)
             if record.image in records:
-                raise InputError(f"name {row['name']!r} stands in an earlier row already")
+                raise InputError(f"name {row['name']!r} occurs in an earlier row")
             record.check_image(decode=check_images)
             records[str(record.image)] = record
         except InputError as error:

@@ -76,12 +76,21 @@ def import_csv(
     rubric: Rubric | None = None,
     skip_bad: bool = False,
 ) -> Imported:
-    """Write OUT/records.jsonl, or OUT where it names a .jsonl or .parquet file.
+    """Convert a table of ratings to records. Images are opened once each, and not copied.
 
-    Images are named relative to `images` (default: the table's folder) and are not copied; each is opened once. With a
-    `rubric`, its dimensions are the columns looked for, and ratings off its scale are refused.
+    Args:
+        file: a CSV file; commas, semicolons or tabs.
+        out: a .jsonl or .parquet file, or a folder for records.jsonl.
+        columns: names of columns; default guessed from the header.
+        images: folder that image paths are relative to; default that of `file`.
+        rubric: names the dimensions to import; ratings off its scale are refused.
+        skip_bad: write bad rows to RECORDS.skipped.jsonl instead of stopping.
 
-    Raises InputError with FILE:LINE for up to 20 bad rows; with `skip_bad` they go to RECORDS.skipped.jsonl.
+    Returns:
+        What was imported, and how the columns were read; its `str` is the command's output.
+
+    Raises:
+        InputError: FILE:LINE and reason for up to 20 bad rows.
     """
     path = out if out.suffix.lower() in (".jsonl", ".parquet") else out / "records.jsonl"
     table = read_table(file)

@@ -23,10 +23,23 @@ PAIRS = 12
 def write_evaluation(
     path: Path, predictions: Predictions, records: Sequence[Record], method: str, title: str, meta: Mapping[str, Any]
 ) -> Path:
-    """Metrics, scatter and calibration per dimension, the largest disagreements as pictures; returns `path`.
+    """Write an HTML page: metrics, scatter and calibration per dimension, pictures of the largest disagreements.
 
-    `method` says how the model answered ("direct", "4 traces"); `meta` what was run. Answers of a comparing model lie on no
-    human scale: its page has no scatter and no calibration. Raises InputError when no record is rated.
+    A model that compares has no human scale: its page has no scatter and no calibration.
+
+    Args:
+        path: the .html file.
+        predictions: of `predict`.
+        records: the same records, rated.
+        method: how the model answered, such as "direct" or "4 traces".
+        title: heading of the page.
+        meta: what was run: names and values.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: no record is rated.
     """
     items = rated_items(predictions, records)
     single = len(items) == 2  # one dimension: it is the pooled row as well

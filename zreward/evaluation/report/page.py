@@ -58,13 +58,24 @@ def write_report(
     sections: Sequence[Section] = (),
     examples_note: str = "Under them, what the teacher wrote before it scored.",
 ) -> Path:
-    """Write one HTML page without outside resources; sections without content are left out.
+    """Write one HTML page that loads nothing else; sections without content are left out.
 
-    `rows`: metrics rows (dimension, model, method and any of the columns of `zreward.evaluation.tables`).
-    `scatter`: per method human and expected scores, [N] both. `calibration`: per method probabilities and ratings per
-    bin, [N, S] both. `curves`: plot title -> line name -> (step, value). `meta`: what was run, seed, versions,
-    duration; numbers under "seconds" or "duration" are shown as time, mappings as "name value" lists. `sections`: what
-    else the page shows, after the examples.
+    Args:
+        path: the .html file.
+        title: heading of the page.
+        rows: metrics rows: dimension, model, method and any of the columns of `zreward.evaluation.tables`.
+        scatter: method -> human and expected scores, [N] both.
+        curves: plot title -> line name -> (step, value).
+        calibration: method -> probabilities and ratings per bin, [N, S] both.
+        examples: pictures with scores.
+        rubric_scale: the rubric's scale, for the axes.
+        notes: sentences below the table.
+        meta: what was run, seed, versions; numbers under "seconds" or "duration" are shown as time, mappings as lists.
+        sections: further sections, after the examples.
+        examples_note: a sentence above the examples.
+
+    Returns:
+        The file's path.
     """
     if not rows:
         raise InputError("report: no rows of metrics; evaluate something first")

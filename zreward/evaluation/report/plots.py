@@ -71,7 +71,7 @@ def score_scatter(name: str, human: Any, predicted: Any, scale: ScoreScale, inde
     """Human score against expected score, [N] both. Human scores are jittered sideways: many items share a score."""
     x, y = _vector(human), _vector(predicted)
     if x.shape != y.shape:
-        raise ValueError(f"scatter {name!r}: {len(x)} human and {len(y)} predicted scores; expected as many")
+        raise ValueError(f"scatter {name!r}: {len(x)} human and {len(y)} predicted scores; expected one for each")
     jitter = np.random.default_rng(seed).uniform(-0.35, 0.35, len(x)) * scale.step / 2
 
     def draw(ax: Axes) -> None:

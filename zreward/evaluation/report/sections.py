@@ -43,7 +43,18 @@ class Section:
 def write_sections(
     path: Path, title: str, settings: Mapping[str, Any], sections: Sequence[Section], written_by: str
 ) -> Path:
-    """Write the page and its sections' curve pictures, each whole or not at all; returns `path`."""
+    """Write an HTML page and its sections' curve pictures, each file atomically.
+
+    Args:
+        path: the .html file.
+        title: heading of the page.
+        settings: what was run: names and values.
+        sections: the page's content.
+        written_by: the command, for the footer.
+
+    Returns:
+        `path`.
+    """
     meta = [
         (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else value)
         for name, value in settings.items()

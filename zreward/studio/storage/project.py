@@ -45,7 +45,7 @@ class Project:
     def __init__(self, folder: str | Path, database_url: str | None = None) -> None:
         self.folder = Path(folder).resolve()
         if not (self.folder / SETTINGS).is_file():
-            raise InputError(f"{folder}: no project (there is no {SETTINGS}); make one with `zreward studio init`")
+            raise InputError(f"{folder}: not a studio project (no {SETTINGS}); create one with `zreward studio init`")
         self.settings = load_config(ProjectSettings, self.folder / SETTINGS)
         self._database_url = database_url
 
