@@ -30,30 +30,32 @@ class DataRecipe:
     dimensions: list[str] | None = None  # default: every dimension that the records rate
     targets: str | None = None  # risd, rewarddance: the folder that `zreward label` wrote for `train`
     target_traces: int | None = None  # risd: average only the first K traces of each target
-    one_hot_targets: bool = False  # risd: the target's most likely bin in place of its distribution (ablation)
-    chain_weight: float = 1.0  # rewarddance: weight of the post-hoc chain beside the score
-    smoothing: float = 0.0  # ordinal smoothing of the raters' histograms, standard deviation in points
-    skip_bad: bool = False  # go on past bad lines, writing them to a file
+    one_hot_targets: bool = False  # risd: train on the target's most likely bin alone (ablation)
+    chain_weight: float = 1.0  # rewarddance: weight of the explanation's token loss; the score's is 1
+    smoothing: float = 0.0  # ordinal smoothing of the raters' histograms: standard deviation in score points; 0: none
+    skip_bad: bool = False  # skip invalid lines and list them in FILE.skipped.jsonl; false: stop
     # Direct methods only:
-    group_dimensions: bool = False  # an image's dimensions share a batch and its vision pass; batch_size counts images
+    group_dimensions: bool = False  # put all dimensions of an image into one batch; batch_size then counts images
     augment: bool = False  # mirror and shift pictures at random (see zreward/training/augment.py)
-    word_dropout: float = 0.0  # share of a prompt's words left out at random
-    keep_images: bool = False  # hold opened pictures in memory: small ones only
+    word_dropout: float = 0.0  # share of a prompt's words left out at random, 0 to below 1
+    keep_images: bool = False  # keep opened pictures in memory; for small pictures only
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
     name: str  # checkpoint folder, hub name, a registered name, or scratch:qwen3_5 (random weights)
-    rubric: str | None = None  # YAML file, for a model that brings no rubric of its own
-    dtype: str | None = None  # float32, bfloat16 or float16
-    quantization: str | None = None  # 4bit or 8bit (GPUs)
-    longest_side: int | None = None  # resolution policy: pixels
-    pixel_budget: int | None = None  # resolution policy: pixels in total
-    max_trace_tokens: int | None = None  # reasoning budget
+    rubric: str | None = None  # rubric YAML, for a model without a rubric of its own; default: the shipped rubric
+    dtype: str | None = (
+        None  # float32, bfloat16 or float16; default: what the checkpoint recorded, else bfloat16 on GPUs, float32 on CPUs
+    )
+    quantization: str | None = None  # 4bit or 8bit (GPUs only); default: none
+    longest_side: int | None = None  # the most pixels of an image's longer side; default: the model's own limit
+    pixel_budget: int | None = None  # the most pixels of an image, instead of longest_side
+    max_trace_tokens: int | None = None  # the most tokens of a reasoning trace; default: the model's own, else 512
     lora_rank: int | None = None  # train a LoRA adapter of this rank instead of all weights
     lora_alpha: int = 32  # scale of the adapter: alpha / rank
     lora_targets: str = "all-linear"  # PEFT target modules: a name, regular expression or "all-linear"
-    freeze_vision: bool = False  # keep the vision tower as it is
+    freeze_vision: bool = False  # do not train the vision tower
     scratch: ScratchSpec = field(default_factory=ScratchSpec)  # sizes of a model that starts from random weights
 
 
@@ -62,30 +64,30 @@ class OptimizerRecipe:
     steps: int = 200  # optimizer steps
     batch_size: int = 8  # per device: rows for direct methods, pairs for roll-out methods
     gradient_accumulation: int = 1  # batches per optimizer step
-    learning_rate: float = 1e-4  # its highest value, after the warm-up
+    learning_rate: float = 1e-4  # highest learning rate, reached after the warm-up
     schedule: str = "cosine"  # a name that transformers' get_scheduler knows
     warmup_steps: int = 10  # steps in which the learning rate rises from 0
-    weight_decay: float = 0.0  # of AdamW
-    max_grad_norm: float = 1.0  # longer gradients are scaled down to this norm
+    weight_decay: float = 0.0  # weight decay of AdamW
+    max_grad_norm: float = 1.0  # gradients are clipped to this norm
     gradient_checkpointing: bool = False  # recompute activations: less memory, more time
 
 
 @dataclass(frozen=True)
 class RolloutRecipe:
     group_size: int = 4  # G: traces per image
-    temperature: float = 1.0  # of training's traces; 1 is the policy itself
+    temperature: float = 1.0  # sampling temperature of training's traces; 1 is the policy itself
     updates_per_rollout: int = 1  # K_gdso: optimizer steps on the same roll-outs
-    sequences_per_forward: int | None = None  # micro-batch of the update; default: all of a step's sequences at once
+    sequences_per_forward: int | None = None  # sequences in a micro-batch of the update; default: all of a step's
     lambda_pt: float = 1.0  # weight of the pointwise reward (7) in (13)
     lambda_pw: float = 1.0  # weight of the pairwise reward (10) in (13); GRPO ignores it
     alpha_pt: float = 1.0  # weight of the pointwise loss (8) in (14); GRPO ignores it
     alpha_pw: float = 1.0  # weight of the gap loss (11) in (14); GRPO ignores it
-    beta: float = 0.0  # KL to the model that training starts from
-    reward_from: str = "expectation"  # or parsed: the score that the policy wrote, a sampled label (ablation)
-    preference_loss: str = "score_gap"  # (11), or bradley_terry (12) in its place (ablation)
+    beta: float = 0.0  # weight of the KL penalty to the model that training starts from
+    reward_from: str = "expectation"  # expectation, or parsed: the score label that the policy sampled (ablation)
+    preference_loss: str = "score_gap"  # score_gap (11), or bradley_terry (12) (ablation)
     policy_weight: float = 1.0  # weight of the policy gradient in (14); 0: direct losses only (ablation)
     teacher: str | None = None  # opd: the checkpoint whose log-probabilities the student follows
-    clip: float = 0.2  # ratio clipping, from the second update on a roll-out
+    clip: float = 0.2  # clip the ratio to 1 - clip ... 1 + clip, from the second update of a roll-out on
     divide_by_std: bool = True  # false: advantages are centred only (the gap loss narrows groups late in training)
     include_ties: bool = True  # pairs with equal scores train the gap loss with gap 0
 
@@ -98,15 +100,13 @@ class Recipe:
     model: ModelRecipe  # what is trained
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)  # AdamW and its schedule
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)  # grpo, gdso and opd: traces, rewards and losses
-    comparison: PairwiseQuestion = field(
-        default_factory=PairwiseQuestion
-    )  # rewarddance-pairwise: how the question is put
-    seed: int = 0  # of everything random
+    comparison: PairwiseQuestion = field(default_factory=PairwiseQuestion)  # rewarddance-pairwise: the question's texts
+    seed: int = 0  # random seed
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
-    eval_temperature: float = 1.0  # of the traces behind the dev curve; 0: greedy
-    eval_batch_size: int | None = None  # images at a time for the dev curve; default: 32, with reasoning 8
+    eval_temperature: float = 1.0  # sampling temperature of the dev curve's traces; 0: greedy
+    eval_batch_size: int | None = None  # images in a batch for the dev curve; default: 32, with reasoning 8
     save_every: int = 50  # steps between checkpoints
-    keep_checkpoints: int = 2  # the newest ones
+    keep_checkpoints: int = 2  # number of checkpoints to keep, the newest
     report_to: list[str] = field(default_factory=list)  # trackers that transformers knows: tensorboard, wandb, ...
     trainer: dict[str, Any] = field(
         default_factory=dict
@@ -147,7 +147,9 @@ class Recipe:
         if (self.method == "opd") != (self.rollout.teacher is not None):
             raise InputError("recipe: rollout.teacher (a checkpoint) goes with method opd, and only with it")
         if self.method == "opd" and self.rollout.beta:
-            raise InputError("recipe: rollout.beta has no place in opd: its pull is to the teacher; leave it at 0")
+            raise InputError(
+                "recipe: rollout.beta does not go with method opd, which follows its teacher; leave it at 0"
+            )
 
     def _refuse_idle(self) -> None:
         """InputError for a key that is set but would do nothing."""
@@ -162,11 +164,12 @@ class Recipe:
                 )
 
     def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries, for YAML."""
         return asdict(self)
 
 
 def notes_of(recipe: Recipe) -> list[str]:
-    """Sentences about what a run will not do, though its recipe may seem to say so. No errors: `data.dev=null` is short."""
+    """Warnings about keys of a recipe that will have no effect. Not errors: `data.dev=null` is a common override."""
     notes = warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps)
     if recipe.eval_every and not recipe.data.dev:
         notes.append(f"eval_every is {recipe.eval_every}, but data.dev names no records: there will be no dev curve")
