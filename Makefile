@@ -35,7 +35,7 @@ test-browser: $(STAMP)
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-# Changes one expression of the core modules at a time and runs their tests: docs/testing.md. An hour or two; goes on where it stopped.
+# Changes one expression of the core modules at a time and runs their tests: docs/testing.md. An hour or two; run it again to continue.
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutation/run.py $(ARGS)
 

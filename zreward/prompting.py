@@ -42,7 +42,7 @@ class PromptForms:
     stop_marker: str = "</think>"
     # Forced; the label token follows.
     answer_prefix: str = "\n\nLevel: "
-    # With a text here a second picture, the reference, stands before the image, and this text between the two.
+    # With a text here a second picture, the reference, comes before the image, and this text between the two.
     reference: str = ""
 
     def __post_init__(self) -> None:

@@ -96,7 +96,7 @@ def test_another_base_of_the_same_name_is_refused(moved, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"was trained on runs/base/model \(\w{16}\).* other weights: .*\(\w{16}\)"):
         mean("runs/lora/model")
     shutil.rmtree(base)
-    with pytest.raises(InputError, match="its base runs/base/model .* is not there; put the base in its place"):
+    with pytest.raises(InputError, match="its base runs/base/model .* is missing; put it there again"):
         mean("runs/lora/model")
 
 

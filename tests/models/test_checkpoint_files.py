@@ -204,9 +204,9 @@ CASES = {
     ),
     "weights behind the end": (tensors(a=F32 | {"data_offsets": [10**12, 10**12 + 16]}), "cut off or damaged"),
     "a shape that does not fit": (tensors(a=F32 | {"shape": [10**9], "data_offsets": [0, 16]}), "cut off or damaged"),
-    "an index to another folder": (index({"a": "../elsewhere.safetensors"}), "looks for weights in '../elsewhere"),
-    "an index to the root": (index({"a": "/etc/passwd"}), "looks for weights in '/etc/passwd'"),
-    "an index to a pickle": (index({"a": "model.bin"}), "looks for weights in 'model.bin'"),
+    "an index to another folder": (index({"a": "../elsewhere.safetensors"}), "names weights in '../elsewhere"),
+    "an index to the root": (index({"a": "/etc/passwd"}), "names weights in '/etc/passwd'"),
+    "an index to a pickle": (index({"a": "model.bin"}), "names weights in 'model.bin'"),
     "a missing shard": (
         index({"a": "model-00001-of-00002.safetensors"}),
         "which is not there: the checkpoint is incomplete",

@@ -86,7 +86,7 @@ def test_a_broken_package_is_named(registered, value):
     [
         ("world:huge", "world:huge is not a model of the built-in world; expected one of world:large, world:small"),
         ("acme:strict", "no installed package offers models called acme:.*known prefixes: world:"),
-        ("scratch:qwen3_5", "scratch: stands in recipes only"),
+        ("scratch:qwen3_5", "scratch: is for recipes only"),
     ],
 )
 def test_unknown_names_say_which_are_known(name, message):

@@ -86,7 +86,7 @@ def test_pairs_are_counted_as_training_mines_them(written, method):
 def test_a_model_that_is_not_here_is_stood_in_for(written):
     model = {"name": "Qwen/Qwen3.5-9B", "rubric": str(RUBRICS / "default.yaml"), "dtype": "bfloat16"}
     lines = check_inputs(load_recipe(written(model=model, method="grpo"), ["trainer.bf16=true"]))
-    assert "the tokenizer of Qwen/Qwen3.5-9B was not asked" in lines[1]
+    assert "the tokenizer of Qwen/Qwen3.5-9B was not checked" in lines[1]
 
 
 def test_what_training_would_refuse_is_refused(written, said, tiny_data, tmp_path):

@@ -179,7 +179,9 @@ def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_trainer, saving,
     trainer = make_trainer(keep_checkpoints=1)
     save_at(trainer, 2)
     saving.error, saving.at_once = OSError(errno.ENOSPC, "No space left on device"), at_once
-    message = "checkpoint-4: cannot write: .*[a-z]; older checkpoints are unharmed: make room and go on with --resume"
+    message = (
+        "checkpoint-4: cannot write: .*[a-z]; older checkpoints are intact: free disk space and continue with --resume"
+    )
     with pytest.raises(InputError, match=message):
         save_at(trainer, 4)
     assert [folder.name for folder in trainer.run.checkpoint_folder.iterdir()] == ["checkpoint-2"]

@@ -1,4 +1,4 @@
-"""Every way out of the program: an exit code, and at most one message on stderr; never a traceback for what a user can mend.
+"""Every way out of the program: an exit code, and at most one message on stderr; never a traceback for what a user can correct.
 
 0 done, 1 the reader of the output went away (or `doctor` found a wrong kernel), 2 something is wrong with the input or the
 machine, 130 interrupted.
@@ -108,7 +108,7 @@ def _drop_output() -> None:
 
 
 def _reason(error: OSError) -> str:
-    return f"cannot go on: {error.strerror or error}"
+    return f"cannot continue: {error.strerror or error}"
 
 
 def _not_text(error: UnicodeError) -> str:

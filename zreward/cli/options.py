@@ -51,7 +51,7 @@ def names_of(text: str | None, option: str = "--dimensions") -> tuple[str, ...] 
 
 
 def refuse_unused(ctx: typer.Context, why: str, *names: str) -> None:
-    """InputError for the first of these parameters that stands on the command line: `why` it has no effect."""
+    """InputError for the first of these parameters that is on the command line; `why` says why it has no effect."""
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(str(parameter.name))
         if parameter.name in names and source is not None and source.name == "COMMANDLINE":

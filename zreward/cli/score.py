@@ -63,7 +63,7 @@ def score(
         bool,
         typer.Option(
             "--skip-bad",
-            help="With --data: rows that cannot be scored get the reason in place of a score; default: stop.",
+            help="With --data: rows that cannot be scored get the reason instead of a score; default: stop.",
         ),
     ] = False,
     device: Device = None,

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 RECORDS = (".jsonl", ".parquet")
 OPEN = (
-    "Other machines reach this address over plain HTTP: passwords and cookies can be read on the way. Put a proxy that "
-    "speaks HTTPS before it and say --https, or listen on 127.0.0.1."
+    "Other machines reach this address over plain HTTP: passwords and cookies can be read on the way. Put an HTTPS "
+    "proxy in front of it and use --https, or listen on 127.0.0.1."
 )
-ANY_PROXY = "--proxies * believes everybody's X-Forwarded-For: whoever connects chooses the address that is counted."
+ANY_PROXY = (
+    "--proxies * trusts X-Forwarded-For from every client, so that clients can choose the address that is counted."
+)
 
 
 class _ServesByDefault(HelpfulGroup):
@@ -74,7 +76,7 @@ def serve(
     opened = Project(project, database)
     if proxies is not None and not proxies.strip():
         raise InputError("--proxies is empty; expected addresses such as 127.0.0.1, with commas between")
-    sockets = listen(host, port)  # before a model is loaded, and before anybody is told
+    sockets = listen(host, port)  # before a model is loaded, and before the address is printed
     if model:
         _predict(opened, model)
     app = create_app(opened, https)  # before an address is printed: the database may be none

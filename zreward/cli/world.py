@@ -11,7 +11,7 @@ from zreward.cli.groups import HelpfulGroup
 from zreward.cli.options import Out, Seed, names_of
 from zreward.common.errors import InputError
 
-ESTIMATE = "about ten minutes on two quiet CPU cores; a cut-off run goes on with --resume"
+ESTIMATE = "about ten minutes on two quiet CPU cores; --resume continues an interrupted run"
 world_app = typer.Typer(cls=HelpfulGroup, help="The built-in world: make its data, pretrain its base models.")
 
 

@@ -1,1 +1,1 @@
-"""What every room uses: errors, bounded and atomic files, configurations, runs, ports."""
+"""Shared by all packages: errors, bounded and atomic files, configurations, runs, ports."""

@@ -86,7 +86,7 @@ _KINDS |= {list: "a list", dict: "keys and values"}
 
 
 def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's keys over those of its base."""
+    """The file's keys, which override those of its base."""
     if path.resolve() in inside:
         raise InputError(f"{path}: its base leads back to itself")
     raw = read_yaml(path)

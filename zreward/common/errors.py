@@ -30,7 +30,7 @@ class NotFiniteError(InputError):
 
 @contextmanager
 def counted(items: int | Sequence[int], dimension: str | None = None, what: Sequence[Any] = ()) -> Iterator[None]:
-    """A NotFiniteError from inside is told of items as the caller counts them.
+    """Renumber the item of a NotFiniteError from inside to the caller's numbering.
 
     `items` are the caller's numbers of the items inside, or the first of them. `what` are the caller's items, of which paths
     and other texts are shown.
@@ -44,7 +44,7 @@ def counted(items: int | Sequence[int], dimension: str | None = None, what: Sequ
 
 
 class _Short(reprlib.Repr):
-    """`repr` that looks at a few items of a few levels only, so that a large value costs no more than a small one."""
+    """`repr` of a few items of a few levels only, so that a large value costs no more than a small one."""
 
     maxlevel, maxlist, maxtuple, maxdict, maxset, maxstring, maxother = 3, 6, 6, 4, 4, _SHOWN, _SHOWN
 

@@ -17,7 +17,7 @@ from typing import Any
 from zreward.common.errors import InputError
 from zreward.common.temporary import OLD, sweep, temporary_folder
 
-_swept: set[str] = set()  # folders that this process has looked through for what a kill left
+_swept: set[str] = set()  # folders in which this process has removed files of killed writers
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new, empty folder that takes the place of `path` when the block ends well, files and folders in it included.
 
-    A folder that stands there goes as a whole. InputError like `atomic_path`.
+    An existing folder is replaced as a whole. InputError like `atomic_path`.
     """
     path = Path(path)
     with disk_errors(path), _beside(path) as box:
@@ -140,7 +140,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """On the disk, all files of it: what is marked as whole after this is whole, whatever happens to the machine."""
+    """Sync all files of a folder to the disk, so that a marker written afterwards holds even after a power failure."""
     for place, _, files in os.walk(folder):
         for name in files:
             _sync(Path(place, name))

@@ -1,7 +1,7 @@
 """How our servers listen: they own a port before they say so, and nobody holds a connection without using it.
 
 A client that is waited for costs a connection. So each wait has an end: for a whole request head, for the rest of a body,
-and for a reader that does not take its answer. Where too many are open, whoever has been waited for the longest makes room.
+and for a reader that does not take its answer. When too many are open, the one that has been idle longest is closed.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def find(group: str, name: str) -> Any:
 def resolve(group: str, name: str | Path, what: str) -> str:
     """The folder or hub name that `name` leads to: itself, unless it is PREFIX:REST.
 
-    Raises InputError for a prefix that nobody registered; `what` is the thing that is looked for ("checkpoint folder").
+    Raises InputError for a prefix that nobody registered; `what` names the kind of thing ("checkpoint folder").
     """
     parts = split(name)
     if parts is None:
@@ -92,5 +92,5 @@ def _load(point: EntryPoint) -> Any:
         return point.load()
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{point.name}: the name leads to {point.value}, which cannot be imported ({error}); mend or remove that package"
+            f"{point.name}: the name leads to {point.value}, which cannot be imported ({error}); repair or remove that package"
         ) from error

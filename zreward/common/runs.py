@@ -117,9 +117,9 @@ class RunDirectory:
         write_text(file, yaml.safe_dump(facts, sort_keys=False)) if file.suffix == ".yaml" else write_json(file, facts)
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
-        """InputError where the run would go on with other data or weights than it began with.
+        """InputError if the run would continue with other data or weights than it began with.
 
-        Runs of older versions did not write theirs down: they go on, and say so.
+        Runs of older versions did not record theirs: they continue, with a message.
         """
         file = self.path / INPUTS
         if not file.exists():
@@ -145,7 +145,7 @@ class RunDirectory:
         write_json_lines(self.path / METRICS, rows)
 
     def cut_metrics(self, step: int) -> None:
-        """Forget the steps after `step`: a run that goes on from there takes them again."""
+        """Drop the metrics after `step`: a run that resumes there writes them again."""
         if (self.path / METRICS).exists():
             self.write_metrics([row for row in read_metrics(self.path) if row["step"] <= step])
 

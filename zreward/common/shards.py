@@ -1,4 +1,4 @@
-"""A folder of Parquet shards that a long run fills one after the other, and goes on with after a kill.
+"""A folder of Parquet shards that a long run fills in order, and continues after an interruption.
 
 manifest.json says what the shards depend on. shards.jsonl gets a line for every shard once it is whole: its SHA-256, and a
 digest of what it was made from. A shard without its line, or that is not what its line says, is made again.
@@ -33,7 +33,7 @@ class Shards:
     """The shards of `folder`. InputError for a folder of something else, of other `facts`, or of a newer version."""
 
     def __init__(self, folder: Path, facts: Facts, notes: Facts, older: Older, what: str, advice: str) -> None:
-        """`facts` must be the same when a run goes on; `notes` are only written down. `advice`: what to do otherwise."""
+        """`facts` must be the same when a run continues; `notes` are only recorded. `advice`: what to do otherwise."""
         self.folder, self.advice = folder, advice
         stored = stored_manifest(folder, facts, older, what, advice)
         self.manifest = {"schema": SCHEMA, **notes, **(facts if stored is None else stored)}
@@ -63,7 +63,7 @@ class Shards:
             )
         reason = damage(self.folder / name, line)
         if reason:
-            say(f"{self.folder / name} is {reason}: it is made again")
+            say(f"{self.folder / name} is {reason}: it is written again")
         return reason is None
 
     def add(self, name: str, table: pa.Table, made_from: str) -> None:
@@ -79,7 +79,7 @@ class Shards:
         if not file.exists():
             return False
         if not _is_readable(file):
-            say(f"{file} is damaged: it is made again")
+            say(f"{file} is damaged: it is written again")
             return False
         self._add_line(name, made_from)
         return True
@@ -98,7 +98,7 @@ class Shards:
 
 
 def stored_manifest(folder: Path, facts: Facts, older: Older, what: str, advice: str) -> dict[str, Any] | None:
-    """The manifest of a folder that a run with these `facts` may go on with, None where there is none yet; writes nothing.
+    """The manifest of a folder that a run with these `facts` may continue, None if there is none yet; writes nothing.
 
     One of schema 1 is compared with `older`, and returned in its present form.
     """

@@ -1,4 +1,4 @@
-"""Temporary folders of writers, and who may write where. What a kill leaves behind is told from a live writer's by a lock."""
+"""Temporary folders of writers, and locks on folders. A lock distinguishes a running writer's folder from a killed one's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def sweep(parent: Path) -> None:
                 if not (parent / old.name).exists():
                     os.replace(old, parent / old.name)
             shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # a folder that cannot be written to: whoever writes there says so
+        except OSError:  # a folder that cannot be written to: the writer reports it
             pass
         finally:
             os.close(lock)

@@ -1,4 +1,4 @@
-"""What `zreward data check` finds in a file of records: counts, and everything that would spoil training or a comparison."""
+"""What `zreward data check` finds in a file of records: counts, and errors that training or a comparison would hit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 20  # faults of one kind that are named
 
 @dataclass
 class Findings:
-    """`errors` must be mended; `notes` are worth a look. `counts` has a row for every dimension and split."""
+    """`errors` must be corrected; `notes` should be checked. `counts` has a row for every dimension and split."""
 
     records: list[Record] = field(default_factory=list)
     prompts: int = 0

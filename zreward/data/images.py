@@ -1,4 +1,4 @@
-"""Opening images: whatever holds one becomes a plain RGB picture as a person sees it, or a clear InputError.
+"""Opening images: every kind of source becomes a plain RGB picture as a viewer shows it, or a clear InputError.
 
 What the pixels are is said in `zreward.data.colour`; how files are freed of their metadata, in `zreward.data.containers`.
 """

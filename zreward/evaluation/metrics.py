@@ -137,7 +137,7 @@ def gsb_interval(
     Args:
         outcomes: verdicts: "good", "same" or "bad".
         groups: one key per verdict (its prompt): whole groups are resampled, since pictures of one prompt are not
-            independent. Default: every verdict by itself.
+            independent. Default: single verdicts are resampled.
         confidence: between 0 and 1.
         resamples: bootstrap samples.
         seed: of the resampling.

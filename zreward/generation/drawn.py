@@ -22,7 +22,7 @@ from zreward.models.pixels import to_image
 
 
 def own_seeds(prompts: int, each: int, first: int) -> list[tuple[int, ...]]:
-    """`each` seeds for every prompt, none of them used twice: a seed fixes much of a picture, whatever its prompt."""
+    """`each` seeds for every prompt, none of them used twice: a seed determines much of a picture, for every prompt."""
     return [tuple(range(first + number * each, first + (number + 1) * each)) for number in range(prompts)]
 
 

@@ -76,7 +76,7 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     accelerator, finished = _accelerator(recipe, run.path), _is_finished(run.path)
     with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=accelerator.is_main_process):
         if resume and finished:
-            again = "use --resume, which goes on from the last checkpoint and writes it again"
+            again = "use --resume, which continues from the last checkpoint and writes it again"
             check_left(run.path / "model", f"delete {run.path / 'outcome.json'} and {again}")
             say(f"{run.path} is finished: nothing to do")
             return _read_outcome(run.path)

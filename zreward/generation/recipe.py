@@ -176,7 +176,7 @@ class OptimizeRecipe:
 
 
 def _older_generator() -> str:
-    """The generator that recipes of version 0.1 without a name meant. InputError where no installed package says so."""
+    """The generator that recipes of version 0.1 without a name meant. InputError if no installed package offers one."""
     name = registry.find(registry.DEFAULTS, "generator.name")
     if name is None:
         raise InputError("recipe: generator.name is missing; expected a folder or hub name of a diffusers pipeline")

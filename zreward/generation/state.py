@@ -44,7 +44,9 @@ def save_state(
                 )
             (temporary / "facts.json").write_text(json.dumps(facts))
     except InputError as error:
-        raise InputError(f"{error}; the checkpoint before it is whole: make room and go on with --resume") from error
+        raise InputError(
+            f"{error}; the checkpoint before it is intact: free disk space and continue with --resume"
+        ) from error
 
 
 def load_state(
@@ -56,7 +58,7 @@ def load_state(
         facts = json.loads((folder / "facts.json").read_text())
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
-            f"{folder}: not a whole checkpoint: {error}; delete it and resume from the one before"
+            f"{folder}: not a complete checkpoint: {error}; delete it and resume from the one before"
         ) from error
     if stored["weights"].keys() != weights.keys():
         raise InputError(f"{folder}: holds the weights of another generator or adapter")

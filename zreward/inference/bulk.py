@@ -1,7 +1,7 @@
 """Scores of a whole data set, streamed: records in, a Parquet file of distributions out.
 
-Rows are scored in shards of SHARD; a shard is written whole, into OUT.parts/. A run that was killed goes on after the last whole
-shard, if its rows and pictures are still what they were; at the end the shards become OUT and the folder goes. Of a shard
+Rows are scored in shards of SHARD, each written whole into OUT.parts/. An interrupted run continues after the last complete
+shard, if its rows and pictures are unchanged; at the end the shards become OUT and the folder is removed. In a shard
 the largest pictures come first, so that those of similar length share a batch. Memory holds a few batches of pictures.
 """
 
@@ -192,7 +192,7 @@ def _scored(
 
 
 def refused(row: SourceRow, why: Any) -> InputError:
-    return InputError(f"{row.place}: {why}\ncorrect it, or go on past such rows with --skip-bad")
+    return InputError(f"{row.place}: {why}\ncorrect it, or skip such rows with --skip-bad")
 
 
 def _scores(
@@ -225,7 +225,7 @@ def _size(row: SourceRow, folder: Path) -> tuple[int, int]:
         letters, image = len(record.prompt), record.image
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as header:  # type: ignore[arg-type]
             return header.width * header.height, letters
-    except Exception:  # whatever is wrong with the picture, opening it says so; here only the order is at stake
+    except Exception:  # opening the picture reports what is wrong; here only the order matters
         return 0, letters
 
 

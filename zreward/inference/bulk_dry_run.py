@@ -1,4 +1,4 @@
-"""What a dry run of `zreward score --data` checks: rows, pictures, dimensions, the model, and what there is to go on with.
+"""What a dry run of `zreward score --data` checks: rows, pictures, dimensions, the model, and parts of an earlier call.
 
 Nothing is written or scored. A small model is loaded as scoring would load it; of a larger one, or one that is not on this
 machine, nothing is asked.
@@ -34,7 +34,7 @@ from zreward.models.reward_model import RewardModel
 def check_inputs(
     name: str, source: Path, out: Path, dimensions: Sequence[str] | None = None, skip_bad: bool = False
 ) -> list[str]:
-    """Sentences about what was checked. Raises the InputError that scoring would end with, as far as rows and files go."""
+    """Sentences about what was checked. Raises InputError for rows and files that scoring would refuse."""
     check_writable(out.absolute().parent, "--out")
     model = RewardModel.from_pretrained(name, device="cpu") if is_small(name) else None
     facts: dict = {"skip_bad": skip_bad, "shard": SHARD}
@@ -44,7 +44,7 @@ def check_inputs(
         facts, older = facts_of(model, names, skip_bad), older_facts(model, names, source, skip_bad)
         told = f"model {name}: loads, and scores {', '.join(names)}"
     else:
-        told = f"model {name}: not loaded: large, or not on this machine; its rubric was not asked"
+        told = f"model {name}: not loaded: large, or not on this machine; its rubric was not checked"
     total, bad, shards = _read(source, skip_bad)
     left_out = f", {bad:,} of them bad, which get no score" if bad else ""
     lines = [f"{source}: {total:,} rows{left_out}; every picture opened", told]

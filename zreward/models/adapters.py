@@ -95,7 +95,7 @@ def find_base(adapter: Path, config: dict[str, Any], recorded: dict[str, Any] | 
             f"{shorten(', '.join(others), 300)}; put the base back, or train the adapter again"
         )
     raise InputError(
-        f"{adapter}: its base {shorten(wanted, 200)} is not there; put the base in its place, or name it in "
+        f"{adapter}: its base {shorten(wanted, 200)} is missing; put it there again, or name another place in "
         f"{adapter / ADAPTER_CONFIG} (base_model_name_or_path)"
     )
 

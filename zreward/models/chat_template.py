@@ -1,4 +1,4 @@
-"""A checkpoint's chat template, run in Jinja's sandbox with a budget: it can neither loop for ever nor fill memory.
+"""A checkpoint's chat template, run in Jinja's sandbox with limits: it can neither loop for ever nor fill memory.
 
 Every turn of a loop, call, filter and operation costs a step, and so does every letter or item that it makes. The names,
 filters and options are those of transformers' `apply_chat_template`; what no chat template needs (formats, recursive loops,

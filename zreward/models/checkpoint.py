@@ -102,7 +102,7 @@ def _try_out(model: RewardModel, folder: Path) -> None:
 
 
 def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the checkpoint under a temporary name beside `path`, then put it in place of the one that stands there, as a whole.
+    """Write the checkpoint under a temporary name beside `path`, then replace the old one as a whole.
 
     `state_dict` (the Hugging Face model's names) replaces the module's own, where an engine gathered shards.
     """

@@ -14,7 +14,5 @@ def find_model(name: str | Path) -> str:
     Raises InputError for an unknown name of a registered prefix, and for a prefix that nobody registered.
     """
     if str(name).startswith("scratch:"):
-        raise InputError(
-            f"{name}: scratch: stands in recipes only (model.name); expected a checkpoint folder or hub name"
-        )
+        raise InputError(f"{name}: scratch: is for recipes only (model.name); expected a checkpoint folder or hub name")
     return registry.resolve(registry.MODELS, name, "checkpoint folder")

@@ -58,7 +58,7 @@ class ResolutionPolicy:
     def target(self, size: Resolution, multiple: int) -> Resolution:
         """The (height, width) to resize to: multiples of `multiple` pixels, aspect kept, always within the limit.
 
-        A strip, whose short side cannot shrink below one multiple, loses length in place of it. InputError for a limit that
+        A very narrow image, whose short side cannot shrink below one multiple, loses length instead. InputError for a limit that
         leaves no room for one merged patch.
         """
         height, width = size

@@ -1,4 +1,4 @@
-"""Reason, then score: all traces of an item, and what is read after them, go on from one encoding of its image and prompt.
+"""Reason, then score: all traces of an item, and the scores after them, continue one encoding of its image and prompt.
 
 Shapes: N items, D dimensions, K traces of a question, T tokens, S bins.
 """

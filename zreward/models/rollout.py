@@ -90,7 +90,7 @@ def sample_traces(
 
 @contextmanager
 def _own_defaults(model) -> Iterator[None]:
-    """`generate` fills in whatever is left open from the model's own settings: here from none."""
+    """`generate` takes missing options from the model's own settings; here there are none."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     # PEFT keeps some of its own, and hands them to the model below it.
     kept = [(one, vars(one)["generation_config"]) for one in {model, base} if "generation_config" in vars(one)]

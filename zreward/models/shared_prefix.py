@@ -1,6 +1,6 @@
 """Several questions about one picture: image and prompt are encoded once, each question adds a short suffix.
 
-    prefix   image, prompt and whatever else the questions of an item have in common     (N rows, left-padded)
+    prefix   image, prompt and everything else the questions of an item have in common     (N rows, left-padded)
     suffix   the rest of each question, run on copies of the prefix's state              (N * D rows, right-padded)
 
 The result is that of separate passes, gradients to the pixels included. Shapes: N items, D questions of each, T tokens, S bins.
@@ -79,7 +79,7 @@ def split_questions(inputs: ModelInput, each: int, image_token_id: int, pad_id: 
 
 @dataclass(frozen=True)
 class PrefixState:
-    """What a model keeps of N prefixes, and where the text goes on."""
+    """What a model keeps of N prefixes, and the position at which text continues."""
 
     cache: DynamicCache
     mask: Tensor  # (N, T), ones where real

@@ -1,4 +1,4 @@
-"""Files of weights, looked at without loading them: whole and well-formed, how many numbers, which ones.
+"""Checks of weight files without loading them: complete, well-formed, number of weights, fingerprint.
 
 Only safetensors: a table of names, types, shapes and places, then bytes.
 """
@@ -20,7 +20,7 @@ _PART = 1 << 16  # bytes
 
 
 def check_weights(folder: Path) -> None:
-    """InputError for weights that are cut off, damaged, Git LFS pointers, or that an index looks for elsewhere."""
+    """InputError for weights that are cut off, damaged, Git LFS pointers, or that an index places elsewhere."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         _check_index(folder, index)
     for file in weight_files(folder):
@@ -111,8 +111,6 @@ def _check_index(folder: Path, index: Path) -> None:
         raise InputError(f"{index}: weight_map is {shown(mapped)}, expected names of tensors and of their files")
     for name in sorted(set(mapped.values())):
         if name != PurePosixPath(name).name or name != PureWindowsPath(name).name or not name.endswith(".safetensors"):
-            raise InputError(
-                f"{index} looks for weights in {shown(name)}; expected safetensors files of its own folder"
-            )
+            raise InputError(f"{index} names weights in {shown(name)}; expected safetensors files of its own folder")
         if not os.path.lexists(folder / name):
             raise InputError(f"{index} names {name}, which is not there: the checkpoint is incomplete, fetch it again")

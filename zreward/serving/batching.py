@@ -116,7 +116,7 @@ class Batcher:
             at += len(job.images)
 
     def _answer_alone(self, jobs: list[_Job], error: Exception) -> None:
-        """After a batch failed: each job by itself, so that only the guilty one hears of it."""
+        """After a batch failed: each job by itself, so that only the faulty one fails."""
         for job in jobs:
             try:
                 job.answer.set_result(self._score(job.images, job.prompts) if len(jobs) > 1 else _raise(error))

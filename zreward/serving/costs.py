@@ -1,4 +1,4 @@
-"""What a request will cost, known before it is paid: pixels to decode, tokens to run through the model.
+"""The cost of a request, computed before any picture is decoded: pixels to decode, tokens to run through the model.
 
 An image's size is read from its header. What it becomes is computed from that size alone, after the model's resolution limit and
 after enlarging to the vision tower's multiple.
@@ -66,12 +66,12 @@ class Prices:
         )
 
     def check_count(self, items: int) -> None:
-        """TooMuch, before anything of the items is looked at."""
+        """Raises TooMuch by the number of items alone."""
         if items > self.settings.max_batch:
             raise TooMuch(f"{items:,} images in one request; send at most {self.settings.max_batch}")
 
     def price(self, images: Sequence[str | bytes], prompts: Sequence[str]) -> Priced:
-        """Base64 or encoded images and their prompts. InputError for what cannot be scored, TooMuch for what is too dear."""
+        """Base64 or encoded images and their prompts. InputError for what cannot be scored, TooMuch for a cost over a limit."""
         self.check_count(len(images))
         tokens = pixels = 0
         for n, prompt in enumerate(prompts):

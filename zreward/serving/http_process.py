@@ -127,7 +127,7 @@ def main(sockets: list[socket.socket], links: list[socket.socket], control: Conn
 
 
 def _obey(control: Connection, server: uvicorn.Server, lost: threading.Event) -> None:
-    """Say when it has started, and let it end when it is told to, or when nobody is there to tell it."""
+    """Report the start, and end on request or when the other process is gone."""
     while not server.started:
         time.sleep(0.02)
     try:

@@ -1,7 +1,7 @@
-"""JSON from strangers: read with bounded work, whatever its size.
+"""Untrusted JSON, read with bounded work.
 
-Almost all bytes of an honest request are base64 in a few long strings. These are cut out by their quotes first, which a
-search finds fast; the short rest is counted, then parsed by `json`, which refuses what is doubled or no number. So a body of 64
+Almost all bytes of a usual request are base64 in a few long strings. These are cut out by their quotes first, which a
+search finds fast; the short rest is counted, then parsed by `json`, which refuses repeated keys and NaN. So a body of 64
 MiB neither becomes millions of objects nor holds Python's lock for long.
 """
 

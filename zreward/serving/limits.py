@@ -1,4 +1,4 @@
-"""Before a request is read: who sends it, how much, and how much is held for all."""
+"""Checks before a request is read: the token, the size of its body, the memory of all bodies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Gate:
     """ASGI middleware: 401 without the token, 413 for a body over the limit, 429 where large bodies hold too much memory.
 
     The body is read here, once, and handed on in the scope: as messages it would be copied again, and copies of tens of
-    megabytes hold up everybody. A small one always finds room.
+    megabytes delay all requests. Small bodies are not counted.
     """
 
     def __init__(self, app: Any, max_body: int, max_buffered: int, token: str | None) -> None:

@@ -1,7 +1,7 @@
 """From a request's images and prompts to scores, in two lanes.
 
-    price    base64, headers, tokens: refused here if too dear     (costs.py)
-    turn     each lane's requests by their cost                    (turns.py)
+    price    base64, headers, tokens: refused here over a limit    (costs.py)
+    turn     each lane's requests, cheapest first                  (turns.py)
     score    pictures opened and scored where the model is         (lanes.py)
 
 A quick request (at most twice what the smallest costs) never waits for one that is not.

@@ -1,4 +1,4 @@
-"""Who goes next: requests wait for a turn, cheap ones before dear ones, but nobody for ever."""
+"""The order of requests: cheapest first, with ageing, so that an expensive one does not wait for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 
 class Busy(Exception):
-    """The queue is full. `seconds`: about how long until it has room."""
+    """The queue is full. `seconds`: the expected wait until it has space."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the queue is full; try again in {seconds:.1f} s")
@@ -19,21 +19,21 @@ class Busy(Exception):
 
 
 class Gone(Exception):
-    """The client hung up before its turn came."""
+    """The client disconnected while its request waited."""
 
 
 class Turns:
-    """Requests that fill a room of 1.0 at most have their turn at a time (one always has), and at most `most` images wait.
+    """Admits requests while their sizes sum to at most 1.0 (one always runs); at most `most` images wait.
 
-    The order is that of arrival plus `patience` seconds for each unit of cost: a request overtakes dearer ones that came at
-    most that much earlier. For one event loop.
+    Requests are ordered by their arrival time plus `patience` seconds per unit of cost: a request overtakes more expensive
+    ones that came at most that much earlier. For one event loop.
     """
 
     def __init__(self, most: int, patience: float, pace: Callable[[], float] = lambda: 0.0) -> None:
-        """`pace`: seconds for an image, for those who are sent away."""
+        """`pace`: seconds per image, for the Retry-After of refused requests."""
         self.most, self.patience, self._pace = most, patience, pace
         self.waiting = self.running = 0  # images, requests
-        self.filled = 0.0  # of the room
+        self.filled = 0.0  # sum of the running requests' sizes
         self._queue: list[tuple[float, int, float, asyncio.Future[None]]] = []
         self._number = itertools.count()
 
@@ -41,9 +41,17 @@ class Turns:
     async def turn(
         self, images: int, size: float, cost: float, leaving: asyncio.Future[None] | None = None
     ) -> AsyncIterator[None]:
-        """Inside, it is this request's turn; `size` is the part of the room that it fills.
+        """Wait for admission; the request runs inside the block.
 
-        Raises Busy where too many wait, and Gone once `leaving` is done: who hangs up leaves the queue at once.
+        Args:
+            images: images of the request.
+            size: its share of what may run at a time, 0 to 1.
+            cost: moves it back in the queue.
+            leaving: done when the client disconnects; the request then leaves the queue at once.
+
+        Raises:
+            Busy: too many images wait.
+            Gone: the client disconnected.
         """
         if leaving is not None and leaving.done():
             raise Gone

@@ -1,7 +1,7 @@
-"""What a dry run checks of the real thing: data, pictures, dimensions, labels, targets and the run's folder, without training.
+"""What a dry run checks: data, pictures, dimensions, labels, targets and the run's folder, without training.
 
 A small model (random weights, or up to 1 GiB on disk) is loaded as training would load it. For a larger one, or one that is
-not on this machine, random weights with the recipe's rubric stand in; then its own tokenizer is not asked.
+not on this machine, random weights with the recipe's rubric are used instead, and its tokenizer is not checked.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_inputs(recipe: Recipe) -> list[str]:
         + (
             f"every label is one token of {recipe.model.name}"
             if real
-            else f"the tokenizer of {recipe.model.name} was not asked"
+            else f"the tokenizer of {recipe.model.name} was not checked"
         ),
         f"{run}: free, and can be written",
         *notes_of(recipe),

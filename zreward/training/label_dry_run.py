@@ -1,4 +1,4 @@
-"""What a dry run of `zreward label` checks: records, pictures, dimensions, the teacher, and what there is to go on with.
+"""What a dry run of `zreward label` checks: records, pictures, dimensions, the teacher, and shards of an earlier call.
 
 No trace is sampled, and nothing is written but the list of bad lines that --skip-bad asks for. A small teacher is loaded as
 labelling would load it; of a larger one, or one that is not on this machine, nothing is asked.
@@ -34,7 +34,7 @@ def check_inputs(
     records = load_records(data, skip_bad=skip_bad, split=split)
     facts: dict[str, Any] = {"count": len(records)}
     older = facts
-    told = f"teacher {teacher}: not loaded: large, or not on this machine; its rubric was not asked"
+    told = f"teacher {teacher}: not loaded: large, or not on this machine; its rubric was not checked"
     if model and names:
         facts = facts_of(model, names, records, options)
         older = older_facts(model, names, records, options)

@@ -1,7 +1,7 @@
 """The objectives of the roll-out trainer. The methods differ only here.
 
 Shapes: M sequences, T tokens, G traces per side, S bins. Where the policy also samples the score's label (rewards parsed
-from text, OPD), that label is its last token and stands in a column of its own after the trace's T.
+from text, OPD), that label is its last token and has its own column after the trace's T.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def check_teacher(model: RewardModel, teacher: str, options: LabelOptions) -> tu
 def facts_of(
     model: RewardModel, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
 ) -> dict[str, Any]:
-    """What targets depend on; a batch size is no such thing."""
+    """What targets depend on; the batch size is not part of it."""
     chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
     return {
         "teacher_model": model_fingerprint(model),

@@ -104,7 +104,7 @@ class RewardTrainer(Trainer):
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"step {self.state.global_step}: the loss is {loss.item()}. The last checkpoint in "
-                f"{self.args.output_dir} is unharmed; lower optimizer.learning_rate and resume from it"
+                f"{self.args.output_dir} is intact; lower optimizer.learning_rate and resume from it"
             )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -134,7 +134,7 @@ class RewardTrainer(Trainer):
         """
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         try:
-            with disk_errors(folder, "; older checkpoints are unharmed: make room and go on with --resume"):
+            with disk_errors(folder, "; older checkpoints are intact: free disk space and continue with --resume"):
                 super()._save_checkpoint(model, trial)
                 self.accelerator.wait_for_everyone()
                 if not self.state.is_world_process_zero:

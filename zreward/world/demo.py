@@ -1,8 +1,8 @@
-"""The main job on the built-in world, end to end: `zreward demo`.
+"""The whole pipeline on the built-in world: `zreward demo`.
 
 Data -> SFT and GDSO on the large model -> the teacher labels the pool -> SFT and RISD on the small model -> everything and
 zero-shot on the test set -> the world's generator follows the student -> metrics.json, a table and report.html.
-Hyper-parameters are those of recipes/world-*.yaml, chosen on dev prompts; the test set is looked at once, at the end.
+Hyper-parameters are those of recipes/world-*.yaml, chosen on dev prompts; the test set is evaluated once, at the end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXAMPLES = 6
 
 
 def run_demo(out: Path, seed: int = 0, resume: bool = False) -> list[dict[str, Any]]:
-    """Run the main job into `out`; returns the rows of metrics.json.
+    """Run the whole pipeline into `out`; returns the rows of metrics.json.
 
     Raises InputError when `out` is in use and `resume` is not given; with `resume`, finished steps are kept, and a finished
     demo is left alone.
@@ -60,7 +60,7 @@ def _run(run: RunDirectory, seed: int) -> list[dict[str, Any]]:
     if not run.is_started:  # the panel is written last
         paths = make_world(out / "data", seed)
     elif (made := run.read_config()["seed"]) != seed:
-        raise InputError(f"{out} was made with seed {made}; go on with seed {made}, not with seed {seed}")
+        raise InputError(f"{out} was made with seed {made}; continue with seed {made}, not with seed {seed}")
     if (out / "demo.json").exists():  # written last
         _check_models(out)
         say(f"{out} is finished: nothing to do; its page is {out / 'report.html'}")

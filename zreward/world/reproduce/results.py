@@ -158,7 +158,7 @@ def _write_table(out: Path, part: str, columns: tuple[str, ...], rows: list[dict
     }
     note = "Means over seeds and their standard deviation; the test set of the built-in world."
     if with_paper:
-        note += " The paper's own figures stand beside ours: other models (27B, 9B), another test set."
+        note += " The paper's own figures are shown beside ours: other models (27B, 9B), another test set."
     return Section(titles[part], note, head, lines)
 
 

@@ -1,4 +1,4 @@
-"""Run a study's tasks, several side by side, and go on where an earlier run stopped; then write its tables and figures.
+"""Run a study's tasks, several in parallel, continuing an earlier run; then write its tables and figures.
 
 Every task runs in a process of its own with its share of the cores and its log in OUT/logs. A task holds a lock while it
 runs, so that a study which was killed and started again never works on the same folder twice at once.

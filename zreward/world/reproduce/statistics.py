@@ -52,7 +52,7 @@ def paired_interval(
 
     Hierarchical bootstrap: seeds are drawn with replacement (both methods' runs of a seed together), prompts with
     replacement, the same for both methods and all seeds. With K seeds at most K^K seed draws differ: with three, the
-    interval is mostly about prompts, and as honest about seeds as three can be.
+    interval covers prompts well and seeds only roughly.
     """
     if len(first) != len(second) or not first:
         raise ValueError(
