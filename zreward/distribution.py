@@ -29,7 +29,16 @@ _SUM_TOLERANCE = 1e-3  # rows of probabilities may miss one by this much (half-p
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """Equally spaced scores from `min` to `max`; the paper's nine half-point bins are the default (its section 1)."""
+    """Equally spaced scores; the paper's nine half-point bins are the default (its section 1).
+
+    Args:
+        min: the lowest score.
+        max: the highest score.
+        step: between neighbouring scores; divides the range into at most 255 equal steps.
+
+    Raises:
+        InputError: numbers that form no such scale.
+    """
 
     min: float = 1.0
     max: float = 5.0

@@ -26,23 +26,31 @@ from zreward.rubric import Rubric
 class Record:
     """One image with its prompt and, if rated, people's scores.
 
+    Args:
+        prompt: the text that the image was generated from.
+        image: a path, encoded bytes (PNG, JPEG, ...) or a PIL image; an open file or {bytes, path} becomes what it holds.
+        scores: per dimension one number, one per rater, or {rater: number or null}; empty: unlabelled.
+        group: pairs are formed within a group; default: the prompt.
+        split: such as train, dev or test.
+        rubric_version: the version that the scores were given under.
+        tags: free texts.
+        id: unique in a file.
+        stds: per dimension whose single score is a mean: its published standard deviation, in score units; makes
+            `target` SYNTHETIC.
+
     Raises:
         InputError: a wrong field, by name. `validate` checks dimensions and scores against a rubric.
     """
 
     prompt: str
     image: ImageSource
-    """A path, encoded bytes (PNG, JPEG, ...) or a PIL image; an open file or {bytes, path} becomes what it holds."""
     scores: Mapping[str, Scores] = field(default_factory=dict)
-    """Per dimension one number, one per rater, or {rater: number or null}. Empty: unlabelled."""
     group: str | None = None
-    """Pairs are mined within a group; without one, within the prompt."""
     split: str | None = None
     rubric_version: str | None = None
     tags: tuple[str, ...] = ()
     id: str | None = None
     stds: Mapping[str, float] = field(default_factory=dict)
-    """Per dimension whose single score is an aggregate: its published spread, score units. Makes `target` SYNTHETIC."""
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt)

@@ -28,7 +28,21 @@ READINGS = ("distribution", "argmax")
 
 @dataclass(frozen=True)
 class Aggregate:
-    """How a picture's distributions become its reward; see the equations at the top of this file."""
+    """How the score distributions of a picture become one reward (equations: `zreward/generation/aggregate.py`).
+
+    Args:
+        kind: mean; worst (a smooth minimum of the dimensions); utility (expected utility of the scores); confident (mean
+            minus `caution` standard deviations); beats (probability of being better than a reference).
+        weights: dimension -> weight, 0 or more; empty: all equal.
+        softness: of the minimum, in score points (kind worst).
+        utility: the worth of every score bin, lowest score first (kind utility).
+        caution: standard deviations (kind confident).
+        reading: distribution, or argmax: the most likely bin alone, as if parsed from text (ablation).
+        sharpness: of the gradient of argmax.
+
+    Raises:
+        InputError: an unknown kind or reading, negative weights, a utility that is missing or superfluous.
+    """
 
     kind: str = "mean"  # mean, worst, utility, confident or beats
     weights: dict[str, float] = field(default_factory=dict)  # dimension -> weight; empty: all equal

@@ -63,9 +63,9 @@ def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: S
 
 def diversity(pixels: Tensor, seeds: int) -> float:
     """Root mean square pixel distance between two pictures of a prompt, mean over pairs and prompts, [0, 1] units."""
-    groups = pixels.unflatten(0, (-1, seeds)).flatten(2)
+    groups_PKC = pixels.unflatten(0, (-1, seeds)).flatten(2)  # P prompts, K seeds, C numbers of a picture
     pairs = list(itertools.combinations(range(seeds), 2))
-    distance = torch.stack([(groups[:, a] - groups[:, b]).square().mean(-1).sqrt() for a, b in pairs])
+    distance = torch.stack([(groups_PKC[:, a] - groups_PKC[:, b]).square().mean(-1).sqrt() for a, b in pairs])
     return distance.mean().item()
 
 
