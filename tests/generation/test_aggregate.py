@@ -64,7 +64,7 @@ def test_what_does_not_fit_is_refused():
         Aggregate(weights={"c": 1.0})(SURE)
     with pytest.raises(InputError, match="2 utilities for 3"):
         Aggregate("utility", utility=[0.0, 1.0])(SURE)
-    with pytest.raises(InputError, match="expected \\['mean'"):
+    with pytest.raises(InputError, match="kind is 'median'; expected one of \\['mean'"):
         Aggregate("median")
     with pytest.raises(InputError, match="not all 0"):
         Aggregate(weights={"a": 0.0})

@@ -300,7 +300,7 @@ def test_a_full_disk_at_checkpoint_time_keeps_what_was_there(folder, monkeypatch
 
     monkeypatch.setattr(state, "save_file", full)
     with pytest.raises(
-        InputError, match=r"step-4: cannot write: No space left on device; the checkpoint before it is whole"
+        InputError, match=r"step-4: cannot write: No space left on device; the checkpoint before it is intact"
     ):
         optimize(make_recipe(folder, final__judge="none"))
     assert [path.name for path in (folder / "run" / "checkpoints").iterdir()] == ["step-2"]

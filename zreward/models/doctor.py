@@ -53,7 +53,7 @@ class Examination:
 
 
 def examine(model: str | None, device: torch.device) -> Examination:
-    """Look at a device, and check the kernels of a model's layers (by its configuration; None: of the supported families).
+    """Examine a device, and check the kernels of a model's layers (by its configuration; None: of the supported families).
 
     Every kernel is checked anew, at small sizes, and the verdicts are kept for training. InputError for an unknown model.
     """
