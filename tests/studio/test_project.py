@@ -26,7 +26,7 @@ def test_files_outside_the_project_are_refused(project, path):
 
 
 def test_a_folder_that_is_no_project_is_named(tmp_path):
-    with pytest.raises(InputError, match="make one with `zreward studio init`"):
+    with pytest.raises(InputError, match="create one with `zreward studio init`"):
         Project(tmp_path)
 
 
