@@ -47,7 +47,6 @@ from zreward.models.pixels import ResolutionPolicy, to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.scratch import ScratchSpec, make_scratch
-from zreward.models.shared_prefix import score_questions, split_questions
 from zreward.models.tokens import to_left
 from zreward.world.base_models import world_rubric
 
@@ -159,14 +158,12 @@ def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]
     names = model.rubric.dimension_names
     rows = [Row(n, prompt, name) for n, prompt in enumerate(prompts) for name in names]
     inputs = model.collate([model.open(picture) for picture in pictures], rows)
-    prepared = split_questions(inputs, len(names), model.encoder.image_token_id, 0)
-    assert prepared is not None
-    prepared = prepared.to(model.device)
+    prepared = replace(inputs, share=True).to(model.device)
     calls: dict[str, Callable[[], object]] = {
         "four": lambda: model.score(pictures, prompts, batch_size=options.batch),
         "one": lambda: model.score(pictures, prompts, names[:1], batch_size=options.batch),
         "separate": lambda: [model.score(pictures, prompts, [name], batch_size=options.batch) for name in names],
-        "forward": lambda: score_questions(model.backbone, prepared),
+        "forward": lambda: model.backbone(prepared),
         "reasoning": lambda: model.judge(pictures, prompts, dimensions=names[:1], batch_size=options.batch),
         "traces": lambda: model.judge(pictures, prompts, 4, names[:1], batch_size=options.batch),
         "text": lambda: generate_and_parse(model, pictures, prompts, names[0]),
@@ -178,11 +175,13 @@ def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]
     together = model.score(pictures, prompts).probs
     apart = torch.cat([model.score(pictures, prompts, [name]).probs for name in names], 1)
     parameters = sum(p.numel() for p in model.parameters())
-    tokens = prepared.prefix.attention_mask.sum().item() + prepared.suffix_mask.sum().item()
+    cut = model.backbone.shared_prefix.cut(model.backbone, prepared)
+    assert cut is not None and cut.prefix is not None, "all dimensions share image and prompt"
+    tokens = cut.tokens
     tflops = 2 * parameters * tokens / seconds["four"] / 1e12
     return {
         "parameters_millions": parameters / 1e6,
-        "prefix_over_suffix": prepared.prefix.input_ids.shape[1] / prepared.suffix_ids.shape[1],
+        "prefix_over_suffix": cut.prefix.ids.shape[1] / cut.branches.ids.shape[1],
         "four_over_one": seconds["four"] / seconds["one"],
         "four_over_separate": seconds["four"] / seconds["separate"],
         "score_over_forward": seconds["four"] / seconds["forward"],

@@ -85,6 +85,7 @@ ALWAYS = {
     "train": "--dry-run",
     "label": "--data --out --split --dimensions --direct --batch-size --shard-size --skip-bad --device --dry-run",
     "demo": "--out --seed",
+    "doctor": "--device --json",
     "reproduce": "--out --only --methods --seeds --world-seed --dimensions --jobs",
     "optimize": "--resume --dry-run",
     "rank": "--dimensions --batch-size --device --json",

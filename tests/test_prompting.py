@@ -17,31 +17,70 @@ def user_text(turns: list[dict]) -> str:
     return turns[-1]["content"][1]["text"]
 
 
+def system_text(turns: list[dict]) -> str:
+    return turns[0]["content"][0]["text"]
+
+
 @pytest.mark.parametrize("reasoning", [False, True])
-def test_order_is_system_image_prompt_question(reasoning):
-    rubric = Rubric.default()
+def test_order_is_system_rubric_image_prompt_question(reasoning):
+    rubric, forms = Rubric.default(), PromptForms()
     for dimension in rubric.dimensions:
-        turns = messages(PROMPT, dimension, rubric, PromptForms(), reasoning)
+        turns = messages(PROMPT, dimension, rubric, forms, reasoning)
         assert [turn["role"] for turn in turns] == ["system", "user"]
+        assert system_text(turns).startswith(forms.system)
         assert [part["type"] for part in turns[1]["content"]] == ["image", "text"]
         text = user_text(turns)
-        assert text.index(PROMPT) < text.index(dimension.question)
+        assert text.index(PROMPT) < text.index(dimension.title) and text.endswith(dimension.title)
+        assert dimension.question not in text
 
 
-def test_dimensions_share_everything_before_their_question():
+def test_the_rubric_stands_before_the_image_and_is_the_same_for_everything():
+    rubric = Rubric.default()
+    texts = {
+        system_text(messages(prompt, dimension, rubric, PromptForms(), reasoning))
+        for prompt in (PROMPT, "another")
+        for dimension in rubric.dimensions
+        for reasoning in (False, True)
+    }
+    (text,) = texts
+    for dimension in rubric.dimensions:
+        for part in (dimension.title, dimension.question, *dimension.anchors.values()):
+            assert part in text
+    assert ", ".join(rubric.labels) in text
+
+
+def test_dimensions_share_everything_before_their_name():
     rubric = Rubric.default()
     texts = [user_text(messages(PROMPT, d, rubric, PromptForms(), False)) for d in rubric.dimensions]
-    shared = PromptForms().prompt.format(prompt=PROMPT)
-    assert all(text.startswith(shared) for text in texts)
     assert len(set(texts)) == len(texts)
+    assert {text.removesuffix(d.title) for text, d in zip(texts, rubric.dimensions, strict=True)} == {
+        PromptForms().prompt.format(prompt=PROMPT) + PromptForms().direct.format(title="")
+    }
+
+
+OLD = PromptForms.from_dict({"system": PromptForms().system})
+
+
+def test_a_file_without_a_rubric_asks_as_version_0_1_did():
+    rubric = Rubric.default()
+    dimension = rubric.dimensions[0]
+    turns = messages(PROMPT, dimension, rubric, OLD, False)
+    assert system_text(turns) == OLD.system
+    text = user_text(turns)
+    assert text.startswith(f"The image was generated from this prompt: {PROMPT}\n\nAlignment: {dimension.question}\n")
+    assert text.endswith("\nAnswer with one level only: 1, 2, 3, 4, 5, 6, 7, 8, 9.")
+    assert PromptForms.from_dict(OLD.to_dict()) == OLD
 
 
 def test_anchors_are_named_by_their_labels_best_first():
     rubric = Rubric.default()
-    lines = user_text(messages(PROMPT, rubric.dimensions[0], rubric, PromptForms(), False)).splitlines()
-    named = [line for line in lines if line.startswith("level ")]
     labels = dict(zip(rubric.scale.bins.tolist(), rubric.labels, strict=True))
-    assert [line.split(":")[0] for line in named] == [f"level {labels[score]}" for score in (5, 4, 3, 2, 1)]
+    expected = [labels[score] for score in (5, 4, 3, 2, 1)]
+    lines = user_text(messages(PROMPT, rubric.dimensions[0], rubric, OLD, False)).splitlines()
+    named = [line.removeprefix("level ") for line in lines if line.startswith("level ")]
+    assert [line.split(":")[0] for line in named] == expected
+    before = system_text(messages(PROMPT, rubric.dimensions[0], rubric, PromptForms(), False)).splitlines()
+    assert [line.split(":")[0] for line in before if line[:1].isdigit()] == expected * len(rubric.dimensions)
 
 
 @pytest.mark.parametrize("prompt", ["{title}", "100 % {", "a } b {0}", "{prompt}"])

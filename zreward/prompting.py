@@ -1,7 +1,8 @@
 """The conversation for a (rubric, dimension, prompt), in the direct and the reasoning form.
 
-One order everywhere: system, image, prompt, then the dimension's question and the answer prefix. What the dimensions share
-comes first, so that it can be encoded once. The score is read from the logits right after `answer_prefix`.
+One order everywhere: system and rubric, image, prompt, then the dimension's name and the answer prefix. What stands before the
+image depends on the rubric alone and is encoded once for all images; image and prompt are encoded once for all dimensions. The
+score is read from the logits right after `answer_prefix`.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ _MOST_LETTERS, _MOST_FIELDS = 10_000, 16  # of a form
 class PromptForms:
     """Every text that surrounds the user's prompt and the image. Recorded in `zreward.json`, so that scores can be repeated.
 
-    Templates may use {prompt}, {title}, {name}, {question}, {anchors} and {levels}.
+    Templates may use {prompt}, {title}, {name}, {question}, {anchors} and {levels}; `rubric` may use {levels} and {rubric},
+    which is every dimension with its question and anchors.
     """
 
     system: str = (
         "You are a careful judge of generated images. Judge one aspect at a time by its rubric. "
         "Scores are levels; the highest level is the best."
     )
+    # Ends the system turn: the same for all images, prompts and dimensions.
+    rubric: str = "\nThe levels are {levels}; what they mean for each aspect:\n\n{rubric}"
     # Before the dimension is named: shared by all dimensions.
     prompt: str = "The image was generated from this prompt: {prompt}"
-    # After it: the dimension's own part.
-    direct: str = "\n\n{title}: {question}\n{anchors}\nAnswer with one level only: {levels}."
-    reasoning: str = (
-        "\n\n{title}: {question}\n{anchors}\nFirst describe the defects you see, then answer with one level: {levels}."
-    )
+    # After it: the dimension's own part. Its name comes last, because everything behind it is paid once per dimension.
+    direct: str = "\n\nAnswer with one level. Aspect: {title}"
+    reasoning: str = "\n\nDescribe the defects, then answer with one level. Aspect: {title}"
     # What the assistant's turn starts with when it reasons, unless the chat template already wrote it.
     reasoning_start: str = "<think>\n"
     # The trace ends here: sampled by the model or, when the budget runs out, appended.
@@ -58,6 +60,7 @@ class PromptForms:
             check_unicode(text, f"prompt forms: {item.name}")
         for key in ("prompt", "direct", "reasoning"):
             _check_template(key, getattr(self, key), known)
+        _check_template("rubric", self.rubric, {"levels", "rubric"})
         if not self.stop_marker.strip():
             raise InputError("prompt forms: stop_marker is empty; the trace would never end")
 
@@ -67,7 +70,10 @@ class PromptForms:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PromptForms:
-        """Forms from a mapping of field names to texts. InputError for an unknown field, or a value that is no text."""
+        """Forms from a mapping of field names to texts; one without `rubric` was written by version 0.1, with its defaults.
+
+        InputError for an unknown field, or a value that is no text.
+        """
         if not isinstance(data, Mapping):
             raise InputError(f"prompt forms are {shown(data)}, expected names and texts")
         unknown = set(data) - {item.name for item in fields(cls)}
@@ -75,7 +81,17 @@ class PromptForms:
             raise InputError(
                 f"prompt forms: unknown {shown(sorted(unknown))}; known are {[f.name for f in fields(cls)]}"
             )
-        return cls(**data)
+        return cls(**data) if "rubric" in data else cls(**{**_VERSION_0_1, **data})
+
+
+_VERSION_0_1 = {
+    "rubric": "",
+    "direct": "\n\n{title}: {question}\n{anchors}\nAnswer with one level only: {levels}.",
+    "reasoning": (
+        "\n\n{title}: {question}\n{anchors}\nFirst describe the defects you see, then answer with one level: {levels}."
+    ),
+}
+"""The question and anchors of one dimension, behind the image."""
 
 
 def _check_template(key: str, text: str, known: set[str]) -> None:
@@ -106,7 +122,7 @@ def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptFor
         reasoning: ask for a trace before the answer.
 
     Returns:
-        A system message (unless `forms.system` is empty), then one of the user: image(s), prompt, question.
+        A system message (unless `forms.system` and `forms.rubric` are empty), then one of the user: image(s), prompt, question.
     """
     template = forms.reasoning if reasoning else forms.direct
     values = {
@@ -121,16 +137,24 @@ def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptFor
     if forms.reference:
         content = [{"type": "image"}, {"type": "text", "text": forms.reference}, *content]
     turns: list[dict] = [{"role": "user", "content": content}]
-    if forms.system:
-        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": forms.system}]})
+    if before := forms.system + _rubric(rubric, forms):
+        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": before}]})
     return turns
 
 
-def _anchors(dimension: Dimension, rubric: Rubric) -> str:
+def _rubric(rubric: Rubric, forms: PromptForms) -> str:
+    """The part of the system turn that depends on the rubric."""
+    if not forms.rubric:
+        return ""
+    parts = [f"{each.title}: {each.question}\n{_anchors(each, rubric, '')}" for each in rubric.dimensions]
+    return forms.rubric.format(rubric="\n\n".join(parts), levels=", ".join(rubric.labels))
+
+
+def _anchors(dimension: Dimension, rubric: Rubric, word: str = "level ") -> str:
     """One line per anchor, best first, each named by its label: the prompt speaks of the labels, never of raw scores."""
     bins = rubric.scale.bins.tolist()
     lines = []
     for score, text in sorted(dimension.anchors.items(), reverse=True):
         nearest = min(range(len(bins)), key=lambda k: abs(bins[k] - float(score)))
-        lines.append(f"level {rubric.labels[nearest]}: {text}")
+        lines.append(f"{word}{rubric.labels[nearest]}: {text}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -207,3 +208,23 @@ def test_a_checkpoint_brings_step_guards_and_moments_back(optimization, monkeypa
     for name, weight in made.adaptation.weights.items():
         assert torch.equal(made.optimizer.state[weight]["exp_avg"], state[name]) and state[name].abs().sum() > 0
         assert torch.equal(made.adaptation.average[name], average[name])
+
+
+def test_the_rewards_activations_are_gone_before_the_generators_backward_pass(optimization, monkeypatch):
+    made, kept = optimization(reward__copies=2), []
+    whole = made.student.distribution_of
+
+    def watched(*given):
+        def keep(tensor):
+            saved = tensor.detach()  # the tensor itself would keep the node that made it
+            kept.extend([weakref.ref(saved)] if not tensor.is_leaf else [])
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            return whole(*given)
+
+    monkeypatch.setattr(made.student, "distribution_of", watched)
+    loss, _ = made._loss(random.Random(0))
+    assert len(kept) > 100 and not any(one() is not None for one in kept)
+    loss.backward()
+    assert any(weight.grad.abs().max() > 0 for weight in made.adaptation.weights.values())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from PIL import Image
+from torch import Tensor
 
+import zreward.models.opening
+import zreward.models.sharing
 from tests.tiny import FAMILIES, noise_pictures, sharpen, tiny_model
 from zreward.models.reward_model import RewardModel
 
@@ -24,3 +29,32 @@ def model() -> RewardModel:
 def pictures() -> list[Image.Image]:
     """32 pictures of different sizes and shapes."""
     return noise_pictures(32, ((32, 32), (40, 24), (16, 48), (64, 64)))
+
+
+@pytest.fixture
+def short_openings(monkeypatch) -> None:
+    """An opening of two tokens is worth a pass of its own."""
+    monkeypatch.setattr(zreward.models.sharing, "SHORT_OPENING", 2)
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[Tensor]:
+    """The ids of every opening that is encoded from now on."""
+    found: list[Tensor] = []
+    encode = zreward.models.opening._encode
+    monkeypatch.setattr(zreward.models.opening, "_encode", lambda b, ids: found.append(ids) or encode(b, ids))
+    return found
+
+
+@pytest.fixture(scope="session")
+def _judge() -> RewardModel:
+    """A gated-delta layer below one of attention; the self-check is over."""
+    model = sharpen(tiny_model(seed=6))
+    model.backbone.shared_prefix.right = True
+    return model
+
+
+@pytest.fixture
+def judge(_judge) -> RewardModel:
+    """One that a test may change."""
+    return copy.deepcopy(_judge)

@@ -111,7 +111,7 @@ def test_scores_do_not_depend_on_how_they_are_batched(family_model, mixed, optio
 
 def test_scores_survive_memory_that_runs_out(model, pictures, monkeypatch):
     expected = model.score(pictures[:6], "a red circle").probs
-    original, failed = model._distribution, []
+    original, failed = model.distribution_of, []
 
     def tight(images, *rest):
         if len(images) > 2:
@@ -119,7 +119,7 @@ def test_scores_survive_memory_that_runs_out(model, pictures, monkeypatch):
             raise torch.OutOfMemoryError("out of memory")
         return original(images, *rest)
 
-    monkeypatch.setattr(model, "_distribution", tight)
+    monkeypatch.setattr(model, "distribution_of", tight)
     monkeypatch.setattr(model, "oom_retry", OomRetry())
     with pytest.warns(UserWarning, match="going on with fewer"):
         assert torch.allclose(model.score(pictures[:6], "a red circle").probs, expected, atol=1e-4)

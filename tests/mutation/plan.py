@@ -19,7 +19,6 @@ _DIRECT = [
 ]
 _PREFIX = [
     _VALUES,
-    "tests/models/test_prefix_parts.py",
     "tests/models/test_shared_prefix.py",
     "tests/models/test_judge.py",
 ]
@@ -42,7 +41,12 @@ PLAN: dict[str, list[str]] = {
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
     "zreward/generation/guards.py": [_VALUES, "tests/generation/test_guards.py"],
     "zreward/models/shared_prefix.py": _PREFIX,
-    "zreward/models/caches.py": _PREFIX,
+    "zreward/models/sharing.py": ["tests/models/test_sharing.py"],
+    "zreward/models/passes.py": _PREFIX,
+    "zreward/models/opening.py": ["tests/models/test_opening.py", "tests/models/test_opening_key.py"],
+    "zreward/models/attention.py": ["tests/models/test_attention.py"],
+    "zreward/models/padding.py": ["tests/models/test_padding.py"],
+    "zreward/models/caches.py": ["tests/models/test_caches.py", *_PREFIX],
     "zreward/models/rollout.py": [_VALUES, "tests/models/test_sampled_traces.py", "tests/models/test_judge.py"],
     "zreward/models/reasoning.py": [*_PREFIX, "tests/models/test_judged_traces.py", "tests/models/test_not_finite.py"],
     "zreward/training/rollout.py": _ROLLOUT,

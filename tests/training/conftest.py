@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+import zreward.models.sharing
 from tests.tiny import tiny_model, tiny_records
 from zreward.common.config import config_from_dict
 from zreward.data.writing import save_records
+from zreward.models.shared_prefix import SharedPrefix
+from zreward.models.sharing import SharedRows
 from zreward.training.recipe import Recipe
 
 SETS = {"train": (6, 2), "dev": (3, 3), "pool": (6, 2), "test": (3, 3)}
@@ -50,3 +53,19 @@ def make_recipe(tiny_data, tmp_path):
         return config_from_dict(Recipe, raw)
 
     return make
+
+
+@pytest.fixture
+def shared_passes(monkeypatch) -> list[SharedRows]:
+    """How the rows of every pass from now on were cut. The shortest opening is worth a pass of its own."""
+    cuts: list[SharedRows] = []
+    monkeypatch.setattr(zreward.models.sharing, "SHORT_OPENING", 2)
+    whole = SharedPrefix.cut
+
+    def cut(*args: Any, **options: Any) -> SharedRows | None:
+        rows = whole(*args, **options)
+        cuts.extend([rows] if rows is not None else [])
+        return rows
+
+    monkeypatch.setattr(SharedPrefix, "cut", cut)
+    return cuts

@@ -127,7 +127,9 @@ CASES = {
 }
 
 
-def make_recipe(folder, labelled, method="sft", lora=None, batch=8, accumulation=1, **data) -> Recipe:
+def make_recipe(
+    folder, labelled, method="sft", lora=None, batch=8, accumulation=1, share=False, checkpointing=False, **data
+) -> Recipe:
     targets = str(labelled) if method in ("risd", "rewarddance") else None
     raw = {
         "method": method,
@@ -137,6 +139,7 @@ def make_recipe(folder, labelled, method="sft", lora=None, batch=8, accumulation
         "optimizer": {
             **{"steps": STEPS, "batch_size": batch, "gradient_accumulation": accumulation, "learning_rate": 0.03},
             **{"schedule": "constant", "warmup_steps": 0, "max_grad_norm": 1e9},
+            **{"share_prefix": share, "gradient_checkpointing": checkpointing},
         },
         "comparison": asdict(COMPARISON),
         "trainer": {"optim": "sgd", "save_strategy": "no"},
@@ -147,6 +150,17 @@ def make_recipe(folder, labelled, method="sft", lora=None, batch=8, accumulation
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_the_plain_loop(case, labelled, tmp_path, float64):
     compare(tmp_path, labelled, **CASES[case])
+
+
+@pytest.mark.parametrize(("case", "checkpointing"), [(case, number % 2 == 1) for number, case in enumerate(CASES)])
+def test_gradients_through_shared_prefixes_are_those_of_the_plain_loop(
+    case, checkpointing, labelled, tmp_path, float64, shared_passes
+):
+    """The opening too is a pass of its own, however short."""
+    compare(tmp_path, labelled, share=True, checkpointing=checkpointing, **CASES[case])
+    grouped = CASES[case].get("group_dimensions", False)
+    assert any(rows.opening is not None for rows in shared_passes)
+    assert any(rows.prefix is not None for rows in shared_passes) == grouped
 
 
 def compare(folder, labelled, records=RATED, **options) -> None:

@@ -146,7 +146,9 @@ ANNOTATED = [
 ]
 
 
-def make_recipe(tmp_path, method, lora=None, batch=2, accumulation=1, learning_rate=0.3, **rollout) -> Recipe:
+def make_recipe(
+    tmp_path, method, lora=None, batch=2, accumulation=1, learning_rate=0.3, share=False, checkpointing=False, **rollout
+) -> Recipe:
     raw = {
         "method": method,
         "out": str(tmp_path),
@@ -160,6 +162,8 @@ def make_recipe(tmp_path, method, lora=None, batch=2, accumulation=1, learning_r
             "schedule": "constant",
             "warmup_steps": 0,
             "max_grad_norm": 1e9,
+            "share_prefix": share,
+            "gradient_checkpointing": checkpointing,
         },
         "rollout": ROLLOUT | rollout,
         "trainer": {"optim": "sgd", "save_strategy": "no"},
@@ -195,6 +199,15 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_the_plain_loop(case, tmp_path, monkeypatch, float64):
     compare(tmp_path, monkeypatch, **CASES[case])
+
+
+@pytest.mark.parametrize(("case", "checkpointing"), [(case, number % 2 == 1) for number, case in enumerate(CASES)])
+def test_gradients_through_shared_prefixes_are_those_of_the_plain_loop(
+    case, checkpointing, tmp_path, monkeypatch, float64, shared_passes
+):
+    """The opening too is a pass of its own, however short."""
+    compare(tmp_path, monkeypatch, share=True, checkpointing=checkpointing, **CASES[case])
+    assert any(rows.opening is not None and rows.prefix is not None for rows in shared_passes)
 
 
 def compare(folder, monkeypatch, **options) -> None:

@@ -13,7 +13,8 @@ from tests.tiny import noise_pictures, tiny_model
 from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
 from zreward.distribution import ScoreScale
-from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.models.backbone import BackboneOutput
+from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
@@ -30,7 +31,7 @@ TEMPERATURE = 0.5
 def inputs(rows: int, mask: list[list[int]] | None = None) -> ModelInput:
     ids = torch.zeros(rows, 2, dtype=torch.long)
     trace_mask = None if mask is None else torch.tensor(mask)
-    return ModelInput(ids, torch.ones_like(ids), torch.zeros(0), torch.zeros(0), torch.zeros(rows, 1), trace_mask)
+    return ModelInput(ids, torch.ones_like(ids), torch.zeros(1, 3), torch.ones(1, 3), torch.zeros(rows, 1), trace_mask)
 
 
 @pytest.mark.parametrize(

@@ -250,21 +250,35 @@ class _Optimization:
         )
         with self.accelerator.autocast():
             drawn = draw(self.pipeline, prompts, seeds, plan, recipe.gradient.checkpointing, **self.options)
-        reference = self._reference(prompts, seeds)
-        rewards = []
-        for _ in range(recipe.reward.copies):
-            pixels = disturbed(drawn.pixels.float(), recipe.reward.shift, recipe.reward.noise)
-            rewards.append(self._reward(pixels, prompts, reference))
-        reward = torch.stack(rewards).mean(0)
+        reward, gradient = self._reward_gradient(drawn.pixels, prompts, self._reference(prompts, seeds))
         with self.adaptation.frozen() as frozen, self.accelerator.autocast():
             moved = drift(drawn.calls, frozen)
-        loss = -reward.mean() + recipe.guards.anchor * moved
+        # Linear in the pixels with the reward's gradient: what the chain rule makes of it in the generator is the same.
+        loss = -(gradient * drawn.pixels.float()).sum() + recipe.guards.anchor * moved
         return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": plan.gradient_steps}
+
+    def _reward_gradient(
+        self, pictures: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None
+    ) -> tuple[Tensor, Tensor]:
+        """Rewards (N,), and the gradient of their mean to the pictures.
+
+        Taken before the generator's own backward pass begins, copy by copy, so that nothing of the reward model's is kept
+        beside it.
+        """
+        recipe, rewards = self.recipe.reward, []
+        pixels = pictures.detach().float().requires_grad_()
+        gradient = torch.zeros_like(pixels)
+        for _ in range(recipe.copies):
+            reward = self._reward(disturbed(pixels, recipe.shift, recipe.noise), prompts, reference)
+            gradient += torch.autograd.grad(reward.mean() / recipe.copies, pixels)[0]
+            rewards.append(reward.detach())
+        return torch.stack(rewards).mean(0), gradient
 
     def _reward(self, pixels: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None) -> Tensor:
         """(N,); FloatingPointError where one is not finite."""
         try:
-            reward = self.recipe.reward.aggregate(self.student(pixels, prompts, self.dimensions), reference)
+            scores = self.student(pixels, prompts, self.dimensions, memory=self.recipe.reward.memory)
+            reward = self.recipe.reward.aggregate(scores, reference)
         except NotFiniteError as error:
             raise FloatingPointError(
                 f"step {self.step + 1}: the reward of {len(prompts)} pictures: {error}; the last good weights are in "

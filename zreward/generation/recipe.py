@@ -10,6 +10,7 @@ from zreward.common.config import check_numbers, config_from_dict, one_of, witho
 from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.generation.aggregate import Aggregate
+from zreward.models.memory import MEMORY
 
 HOLDOUT, NO_JUDGE = "holdout", "none"
 ADAPTER_KEYS = ("lora_alpha", "lora_targets")
@@ -55,6 +56,7 @@ class RewardRecipe:
     copies: int = 1  # disturbed copies of a picture whose rewards are averaged
     shift: int = 0  # the most pixels by which a copy is moved
     noise: float = 0.0  # standard deviation of the Gaussian noise on a copy; pixels are in [0, 1]
+    memory: str | None = None  # keep, recompute or one_by_one (see RewardModel.forward); default by what is free
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ class OptimizeRecipe:
         )
         one_of("final.judge", self.final.judge, (*registry.names(registry.JUDGES), HOLDOUT, NO_JUDGE))
         one_of("generator.dtype", self.generator.dtype, ("float32", "bfloat16", "float16"))
+        if self.reward.memory is not None:
+            one_of("reward.memory", self.reward.memory, MEMORY)
         one_of("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         for key, least in (("steps", 1), ("skipped", 0)):
             given = getattr(self.gradient, key)

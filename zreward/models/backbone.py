@@ -5,6 +5,7 @@ Shapes: N rows (one row = one image, prompt and dimension), T tokens, P distinct
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,41 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from zreward.models.inputs import ModelInput
 from zreward.models.layouts import takes_grids
+from zreward.models.shared_prefix import SharedPrefix, of_branches
 
 _HEAD_CHUNK = 4096  # tokens of a trace whose V logits are held at a time
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """Rows ready for the model. Rows share images: `row_images[n]` are the indices of row n's image(s)."""
-
-    input_ids: Tensor  # (N, T)
-    attention_mask: Tensor  # (N, T), ones where real
-    patches: Tensor  # the images' patches (sum of patches, C) or squares (P, 3, side, side), one after another
-    grid: Tensor  # (P, 3): frames, patch rows, patch columns
-    row_images: Tensor  # (N, 1), or (N, 2) with a reference: in the order of the row's placeholders
-    trace_mask: Tensor | None = None  # (N, T), ones on the tokens of a trace or explanation
-    score_at: Tensor | None = (
-        None  # (N,): where the label is predicted, when an explanation follows; default the last token
-    )
-
-    def to(self, device: torch.device) -> ModelInput:
-        return replace(self, **{k: to_device(v, device) for k, v in vars(self).items() if v is not None})
-
-    def __len__(self) -> int:
-        return self.input_ids.shape[0]
-
-    def rows(self, chosen: slice) -> ModelInput:
-        """A slice of rows; all images stay, rows point into them."""
-        return replace(
-            self,
-            input_ids=self.input_ids[chosen],
-            attention_mask=self.attention_mask[chosen],
-            row_images=self.row_images[chosen],
-            trace_mask=None if self.trace_mask is None else self.trace_mask[chosen],
-            score_at=None if self.score_at is None else self.score_at[chosen],
-        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +41,7 @@ class Backbone(nn.Module):
         self.register_buffer("label_ids", label_ids, persistent=False)
         self.register_buffer("trace_ban", trace_ban, persistent=False)
 
+        self.shared_prefix = SharedPrefix(self)
         # What transformers' Trainer asks of a model (FSDP wrapping, gradient checkpointing) is the inner model's.
         self._no_split_modules = getattr(self.base, "_no_split_modules", None)
 
@@ -95,7 +67,20 @@ class Backbone(nn.Module):
         The log-probabilities are those of the distribution that sampling used: divided by `temperature`, control and
         vision tokens excluded.
         """
-        hidden_NTH = self.hidden_states(inputs)
+        cut = self.shared_prefix.cut(self, inputs) if inputs.share else None
+        if cut is None:
+            return self.read(self.hidden_states(inputs), inputs, temperature)
+        branches = of_branches(inputs, cut)
+        output = self.read(self.shared_prefix.hidden_states(self, inputs, cut), branches, temperature)
+        if inputs.trace_mask is None or branches.trace_mask is None or output.trace_log_probs is None:
+            return output
+        mask_NT, log_probs_M = inputs.trace_mask.bool(), output.trace_log_probs[branches.trace_mask.bool()]
+        return replace(
+            output, trace_log_probs=log_probs_M.new_zeros(mask_NT.shape).masked_scatter(mask_NT, log_probs_M)
+        )
+
+    def read(self, hidden_NTH: Tensor, inputs: ModelInput, temperature: float) -> BackboneOutput:
+        """What the last hidden states of rows say."""
         at_N = inputs.score_at
         if at_N is None:
             at_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
@@ -109,23 +94,41 @@ class Backbone(nn.Module):
         log_probs_NT = log_probs_M.new_zeros(mask_NT.shape).masked_scatter(mask_NT, log_probs_M)
         return BackboneOutput(score_logits, log_probs_NT)
 
-    def hidden_states(self, inputs: ModelInput, cache: Any = None) -> Tensor:
-        """(N, T, H), after the final norm. Every distinct image goes through the vision tower once; `cache` is filled."""
+    def hidden_states(self, inputs: ModelInput) -> Tensor:
+        """(N, T, H), after the final norm, in one pass over whole rows."""
+        return self.run(
+            inputs.input_ids,
+            inputs.attention_mask,
+            image=self.shown(self.encode_images(inputs), inputs.row_images),
+            **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_images.flatten()]),
+        )
+
+    def run(self, input_ids: Tensor, attention_mask: Tensor, image: Any = None, **options: Any) -> Tensor:
+        """(N, T, H), after the final norm: the language model over tokens, and over the features of their images."""
+        features = {} if image is None else {"mm_encoder_outputs": {"image": image}}
+        # A cache is given where one is wanted.
+        core = self.base.model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **features, **options
+        )
+        return core.last_hidden_state
+
+    def encode_images(self, inputs: ModelInput) -> Any:
+        """The vision tower's features of all P images."""
         core = self.base.model
         grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
-        features = core.get_image_features(pixel_values=inputs.patches.to(self.base.dtype), **grid, return_dict=True)
-        shown = inputs.row_images.flatten().tolist()
-        features.pooler_output = tuple(features.pooler_output[i] for i in shown)
+        return core.get_image_features(pixel_values=inputs.patches.to(self.base.dtype), **grid, return_dict=True)
+
+    def shown(self, features: Any, row_images_NK: Tensor) -> Any:
+        """The features of images in the order in which rows show them."""
+        order = row_images_NK.flatten().tolist()
+        chosen = copy(features)
+        if isinstance(features.pooler_output, Tensor):
+            chosen.pooler_output = features.pooler_output[order]
+        else:
+            chosen.pooler_output = tuple(features.pooler_output[i] for i in order)
         if getattr(features, "deepstack_features", None) is not None:
-            features.deepstack_features = [tuple(level[i] for i in shown) for level in features.deepstack_features]
-        return core(
-            input_ids=inputs.input_ids,
-            attention_mask=inputs.attention_mask,
-            mm_encoder_outputs={"image": features},
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_images.flatten()]),
-        ).last_hidden_state
+            chosen.deepstack_features = [tuple(level[i] for i in order) for level in features.deepstack_features]
+        return chosen
 
     def image_arguments(self, input_ids: Tensor, grids: Tensor) -> dict[str, Tensor]:
         """What Qwen-type models want to know of rows (N, T) and the grids of all their images, in order; nothing for others."""
@@ -160,13 +163,6 @@ class Backbone(nn.Module):
             return chunk_log_probs(hidden_MH, tokens_M)
         parts = zip(hidden_MH.split(_HEAD_CHUNK), tokens_M.split(_HEAD_CHUNK), strict=True)
         return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """To a GPU from pinned memory, so that the copy runs beside what was queued before it."""
-    if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.requires_grad:
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

@@ -1,94 +1,195 @@
-"""What the layers keep of an encoded prefix, repeated for the questions that follow it.
+"""What the layers keep of one pass over tokens, for the passes that go on from it.
 
-Attention layers hand over keys and values, linear-attention layers their convolution and recurrent states. A gradient flows
-through all of it.
-
-Shapes: N prefixes, D suffixes of each, M = N * D rows, A attention heads, T tokens, C numbers of a head.
+A pass reads what the passes before it left and writes what it leaves itself into another place. So a layer may run twice in
+one pass, which gradient checkpointing does, and gradients flow through everything: keys and values, convolution and recurrent
+states. Shapes: M earlier rows, N rows of a pass, T tokens, C channels.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
-from zreward.models.backbone import Backbone
-
-
-def empty_cache(backbone: Backbone) -> DynamicCache:
-    cache = DynamicCache(config=backbone.base.config)
-    cache.layers = [_States() if isinstance(layer, LinearAttentionLayer) else layer for layer in cache.layers]
-    return cache
+from zreward.models.attention import Prefixed, takes_prefixed
 
 
-def repeat_cache(backbone: Backbone, cache: DynamicCache, times: int, growing: bool = False) -> DynamicCache:
-    """Every row `times` times, next to each other; the original stays as it is.
+@dataclass(frozen=True)
+class Follow:
+    """Which of M earlier rows each of N rows goes on from."""
 
-    For one more pass, whose keys and values are not kept; `growing` keeps them, for a generation's passes.
+    index: Tensor  # (N,)
+    times: int | None = None  # every earlier row this often, next to each other; None: unequally often
+
+    @classmethod
+    def evenly(cls, earlier: int, times: int, device: torch.device) -> Follow:
+        return cls(torch.arange(earlier, device=device).repeat_interleave(times), times)
+
+    def select(self, states: Tensor) -> Tensor:
+        """(M, ...) -> (N, ...)."""
+        return states.index_select(0, self.index)
+
+    def extend(self, before: Tensor, own: Tensor) -> Tensor:
+        """(M, heads, L, size) and (N, heads, T, size) -> (N, heads, L + T, size), the earlier ones expanded, not copied first."""
+        if self.times is None:
+            return torch.cat([self.select(before), own], -2)
+        each = before.unsqueeze(1).expand(-1, self.times, -1, -1, -1)
+        return torch.cat([each, own.unflatten(0, (len(before), self.times))], -2).flatten(0, 1)
+
+
+class PassCache(DynamicCache):
+    """A model's cache for one pass over N right-padded rows.
+
+    `padding` (N, T, 1) is true where a row has ended; None where all rows are equally long.
     """
-    copy = empty_cache(backbone)
-    for number, (old, new) in enumerate(zip(cache.layers, copy.layers, strict=True)):
-        if isinstance(old, _States) and isinstance(new, _States):
-            new.take(old, times)
-        elif isinstance(old, DynamicLayer):
-            keys, values = cast(Tensor, old.keys), cast(Tensor, old.values)
-            copy.layers[number] = _grown(keys, values, times) if growing else _Repeated(keys, values, times)
-    return copy
+
+    def __init__(
+        self,
+        config: Any,
+        before: PassCache | None = None,
+        follow: Follow | None = None,
+        mask_NT: Tensor | None = None,
+    ) -> None:
+        super().__init__(config=config)
+        lengths, self.padding = None, None
+        if mask_NT is not None and not bool(mask_NT.all()):
+            lengths, self.padding = mask_NT.sum(1), ~mask_NT.bool()[..., None]
+        earlier: list[Any] = list(before.layers) if before is not None else [None] * len(self.layers)
+        apart = takes_prefixed(config)
+        self.layers = [
+            _States(old, follow, lengths) if isinstance(layer, LinearAttentionLayer) else _Keys(old, follow, apart)
+            for layer, old in zip(self.layers, earlier, strict=True)
+        ]
+
+    def growing(self, config: Any, follow: Follow) -> DynamicCache:
+        """What the pass left, for every row of a generation: a cache that each of its passes adds to."""
+        cache, apart = DynamicCache(config=config), takes_prefixed(config)
+        for number, old in enumerate(self.layers):
+            if isinstance(old, _States):
+                old.fill(cast(LinearAttentionLayer, cache.layers[number]), follow)
+            else:
+                cache.layers[number] = _grown(cast(_Keys, old).left(), follow, apart)
+        return cache
 
 
-def _grown(keys: Tensor, values: Tensor, times: int) -> DynamicLayer:
+def shareable_layers(config: Any) -> bool:
+    """Whether all layers of a model keep keys and values, or states of gated-delta rules."""
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer)
+    return all(type(layer) in kinds for layer in DynamicCache(config=config).layers)
+
+
+def shortest_window(config: Any) -> int | None:
+    """Positions that the narrowest attention layer sees; None where all see everything."""
+    layers = DynamicCache(config=config).layers
+    return min((one.sliding_window for one in layers if isinstance(one, DynamicSlidingWindowLayer)), default=None)
+
+
+class _Keys(DynamicLayer):
+    """Keys and values of the passes before, in front of this pass's own."""
+
+    def __init__(self, before: _Keys | None, follow: Follow | None, apart: bool) -> None:
+        super().__init__()
+        self.before = before.left() if before is not None else None
+        self.follow, self.apart = follow, apart
+        self._made: Any = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
+        """(N, heads, T, size) each -> (N, heads, before + T, size), or both parts where they may stay apart."""
+        made: tuple[Any, Any] = key_states, value_states
+        if self.before is not None and self.follow is not None:
+            keys, values = self.before
+            made = Prefixed(keys, key_states, self.follow), Prefixed(values, value_states, self.follow)
+            if not (self.apart and made[0].is_short):
+                made = made[0].whole(), made[1].whole()
+        if self._made is None:  # a checkpointed layer's second run leaves the graph's first tensors in place
+            self._made = made
+        return made
+
+    def left(self) -> tuple[Tensor, Tensor]:
+        """What the next pass goes on from: (N, heads, before + T, size) each."""
+        keys, values = (part.whole() if isinstance(part, Prefixed) else part for part in self._made)
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Tokens before this pass."""
+        return 0 if self.before is None else self.before[0].shape[-2]
+
+
+class _GrowingKeys(DynamicLayer):
+    """Keys and values of a generation's own tokens, behind the prefix that its rows share."""
+
+    def __init__(self, before: tuple[Tensor, Tensor], follow: Follow) -> None:
+        super().__init__()
+        self.before, self.follow = before, follow
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
+        """(N, heads, T, size) each -> all of the rows' own tokens, behind the prefix."""
+        own_keys, own_values = super().update(key_states, value_states)
+        keys, values = self.before
+        return Prefixed(keys, own_keys, self.follow), Prefixed(values, own_values, self.follow)
+
+    def get_seq_length(self) -> int:
+        """Tokens before the next pass."""
+        return self.before[0].shape[-2] + super().get_seq_length()
+
+
+def _grown(before: tuple[Tensor, Tensor], follow: Follow, apart: bool) -> DynamicLayer:
+    if apart and follow.times is not None:
+        return _GrowingKeys(before, follow)
     layer = DynamicLayer()
-    layer.update(keys.repeat_interleave(times, 0), values.repeat_interleave(times, 0))
+    layer.update(*(follow.select(part) for part in before))
     return layer
 
 
-class _Repeated(DynamicLayer):
-    """Keys and values of N prefixes, repeated for N * D suffixes in the same copy that appends the suffixes' own."""
-
-    def __init__(self, keys: Tensor, values: Tensor, times: int) -> None:
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        self.keys, self.values, self.times = keys, values, times
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """(M, A, T, C) each -> (M, A, prefix + T, C)."""
-        return self._append(cast(Tensor, self.keys), key_states), self._append(cast(Tensor, self.values), value_states)
-
-    def _append(self, before_NATC: Tensor, states_MATC: Tensor) -> Tensor:
-        each_NDATC = before_NATC.unsqueeze(1).expand(-1, self.times, -1, -1, -1)
-        states_NDATC = states_MATC.unflatten(0, (len(before_NATC), self.times))
-        return torch.cat([each_NDATC, states_NDATC], -2).flatten(0, 1)
-
-
 class _States(LinearAttentionLayer):
-    """States that are replaced where transformers' own are written in place, which a gradient does not survive."""
+    """Convolution and recurrent states before this pass, and after it."""
 
-    def take(self, other: _States, times: int) -> None:
-        for index in other.conv_states:
-            self.conv_states[index] = cast(Tensor, other.conv_states[index]).repeat_interleave(times, 0)
-            self.recurrent_states[index] = cast(Tensor, other.recurrent_states[index]).repeat_interleave(times, 0)
-            self.is_conv_states_initialized[index] = self.is_recurrent_states_initialized[index] = True
-            self.has_previous_state[index] = True
-            self.conv_kernel_size[index] = other.conv_kernel_size[index]
+    left_conv: Tensor  # (N, C, kernel)
+    left_recurrent: Tensor
+    kernel: int
+
+    def __init__(self, before: _States | None, follow: Follow | None, lengths_N: Tensor | None) -> None:
+        super().__init__()
+        self.lengths_N = lengths_N
+        if before is not None and follow is not None:
+            self.conv_states[0] = follow.select(before.left_conv)
+            self.recurrent_states[0] = follow.select(before.left_recurrent)
+            self.has_previous_state[0] = True
 
     def update_conv_state(
         self, conv_states: Tensor, state_idx: int = 0, conv_kernel_size: int | None = None, **_: Any
     ) -> Tensor:
         """The whole left context of a convolution over (N, C, T): earlier states, or zeros, before the new ones."""
-        size = cast(int, conv_kernel_size or self.conv_kernel_size[state_idx])
-        before = self.conv_states[state_idx]
-        if before is not None:
-            conv_states = torch.cat([before, conv_states], -1)
-        elif conv_states.shape[-1] < size:
-            conv_states = torch.nn.functional.pad(conv_states, (size - conv_states.shape[-1], 0))
-        self.conv_states[state_idx] = conv_states[..., -size:].clone()  # a view would keep the whole context alive
-        self.conv_kernel_size[state_idx] = size
-        self.has_previous_state[state_idx] = self.is_conv_states_initialized[state_idx] = True
-        return conv_states
+        size = cast(int, conv_kernel_size)
+        before = self.conv_states[0]
+        if before is None:
+            before = conv_states.new_zeros(*conv_states.shape[:-1], size)
+        context = torch.cat([before, conv_states], -1)
+        # Also in a checkpointed layer's second run, which has to save as many tensors as the first.
+        left = self._end_of_rows(context, size)
+        if not hasattr(self, "left_conv"):
+            self.kernel, self.left_conv = size, left
+        return context
+
+    def _end_of_rows(self, context_NCL: Tensor, size: int) -> Tensor:
+        """The last `size` inputs of every row, padding left out."""
+        if self.lengths_N is None:
+            return context_NCL[..., -size:].clone()  # a view would keep the whole context alive
+        places_NK = self.lengths_N[:, None] + torch.arange(size, device=context_NCL.device)
+        return context_NCL.gather(-1, places_NK[:, None].expand(-1, context_NCL.shape[1], -1))
 
     def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0, **_: Any) -> Tensor:
-        self.recurrent_states[state_idx] = recurrent_states
-        self.is_recurrent_states_initialized[state_idx] = True
+        if not hasattr(self, "left_recurrent"):
+            self.left_recurrent = recurrent_states
         return recurrent_states
+
+    def fill(self, layer: LinearAttentionLayer, follow: Follow) -> None:
+        """Give what is left to a layer of transformers' own cache."""
+        conv, recurrent = follow.select(self.left_conv), follow.select(self.left_recurrent)
+        layer.lazy_initialization(conv_states=conv, recurrent_states=recurrent, conv_kernel_size=self.kernel)
+        cast(Tensor, layer.conv_states[0]).copy_(conv)
+        cast(Tensor, layer.recurrent_states[0]).copy_(recurrent)
+        layer.has_previous_state[0] = True

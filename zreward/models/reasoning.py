@@ -15,16 +15,12 @@ from torch import Tensor
 
 from zreward.common.errors import counted
 from zreward.distribution import ScoreDistribution
+from zreward.models.caches import Follow
+from zreward.models.passes import Images, PrefixState, run_pass
 from zreward.models.rollout import Trace, sample_traces
 from zreward.models.rows import Row
-from zreward.models.shared_prefix import (
-    PrefixState,
-    can_share,
-    encode,
-    generation_inputs,
-    score_suffixes,
-    split_questions,
-)
+from zreward.models.shared_prefix import generation_inputs
+from zreward.models.sharing import Part
 from zreward.models.tokens import pad, to_left
 
 if TYPE_CHECKING:
@@ -143,18 +139,18 @@ def _encode_questions(
 
     Generation goes on from a common end: a question has to be equally long for all items.
     """
-    if not can_share(model.backbone):
+    inputs = model.collate(images, rows, start=True).to(model.device)
+    backbone, shared = model.backbone, model.backbone.shared_prefix
+    cut = shared.cut(backbone, inputs, singly=True)
+    if cut is None or cut.prefix is None:
         return None
-    inputs = model.collate(images, rows, start=True)
-    questions = split_questions(inputs, each, model.encoder.image_token_id, model.encoder.pad_id)
-    if questions is None:
-        return None
-    lengths = questions.suffix_mask.sum(1).view(-1, each)
+    lengths = cut.branches.mask.sum(1).view(-1, each)
     if (lengths != lengths[0]).any():
         return None
-    questions = questions.to(model.device)
-    cut = [questions.suffix_ids[d::each, :length] for d, length in enumerate(lengths[0].tolist())]
-    return EncodedQuestions(encode(model.backbone, questions.prefix), cut)
+    encoded = shared.encode(backbone, cut, Images(backbone.encode_images(inputs), inputs.grid))
+    assert encoded is not None, "there are prefixes"
+    questions = [cut.branches.ids[d::each, :length] for d, length in enumerate(lengths[0].tolist())]
+    return EncodedQuestions(encoded, questions)
 
 
 def _sample_after(
@@ -170,8 +166,10 @@ def _read_after(model: RewardModel, after: EncodedQuestions, question: int, trac
     begun = after.questions[question].tolist()
     K = len(traces) // len(begun)
     sequences = [begun[n // K] + model.encoder.answer_ids(trace) for n, trace in enumerate(traces)]
-    ids, mask = pad(sequences, model.encoder.pad_id)
-    return score_suffixes(model.backbone, after.prefix, ids.to(model.device), mask.to(model.device))
+    ids, mask = (part.to(model.device) for part in pad(sequences, model.encoder.pad_id))
+    follow = Follow.evenly(len(begun), K, model.device)
+    hidden = run_pass(model.backbone, Part(ids, mask), before=after.prefix, follow=follow)[0]
+    return model.backbone.label_logits(hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1])
 
 
 def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]:

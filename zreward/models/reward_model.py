@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from zreward.common.errors import InputError, check_counts, counted, shown
 from zreward.common.texts import match_prompts
 from zreward.distribution import ScoreDistribution
 from zreward.models.adapters import Base
-from zreward.models.backbone import Backbone, ModelInput
+from zreward.models.backbone import Backbone
 from zreward.models.batches import OomRetry, pack, prefetch
 from zreward.models.checkpoint import load, save
+from zreward.models.inputs import ModelInput
 from zreward.models.layouts import Grid, ImageLayout, layout_of
+from zreward.models.memory import check_memory, differentiably
+from zreward.models.modes import evaluation_mode
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.models.shared_prefix import can_share, score_questions, split_questions
 from zreward.models.tokens import ConversationEncoder, check_vocabulary, expand_images, pad
 from zreward.prompting import PromptForms
 from zreward.rubric import Dimension, Rubric
@@ -162,7 +164,7 @@ class RewardModel(nn.Module):
         self._check_references(references, len(images))
         size, parts, done = batch_size or 32, [], 0
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
-        with _eval_mode(self):
+        with evaluation_mode(self):
             for opened in prefetch(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
                 texts = prompts[done : done + len(opened)]
                 with counted(done, what=images):
@@ -184,9 +186,9 @@ class RewardModel(nn.Module):
         def run(chosen: list[int]) -> ScoreDistribution:
             images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
             with counted(chosen):
-                return self._distribution(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
+                return self.distribution_of(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
 
-        lengths = [self._length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
+        lengths = [self.length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
         batches = pack(lengths, batch_size, token_budget)
         parts = [part for batch in batches for part in self.oom_retry.run(run, batch, [lengths[i] for i in batch])]
         return ScoreDistribution.cat(parts)[torch.tensor([i for batch in batches for i in batch]).argsort()]
@@ -197,6 +199,7 @@ class RewardModel(nn.Module):
         prompts: Sequence[str] | str,
         dimensions: Sequence[str] | None = None,
         references: Any = None,
+        memory: str | None = None,
     ) -> ScoreDistribution:
         """Score a batch of pixels, differentiably: gradients flow back to `pixels`.
 
@@ -205,6 +208,8 @@ class RewardModel(nn.Module):
             prompts: one text per image, or one for all.
             dimensions: names of the rubric's dimensions; default all of them.
             references: for models that compare: one image per image, of any kind that `score` takes.
+            memory: "keep", "recompute" or "one_by_one" (`zreward.models.memory`); default the fastest that fits into half of
+                the free memory.
 
         Returns:
             Distributions with probs (N, D, S), on the model's device.
@@ -218,11 +223,13 @@ class RewardModel(nn.Module):
         pixels = check_pixels(pixels)
         references = as_pictures(references) if references is not None else None
         self._check_references(references, len(pixels))
+        check_memory(memory)
         images = [self.fit(image) for image in pixels]
         others = [self.open(image) for image in references] if references is not None else []
-        return self._distribution(
-            images, match_prompts(prompts, len(images)), self.check_dimensions(dimensions), others
-        )
+        texts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
+        if not (torch.is_grad_enabled() and pixels.requires_grad) or self.training:
+            return self.distribution_of(images, texts, names, others)
+        return differentiably(self, images, texts, names, others, memory)
 
     @torch.no_grad()
     def judge(
@@ -259,7 +266,7 @@ class RewardModel(nn.Module):
         if not images:
             raise InputError("no images were given; judge needs at least one")
         size, judgements = batch_size or 8, []
-        with _eval_mode(self):
+        with evaluation_mode(self):
             for start in range(0, len(images), size):
                 chunk = [self.open(image) for image in images[start : start + size]]
                 texts = prompts[start : start + size]
@@ -330,7 +337,7 @@ class RewardModel(nn.Module):
 
     def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
         """Sample one trace for every row (any trace it has is ignored)."""
-        with _eval_mode(self):
+        with evaluation_mode(self):
             return reason(self, images, rows, temperature)
 
     def distribution(self, logits_MS: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
@@ -339,22 +346,24 @@ class RewardModel(nn.Module):
         bins = self.rubric.scale.bins.to(logits_NDS.device)
         return ScoreDistribution.from_logits(logits_NDS, bins, tuple(dimensions))
 
-    def _distribution(
+    def distribution_of(
         self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...], references: list[Tensor]
     ) -> ScoreDistribution:
+        """Score what `open` returned: probs (N, D, S) on the model's device, with gradients where they are enabled.
+
+        Args:
+            images: N opened images.
+            prompts: one text per image.
+            names: D dimensions of the rubric.
+            references: an opened image per image for models that compare, else an empty list.
+        """
         rows = [
             Row(i, prompt, name, reference=len(images) + i if references else None)
             for i, prompt in enumerate(prompts)
             for name in names
         ]
-        inputs = self.collate([*images, *references], rows)
-        questions = None
-        if len(names) > 1 and can_share(self.backbone):
-            questions = split_questions(inputs, len(names), self.encoder.image_token_id, self.encoder.pad_id)
-        if questions is None:
-            logits = self.backbone(inputs.to(self.device)).score_logits
-        else:
-            logits = score_questions(self.backbone, questions.to(self.device))
+        inputs = replace(self.collate([*images, *references], rows), share=True)
+        logits = self.backbone(inputs.to(self.device)).score_logits
         return self.distribution(logits, names)
 
     def _check_length(self, ids: Sequence[int], row: Row, grids: Sequence[Grid], reserved: int) -> None:
@@ -367,8 +376,14 @@ class RewardModel(nn.Module):
                 f"was made for {self.context:,}; shorten the prompt"
             )
 
-    def _length(self, opened: Sequence[Tensor], prompt: str, name: str) -> int:
-        """Tokens of an item's images, prompt and one question."""
+    def length(self, opened: Sequence[Tensor], prompt: str, name: str) -> int:
+        """Tokens of an item.
+
+        Args:
+            opened: its image, and its reference where models compare.
+            prompt: its text.
+            name: the dimension asked about.
+        """
         images = sum(self.layout.tokens(self.layout.grid(image)) for image in opened)
         return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
 
@@ -385,14 +400,3 @@ class RewardModel(nn.Module):
         ids = self.encoder.encode(row.prompt, dimension, reasoning)
         counts = [self.layout.tokens(grids[index]) for index in row.images]
         return expand_images(ids, self.encoder.image_token_id, counts)
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Score without dropout whatever mode the model was in; the mode comes back afterwards."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)

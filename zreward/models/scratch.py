@@ -43,6 +43,7 @@ CHAT_TEMPLATE = (
 )
 SCRATCH_FORMS = PromptForms(
     system=" judge the image .",
+    rubric="",
     prompt=" {prompt} .",
     direct=" rate the {name} now",
     reasoning=" rate the {name} step by step",

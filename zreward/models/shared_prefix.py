@@ -1,143 +1,144 @@
-"""Several questions about one picture: image and prompt are encoded once, each question adds a short suffix.
+"""Several questions about one picture for little more than the price of one: what rows have in common is encoded once.
 
-    prefix   image, prompt and everything else the questions of an item have in common     (N rows, left-padded)
-    suffix   the rest of each question, run on copies of the prefix's state              (N * D rows, right-padded)
-
-The result is that of separate passes, gradients to the pixels included. Shapes: N items, D questions of each, T tokens, S bins.
+The result is that of a pass over every whole row, gradients to pixels and weights included. What rows have in common, and in
+which passes it is encoded, is decided in `zreward.models.sharing`. Shapes: N rows, T tokens, H hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
-from typing import Any
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from zreward.common.errors import InputError
-from zreward.models.backbone import Backbone, ModelInput, to_device
-from zreward.models.caches import empty_cache, repeat_cache
-from zreward.models.layouts import takes_grids
-from zreward.models.tokens import pad
+from zreward.models.attention import use_prefixed_attention
+from zreward.models.caches import Follow, shareable_layers, shortest_window
+from zreward.models.inputs import ModelInput
+from zreward.models.modes import evaluation_mode
+from zreward.models.opening import Opening
+from zreward.models.padding import gated_layers, watch_padding
+from zreward.models.passes import Images, PrefixState, run_pass
+from zreward.models.sharing import SharedRows, share_rows
 
-SHORTEST = 2  # tokens of a suffix: a single one would be decoded by kernels that write into the states they read
+if TYPE_CHECKING:
+    from zreward.models.backbone import Backbone
 
-
-@dataclass(frozen=True)
-class Questions:
-    """N items' prefixes and their N * D suffixes, question fastest."""
-
-    prefix: ModelInput  # N rows
-    suffix_ids: Tensor  # (N * D, T)
-    suffix_mask: Tensor  # (N * D, T), ones where real
-
-    @property
-    def each(self) -> int:
-        """D"""
-        return len(self.suffix_ids) // len(self.prefix)
-
-    def to(self, device: torch.device) -> Questions:
-        return Questions(
-            self.prefix.to(device), to_device(self.suffix_ids, device), to_device(self.suffix_mask, device)
-        )
+_FEW = 4  # rows that are read both ways, before anything is shared
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # of a label's probability; rounding grows in deep models
+_TOLERANCE_OF_HALVES = 0.2  # probabilities of a 9 B model in bfloat16 differed by 0.04 between two right orders
 
 
 def can_share(backbone: Backbone) -> bool:
-    """Qwen-type models whose layers are attention or linear attention; any other model needs one forward pass per dimension."""
-    if not takes_grids(backbone.base.model):
-        return False
-    layers = DynamicCache(config=backbone.base.config).layers
-    return all(type(layer) in (DynamicLayer, LinearAttentionLayer) for layer in layers)
+    """Whether a model's layers keep what can be gone on from; any other model reads every row whole."""
+    config = backbone.base.config
+    gated = "linear_attention" in (getattr(config.get_text_config(), "layer_types", None) or ())
+    return shareable_layers(config) and (not gated or bool(gated_layers(backbone.base)))
 
 
-def split_questions(inputs: ModelInput, each: int, image_token_id: int, pad_id: int) -> Questions | None:
-    """Split right-padded rows, `each` of an item next to each other, into its common prefix and the suffixes.
+class SharedPrefix:
+    """Runs rows in passes that share, and keeps the encoded opening between calls.
 
-    Returns:
-        None where nothing can be shared: a question that comes before the image.
+    Before anything is shared, a few rows are read both ways. Where the two differ, every row is read whole from then on, and a
+    warning says so.
     """
-    lengths = inputs.attention_mask.sum(1).tolist()
-    rows = [ids[:length] for ids, length in zip(inputs.input_ids.tolist(), lengths, strict=True)]
-    prefixes, suffixes = [], []
-    for start in range(0, len(rows), each):
-        first, *_ = group = rows[start : start + each]
-        common = min(_common(group), min(map(len, group)) - SHORTEST)
-        if image_token_id in first[common:]:
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.opening = Opening()
+        self.right: bool | None = None  # None: not tried yet
+        if not can_share(backbone):
+            self.right = False
+            return
+        watch_padding(backbone.base)
+        use_prefixed_attention(backbone.base)
+        for layer in backbone.base.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer._can_checkpoint_with_cache = True  # a PassCache may be written twice
+
+    def cut(self, backbone: Backbone, inputs: ModelInput, singly: bool = False) -> SharedRows | None:
+        """How rows are cut into passes; None where they are read whole. `singly`: give single rows a prefix too."""
+        window = shortest_window(backbone.base.config)
+        if self.right is False or (window is not None and inputs.input_ids.shape[1] >= window):
+            return None  # padding between passes would push tokens out of a window
+        if _is_reentrant(backbone):
             return None
-        prefixes.append(first[:common])
-        suffixes += [row[common:] for row in group]
-    prefix_ids, prefix_mask = pad(prefixes, pad_id, left=True)
-    ids, mask = pad(suffixes, pad_id)
-    prefix = replace(
-        inputs, input_ids=prefix_ids, attention_mask=prefix_mask, row_images=inputs.row_images[::each], trace_mask=None
+        if self.right is None:
+            self._try(backbone, inputs)
+        if not self.right:
+            return None
+        return share_rows(inputs, backbone.image_token_id, self.opening.may_be_kept(backbone), singly)
+
+    def hidden_states(self, backbone: Backbone, inputs: ModelInput, cut: SharedRows) -> Tensor:
+        """(N, T, H) of the branches, after the final norm."""
+        images = Images(backbone.encode_images(inputs), inputs.grid)
+        before, follow = self.encode(backbone, cut, images), cut.follow
+        if before is not None and follow is None:
+            follow = Follow.evenly(1, len(cut.branches.ids), before.mask.device)
+        return run_pass(backbone, cut.branches, images, before, follow)[0]
+
+    def encode(self, backbone: Backbone, cut: SharedRows, images: Images) -> PrefixState | None:
+        """What branches go on from: their prefixes, or the opening alone, or nothing."""
+        before = None if cut.opening is None else self.opening.encode(backbone, cut.opening)
+        if cut.prefix is None:
+            return before
+        follow = None if before is None else Follow.evenly(1, len(cut.prefix.ids), before.mask.device)
+        return run_pass(backbone, cut.prefix, images, before, follow)[1]
+
+    @torch.no_grad()
+    def _try(self, backbone: Backbone, inputs: ModelInput) -> None:
+        """Read a few rows both ways. Where they have nothing to share, the next call tries."""
+        few = replace(inputs.rows(slice(0, _FEW)), trace_mask=None, score_at=None)
+        cut = share_rows(few, backbone.image_token_id, kept=True, singly=True)
+        if cut is None:
+            return
+        with evaluation_mode(backbone):
+            together = backbone.read(self.hidden_states(backbone, few, cut), of_branches(few, cut), 1.0).score_logits
+            apart = backbone.read(backbone.hidden_states(few), few, 1.0).score_logits
+        if not apart.isfinite().all():
+            return  # told of where the scores are read
+        worst = float((together.softmax(-1) - apart.softmax(-1)).abs().max())
+        self.right = worst <= _TOLERANCE.get(backbone.base.dtype, _TOLERANCE_OF_HALVES)
+        if not self.right:
+            warnings.warn(
+                f"{type(backbone.base).__name__}: read in passes that share what rows have in common, probabilities differ by "
+                f"{worst:.2g} from those of whole rows; every row is read whole from now on, which costs more",
+                stacklevel=2,
+            )
+
+
+def _is_reentrant(backbone: Backbone) -> bool:
+    """Whether checkpointed layers run without a graph at first: what they leave for other passes would carry no gradient."""
+    if not (backbone.training and torch.is_grad_enabled()):
+        return False
+    layers = (each for each in backbone.base.modules() if getattr(each, "gradient_checkpointing", False))
+    checkpoints = (getattr(each, "_gradient_checkpointing_func", None) for each in layers)
+    return any(getattr(each, "keywords", {}).get("use_reentrant") for each in checkpoints)
+
+
+def of_branches(inputs: ModelInput, cut: SharedRows) -> ModelInput:
+    """What belongs to the branches' hidden states."""
+    return replace(
+        inputs,
+        input_ids=cut.branches.ids,
+        attention_mask=cut.branches.mask,
+        trace_mask=cut.trace_mask,
+        score_at=cut.score_at,
     )
-    return Questions(prefix, ids, mask)
 
 
-@dataclass(frozen=True)
-class PrefixState:
-    """What a model keeps of N prefixes, and the position at which text continues."""
-
-    cache: DynamicCache
-    mask: Tensor  # (N, T), ones where real
-    position: Tensor  # (N,): of the first token that follows, the same in all three axes
-
-
-def encode(backbone: Backbone, prefix: ModelInput) -> PrefixState:
-    """One pass over N prefixes. InputError where the model keeps nothing of it."""
-    cache = empty_cache(backbone)
-    backbone.hidden_states(prefix, cache)
-    if cache.get_seq_length() == 0:
-        raise InputError(
-            "the model kept no state of image and prompt: gradient checkpointing in train mode forbids it; call eval() first"
-        )
-    arguments = backbone.image_arguments(prefix.input_ids, prefix.grid[prefix.row_images.flatten()])
-    positions_3NT, _ = backbone.base.model.get_rope_index(
-        input_ids=prefix.input_ids, attention_mask=prefix.attention_mask, **arguments
-    )
-    return PrefixState(
-        cache, prefix.attention_mask, positions_3NT.amax((0, 2)) + 1
-    )  # padding's positions are never the highest
-
-
-def score_questions(backbone: Backbone, questions: Questions) -> Tensor:
-    """Label logits (N * D, S) at the last token of every suffix; differentiable to the pixels."""
-    return score_suffixes(backbone, encode(backbone, questions.prefix), questions.suffix_ids, questions.suffix_mask)
-
-
-def score_suffixes(backbone: Backbone, state: PrefixState, suffix_ids: Tensor, suffix_mask: Tensor) -> Tensor:
-    """Label logits (N * D, S) after encoded prefixes: right-padded suffixes (N * D, T), those of an item next to each other."""
-    D = len(suffix_ids) // len(state.mask)
-    steps = torch.arange(suffix_ids.shape[1], device=suffix_ids.device)
-    hidden_NTH = backbone.base.model(
-        input_ids=suffix_ids,
-        attention_mask=torch.cat([state.mask.repeat_interleave(D, 0), suffix_mask], 1),
-        position_ids=(state.position.repeat_interleave(D)[:, None] + steps).expand(3, -1, -1),
-        past_key_values=repeat_cache(backbone, state.cache, D),
-    ).last_hidden_state
-    last = suffix_mask.sum(1) - 1
-    return backbone.label_logits(hidden_NTH[torch.arange(len(last), device=last.device), last])
-
-
-def generation_inputs(backbone: Backbone, state: PrefixState, suffix_ids: Tensor) -> dict[str, Any]:
-    """What `generate`, called next, takes to go on after encoded prefixes and suffixes (N * D, T) without padding.
+def generation_inputs(backbone: Backbone, encoded: PrefixState, suffix_ids: Tensor) -> dict[str, Any]:
+    """What `generate`, called next, takes to go on after encoded prefixes and suffixes (M * times, T) without padding.
 
     Where positions go on is left with the model: `generate` has no argument for it.
     """
-    D = len(suffix_ids) // len(state.mask)
-    mask = state.mask.repeat_interleave(D, 0)
+    follow = Follow.evenly(len(encoded.mask), len(suffix_ids) // len(encoded.mask), suffix_ids.device)
+    mask = follow.select(encoded.mask)
     # `generate` counts tokens; an image takes fewer positions than tokens.
-    backbone.base.model.rope_deltas = (state.position - state.mask.sum(1)).repeat_interleave(D)[:, None]
+    backbone.base.model.rope_deltas = follow.select(encoded.position - encoded.mask.sum(1))[:, None]
     return {
         "input_ids": suffix_ids,
         "attention_mask": torch.cat([mask, torch.ones_like(suffix_ids)], 1),
-        "past_key_values": repeat_cache(backbone, state.cache, D, growing=True),
+        "past_key_values": encoded.cache.growing(backbone.base.config, follow),
     }
-
-
-def _common(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens the rows begin with alike."""
-    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))

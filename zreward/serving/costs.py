@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 
@@ -16,6 +17,7 @@ from zreward.common.texts import check_prompt
 from zreward.models.layouts import PatchLayout
 from zreward.models.reward_model import RewardModel
 from zreward.models.shared_prefix import can_share
+from zreward.models.sharing import SHORT_OPENING
 from zreward.serving.decoding import from_base64, measure
 from zreward.serving.settings import Settings
 
@@ -53,7 +55,7 @@ class Prices:
         self._layout, self._resolution = model.layout, model.resolution
         dimensions = model.rubric.dimensions
         self._passes = 1 if can_share(model.backbone) else len(dimensions)  # of image and prompt
-        self._questions = sum(len(model.encoder.encode("x", one, reasoning=False)) for one in dimensions)
+        self._questions = _question_tokens(model)
         self.most_image_tokens = settings.max_image_tokens or self._default_image_tokens()
         self._quick_tokens = 2 * self._tokens(self.image_tokens(1, 1), 1)
 
@@ -140,3 +142,14 @@ class Prices:
         if tokens > most:
             raise TooMuch(f"{what} has {tokens:,} tokens; the server takes at most {most:,} (--max-prompt-tokens)")
         return tokens
+
+
+def _question_tokens(model: RewardModel) -> int:
+    """Of everything that is asked about one item, without its image and prompt; what is encoded once counts once."""
+    texts = [model.encoder.encode("x", one, reasoning=False) for one in model.rubric.dimensions]
+    if not can_share(model.backbone):
+        return sum(map(len, texts))
+    opening = texts[0].index(model.encoder.image_token_id)
+    kept = opening if opening >= SHORT_OPENING else 0
+    common = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*texts, strict=False)))
+    return common - kept + sum(len(text) - common for text in texts)

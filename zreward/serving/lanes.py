@@ -130,9 +130,7 @@ class ModelLane:
 
     def _score(self, images: list[Tensor], prompts: list[str]) -> ScoreDistribution:
         shown = [(image,) for image in images]
-        longest = max(
-            self.model._length(one, prompt, self.names[0]) for one, prompt in zip(shown, prompts, strict=True)
-        )
+        longest = max(self.model.length(one, prompt, self.names[0]) for one, prompt in zip(shown, prompts, strict=True))
         budget = max(_TOKENS_PER_PASS, longest)
         with self._at_work or nullcontext():
             return self.model.score_opened(shown, prompts, self.names, self.batcher.max_batch, budget)

@@ -11,7 +11,8 @@ from torch import Tensor, stack, tensor
 
 from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
-from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.models.backbone import BackboneOutput
+from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
@@ -131,7 +132,7 @@ class DirectTrainer(RewardTrainer):
 
     def compute_loss(self, model, inputs, *_, **__):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
-        batch = self.reward_model.collate(images, rows).to(self.args.device)
+        batch = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         output = model(batch)
         loss = self.loss(output, batch, inputs["target"], self.recipe.data)
         self.refuse_nan(loss)

@@ -70,6 +70,7 @@ class OptimizerRecipe:
     weight_decay: float = 0.0  # weight decay of AdamW
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     gradient_checkpointing: bool = False  # recompute activations: less memory, more time
+    share_prefix: bool | None = None  # encode what rows share once; default where the forms put the rubric first
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 
 from zreward.common.runs import RunDirectory
 from zreward.data import Record
-from zreward.models.backbone import ModelInput
+from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.objectives import group_advantages
@@ -108,7 +108,7 @@ class RolloutTrainer(RewardTrainer):
         rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
         traces = self.reward_model.reason(images, rows, self.options.temperature)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
-        inputs = self.reward_model.collate(images, rows).to(self.args.device)
+        inputs = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         rated: dict[str, Tensor] = {}
         if self.teacher is None:
             targets = [item.targets for item in items if item.targets is not None]
@@ -192,7 +192,7 @@ class RolloutTrainer(RewardTrainer):
         assert self.teacher is not None and rollout.labels is not None, "OPD has a teacher and samples its score"
         if rollout.teacher_log_probs is None:
             images = [self.teacher.open(record.image) for record in rollout.records]
-            inputs = self.teacher.collate(images, rollout.rows).to(self.args.device)
+            inputs = replace(self.teacher.collate(images, rollout.rows), share=self.shares).to(self.args.device)
             assert inputs.trace_mask is not None and rollout.inputs.trace_mask is not None, "roll-outs have traces"
             mask, found = rollout.inputs.trace_mask.bool(), []
             for rows in self._slices(rollout):

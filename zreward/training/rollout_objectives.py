@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from zreward.distribution import ScoreScale
-from zreward.models.backbone import BackboneOutput, ModelInput
+from zreward.models.backbone import BackboneOutput
+from zreward.models.inputs import ModelInput
 from zreward.objectives import (
     bradley_terry_terms_detached,
     gdso_loss,

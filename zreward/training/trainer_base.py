@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -80,6 +81,17 @@ class RewardTrainer(Trainer):
             raise InputError(f"recipe: transformers.Trainer refuses report_to or trainer: {error}") from error
         if self.pop_callback(ProgressCallback):
             self.add_callback(_Progress())
+        self.shares = self._may_share()
+
+    def _may_share(self) -> bool:
+        """Whether what rows have in common is encoded once. Not with engines under which that was never tried."""
+        wanted = self.recipe.optimizer.share_prefix
+        shares = bool(self.reward_model.forms.rubric) if wanted is None else wanted
+        engine = self.accelerator.distributed_type
+        if shares and engine in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            print(f"every row is read whole: what rows have in common is not shared under {engine.value} yet")
+            return False
+        return shares
 
     def prepare_device(self) -> None:
         """Float32 is float32 unless `trainer.tf32` is set; kernels that are not right on this device are replaced."""

@@ -25,6 +25,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 SIZES = ("large", "small")
 WORLD_FORMS = PromptForms(
     system=" judge the image .",
+    rubric="",
     prompt=" {prompt} .",
     direct=" {question} now",
     reasoning=" {question} step by step",

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zreward.models.backbone import ModelInput
+from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.world.explain import ROLES
 from zreward.world.grammar import COLOURS, OPPOSITE, RELATIONS, SHAPES, SIZES

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zreward.common.files import atomic_path, write_json
-from zreward.models.backbone import ModelInput
+from zreward.models.inputs import ModelInput
 from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row

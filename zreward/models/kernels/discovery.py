@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zreward.models.attention import NAME as SHARING
 from zreward.models.kernels.attention import attention_cases, head_size
 from zreward.models.kernels.compare import Case
 from zreward.models.kernels.gated_delta import (
@@ -144,7 +145,7 @@ def _attention(layer: Any, home: Any) -> Kernel:
     return Kernel(
         "attention",
         type(layer).__name__,
-        name,
+        "sdpa" if name == SHARING else name,
         f"heads of {head_size(layer)}, {groups} to a key head",
         lambda: attention_cases(interface, layer),
         [replace],

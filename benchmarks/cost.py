@@ -1,0 +1,280 @@
+"""What the shipped rubric costs: four dimensions over one, what a GDSO update reads, what a gradient keeps, opening pictures.
+
+    python benchmarks/cost.py [--family qwen3_5,qwen3_vl,llava] [--image-tokens 256] [--rounds 3] [--json FILE]
+
+Random weights of the real classes, about 20 M parameters, one thread, prompts of 60 words, the default rubric and prompt forms.
+Times are CPU seconds of this process, the fastest of interleaved rounds. The JSON file is a flat map {FAMILY_FIGURE: number}:
+
+    four_over_one          four dimensions in one call over one dimension
+    whole_over_four        the same four with every row read whole (the rubric too), over the call that shares
+    tokens_a_dimension     tokens that a further dimension adds to a picture, counted at the first decoder layer
+    opening_tokens         system text and rubric, which are read once and kept
+    update_tokens          at the first decoder layer in the update of one GDSO step: one pair, G = 8, traces of 64 tokens
+    update_tokens_whole    the same with every row read whole
+    update_over_whole      its time, forward and backward
+    risd_over_sft          an update on four dimensions of a picture over one on one dimension
+    kept_over_recomputed   bytes that autograd keeps of one picture's gradient over four dimensions: everything, over blocks'
+                           inputs (whole_kept_over_recomputed: against every row read whole)
+    recomputed_over_kept   time of that gradient
+
+and opening_FORMAT_per_second, pictures of 1,024 px that one core opens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from zreward.models.opening import Opening
+from zreward.models.pixels import ResolutionPolicy, to_pixels
+from zreward.models.reward_model import RewardModel
+from zreward.models.rollout import Trace
+from zreward.models.rows import Row
+from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer
+from zreward.models.shared_prefix import SharedPrefix
+from zreward.prompting import PromptForms
+from zreward.rubric import Rubric
+
+WORDS = ("a", "dog", "near", "one", "old", "stone", "bridge", "while", "light", "rain", "falls", "on", "green", "hills")
+SIZES: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1024}
+VISION: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 1024}
+FORMATS = ("JPEG", "PNG", "WEBP")
+GROUP, TRACE_TOKENS = 8, 64
+
+
+def build(family: str, image_tokens: int) -> tuple[RewardModel, int]:
+    """A model of about 20 M parameters, and the side of the pictures that are so many tokens."""
+    rubric, forms = Rubric.default(), PromptForms()
+    texts = [forms.system, forms.rubric, forms.prompt, forms.direct, forms.reasoning, forms.answer_prefix]
+    texts += [text for one in rubric.dimensions for text in (one.title, one.question, *one.anchors.values())]
+    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s{}]", text)}
+    tokenizer = learn_tokenizer(sorted(words | {*WORDS, *rubric.labels, "system", "user", "assistant"}))
+    torch.manual_seed(0)
+    side = round(image_tokens**0.5) * 32
+    if family == "llava":
+        side //= 2
+        network = _llava(tokenizer, side)
+    else:
+        spec = ScratchSpec(
+            **SIZES, heads=6, layers=8, linear_layers=3 if family == "qwen3_5" else 0, vision_hidden_size=256,
+            vision_intermediate_size=1024, vision_heads=4, vision_layers=6, patch_size=16, merge_size=2, positions=1024,
+        )  # fmt: skip
+        network = build_model(family, spec, tokenizer)
+    policy = ResolutionPolicy(longest_side=side)
+    return RewardModel(network, tokenizer, rubric, forms, policy).eval().requires_grad_(False), side
+
+
+def _llava(tokenizer: Any, side: int) -> nn.Module:
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    text = LlamaConfig(
+        **SIZES, num_attention_heads=6, num_hidden_layers=8, num_key_value_heads=6, vocab_size=len(tokenizer),
+        max_position_embeddings=4096,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(**VISION, num_attention_heads=4, num_hidden_layers=6, image_size=side, patch_size=16)
+    image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    return LlavaForConditionalGeneration(LlavaConfig(text_config=text, vision_config=vision, image_token_id=image))
+
+
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """CPU seconds of each call's fastest round; they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            begin = time.process_time()
+            call()
+            if number:  # the first round warms up
+                seconds[name].append(time.process_time() - begin)
+    return {name: min(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def rows_read_whole() -> Iterator[None]:
+    cut = SharedPrefix.cut
+    SharedPrefix.cut = lambda *_, **__: None  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        SharedPrefix.cut = cut  # type: ignore[method-assign]
+
+
+def whole(call: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with rows_read_whole():
+            return call()
+
+    return run
+
+
+def tokens_of(model: RewardModel, call: Callable[[], object]) -> int:
+    """Tokens, padding counted, that pass the first decoder layer."""
+    language = model.backbone.base.model.language_model
+    layer = next(each for each in language.modules() if isinstance(each, GradientCheckpointingLayer))
+    seen: list[int] = []
+
+    def count(module: nn.Module, args: tuple, options: dict[str, Any]) -> None:
+        hidden = args[0] if args else options["hidden_states"]
+        seen.append(hidden.shape[0] * hidden.shape[1])
+
+    handle = layer.register_forward_pre_hook(count, with_kwargs=True)
+    call()
+    handle.remove()
+    return sum(seen)
+
+
+def kept_bytes(call: Callable[[], object]) -> int:
+    """Of all distinct tensors that autograd saves, but for the weights."""
+    seen: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_leaf:
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor.detach()  # the tensor itself would keep the node that made it
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = call()  # noqa: F841  # alive while it is counted
+    return sum(seen.values())
+
+
+def measure(family: str, options: argparse.Namespace) -> dict[str, float]:
+    model, side = build(family, options.image_tokens)
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(2)]
+    prompts = [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
+    return (
+        _scoring(model, pictures, prompts, options.rounds)
+        | _gradient(model, pictures[0], prompts[0], options.rounds)
+        | _updates(model, pictures, prompts)
+    )
+
+
+def _scoring(model: RewardModel, pictures: list[Image.Image], prompts: list[str], rounds: int) -> dict[str, float]:
+    name = model.rubric.dimension_names[0]
+
+    def four() -> object:
+        return model.score(pictures, prompts)
+
+    def one() -> object:
+        return model.score(pictures, prompts, [name])
+
+    four()
+    seconds = interleaved({"four": four, "one": one, "whole": whole(four)}, rounds)
+    more = tokens_of(model, four) - tokens_of(model, one)
+    model.backbone.shared_prefix.opening = Opening()  # nothing is kept
+    opening = tokens_of(model, four) - tokens_of(model, four)
+    return {
+        "four_over_one": seconds["four"] / seconds["one"],
+        "whole_over_four": seconds["whole"] / seconds["four"],
+        "tokens_a_dimension": more / len(pictures) / (len(model.rubric.dimension_names) - 1),
+        "opening_tokens": opening,
+    }
+
+
+def _gradient(model: RewardModel, picture: Image.Image, prompt: str, rounds: int) -> dict[str, float]:
+    pixels = to_pixels(picture)[None].requires_grad_()
+
+    def reward(memory: str) -> torch.Tensor:
+        return model(pixels, prompt, memory=memory).mean.sum()
+
+    kept, recomputed = kept_bytes(lambda: reward("keep")), kept_bytes(lambda: reward("recompute"))
+    kept_whole = kept_bytes(whole(lambda: reward("keep")))
+    seconds = interleaved(
+        {how: lambda how=how: torch.autograd.grad(reward(how), pixels) for how in ("keep", "recompute")}, rounds
+    )
+    return {
+        "kept_over_recomputed": kept / recomputed,
+        "whole_kept_over_recomputed": kept_whole / recomputed,
+        "recomputed_over_kept": seconds["recompute"] / seconds["keep"],
+    }
+
+
+def _updates(model: RewardModel, pictures: list[Image.Image], prompts: list[str]) -> dict[str, float]:
+    """What trainers pass: forward and backward of a batch, all weights trained."""
+    images, names = [model.open(picture) for picture in pictures], model.rubric.dimension_names
+    model.train().requires_grad_(True)
+    banned = {*model.encoder.trace_ban.tolist(), *model.encoder.stop_ids}
+    allowed = [token for token in range(len(model.tokenizer)) if token not in banned]
+    rng = np.random.default_rng(0)
+
+    def rollout(n: int) -> Row:
+        return Row(n, prompts[0], names[0], Trace(tuple(rng.choice(allowed, TRACE_TOKENS).tolist()), truncated=True))
+
+    gdso = [rollout(n) for n in range(2) for _ in range(GROUP)]
+    risd = [Row(n, prompt, name) for n, prompt in enumerate(prompts) for name in names]
+    sft = [Row(n, prompt, names[0]) for n, prompt in enumerate(prompts)]
+
+    def update(rows: list[Row]) -> Callable[[], object]:
+        inputs = replace(model.collate(images, rows), share=True)
+
+        def run() -> None:
+            model.zero_grad()
+            output = model.backbone(inputs)
+            loss = output.score_logits.log_softmax(-1)[:, 0].mean()
+            if output.trace_log_probs is not None:
+                loss = loss + output.trace_log_probs.mean()
+            loss.backward()
+
+        return run
+
+    calls = {"gdso": update(gdso), "gdso whole": whole(update(gdso)), "risd": update(risd), "sft": update(sft)}
+    seconds = interleaved(calls, 1)
+    return {
+        "update_tokens": tokens_of(model, calls["gdso"]),
+        "update_tokens_whole": tokens_of(model, calls["gdso whole"]),
+        "update_over_whole": seconds["gdso"] / seconds["gdso whole"],
+        "risd_over_sft": seconds["risd"] / seconds["sft"],
+    }
+
+
+def opening_speed(rounds: int) -> dict[str, float]:
+    """A smooth picture with some noise, as photographs are."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:1024, 0:1024] / 1024
+    colours = np.stack([rows, columns, rows * columns], -1) * 220 + rng.normal(10, 6, (1024, 1024, 3))
+    picture = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
+    encoded = {}
+    for name in FORMATS:
+        file = io.BytesIO()
+        picture.save(file, name, quality=90)
+        encoded[name] = file.getvalue()
+    calls = {name: lambda data=data: to_pixels(data) for name, data in encoded.items()}
+    return {f"opening_{n.lower()}_per_second": 1 / s for n, s in interleaved(calls, 3 * rounds).items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", default="qwen3_5,qwen3_vl,llava")
+    parser.add_argument("--image-tokens", type=int, default=256, help="a square number")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    figures: dict[str, float] = {}
+    for family in options.family.split(","):
+        for name, value in measure(family, options).items():
+            figures[f"{family}_{name}"] = value
+            print(f"{family:10} {name:28} {value:,.3f}", flush=True)
+    for name, value in opening_speed(options.rounds).items():
+        figures[name] = value
+        print(f"{name:39} {value:,.1f}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""One pass of a model over right-padded rows that go on from what earlier passes left.
+
+Shapes: N rows, T tokens, P images, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from zreward.models.caches import Follow, PassCache
+from zreward.models.layouts import takes_grids
+from zreward.models.sharing import Part
+
+if TYPE_CHECKING:
+    from zreward.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class PrefixState:
+    """What the model keeps of N rows of tokens, and where the text goes on."""
+
+    cache: PassCache
+    mask: Tensor  # (N, L), ones where real
+    position: Tensor  # (N,): of the first token that follows
+
+
+@dataclass(frozen=True)
+class Images:
+    """P encoded images."""
+
+    features: Any  # the vision tower's output, by image
+    grid: Tensor  # (P, 3)
+
+
+def run_pass(
+    backbone: Backbone,
+    part: Part,
+    images: Images | None = None,
+    before: PrefixState | None = None,
+    follow: Follow | None = None,
+) -> tuple[Tensor, PrefixState]:
+    """Hidden states (N, T, H) after the final norm, and what the pass leaves for others.
+
+    Args:
+        backbone: a model that `can_share`.
+        part: N rows; with `images` where they show some.
+        images: all images of the call; the rows' indices point into them.
+        before: what `follow`'s rows go on from; None where they begin here.
+        follow: which earlier row each row goes on from.
+    """
+    mask, position = part.mask, torch.zeros_like(part.mask[:, 0])
+    if before is not None and follow is not None:
+        mask = torch.cat([follow.select(before.mask), mask], 1)
+        position = follow.select(before.position)
+    cache = PassCache(backbone.base.config, None if before is None else before.cache, follow, part.mask)
+    shown = None
+    if part.images is not None and images is not None:
+        shown = backbone.shown(images.features, part.images)
+    places = _places(backbone, part, images) + position[:, None]  # (N, T), or (3, N, T)
+    hidden_NTH = backbone.run(part.ids, mask, shown, position_ids=places, past_key_values=cache)
+    last = (places * part.mask).amax(-1)
+    return hidden_NTH, PrefixState(cache, mask, (last if last.ndim == 1 else last.amax(0)) + 1)
+
+
+def _places(backbone: Backbone, part: Part, images: Images | None) -> Tensor:
+    """Of every token in its own part: (N, T), or (3, N, T) for models that count images by rows and columns."""
+    core = backbone.base.model
+    plain = torch.arange(part.ids.shape[1], device=part.ids.device).expand(len(part.ids), -1)
+    if not takes_grids(core):
+        return plain
+    if part.images is None or images is None:
+        return plain.expand(3, -1, -1)
+    arguments = backbone.image_arguments(part.ids, images.grid[part.images.flatten()])
+    return core.get_rope_index(input_ids=part.ids, attention_mask=part.mask, **arguments)[0]
