@@ -6,6 +6,7 @@ import base64
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -118,6 +119,18 @@ def test_quick_is_what_costs_about_as_little_as_a_request_can(model):
     assert not prices.price([png(Image.new("RGB", (256, 256)))], [PROMPT]).quick
     assert not prices.price([small], ["red " * 500]).quick
     assert not Prices(_with_limit(model, 32), Settings()).price([black(1024, 1024)], [PROMPT]).quick  # to decode
+
+
+def test_a_rubric_that_is_read_once_costs_a_request_nothing(model):
+    """A short opening is read with every item."""
+    network = model.backbone.model
+    long = replace(model.forms, system=" judge the image ." * 100)
+
+    def tokens(forms) -> int:
+        asking = RewardModel(network, model.tokenizer, model.rubric, forms, model.resolution)
+        return Prices(asking, Settings()).price([black(32, 32)], [PROMPT]).tokens
+
+    assert tokens(long) < tokens(replace(long, system="")) < tokens(model.forms)
 
 
 def test_a_models_own_limit_counts(model):
