@@ -145,8 +145,13 @@ def test_an_interruption_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr("zreward.training.recipe.load_recipe", interrupt)
     monkeypatch.setattr(sys, "argv", ["zreward", "train", "recipe.yaml"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
+    # What a shell starts in the background ignores the signal: the test may be such a process.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (stop.value.code, capsys.readouterr().err) == (130, "zreward: interrupted\n")
 
 
