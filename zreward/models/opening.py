@@ -54,7 +54,7 @@ class Opening:
         if kept is None or kept.key != key:
             # Not in a caller's inference mode: no gradient may pass tensors that are made there.
             with torch.inference_mode(False), torch.no_grad():
-                kept = self._kept = _Kept(key, _encode(backbone, ids_H.clone()))
+                kept = self._kept = _Kept(key, _encode(backbone, ids_H))
         return kept.encoded
 
 
