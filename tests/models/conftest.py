@@ -12,6 +12,7 @@ import zreward.models.opening
 import zreward.models.sharing
 from tests.tiny import FAMILIES, noise_pictures, sharpen, tiny_model
 from zreward.models.reward_model import RewardModel
+from zreward.models.shared_prefix import SharedPrefix
 
 
 @pytest.fixture(scope="session", params=FAMILIES)
@@ -29,6 +30,18 @@ def model() -> RewardModel:
 def pictures() -> list[Image.Image]:
     """32 pictures of different sizes and shapes."""
     return noise_pictures(32, ((32, 32), (40, 24), (16, 48), (64, 64)))
+
+
+@pytest.fixture
+def separately(monkeypatch):
+    """Run a call with every row read whole."""
+
+    def run(call):
+        with monkeypatch.context() as patch:
+            patch.setattr(SharedPrefix, "cut", lambda *_, **__: None)
+            return call()
+
+    return run
 
 
 @pytest.fixture

@@ -19,18 +19,6 @@ from zreward.models.shared_prefix import SharedPrefix, can_share
 PROMPTS = ["a red circle", "a small blue cross left of a large green square", "a red circle and a blue circle"]
 
 
-@pytest.fixture
-def separately(monkeypatch):
-    """Run a call with every question in a row of its own."""
-
-    def run(call):
-        with monkeypatch.context() as patch:
-            patch.setattr(SharedPrefix, "cut", lambda *_, **__: None)
-            return call()
-
-    return run
-
-
 def test_distributions_are_those_of_separate_passes(family_model, pictures, separately):
     def call():
         return family_model.score(pictures[:3], PROMPTS).probs

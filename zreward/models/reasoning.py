@@ -141,7 +141,8 @@ def _encode_questions(
     """
     inputs = model.collate(images, rows, start=True).to(model.device)
     backbone, shared = model.backbone, model.backbone.shared_prefix
-    cut = shared.cut(backbone, inputs, singly=True)
+    after = len(model.encoder.stop_ids) + len(model.encoder.prefix_ids)
+    cut = shared.cut(backbone, inputs, singly=True, ahead=model.max_trace_tokens + after)
     if cut is None or cut.prefix is None:
         return None
     lengths = cut.branches.mask.sum(1).view(-1, each)

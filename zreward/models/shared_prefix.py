@@ -57,18 +57,18 @@ class SharedPrefix:
             if isinstance(layer, GradientCheckpointingLayer):
                 layer._can_checkpoint_with_cache = True  # a PassCache may be written twice
 
-    def cut(self, backbone: Backbone, inputs: ModelInput, singly: bool = False) -> SharedRows | None:
-        """How rows are cut into passes; None where they are read whole. `singly`: give single rows a prefix too."""
-        window = shortest_window(backbone.base.config)
-        if self.right is False or (window is not None and inputs.input_ids.shape[1] >= window):
-            return None  # padding between passes would push tokens out of a window
-        if _is_reentrant(backbone):
+    def cut(self, backbone: Backbone, inputs: ModelInput, singly: bool = False, ahead: int = 0) -> SharedRows | None:
+        """How rows are cut into passes; None where they are read whole.
+
+        `singly`: give single rows a prefix too. `ahead`: the most tokens that follow in later passes.
+        """
+        if self.right is False or _is_reentrant(backbone):
             return None
         if self.right is None:
             self._try(backbone, inputs)
         if not self.right:
             return None
-        return share_rows(inputs, backbone.image_token_id, self.opening.may_be_kept(backbone), singly)
+        return _share(backbone, inputs, self.opening.may_be_kept(backbone), singly, ahead)
 
     def hidden_states(self, backbone: Backbone, inputs: ModelInput, cut: SharedRows) -> Tensor:
         """(N, T, H) of the branches, after the final norm."""
@@ -90,7 +90,7 @@ class SharedPrefix:
     def _try(self, backbone: Backbone, inputs: ModelInput) -> None:
         """Read a few rows both ways. Where they have nothing to share, the next call tries."""
         few = replace(inputs.rows(slice(0, _FEW)), trace_mask=None, score_at=None)
-        cut = share_rows(few, backbone.image_token_id, kept=True, singly=True)
+        cut = _share(backbone, few, kept=True, singly=True)
         if cut is None:
             return
         with evaluation_mode(backbone):
@@ -115,6 +115,13 @@ def _is_reentrant(backbone: Backbone) -> bool:
     layers = (each for each in backbone.base.modules() if getattr(each, "gradient_checkpointing", False))
     checkpoints = (getattr(each, "_gradient_checkpointing_func", None) for each in layers)
     return any(getattr(each, "keywords", {}).get("use_reentrant") for each in checkpoints)
+
+
+def _share(backbone: Backbone, inputs: ModelInput, kept: bool, singly: bool, ahead: int = 0) -> SharedRows | None:
+    """`share_rows`, but for rows in which padding between the passes may push tokens out of a sliding window."""
+    cut = share_rows(inputs, backbone.image_token_id, kept, singly)
+    window = shortest_window(backbone.base.config)
+    return None if cut is not None and window is not None and cut.width + ahead >= window else cut
 
 
 def of_branches(inputs: ModelInput, cut: SharedRows) -> ModelInput:

@@ -42,6 +42,12 @@ class SharedRows:
     score_at: Tensor  # (N,): where in its branch a row's label is predicted
 
     @property
+    def width(self) -> int:
+        """Places of the keys that a branch's last token sees, padding between the passes counted."""
+        before = 0 if self.opening is None else len(self.opening)
+        return before + sum(part.ids.shape[1] for part in (self.prefix, self.branches) if part is not None)
+
+    @property
     def tokens(self) -> int:
         """That pass the model, padding left out."""
         parts = [part.mask.sum() for part in (self.prefix, self.branches) if part is not None]
