@@ -177,6 +177,39 @@ def test_gradient_checkpointing_in_train_mode_changes_nothing(model, pictures):
     assert (gradient - expected[2]).norm() <= 1e-5 * expected[2].norm()
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_weights_of_checkpointed_layers_get_their_whole_gradient(model, pictures, reentrant, separately):
+    """The reentrant way runs layers without a graph at first: such rows are read whole."""
+    trained = copy.deepcopy(model).train()
+    base = trained.backbone.base
+    inputs = replace(
+        trained.collate(
+            [trained.open(picture) for picture in pictures[:2]],
+            [Row(i, PROMPTS[i], name) for i in (0, 1) for name in trained.rubric.dimension_names],
+        ),
+        share=True,
+    )
+
+    def gradients():
+        trained.zero_grad()
+        trained.backbone(inputs).score_logits.log_softmax(-1)[:, 0].sum().backward()
+        return {name: weight.grad.clone() for name, weight in base.named_parameters() if weight.grad is not None}
+
+    expected = separately(gradients)
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    base.enable_input_require_grads()
+    assert (trained.backbone.shared_prefix.cut(trained.backbone, inputs) is None) == reentrant
+    with torch.no_grad():
+        assert trained.backbone.shared_prefix.cut(trained.backbone, inputs) is not None
+    found = gradients()
+    assert found.keys() == expected.keys()
+    whole = sum(float(each.square().sum()) for each in expected.values()) ** 0.5
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-6 * whole, name
+    trained.eval()
+    assert trained.backbone.shared_prefix.cut(trained.backbone, inputs) is not None
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[:2]], ids=["without padding", "with padding"])
 def test_an_encoded_prefix_keeps_states_and_not_what_they_came_from(model, pictures, prompts):
