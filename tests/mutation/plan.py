@@ -20,6 +20,8 @@ _DIRECT = [
 _PREFIX = [
     _VALUES,
     "tests/models/test_shared_prefix.py",
+    "tests/models/test_whole_rows.py",
+    "tests/models/test_self_check.py",
     "tests/models/test_judge.py",
 ]
 
@@ -44,8 +46,9 @@ PLAN: dict[str, list[str]] = {
     "zreward/models/sharing.py": ["tests/models/test_sharing.py"],
     "zreward/models/passes.py": _PREFIX,
     "zreward/models/opening.py": ["tests/models/test_opening.py", "tests/models/test_opening_key.py"],
-    "zreward/models/attention.py": ["tests/models/test_attention.py"],
+    "zreward/models/attention.py": ["tests/models/test_attention.py", "tests/models/test_whole_rows.py"],
     "zreward/models/padding.py": ["tests/models/test_padding.py"],
+    "zreward/models/memory.py": ["tests/models/test_memory.py"],
     "zreward/models/caches.py": ["tests/models/test_caches.py", *_PREFIX],
     "zreward/models/rollout.py": [_VALUES, "tests/models/test_sampled_traces.py", "tests/models/test_judge.py"],
     "zreward/models/reasoning.py": [*_PREFIX, "tests/models/test_judged_traces.py", "tests/models/test_not_finite.py"],
