@@ -72,6 +72,76 @@ def test_a_file_without_a_rubric_asks_as_version_0_1_did():
     assert PromptForms.from_dict(OLD.to_dict()) == OLD
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "end"),
+    [
+        (False, "Answer with one level only: {levels}."),
+        (True, "First describe the defects you see, then answer with one level: {levels}."),
+    ],
+)
+def test_every_letter_of_version_0_1(reasoning, end):
+    """A file of version 0.1 holds the texts that were changed, none that were left alone."""
+    rubric = tiny_rubric()
+    for written in ({}, {"answer_prefix": "\n\nLevel: "}):
+        system, user = messages(PROMPT, rubric.dimensions[1], rubric, PromptForms.from_dict(written), reasoning)
+        assert system["content"][0]["text"] == (
+            "You are a careful judge of generated images. Judge one aspect at a time by its rubric. "
+            "Scores are levels; the highest level is the best."
+        )
+        assert user["content"][1]["text"] == (
+            f"The image was generated from this prompt: {PROMPT}\n\nRealism: rate the realism\n"
+            f"level 9: all right\nlevel 1: all wrong\n{end.format(levels='1, 2, 3, 4, 5, 6, 7, 8, 9')}"
+        )
+
+
+def test_a_file_keeps_each_text_that_it_names():
+    old = PromptForms.from_dict({"direct": " {title}?"})
+    assert old.direct == " {title}?" and old.reasoning == OLD.reasoning and old.rubric == ""
+    new = PromptForms.from_dict({"rubric": "{rubric}"})
+    assert new.direct == PromptForms().direct and new.reasoning == PromptForms().reasoning
+    assert PromptForms.from_dict(PromptForms().to_dict()) == PromptForms()
+
+
+@pytest.mark.parametrize(
+    ("system", "rubric", "expected"),
+    [
+        ("Judge.", "", "Judge."),
+        ("", "Levels {levels}.", "Levels 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        ("Judge.", " Levels {levels}.", "Judge. Levels 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        ("{rubric}", "", "{rubric}"),  # the system text is no template
+        ("", "", None),
+    ],
+)
+def test_system_text_and_rubric_are_one_turn(system, rubric, expected):
+    asked = tiny_rubric()
+    turns = messages(PROMPT, asked.dimensions[0], asked, PromptForms(system=system, rubric=rubric), False)
+    assert [turn["role"] for turn in turns] == ["user"] if expected is None else ["system", "user"]
+    assert expected is None or system_text(turns) == expected
+
+
+def test_the_rubric_stands_before_both_images_of_a_comparison():
+    rubric = tiny_rubric()
+    forms = PromptForms(reference="The reference above.")
+    system, user = messages(PROMPT, rubric.dimensions[0], rubric, forms, False)
+    assert all(dimension.question in system["content"][0]["text"] for dimension in rubric.dimensions)
+    assert [part["type"] for part in user["content"]] == ["image", "text", "image", "text"]
+
+
+def test_all_rows_begin_with_the_same_tokens_up_to_the_image():
+    """Whatever the prompt, dimension and form: what is encoded once."""
+    tokenizer, rubric = tiny_tokenizer(), tiny_rubric()
+    image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    encoder = ConversationEncoder(tokenizer, rubric, PromptForms(), image)
+    rows = [
+        encoder.encode(prompt, dimension, reasoning)
+        for prompt in (PROMPT, "a")
+        for dimension in rubric.dimensions
+        for reasoning in (False, True)
+    ]
+    (before,) = {tuple(row[: row.index(image)]) for row in rows}
+    assert all(dimension.question in tokenizer.decode(before) for dimension in rubric.dimensions)
+
+
 def test_anchors_are_named_by_their_labels_best_first():
     rubric = Rubric.default()
     labels = dict(zip(rubric.scale.bins.tolist(), rubric.labels, strict=True))
@@ -96,6 +166,14 @@ def test_braces_in_a_prompt_are_plain_text(prompt):
         ({"prompt": "{prompt"}, "prompt: "),
         ({"stop_marker": " "}, "stop_marker is empty"),
         ({"system": None}, "system is None"),
+        ({"rubric": 3}, "rubric is 3, expected a text"),
+        ({"rubric": None}, "rubric is None, expected a text"),
+        ({"rubric": "{prompt}"}, r"rubric uses \['prompt'\]; known fields are \['levels', 'rubric'\]"),
+        ({"rubric": "{title}: {question}"}, r"rubric uses \['title'\]"),
+        ({"rubric": "{rubric"}, "rubric: .*write {{ for a brace"),
+        ({"rubric": "{rubric:>9999}"}, "rubric changes {rubric} by a format"),
+        ({"rubric": "x" * 10_001}, "rubric has 10,001 letters"),
+        ({"direct": "{rubric}"}, r"direct uses \['rubric'\]"),
     ],
 )
 def test_forms_that_cannot_work_are_refused(options, message):
