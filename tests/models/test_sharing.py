@@ -53,7 +53,7 @@ def test_rows_of_an_item_are_cut_behind_what_they_have_in_common():
     assert found.prefix.images.tolist() == [[0], [1]] and found.branches.images is None
     assert found.score_at.tolist() == [1, 2, 1, 2]
     assert found.opening is None and found.trace_mask is None
-    assert found.tokens == 3 + 4 + 2 + 3 + 2 + 3
+    assert found.tokens == 3 + 4 + 2 + 3 + 2 + 3 and found.width == 4 + 3
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_opening_ends_where_the_first_image_stands(short):
     assert found.opening.tolist() == LONG
     assert unpadded(found.prefix) == [[IMAGE, 5], [IMAGE, IMAGE]]
     assert unpadded(found.branches) == [[6, 7], [8, 7, 7], [6, 7], [8, 7]]
-    assert found.tokens == 4 + 4 + 9
+    assert found.tokens == 4 + 4 + 9 and found.width == 4 + 2 + 3
 
 
 def test_the_opening_is_what_all_rows_begin_with(short):
@@ -178,7 +178,7 @@ def test_the_opening_is_what_all_rows_begin_with(short):
     assert found.opening.tolist() == [*LONG, 5] and found.prefix is None and found.follow is None
     assert unpadded(found.branches) == [[6, IMAGE, 1, 2], [7, IMAGE, 1, 2], [IMAGE, 1, 2]]
     assert found.branches.images.tolist() == [[0], [1], [2]]
-    assert found.score_at.tolist() == [3, 3, 2]
+    assert found.score_at.tolist() == [3, 3, 2] and found.width == 5 + 4
 
 
 def test_a_short_opening_is_not_worth_a_pass(short):
