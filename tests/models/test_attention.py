@@ -158,6 +158,16 @@ def test_keys_in_one_piece_go_to_torch(mask):
     assert_same(case, attend(module, case.query, key, value, mask)[0], case.plain(bias_of(mask)))
 
 
+def test_scaling_and_dropout_are_handed_on_with_keys_in_one_piece():
+    case, module = Case(), nn.Module()
+    module.num_key_value_groups, module.is_causal = HEADS // KEPT, True
+    key, value = (torch.cat([part[0].repeat_interleave(TIMES, 0), part[1]], 2) for part in (case.keys, case.values))
+    found = attend(module, case.query, key, value, visible(), scaling=0.3)[0]
+    assert_same(case, found, case.plain(bias_of(visible()), 0.3))
+    torch.manual_seed(0)
+    assert not torch.allclose(attend(module, case.query, key, value, visible(), scaling=0.3, dropout=0.5)[0], found)
+
+
 def test_whole_keys_are_those_of_each_row():
     case = Case()
     whole = Prefixed(*case.keys, EVEN).whole()
