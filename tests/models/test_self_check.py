@@ -151,8 +151,16 @@ def test_dropout_does_not_look_like_a_fault(fresh):
     assert [part.training for part in fresh.modules()] == modes
 
 
-@pytest.mark.parametrize(("dtype", "off", "right"), [(torch.float32, 2e-3, False), (torch.float32, 5e-4, True)])
+@pytest.mark.parametrize(
+    ("dtype", "off", "right"),
+    [
+        *((torch.float32, 2e-3, False), (torch.float32, 5e-4, True)),
+        *((torch.float64, 2e-3, False), (torch.float64, 5e-4, True)),
+        *((torch.bfloat16, 0.5, False), (torch.bfloat16, 0.0, True)),
+    ],
+)
 def test_how_far_probabilities_may_differ(dtype, off, right, fresh, monkeypatch):
+    fresh.backbone.to(dtype)
     read, calls = fresh.backbone.read, []
 
     def shifted(hidden, inputs, temperature):
@@ -160,10 +168,8 @@ def test_how_far_probabilities_may_differ(dtype, off, right, fresh, monkeypatch)
         calls.append(1)
         if len(calls) > 1:  # the first reading is that of shared passes
             return output
-        probs = output.score_logits.softmax(-1)
-        probs[:, 0] += off
-        probs[:, 1] -= off
-        return replace(output, score_logits=probs.log())
+        probs = output.score_logits.double().softmax(-1)
+        return replace(output, score_logits=torch.cat([probs[:, :1] + off, probs[:, 1:]], 1).log())
 
     monkeypatch.setattr(fresh.backbone, "read", shifted)
     with warnings.catch_warnings():

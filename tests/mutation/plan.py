@@ -42,7 +42,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
     "zreward/generation/guards.py": [_VALUES, "tests/generation/test_guards.py"],
-    "zreward/models/shared_prefix.py": _PREFIX,
+    "zreward/models/shared_prefix.py": ["tests/models/test_caches.py", *_PREFIX],
     "zreward/models/sharing.py": ["tests/models/test_sharing.py"],
     "zreward/models/passes.py": _PREFIX,
     "zreward/models/opening.py": ["tests/models/test_opening.py", "tests/models/test_opening_key.py"],
