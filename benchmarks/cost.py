@@ -1,6 +1,7 @@
 """What the shipped rubric costs: four dimensions over one, what a GDSO update reads, what a gradient keeps, opening pictures.
 
     python benchmarks/cost.py [--family qwen3_5,qwen3_vl,llava] [--image-tokens 256] [--rounds 3] [--json FILE]
+        [--parts scoring,gradient,updates,opening]
 
 Random weights of the real classes, about 20 M parameters, one thread, prompts of 60 words, the default rubric and prompt forms.
 Times are CPU seconds of this process, the fastest of interleaved rounds. The JSON file is a flat map {FAMILY_FIGURE: number}:
@@ -156,11 +157,14 @@ def measure(family: str, options: argparse.Namespace) -> dict[str, float]:
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(2)]
     prompts = [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
-    return (
-        _scoring(model, pictures, prompts, options.rounds)
-        | _gradient(model, pictures[0], prompts[0], options.rounds)
-        | _updates(model, pictures, prompts)
-    )
+    figures: dict[str, float] = {}
+    if "scoring" in options.parts:
+        figures |= _scoring(model, pictures, prompts, options.rounds)
+    if "gradient" in options.parts:
+        figures |= _gradient(model, pictures[0], prompts[0], options.rounds)
+    if "updates" in options.parts:
+        figures |= _updates(model, pictures, prompts)
+    return figures
 
 
 def _scoring(model: RewardModel, pictures: list[Image.Image], prompts: list[str], rounds: int) -> dict[str, float]:
@@ -260,6 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="qwen3_5,qwen3_vl,llava")
     parser.add_argument("--image-tokens", type=int, default=256, help="a square number")
+    parser.add_argument("--parts", default="scoring,gradient,updates,opening")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -269,7 +274,7 @@ def main() -> None:
         for name, value in measure(family, options).items():
             figures[f"{family}_{name}"] = value
             print(f"{family:10} {name:28} {value:,.3f}", flush=True)
-    for name, value in opening_speed(options.rounds).items():
+    for name, value in (opening_speed(options.rounds) if "opening" in options.parts else {}).items():
         figures[name] = value
         print(f"{name:39} {value:,.1f}")
     if options.json:

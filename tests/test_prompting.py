@@ -166,6 +166,7 @@ def test_braces_in_a_prompt_are_plain_text(prompt):
         ({"prompt": "{prompt"}, "prompt: "),
         ({"stop_marker": " "}, "stop_marker is empty"),
         ({"system": None}, "system is None"),
+        ({"rubric": "{rubric} {rubric}"}, "rubric names {rubric} 2 times, expected once"),
         ({"rubric": 3}, "rubric is 3, expected a text"),
         ({"rubric": None}, "rubric is None, expected a text"),
         ({"rubric": "{prompt}"}, r"rubric uses \['prompt'\]; known fields are \['levels', 'rubric'\]"),

@@ -61,6 +61,8 @@ class PromptForms:
         for key in ("prompt", "direct", "reasoning"):
             _check_template(key, getattr(self, key), known)
         _check_template("rubric", self.rubric, {"levels", "rubric"})
+        if (times := self.rubric.count("{rubric}")) > 1:
+            raise InputError(f"prompt forms: rubric names {{rubric}} {times} times, expected once; it is long enough")
         if not self.stop_marker.strip():
             raise InputError("prompt forms: stop_marker is empty; the trace would never end")
 

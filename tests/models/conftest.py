@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+import zreward.models.attention
 import zreward.models.opening
 import zreward.models.sharing
 from tests.tiny import FAMILIES, noise_pictures, sharpen, tiny_model
@@ -42,6 +43,12 @@ def separately(monkeypatch):
             return call()
 
     return run
+
+
+@pytest.fixture
+def short_prefixes_stay_apart(monkeypatch) -> None:
+    """Attention reads the prefixes of tiny models in place, as it does long ones."""
+    monkeypatch.setattr(zreward.models.attention, "LONG", 1)
 
 
 @pytest.fixture

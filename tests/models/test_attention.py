@@ -176,10 +176,12 @@ def test_whole_keys_are_those_of_each_row():
 
 
 @pytest.mark.parametrize(
-    ("width", "follow", "short"), [(6, EVEN, True), (7, EVEN, False), (6, Follow(EVEN.index), False)]
+    ("width", "follow", "long", "apart"),
+    [(6, EVEN, L, True), (6, EVEN, L + 1, False), (7, EVEN, L, False), (6, Follow(EVEN.index), L, False)],
 )
-def test_only_even_rows_no_wider_than_a_head_stay_apart(width, follow, short):
-    assert Prefixed(torch.zeros(M, 1, L, 6), torch.zeros(N, 1, width, 6), follow).is_short == short
+def test_only_even_rows_no_wider_than_a_head_stay_apart_from_long_prefixes(monkeypatch, width, follow, long, apart):
+    monkeypatch.setattr("zreward.models.attention.LONG", long)
+    assert Prefixed(torch.zeros(M, 1, L, 6), torch.zeros(N, 1, width, 6), follow).stays_apart == apart
 
 
 @pytest.mark.parametrize(("implementation", "ours"), [("sdpa", NAME), ("eager", "eager")])

@@ -15,7 +15,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import SharedPrefix
 
-pytestmark = pytest.mark.usefixtures("short_openings")
+pytestmark = pytest.mark.usefixtures("short_openings", "short_prefixes_stay_apart")
 PROMPT = "a red circle above a blue square"
 PICTURES = noise_pictures(2)
 

@@ -16,6 +16,8 @@ from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import SharedPrefix, can_share
 
+pytestmark = pytest.mark.usefixtures("short_prefixes_stay_apart")
+
 PROMPTS = ["a red circle", "a small blue cross left of a large green square", "a red circle and a blue circle"]
 
 

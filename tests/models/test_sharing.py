@@ -34,9 +34,10 @@ def cut(inputs: ModelInput, kept: bool = False, **options) -> SharedRows | None:
     return share_rows(inputs, IMAGE, kept, **options)
 
 
-def unpadded(part: Part) -> list[list[int]]:
+def unpadded(part: Part, left: bool = False) -> list[list[int]]:
     assert not part.ids[~part.mask.bool()].any(), "padded places are zeros"
-    assert (part.mask.diff(dim=1) <= 0).all(), "padding stands on the right"
+    steps = part.mask.diff(dim=1)
+    assert (steps >= 0).all() if left else (steps <= 0).all(), f"padding stands on the {'left' if left else 'right'}"
     assert part.mask.sum(1).max() == part.mask.shape[1], "no wider than the longest row"
     return [row[real].tolist() for row, real in zip(part.ids, part.mask.bool(), strict=True)]
 
@@ -47,7 +48,7 @@ def unpadded(part: Part) -> list[list[int]]:
 def test_rows_of_an_item_are_cut_behind_what_they_have_in_common():
     given = [[1, IMAGE, 5, 6, 7], [1, IMAGE, 5, 8, 9, 3], [2, IMAGE, 4, 4, 1, 7], [2, IMAGE, 4, 4, 2, 7, 7]]
     found = cut(rows(*given, shown=[0, 0, 1, 1]))
-    assert unpadded(found.prefix) == [[1, IMAGE, 5], [2, IMAGE, 4, 4]]
+    assert unpadded(found.prefix, left=found.opening is None) == [[1, IMAGE, 5], [2, IMAGE, 4, 4]]
     assert unpadded(found.branches) == [[6, 7], [8, 9, 3], [1, 7], [2, 7, 7]]
     assert found.follow.index.tolist() == [0, 0, 1, 1] and found.follow.times == 2
     assert found.prefix.images.tolist() == [[0], [1]] and found.branches.images is None
@@ -74,7 +75,7 @@ def test_a_branch_has_two_tokens_at_least(given, prefix):
     if prefix is None:
         assert found is None
         return
-    assert unpadded(found.prefix) == [prefix]
+    assert unpadded(found.prefix, left=found.opening is None) == [prefix]
     assert unpadded(found.branches) == [row[len(prefix) :] for row in given]
 
 
@@ -105,7 +106,7 @@ def test_items_of_single_rows_have_no_prefix_unless_it_is_asked_for():
     inputs = rows([IMAGE, 1, 2, 3], [IMAGE, 4, 5])
     assert cut(inputs) is None
     found = cut(inputs, singly=True)
-    assert unpadded(found.prefix) == [[IMAGE, 1], [IMAGE]]
+    assert unpadded(found.prefix, left=found.opening is None) == [[IMAGE, 1], [IMAGE]]
     assert unpadded(found.branches) == [[2, 3], [4, 5]] and found.follow.times == 1
 
 
@@ -122,7 +123,7 @@ def test_one_item_whose_image_comes_late_keeps_all_rows_whole():
 def test_both_images_of_a_comparison_stand_in_the_prefix():
     given = [[IMAGE, 5, IMAGE, IMAGE, 1, 2], [IMAGE, 5, IMAGE, IMAGE, 3, 2], [IMAGE, 5, IMAGE, IMAGE, 3, 2]]
     found = cut(rows(*given, shown=[[1, 0], [1, 0], [1, 2]]))  # the third has the same reference, and another picture
-    assert unpadded(found.prefix) == [given[0][:4], given[2][:4]]
+    assert unpadded(found.prefix, left=found.opening is None) == [given[0][:4], given[2][:4]]
     assert found.prefix.images.tolist() == [[1, 0], [1, 2]] and found.follow.index.tolist() == [0, 0, 1]
 
 
@@ -134,7 +135,7 @@ def test_what_predicts_a_trace_stands_in_the_branch():
     given = [[IMAGE, 1, 2, 7, 8, 9, 4], [IMAGE, 1, 2, 7, 8, 4]]
     trace = torch.tensor([[0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 0, 0]])
     found = cut(rows(*given, shown=[0, 0], trace_mask=trace))
-    assert unpadded(found.prefix) == [[IMAGE, 1]]
+    assert unpadded(found.prefix, left=found.opening is None) == [[IMAGE, 1]]
     assert found.trace_mask.tolist() == [[0, 1, 1, 1, 0], [0, 1, 1, 0, 0]]
     assert found.score_at.tolist() == [4, 3]
 
@@ -143,7 +144,7 @@ def test_a_row_without_a_trace_beside_one_with_a_trace():
     given = [[IMAGE, 1, 2, 5, 7, 8, 4], [IMAGE, 1, 2, 5, 6, 4, 4]]
     trace = torch.tensor([[0, 0, 0, 0, 1, 1, 0], [0] * 7])
     found = cut(rows(*given, shown=[0, 0], trace_mask=trace))
-    assert unpadded(found.prefix) == [[IMAGE, 1, 2]]
+    assert unpadded(found.prefix, left=found.opening is None) == [[IMAGE, 1, 2]]
     assert found.trace_mask.tolist() == [[0, 1, 1, 0], [0] * 4]
 
 
@@ -151,7 +152,7 @@ def test_where_the_label_is_predicted_stands_in_the_branch():
     """Explanations follow the score: rows may be alike until far behind it."""
     given = [[IMAGE, 1, 2, 3, 7, 7, 7, 8], [IMAGE, 1, 2, 3, 7, 7, 7, 9]]
     found = cut(rows(*given, shown=[0, 0], score_at=torch.tensor([3, 2])))
-    assert unpadded(found.prefix) == [[IMAGE, 1]]
+    assert unpadded(found.prefix, left=found.opening is None) == [[IMAGE, 1]]
     assert found.score_at.tolist() == [1, 0]
 
 
@@ -167,7 +168,7 @@ def test_the_opening_ends_where_the_first_image_stands(short):
     ]
     found = cut(rows(*given, shown=[0, 0, 1, 1]))
     assert found.opening.tolist() == LONG
-    assert unpadded(found.prefix) == [[IMAGE, 5], [IMAGE, IMAGE]]
+    assert unpadded(found.prefix, left=found.opening is None) == [[IMAGE, 5], [IMAGE, IMAGE]]
     assert unpadded(found.branches) == [[6, 7], [8, 7, 7], [6, 7], [8, 7]]
     assert found.tokens == 4 + 4 + 9 and found.width == 4 + 2 + 3
 
@@ -207,7 +208,7 @@ def test_an_opening_that_is_not_kept_has_to_serve_several_rows(short, count, sho
         return
     assert (found.opening is not None, found.prefix is not None) == passes
     if found.opening is None:
-        assert unpadded(found.prefix) == [[*LONG, IMAGE, 1]]
+        assert unpadded(found.prefix, left=found.opening is None) == [[*LONG, IMAGE, 1]]
 
 
 def test_rows_without_an_image_are_read_whole(short):
@@ -274,7 +275,7 @@ def test_passes_put_together_are_the_rows(short, kept, singly):
             continue
         opening = [] if found.opening is None else found.opening.tolist()
         branches, lengths = unpadded(found.branches), inputs.attention_mask.sum(1).tolist()
-        prefixes = [[]] if found.prefix is None else unpadded(found.prefix)
+        prefixes = [[]] if found.prefix is None else unpadded(found.prefix, left=not opening)
         of = [0] * len(branches) if found.follow is None else found.follow.index.tolist()
         for n, (branch, length) in enumerate(zip(branches, lengths, strict=True)):
             before = [*opening, *prefixes[of[n]]]

@@ -19,6 +19,8 @@ from zreward.models.shared_prefix import SharedPrefix
 from zreward.models.sharing import SharedRows
 from zreward.rubric import Dimension
 
+pytestmark = pytest.mark.usefixtures("short_prefixes_stay_apart")
+
 PROMPTS = ["a red circle", "a small blue cross left of a large green square", "a"]
 NINE = ("alignment", "realism", "aesthetics", "plausibility", "red", "blue", "left", "right", "above")
 SIZES = ((32, 32), (16, 48), (40, 24))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import zreward.models.attention
 import zreward.models.sharing
 from tests.tiny import tiny_model, tiny_records
 from zreward.common.config import config_from_dict
@@ -57,9 +58,11 @@ def make_recipe(tiny_data, tmp_path):
 
 @pytest.fixture
 def shared_passes(monkeypatch) -> list[SharedRows]:
-    """How the rows of every pass from now on were cut. The shortest opening is worth a pass of its own."""
+    """How the rows of every pass from now on were cut. The shortest opening is worth a pass of its own, and
+    the shortest prefix is left where it is."""
     cuts: list[SharedRows] = []
     monkeypatch.setattr(zreward.models.sharing, "SHORT_OPENING", 2)
+    monkeypatch.setattr(zreward.models.attention, "LONG", 1)
     whole = SharedPrefix.cut
 
     def cut(*args: Any, **options: Any) -> SharedRows | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zreward.models.caches import Follow
 
 NAME = "zreward_sdpa"
+LONG = 256  # tokens of a prefix; a shorter one is copied for less than two products and a softmax over both cost
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,14 @@ class Prefixed:
         return self.follow.extend(self.before, self.own)
 
     @property
-    def is_short(self) -> bool:
-        """Whether the rows' scores against the prefix take no more room than copies of it."""
-        return self.follow.times is not None and self.own.shape[2] <= self.own.shape[3]
+    def stays_apart(self) -> bool:
+        """Whether the prefix is long, and the rows' scores against it take no more room than copies of it."""
+        return is_long(self.before, self.follow) and self.own.shape[2] <= self.own.shape[3]
+
+
+def is_long(before: Tensor, follow: Follow) -> bool:
+    """Whether keys (M, K, L, size) are worth leaving where they are for the rows that follow them."""
+    return follow.times is not None and before.shape[2] >= LONG
 
 
 def use_prefixed_attention(network: Any) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
-from zreward.models.attention import Prefixed, takes_prefixed
+from zreward.models.attention import Prefixed, is_long, takes_prefixed
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class PassCache(DynamicCache):
     ) -> None:
         super().__init__(config=config)
         lengths, self.padding = None, None
-        if mask_NT is not None and not bool(mask_NT.all()):
+        # Padding on the left comes before a state begins: nothing is there to be kept.
+        if mask_NT is not None and not bool(mask_NT[:, -1].all()):
             lengths, self.padding = mask_NT.sum(1), ~mask_NT.bool()[..., None]
         earlier: list[Any] = list(before.layers) if before is not None else [None] * len(self.layers)
         apart = takes_prefixed(config)
@@ -102,7 +104,7 @@ class _Keys(DynamicLayer):
         if self.before is not None and self.follow is not None:
             keys, values = self.before
             made = Prefixed(keys, key_states, self.follow), Prefixed(values, value_states, self.follow)
-            if not (self.apart and made[0].is_short):
+            if not (self.apart and made[0].stays_apart):
                 made = made[0].whole(), made[1].whole()
         if self._made is None:  # a checkpointed layer's second run leaves the graph's first tensors in place
             self._made = made
@@ -137,7 +139,7 @@ class _GrowingKeys(DynamicLayer):
 
 
 def _grown(before: tuple[Tensor, Tensor], follow: Follow, apart: bool) -> DynamicLayer:
-    if apart and follow.times is not None:
+    if apart and is_long(before[0], follow):
         return _GrowingKeys(before, follow)
     layer = DynamicLayer()
     layer.update(*(follow.select(part) for part in before))
@@ -165,9 +167,8 @@ class _States(LinearAttentionLayer):
         """The whole left context of a convolution over (N, C, T): earlier states, or zeros, before the new ones."""
         size = cast(int, conv_kernel_size)
         before = self.conv_states[0]
-        if before is None:
-            before = conv_states.new_zeros(*conv_states.shape[:-1], size)
-        context = torch.cat([before, conv_states], -1)
+        missing = size if self.lengths_N is not None else max(0, size - conv_states.shape[-1])
+        context = F.pad(conv_states, (missing, 0)) if before is None else torch.cat([before, conv_states], -1)
         # Also in a checkpointed layer's second run, which has to save as many tensors as the first.
         left = self._end_of_rows(context, size)
         if not hasattr(self, "left_conv"):

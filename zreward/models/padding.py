@@ -20,6 +20,8 @@ _running = threading.local()  # the padding of the layer that this thread is in
 def watch_padding(network: nn.Module) -> None:
     """Hooks on every gated-delta layer of a network; they act only in passes with a `PassCache` that has padding."""
     for layer in gated_layers(network):
+        if _begin in layer._forward_pre_hooks.values():
+            continue  # another reward model is around the same network
         layer.register_forward_pre_hook(_begin, with_kwargs=True)
         layer.register_forward_hook(_end, always_call=True)
         for name in ("in_proj_a", "in_proj_b"):

@@ -60,7 +60,7 @@ def run_pass(
     shown = None
     if part.images is not None and images is not None:
         shown = backbone.shown(images.features, part.images)
-    places = _places(backbone, part, images) + position[:, None]  # (N, T), or (3, N, T)
+    places = _places(backbone, part, images) + position[:, None]  # (N, T), or (3, N, T); of padding: any
     hidden_NTH = backbone.run(part.ids, mask, shown, position_ids=places, past_key_values=cache)
     last = (places * part.mask).amax(-1)
     return hidden_NTH, PrefixState(cache, mask, (last if last.ndim == 1 else last.amax(0)) + 1)
@@ -69,7 +69,7 @@ def run_pass(
 def _places(backbone: Backbone, part: Part, images: Images | None) -> Tensor:
     """Of every token in its own part: (N, T), or (3, N, T) for models that count images by rows and columns."""
     core = backbone.base.model
-    plain = torch.arange(part.ids.shape[1], device=part.ids.device).expand(len(part.ids), -1)
+    plain = (part.mask.cumsum(1) - 1).clamp(min=0)
     if not takes_grids(core):
         return plain
     if part.images is None or images is None:

@@ -28,7 +28,7 @@ from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.models.tokens import ConversationEncoder, check_vocabulary, expand_images, pad
 from zreward.prompting import PromptForms
-from zreward.rubric import Dimension, Rubric
+from zreward.rubric import Rubric
 
 _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
 
@@ -208,8 +208,7 @@ class RewardModel(nn.Module):
             prompts: one text per image, or one for all.
             dimensions: names of the rubric's dimensions; default all of them.
             references: for models that compare: one image per image, of any kind that `score` takes.
-            memory: "keep", "recompute" or "one_by_one" (`zreward.models.memory`); default the fastest that fits into half of
-                the free memory.
+            memory: one of `zreward.models.memory.MEMORY`; default the fastest that fits into half of the free memory.
 
         Returns:
             Distributions with probs (N, D, S), on the model's device.
@@ -396,7 +395,6 @@ class RewardModel(nn.Module):
             raise InputError(f"{images} images but {len(references)} references; give one reference per image")
 
     def _prompt_ids(self, row: Row, grids: Sequence[Grid], reasoning: bool) -> list[int]:
-        dimension: Dimension = self.rubric.dimension(row.dimension)
-        ids = self.encoder.encode(row.prompt, dimension, reasoning)
+        ids = self.encoder.encode(row.prompt, self.rubric.dimension(row.dimension), reasoning)
         counts = [self.layout.tokens(grids[index]) for index in row.images]
         return expand_images(ids, self.encoder.image_token_id, counts)

@@ -23,7 +23,7 @@ SHORT_OPENING = 64  # tokens; a shorter one costs less with every row than a pas
 
 @dataclass(frozen=True)
 class Part:
-    """Right-padded rows of one pass."""
+    """Rows of one pass, padded on the right; prefixes that nothing stands before on the left, where no state has begun."""
 
     ids: Tensor  # (N, T)
     mask: Tensor  # (N, T), ones where real
@@ -78,7 +78,9 @@ def share_rows(inputs: ModelInput, image_token_id: int, kept: bool, singly: bool
     prefix, follow = None, None
     if starts is not None:
         first = torch.searchsorted(item_of, torch.arange(items, device=ids.device))
-        prefix = Part(*_cut(ids, first, begin[first], starts[first] - opening), inputs.row_images[first])
+        prefix = Part(
+            *_cut(ids, first, begin[first], starts[first] - opening, left=not opening), inputs.row_images[first]
+        )
         even = len(ids) % items == 0 and bool((item_of.bincount() == len(ids) // items).all())
         follow = Follow(item_of, len(ids) // items if even else None)
         begin = starts
@@ -122,9 +124,11 @@ def _alike(ids_NT: Tensor, other_N: Tensor) -> Tensor:
     return (ids_NT == ids_NT[other_N]).int().cumprod(1).sum(1)
 
 
-def _cut(values_NT: Tensor, rows: Tensor, begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Parts of rows, right-padded with zeros -> (len(rows), T) values and the mask of ones where real."""
-    offsets = torch.arange(int(length.max()), device=values_NT.device)
-    mask = offsets < length[:, None]
-    places = (begin[:, None] + offsets).clamp(max=values_NT.shape[1] - 1)
+def _cut(values_NT: Tensor, rows: Tensor, begin: Tensor, length: Tensor, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Parts of rows, padded with zeros on the right or `left` -> (len(rows), T) values and the mask of ones where real."""
+    offsets = torch.arange(int(length.max()), device=values_NT.device).expand(len(rows), -1)
+    if left:
+        offsets = offsets - (offsets.shape[1] - length[:, None])
+    mask = (offsets >= 0) & (offsets < length[:, None])
+    places = (begin[:, None] + offsets).clamp(0, values_NT.shape[1] - 1)
     return values_NT[rows].gather(1, places) * mask, mask.long()

@@ -16,7 +16,6 @@ from zreward.common.errors import InputError
 from zreward.common.texts import check_prompt
 from zreward.models.layouts import PatchLayout
 from zreward.models.reward_model import RewardModel
-from zreward.models.shared_prefix import can_share
 from zreward.models.sharing import SHORT_OPENING
 from zreward.serving.decoding import from_base64, measure
 from zreward.serving.settings import Settings
@@ -54,7 +53,7 @@ class Prices:
         self.settings, self._tokenizer = settings, model.tokenizer
         self._layout, self._resolution = model.layout, model.resolution
         dimensions = model.rubric.dimensions
-        self._passes = 1 if can_share(model.backbone) else len(dimensions)  # of image and prompt
+        self._passes = len(dimensions) if model.backbone.shared_prefix.right is False else 1  # of image and prompt
         self._questions = _question_tokens(model)
         self.most_image_tokens = settings.max_image_tokens or self._default_image_tokens()
         self._quick_tokens = 2 * self._tokens(self.image_tokens(1, 1), 1)
@@ -147,7 +146,7 @@ class Prices:
 def _question_tokens(model: RewardModel) -> int:
     """Of everything that is asked about one item, without its image and prompt; what is encoded once counts once."""
     texts = [model.encoder.encode("x", one, reasoning=False) for one in model.rubric.dimensions]
-    if not can_share(model.backbone):
+    if model.backbone.shared_prefix.right is False:  # what it shares was found to be wrong, or it cannot share
         return sum(map(len, texts))
     opening = texts[0].index(model.encoder.image_token_id)
     kept = opening if opening >= SHORT_OPENING else 0
