@@ -182,14 +182,14 @@ def test_a_model_that_answers_nan_is_an_error_with_a_reason(pictures):
 def test_who_hangs_up_before_its_turn_is_not_scored(model, pictures, monkeypatch):
     """The slow lane is held; a request behind it hangs up; when the lane goes on, only the first is opened."""
     held, opened = threading.Event(), Counter()
-    plain = RewardModel.open
+    plain = RewardModel.decode
 
     def slowly(self, image):
         opened[image.size] += 1
         held.wait(30)
         return plain(self, image)
 
-    monkeypatch.setattr(RewardModel, "open", slowly)
+    monkeypatch.setattr(RewardModel, "decode", slowly)
     with running(model, max_batch=2) as url:
 
         def body(side: int) -> bytes:

@@ -27,8 +27,8 @@ def make_trainer(make_recipe, tmp_path):
 
     def make(items: list[DirectItem], **data) -> tuple[DirectTrainer, list]:
         model, opened = tiny_model(), []
-        open_one = model.open
-        model.open = lambda image: opened.append(image) or open_one(image)
+        decode = model.decode
+        model.decode = lambda image: opened.append(image) or decode(image)
         recipe = make_recipe("sft", **{f"data__{name}": value for name, value in data.items()})
         return DirectTrainer(model, recipe, RunDirectory(tmp_path / "run"), items), opened
 
@@ -46,7 +46,7 @@ def test_a_batch_shows_every_picture_of_a_group_once(make_trainer):
     batch = trainer.collate(trainer.train_dataset)
     assert opened == [A.image, B.image, C.image]
     for shown, record in zip(batch["images"], (A, B, C), strict=True):
-        assert torch.equal(shown, trainer.reward_model.open(record.image))
+        assert torch.equal(shown, trainer.reward_model.decode(record.image))
     rows = [(r.image, r.reference, r.prompt, r.dimension, r.trace, r.explanation) for r in batch["rows"]]
     assert rows == [
         (0, 1, A.prompt, "realism", None, None),
@@ -64,7 +64,7 @@ def test_opened_pictures_are_kept_where_the_recipe_says_so(make_trainer, keep, e
     batch = trainer.collate(trainer.train_dataset)
     assert opened == expected
     for shown, each in zip(batch["images"], items, strict=True):
-        assert torch.equal(shown, trainer.reward_model.open(each.record.image))
+        assert torch.equal(shown, trainer.reward_model.decode(each.record.image))
 
 
 def test_pictures_and_prompts_are_changed_where_the_recipe_says_so(make_trainer):
@@ -73,7 +73,7 @@ def test_pictures_and_prompts_are_changed_where_the_recipe_says_so(make_trainer)
     torch.manual_seed(1)
     images, rows = trainer._augmented(batch["images"], batch["rows"])
     torch.manual_seed(1)
-    assert torch.equal(images[0], flip_and_shift(batch["images"][0]))
+    assert torch.equal(images[0], flip_and_shift(trainer.reward_model.open(A.image)))
     assert rows[0].prompt == drop_words(A.prompt, 0.5) != A.prompt
     assert (rows[0].image, rows[0].dimension) == (0, "realism")
 

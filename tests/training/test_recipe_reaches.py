@@ -205,8 +205,8 @@ def test_pictures_and_words_are_changed_where_asked_and_only_there(written, tmp_
 def test_kept_pictures_are_each_records_own_and_opened_once(written, tmp_path, keep):
     recipe = written("sft", data__keep_images=keep, data__dimensions=["realism"])
     trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
-    opened, original = [], trainer.reward_model.open
-    trainer.reward_model.open = lambda image: opened.append(image) or original(image)
+    opened, original = [], trainer.reward_model.decode
+    trainer.reward_model.decode = lambda image: opened.append(image) or original(image)
     for _ in range(2):
         batch = trainer.collate([[group[0]] for group in trainer.train_dataset])
         for image, group in zip(batch["images"], trainer.train_dataset, strict=True):

@@ -54,4 +54,4 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """To a GPU from pinned memory, so that the copy runs beside what was queued before it."""
     if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.requires_grad:
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return tensor.to(device, non_blocking=device.type == "cuda")  # a copy to the host must have arrived

@@ -93,6 +93,11 @@ def to_pixels(image: Any) -> Tensor:
     or with 1 to 4 channels (grey, grey and alpha, RGB, RGBA) last or first. Where both fit, arrays are read as (H, W, 3) and
     tensors as (3, H, W); other such shapes are refused. Alpha is laid on white. Differentiable for float tensors.
     """
+    return as_floats(to_tensor(image))
+
+
+def to_tensor(image: Any) -> Tensor:
+    """`to_pixels` before bytes become floats: (3, H, W), uint8 for what has 8 bits a channel, else floats in [0, 1]."""
     if isinstance(image, Tensor):
         if image.layout != torch.strided or image.is_meta:
             raise InputError(
@@ -106,6 +111,14 @@ def to_pixels(image: Any) -> Tensor:
         native = np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
         return _of_array(torch.from_numpy(native), at)
     return _of_picture(open_image(image))
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """Bytes divided by 255, in float32; floats as they are."""
+    if pixels.dtype is not torch.uint8:
+        return pixels
+    # By a tensor on the same device: a GPU multiplies by the rounded inverse of a plain number, and the last bit differs.
+    return pixels.to(torch.float32).div_(torch.full((), 255.0, device=pixels.device))
 
 
 def to_image(pixels: Tensor) -> Image.Image:
@@ -127,7 +140,7 @@ def _of_array(pixels: Tensor, at: int | None) -> Tensor:
     pixels = pixels[None] if at is None else pixels.movedim(at, 0)
     if pixels.dtype == torch.uint8:
         if len(pixels) == 3:
-            return pixels.to(torch.float32) / 255
+            return pixels
         picture = pixels.movedim(0, -1).cpu().numpy()
         return _of_picture(open_image(Image.fromarray(picture[..., 0] if len(pixels) == 1 else picture))).to(
             pixels.device
@@ -153,9 +166,7 @@ def _channels_at(shape: tuple[int, ...], what: str, last: bool) -> int | None:
 
 
 def _of_picture(picture: Image.Image) -> Tensor:
-    values = np.asarray(picture).astype(np.float32)
-    values /= 255  # in place: a large picture takes 12 bytes a pixel here
-    return torch.from_numpy(values).permute(2, 0, 1)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def check_pixels(pixels: Tensor) -> Tensor:

@@ -18,15 +18,17 @@ from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone
 from zreward.models.batches import OomRetry, pack, prefetch
 from zreward.models.checkpoint import load, save
-from zreward.models.inputs import ModelInput
-from zreward.models.layouts import Grid, ImageLayout, layout_of
+from zreward.models.collation import collate
+from zreward.models.feeding import decode, grid_of, prepare
+from zreward.models.inputs import ModelInput, to_device
+from zreward.models.layouts import ImageLayout, layout_of
 from zreward.models.memory import check_memory, differentiably
 from zreward.models.modes import evaluation_mode
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.models.tokens import ConversationEncoder, check_vocabulary, expand_images, pad
+from zreward.models.tokens import ConversationEncoder, check_vocabulary
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 
@@ -165,7 +167,7 @@ class RewardModel(nn.Module):
         size, parts, done = batch_size or 32, [], 0
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
         with evaluation_mode(self):
-            for opened in prefetch(lambda each: tuple(map(self.open, each)), shown, _WINDOW * size):
+            for opened in prefetch(lambda each: tuple(map(self.decode, each)), shown, _WINDOW * size):
                 texts = prompts[done : done + len(opened)]
                 with counted(done, what=images):
                     parts.append(self.score_opened(opened, texts, names, size, token_budget))
@@ -181,7 +183,7 @@ class RewardModel(nn.Module):
         batch_size: int,
         token_budget: int | None = None,
     ) -> ScoreDistribution:
-        """`score` for what `open` returned: every item's image, and its reference for models that compare."""
+        """`score` for what `open` or `decode` returned: every item's image, and its reference for models that compare."""
 
         def run(chosen: list[int]) -> ScoreDistribution:
             images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
@@ -223,8 +225,8 @@ class RewardModel(nn.Module):
         references = as_pictures(references) if references is not None else None
         self._check_references(references, len(pixels))
         check_memory(memory)
-        images = [self.fit(image) for image in pixels]
-        others = [self.open(image) for image in references] if references is not None else []
+        images = [self.fit(image) for image in to_device(pixels, self.device)]
+        others = [self.decode(image) for image in references] if references is not None else []
         texts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
         if not (torch.is_grad_enabled() and pixels.requires_grad) or self.training:
             return self.distribution_of(images, texts, names, others)
@@ -264,11 +266,12 @@ class RewardModel(nn.Module):
             raise InputError(f"temperature is {shown(temperature)}; expected a number, 0 (greedy) or more")
         if not images:
             raise InputError("no images were given; judge needs at least one")
-        size, judgements = batch_size or 8, []
+        size = batch_size or 8
+        judgements: list[Judgement] = []
         with evaluation_mode(self):
-            for start in range(0, len(images), size):
-                chunk = [self.open(image) for image in images[start : start + size]]
-                texts = prompts[start : start + size]
+            for chunk in prefetch(self.decode, images, size):
+                start = len(judgements)
+                texts = prompts[start : start + len(chunk)]
                 with counted(start, what=images):
                     judgements += judge_opened(self, chunk, texts, traces, names, temperature)
         return judgements
@@ -294,45 +297,25 @@ class RewardModel(nn.Module):
         """Any picture that `to_pixels` takes -> float pixels (3, H, W) at the size the model sees."""
         return self.fit(to_pixels(image))
 
+    def decode(self, image: Any) -> Tensor:
+        """As `open`, but kept as bytes (uint8) where these take no more memory; what takes opened images takes these too."""
+        return decode(image, self.layout, self.resolution, self.device)
+
+    def prepare(self, decoded: Tensor) -> Tensor:
+        """What `decode` returned -> what `open` returns, on the model's device."""
+        return prepare(decoded, self.layout, self.resolution, self.device)
+
     def fit(self, pixels: Tensor) -> Tensor:
         """Resize (3, H, W) by the resolution policy, to a size that the model's vision tower takes."""
         return self.layout.fit(pixels, self.resolution)
 
     def collate(self, images: Sequence[Tensor], rows: Sequence[Row], start: bool = False) -> ModelInput:
-        """Rows over opened images -> right-padded tensors, not yet on the model's device.
+        """Rows over pictures that `open` or `decode` returned -> right-padded tensors; patches are on the model's device.
 
         A row with a trace gets it, its stop marker and the answer prefix; a row with an explanation gets its score's
         label and the explanation after the answer prefix. `start`: all rows end where a trace begins.
         """
-        sequences, trace_spans, score_at = [], [], []
-        parts = [self.layout.patchify(image) for image in images]
-        grids = [grid for _, grid in parts]
-        for row in rows:
-            ids = self._prompt_ids(row, grids, reasoning=start or row.trace is not None)
-            begin = len(ids)
-            if row.trace is not None:
-                ids += self.encoder.answer_ids(row.trace)
-            score_at.append(len(ids) - 1)
-            text = row.trace
-            if row.explanation is not None:
-                score, text = row.explanation
-                ids += [int(self.encoder.label_ids[score]), *self.encoder.reasoning_ids]
-                begin = len(ids)
-                ids += text.ids
-            self._check_length(ids, row, grids, self.max_trace_tokens if start else 0)
-            sequences.append(ids)
-            trace_spans.append((begin, begin + (len(text) if text else 0)))
-        ids_NT, mask_NT = pad(sequences, self.encoder.pad_id)
-        trace_NT = None
-        explained = any(row.explanation is not None for row in rows)
-        if explained or any(row.trace is not None for row in rows):
-            trace_NT = torch.zeros_like(mask_NT)
-            for n, (begin, end) in enumerate(trace_spans):
-                trace_NT[n, begin:end] = 1
-        patches = torch.cat([patches for patches, _ in parts])
-        index = torch.tensor([row.images for row in rows])
-        at = torch.tensor(score_at) if explained else None
-        return ModelInput(ids_NT, mask_NT, patches, torch.tensor(grids), index, trace_NT, at)
+        return collate(self, images, rows, start)
 
     def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
         """Sample one trace for every row (any trace it has is ignored)."""
@@ -348,7 +331,7 @@ class RewardModel(nn.Module):
     def distribution_of(
         self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...], references: list[Tensor]
     ) -> ScoreDistribution:
-        """Score what `open` returned: probs (N, D, S) on the model's device, with gradients where they are enabled.
+        """Score what `open` or `decode` returned: probs (N, D, S) on the model's device, with gradients where they are enabled.
 
         Args:
             images: N opened images.
@@ -365,16 +348,6 @@ class RewardModel(nn.Module):
         logits = self.backbone(inputs.to(self.device)).score_logits
         return self.distribution(logits, names)
 
-    def _check_length(self, ids: Sequence[int], row: Row, grids: Sequence[Grid], reserved: int) -> None:
-        shown_grids = [grids[index] for index in row.images]
-        saved = sum(self.layout.tokens(grid) - self.layout.positions(grid) for grid in shown_grids)
-        needed = len(ids) - saved + reserved
-        if self.context is not None and needed > self.context:
-            raise InputError(
-                f"prompt {shown(row.prompt)}: with its image, question and reasoning it takes {needed:,} positions; the model "
-                f"was made for {self.context:,}; shorten the prompt"
-            )
-
     def length(self, opened: Sequence[Tensor], prompt: str, name: str) -> int:
         """Tokens of an item.
 
@@ -383,7 +356,7 @@ class RewardModel(nn.Module):
             prompt: its text.
             name: the dimension asked about.
         """
-        images = sum(self.layout.tokens(self.layout.grid(image)) for image in opened)
+        images = sum(self.layout.tokens(grid_of(image, self.layout, self.resolution)) for image in opened)
         return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
 
     def _check_references(self, references: Sequence[Any] | None, images: int) -> None:
@@ -393,8 +366,3 @@ class RewardModel(nn.Module):
             raise InputError("this model scores single images; `references` is for models that compare")
         if references is not None and len(references) != images:
             raise InputError(f"{images} images but {len(references)} references; give one reference per image")
-
-    def _prompt_ids(self, row: Row, grids: Sequence[Grid], reasoning: bool) -> list[int]:
-        ids = self.encoder.encode(row.prompt, self.rubric.dimension(row.dimension), reasoning)
-        counts = [self.layout.tokens(grids[index]) for index in row.images]
-        return expand_images(ids, self.encoder.image_token_id, counts)

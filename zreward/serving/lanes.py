@@ -126,7 +126,7 @@ class ModelLane:
         self._threads.shutdown()
 
     def _open(self, image: bytes, number: int) -> Tensor:
-        return self.model.open(from_bytes(image, self._most_pixels, f"image {number}"))
+        return self.model.decode(from_bytes(image, self._most_pixels, f"image {number}"))
 
     def _score(self, images: list[Tensor], prompts: list[str]) -> ScoreDistribution:
         shown = [(image,) for image in images]

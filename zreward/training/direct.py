@@ -142,14 +142,14 @@ class DirectTrainer(RewardTrainer):
         """Drawn here and not in `collate`, which runs ahead of the step: a resumed run would draw other numbers."""
         data = self.recipe.data
         if data.augment:
-            images = [flip_and_shift(image) for image in images]
+            images = [flip_and_shift(self.reward_model.prepare(image)) for image in images]
         if data.word_dropout:
             rows = [replace(row, prompt=drop_words(row.prompt, data.word_dropout)) for row in rows]
         return images, rows
 
     def _open(self, record: Record) -> Tensor:
         if not self.recipe.data.keep_images:
-            return self.reward_model.open(record.image)
+            return self.reward_model.decode(record.image)
         if id(record) not in self._opened:
-            self._opened[id(record)] = self.reward_model.open(record.image)
+            self._opened[id(record)] = self.reward_model.decode(record.image)
         return self._opened[id(record)]

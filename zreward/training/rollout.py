@@ -58,7 +58,7 @@ class RolloutTrainer(RewardTrainer):
         super().__init__(reward_model, recipe, run, items, callbacks)
 
     def collate(self, items: list[RolloutItem]) -> dict[str, Any]:
-        return {"items": items, "images": [self.reward_model.open(r.image) for item in items for r in item.records]}
+        return {"items": items, "images": [self.reward_model.decode(r.image) for item in items for r in item.records]}
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         block = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
@@ -191,7 +191,7 @@ class RolloutTrainer(RewardTrainer):
         """The teacher's log-probabilities of the student's tokens, at the student's places (its images may be longer)."""
         assert self.teacher is not None and rollout.labels is not None, "OPD has a teacher and samples its score"
         if rollout.teacher_log_probs is None:
-            images = [self.teacher.open(record.image) for record in rollout.records]
+            images = [self.teacher.decode(record.image) for record in rollout.records]
             inputs = replace(self.teacher.collate(images, rollout.rows), share=self.shares).to(self.args.device)
             assert inputs.trace_mask is not None and rollout.inputs.trace_mask is not None, "roll-outs have traces"
             mask, found = rollout.inputs.trace_mask.bool(), []
