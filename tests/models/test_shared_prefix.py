@@ -261,3 +261,27 @@ def test_every_image_and_prompt_is_encoded_once(model, pictures, monkeypatch):
     (prefix_rows, prefix_length), (suffix_rows, suffix_length) = lengths
     assert (prefix_rows, suffix_rows) == (2, 8)
     assert suffix_length < prefix_length
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_the_last_layer_reads_a_prefix_for_its_keys_alone(family_model, pictures, gradients):
+    """Nobody reads a prefix's last hidden states: without gradients the pass ends where the last layer has kept its part."""
+    family_model.score(pictures[:1], PROMPTS[0])  # the self-check is over
+    language = family_model.backbone.base.model.language_model
+    passed = {"whole": 0, "last": 0}
+
+    def count(name):
+        def hook(_, args, output):
+            passed[name] += args[0].shape[:-1].numel()
+
+        return hook
+
+    handles = [
+        language.layers[0].mlp.register_forward_hook(count("whole")),
+        language.layers[-1].mlp.register_forward_hook(count("last")),
+    ]
+    with torch.set_grad_enabled(gradients):
+        family_model(torch.rand(2, 3, 32, 32), PROMPTS[:2])
+    for handle in handles:
+        handle.remove()
+    assert (passed["last"] < passed["whole"]) != gradients, passed

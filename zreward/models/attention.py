@@ -80,27 +80,34 @@ def attend(
 
 def _attend_apart(query: Tensor, key: Prefixed, value: Prefixed, mask: Tensor | None, dropout: float) -> Tensor:
     """Scaled queries (N, H, T, size), of the last T of a row's own tokens -> (N, H, T, size)."""
-    heads, width = key.own.shape[1], query.shape[2]
-    earlier, length, own_length = key.before.shape[0], key.before.shape[2], key.own.shape[2]
+    earlier, heads, length = key.before.shape[:3]
+    rows, width, own_length = len(query), query.shape[2], key.own.shape[2]
+    by_heads = query.reshape(rows, heads, -1, query.shape[-1])  # queries that share keys, together
     to_before = _by_prefix(query, earlier, heads) @ key.before.transpose(-1, -2)
-    to_own = _by_heads(query, heads) @ key.own.transpose(-1, -2)
-    shape = query.shape[:3]
-    scores = torch.cat([_by_row(to_before, (*shape, length)), to_own.reshape(*shape, own_length)], -1)
+    to_own = _by_prefix(by_heads @ key.own.transpose(-1, -2), earlier, heads)
     if mask is None:
         mask = torch.ones(width, length + own_length, dtype=torch.bool, device=query.device)
-        mask = mask.tril(length + own_length - width)
-    lowest = torch.finfo(scores.dtype).min
-    scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else scores + mask
+        mask = mask.tril(length + own_length - width)[None, None]
+    scores = _masked(torch.cat([to_before, to_own], -1), mask.expand(rows, -1, -1, -1))
     at_least = scores if scores.dtype is torch.float64 else scores.float()
     probs = F.dropout(at_least.softmax(-1), dropout, dropout > 0).to(query.dtype)
-    from_before = _by_prefix(probs[..., :length], earlier, heads) @ value.before
-    from_own = _by_heads(probs[..., length:], heads) @ value.own
-    return _by_row(from_before, tuple(query.shape)) + from_own.reshape(query.shape)
+    from_before = _by_row(probs[..., :length] @ value.before, query.shape)
+    from_own = _by_row(probs[..., length:], by_heads.shape) @ value.own
+    return from_before + from_own.reshape(query.shape)
 
 
-def _by_heads(rows: Tensor, heads: int) -> Tensor:
-    """(N, H, T, x) -> (N, K, H / K * T, x): queries that share keys, together."""
-    return rows.reshape(len(rows), heads, -1, rows.shape[-1])
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores (M, K, N / M * H / K * T, x), changed in place where rows' mask (N, 1 or H, T, x) hides keys."""
+    earlier, heads = scores.shape[:2]
+    rows, all_heads, width, keys = mask.shape
+    by_row = scores.view(earlier, heads, rows // earlier, -1, width, keys)
+    by_head = mask.unflatten(1, (1, 1) if all_heads == 1 else (heads, -1))
+    mask = by_head.unflatten(0, (earlier, -1)).transpose(1, 2)  # (M, K, times, H / K, T, x), or ones for heads
+    if mask.dtype == torch.bool:
+        by_row.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+    else:
+        by_row += mask
+    return scores
 
 
 def _by_prefix(rows: Tensor, earlier: int, heads: int) -> Tensor:
@@ -109,10 +116,10 @@ def _by_prefix(rows: Tensor, earlier: int, heads: int) -> Tensor:
     return grouped.transpose(1, 2).reshape(earlier, heads, -1, rows.shape[-1])
 
 
-def _by_row(grouped: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The way back: (M, K, N / M * H / K * T, x) -> (N, H, T, x), the given shape."""
-    earlier, heads = grouped.shape[:2]
-    rows, all_heads, width, size = shape
+def _by_row(grouped: Tensor, shape: torch.Size) -> Tensor:
+    """The way back: (M, K, N / M * H / K * T, x) -> (N, H, T, x), of the given shape but for x."""
+    earlier, heads, _, size = grouped.shape
+    rows, all_heads, width = shape[:3]
     parts = grouped.view(earlier, heads, rows // earlier, all_heads // heads, width, size)
     return parts.transpose(1, 2).reshape(rows, all_heads, width, size)
 

@@ -41,10 +41,15 @@ class Follow:
         return torch.cat([each, own.unflatten(0, (len(before), self.times))], -2).flatten(0, 1)
 
 
+class AllLeft(Exception):
+    """Raised in a pass whose hidden states nobody reads, when the last layer has left what later passes go on from."""
+
+
 class PassCache(DynamicCache):
     """A model's cache for one pass over N right-padded rows.
 
-    `padding` (N, T, 1) is true where a row has ended; None where all rows are equally long.
+    `padding` (N, T, 1) is true where a row has ended; None where all rows are equally long. `ends`: the pass is given up by
+    `AllLeft` once it has left everything.
     """
 
     def __init__(
@@ -53,8 +58,10 @@ class PassCache(DynamicCache):
         before: PassCache | None = None,
         follow: Follow | None = None,
         mask_NT: Tensor | None = None,
+        ends: bool = False,
     ) -> None:
         super().__init__(config=config)
+        self.ends = ends
         lengths, self.padding = None, None
         # Padding on the left comes before a state begins: nothing is there to be kept.
         if mask_NT is not None and not bool(mask_NT[:, -1].all()):
@@ -65,6 +72,20 @@ class PassCache(DynamicCache):
             _States(old, follow, lengths) if isinstance(layer, LinearAttentionLayer) else _Keys(old, follow, apart)
             for layer, old in zip(self.layers, earlier, strict=True)
         ]
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **options: Any) -> Any:
+        made = super().update(key_states, value_states, layer_idx, *args, **options)
+        self._end_after(layer_idx)
+        return made
+
+    def update_recurrent_state(self, recurrent_states: Tensor, layer_idx: int, *args: Any, **options: Any) -> Tensor:
+        made = super().update_recurrent_state(recurrent_states, layer_idx, *args, **options)
+        self._end_after(layer_idx)
+        return made
+
+    def _end_after(self, layer_idx: int) -> None:
+        if self.ends and layer_idx == len(self.layers) - 1:
+            raise AllLeft
 
     def growing(self, config: Any, follow: Follow) -> DynamicCache:
         """What the pass left, for every row of a generation: a cache that each of its passes adds to."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zreward.models.passes import PrefixState, run_pass
+from zreward.models.passes import PrefixState, run_prefix
 from zreward.models.sharing import Part
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Opening:
 
 def _encode(backbone: Backbone, ids_H: Tensor) -> PrefixState:
     row = ids_H[None]
-    return run_pass(backbone, Part(row, torch.ones_like(row)))[1]
+    return run_prefix(backbone, Part(row, torch.ones_like(row)))
 
 
 def _key(backbone: Backbone, ids_H: Tensor) -> tuple[Any, ...]:

@@ -5,13 +5,14 @@ Shapes: N rows, T tokens, P images, H hidden.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from zreward.models.caches import Follow, PassCache
+from zreward.models.caches import AllLeft, Follow, PassCache
 from zreward.models.layouts import takes_grids
 from zreward.models.sharing import Part
 
@@ -42,8 +43,8 @@ def run_pass(
     images: Images | None = None,
     before: PrefixState | None = None,
     follow: Follow | None = None,
-) -> tuple[Tensor, PrefixState]:
-    """Hidden states (N, T, H) after the final norm, and what the pass leaves for others.
+) -> Tensor:
+    """Hidden states (N, T, H) after the final norm.
 
     Args:
         backbone: a model that `can_share`.
@@ -52,18 +53,49 @@ def run_pass(
         before: what `follow`'s rows go on from; None where they begin here.
         follow: which earlier row each row goes on from.
     """
+    state, places = _before(backbone, part, images, before, follow, ends=False)
+    return _run(backbone, part, images, state, places)
+
+
+def run_prefix(
+    backbone: Backbone,
+    part: Part,
+    images: Images | None = None,
+    before: PrefixState | None = None,
+    follow: Follow | None = None,
+) -> PrefixState:
+    """What the same pass leaves for others. Without gradients it ends as soon as its last layer has left its part."""
+    state, places = _before(backbone, part, images, before, follow, ends=not torch.is_grad_enabled())
+    with suppress(AllLeft):
+        _run(backbone, part, images, state, places)
+    return state
+
+
+def _before(
+    backbone: Backbone,
+    part: Part,
+    images: Images | None,
+    before: PrefixState | None,
+    follow: Follow | None,
+    ends: bool,
+) -> tuple[PrefixState, Tensor]:
+    """What the pass will have left, its cache still empty; and the places of its tokens: (N, T), or (3, N, T)."""
     mask, position = part.mask, torch.zeros_like(part.mask[:, 0])
     if before is not None and follow is not None:
         mask = torch.cat([follow.select(before.mask), mask], 1)
         position = follow.select(before.position)
-    cache = PassCache(backbone.base.config, None if before is None else before.cache, follow, part.mask)
+    earlier = None if before is None else before.cache
+    cache = PassCache(backbone.base.config, earlier, follow, part.mask, ends)
+    places = _places(backbone, part, images) + position[:, None]  # of padding: any
+    last = (places * part.mask).amax(-1)
+    return PrefixState(cache, mask, (last if last.ndim == 1 else last.amax(0)) + 1), places
+
+
+def _run(backbone: Backbone, part: Part, images: Images | None, state: PrefixState, places: Tensor) -> Tensor:
     shown = None
     if part.images is not None and images is not None:
         shown = backbone.shown(images.features, part.images)
-    places = _places(backbone, part, images) + position[:, None]  # (N, T), or (3, N, T); of padding: any
-    hidden_NTH = backbone.run(part.ids, mask, shown, position_ids=places, past_key_values=cache)
-    last = (places * part.mask).amax(-1)
-    return hidden_NTH, PrefixState(cache, mask, (last if last.ndim == 1 else last.amax(0)) + 1)
+    return backbone.run(part.ids, state.mask, shown, position_ids=places, past_key_values=state.cache)
 
 
 def _places(backbone: Backbone, part: Part, images: Images | None) -> Tensor:

@@ -169,7 +169,7 @@ def _read_after(model: RewardModel, after: EncodedQuestions, question: int, trac
     sequences = [begun[n // K] + model.encoder.answer_ids(trace) for n, trace in enumerate(traces)]
     ids, mask = (part.to(model.device) for part in pad(sequences, model.encoder.pad_id))
     follow = Follow.evenly(len(begun), K, model.device)
-    hidden = run_pass(model.backbone, Part(ids, mask), before=after.prefix, follow=follow)[0]
+    hidden = run_pass(model.backbone, Part(ids, mask), before=after.prefix, follow=follow)
     return model.backbone.label_logits(hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1])
 
 

@@ -20,7 +20,7 @@ from zreward.models.inputs import ModelInput
 from zreward.models.modes import evaluation_mode
 from zreward.models.opening import Opening
 from zreward.models.padding import gated_layers, watch_padding
-from zreward.models.passes import Images, PrefixState, run_pass
+from zreward.models.passes import Images, PrefixState, run_pass, run_prefix
 from zreward.models.sharing import SharedRows, share_rows
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class SharedPrefix:
         before, follow = self.encode(backbone, cut, images), cut.follow
         if before is not None and follow is None:
             follow = Follow.evenly(1, len(cut.branches.ids), before.mask.device)
-        return run_pass(backbone, cut.branches, images, before, follow)[0]
+        return run_pass(backbone, cut.branches, images, before, follow)
 
     def encode(self, backbone: Backbone, cut: SharedRows, images: Images) -> PrefixState | None:
         """What branches go on from: their prefixes, or the opening alone, or nothing."""
@@ -85,7 +85,7 @@ class SharedPrefix:
         if cut.prefix is None:
             return before
         follow = None if before is None else Follow.evenly(1, len(cut.prefix.ids), before.mask.device)
-        return run_pass(backbone, cut.prefix, images, before, follow)[1]
+        return run_prefix(backbone, cut.prefix, images, before, follow)
 
     @torch.no_grad()
     def _try(self, backbone: Backbone, inputs: ModelInput) -> None:
