@@ -10,6 +10,8 @@ Times are CPU seconds of this process, the fastest of interleaved rounds. The JS
     whole_over_four        the same four with every row read whole (the rubric too), over the call that shares
     tokens_a_dimension     tokens that a further dimension adds to a picture, counted at the first decoder layer
     opening_tokens         system text and rubric, which are read once and kept
+    old_forms_*            the first and third with the prompt forms of version 0.1, whose questions hold the anchors
+    old_forms_over_new     time of four dimensions with those forms, over the default ones
     update_tokens          at the first decoder layer in the update of one GDSO step: one pair, G = 8, traces of 64 tokens
     update_tokens_whole    the same with every row read whole
     update_over_whole      its time, forward and backward
@@ -58,9 +60,9 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 GROUP, TRACE_TOKENS = 8, 64
 
 
-def build(family: str, image_tokens: int) -> tuple[RewardModel, int]:
+def build(family: str, image_tokens: int, forms: PromptForms) -> tuple[RewardModel, int]:
     """A model of about 20 M parameters, and the side of the pictures that are so many tokens."""
-    rubric, forms = Rubric.default(), PromptForms()
+    rubric = Rubric.default()
     texts = [forms.system, forms.rubric, forms.prompt, forms.direct, forms.reasoning, forms.answer_prefix]
     texts += [text for one in rubric.dimensions for text in (one.title, one.question, *one.anchors.values())]
     words = {word for text in texts for word in re.findall(r"\w+|[^\w\s{}]", text)}
@@ -153,13 +155,14 @@ def kept_bytes(call: Callable[[], object]) -> int:
 
 
 def measure(family: str, options: argparse.Namespace) -> dict[str, float]:
-    model, side = build(family, options.image_tokens)
+    model, side = build(family, options.image_tokens, PromptForms())
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(2)]
     prompts = [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
     figures: dict[str, float] = {}
     if "scoring" in options.parts:
-        figures |= _scoring(model, pictures, prompts, options.rounds)
+        old, _ = build(family, options.image_tokens, PromptForms.from_dict({}))
+        figures |= _scoring(model, old, pictures, prompts, options.rounds)
     if "gradient" in options.parts:
         figures |= _gradient(model, pictures[0], prompts[0], options.rounds)
     if "updates" in options.parts:
@@ -167,25 +170,34 @@ def measure(family: str, options: argparse.Namespace) -> dict[str, float]:
     return figures
 
 
-def _scoring(model: RewardModel, pictures: list[Image.Image], prompts: list[str], rounds: int) -> dict[str, float]:
-    name = model.rubric.dimension_names[0]
+def _scoring(
+    model: RewardModel, old: RewardModel, pictures: list[Image.Image], prompts: list[str], rounds: int
+) -> dict[str, float]:
+    dimensions = model.rubric.dimension_names
 
-    def four() -> object:
-        return model.score(pictures, prompts)
+    def score(model: RewardModel, dimensions: tuple[str, ...]) -> Callable[[], object]:
+        return lambda: model.score(pictures, prompts, dimensions)
 
-    def one() -> object:
-        return model.score(pictures, prompts, [name])
+    def tokens_a_dimension(model: RewardModel) -> float:
+        more = tokens_of(model, score(model, dimensions)) - tokens_of(model, score(model, dimensions[:1]))
+        return more / len(pictures) / (len(dimensions) - 1)
 
-    four()
-    seconds = interleaved({"four": four, "one": one, "whole": whole(four)}, rounds)
-    more = tokens_of(model, four) - tokens_of(model, one)
+    four, one = score(model, dimensions), score(model, dimensions[:1])
+    old_four, old_one = score(old, dimensions), score(old, dimensions[:1])
+    four(), old_four()  # the self-checks are over
+    calls = {"four": four, "one": one, "whole": whole(four), "old four": old_four, "old one": old_one}
+    seconds = interleaved(calls, rounds)
+    a_dimension = tokens_a_dimension(model)
     model.backbone.shared_prefix.opening = Opening()  # nothing is kept
     opening = tokens_of(model, four) - tokens_of(model, four)
     return {
         "four_over_one": seconds["four"] / seconds["one"],
         "whole_over_four": seconds["whole"] / seconds["four"],
-        "tokens_a_dimension": more / len(pictures) / (len(model.rubric.dimension_names) - 1),
+        "tokens_a_dimension": a_dimension,
         "opening_tokens": opening,
+        "old_forms_four_over_one": seconds["old four"] / seconds["old one"],
+        "old_forms_tokens_a_dimension": tokens_a_dimension(old),
+        "old_forms_over_new": seconds["old four"] / seconds["four"],
     }
 
 
