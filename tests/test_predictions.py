@@ -79,17 +79,20 @@ def test_with_reasoning_options_reach_the_model_and_figures_their_place(asked):
 
 def test_the_direct_form_asks_in_batches_and_in_the_order_of_the_records():
     model, sizes = sharpen(tiny_model()), []
-    original = model.score
+    original = model.score_opened
 
-    def score(images, prompts, names, batch_size):
+    def score(images, prompts, names, batch_size, budget):
         sizes.append((len(images), batch_size, names))
-        return original(images, prompts, names, batch_size=batch_size)
+        return original(images, prompts, names, batch_size, budget)
 
-    model.score = score
+    model.score_opened = score
     made = predict(model, RECORDS, batch_size=2, progress=False)
     assert sizes == [(2, 2, DIMENSIONS), (2, 2, DIMENSIONS), (1, 2, DIMENSIONS)]
+    del model.score_opened
     for n, record in enumerate(RECORDS):
-        assert torch.allclose(made.probs[n], original([record.image], record.prompt).probs[0], atol=1e-5)
+        assert torch.allclose(
+            made.probs[n], model.score([record.image], record.prompt, batch_size=1).probs[0], atol=1e-5
+        )
 
 
 def test_every_dimensions_row_has_its_own_tokens_and_cut_traces(asked):

@@ -32,7 +32,7 @@ def check(tiny_data, monkeypatch):
         raise AssertionError("a trace was sampled")
 
     monkeypatch.setattr(RewardModel, "judge", sample)
-    monkeypatch.setattr(RewardModel, "score", sample)
+    monkeypatch.setattr(RewardModel, "score_opened", sample)
 
     def run(out, options=OPTIONS, teacher=None, data="pool", **more):
         return check_inputs(str(teacher or tiny_data["base"]), tiny_data[data], out, options, **more)

@@ -32,11 +32,11 @@ BINS = [1 + k / 2 for k in range(9)]
 
 
 class Teacher:
-    """Stands in for a model's `judge` and `score`: random answers, from torch's global state as the real ones."""
+    """Stands in for a model's `judge` and `score_windows`: random answers, from torch's global state as the real ones."""
 
     def __init__(self, model: RewardModel) -> None:
         self.model, self.calls, self.broken = model, [], None
-        model.judge, model.score = self.judge, self.score
+        model.judge, model.score_windows = self.judge, self.score_windows
 
     def judge(self, images, prompts, traces, names, temperature, batch_size):
         self.calls.append(
@@ -54,9 +54,12 @@ class Teacher:
         distribution = ScoreDistribution(probs.mean(0, keepdim=True), torch.tensor(BINS), names)
         return Judgement(distribution, texts, probs, numbers, numbers > 20)
 
-    def score(self, images, prompts, names, batch_size):
-        self.calls.append((prompts, None, batch_size))
-        return ScoreDistribution(torch.rand(len(images), len(names), 9).softmax(-1), torch.tensor(BINS), names)
+    def score_windows(self, shown, prompts, names, window, batch_size):
+        assert [image for (image,) in shown] == [r.image for r in RECORDS if r.prompt in prompts]
+        for start in range(0, len(shown), window):
+            part = prompts[start : start + window]
+            self.calls.append((part, None, batch_size))
+            yield ScoreDistribution(torch.rand(len(part), len(names), 9).softmax(-1), torch.tensor(BINS), names)
 
 
 @pytest.fixture

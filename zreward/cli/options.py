@@ -19,6 +19,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random 
 Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the reasoning traces; 0 is greedy.")]
 Traces = Annotated[int, typer.Option(min=1, help="Reasoning traces per item; their distributions are averaged.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
+ScoringBatch = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Images per batch; default: 32, on a GPU by its free memory.")
+]
 Model = Annotated[
     str, typer.Argument(help="Checkpoint folder, Hugging Face hub name, or a package's name such as world:small.")
 ]

@@ -15,6 +15,7 @@ from zreward.cli.options import (
     Dimensions,
     Json,
     Model,
+    ScoringBatch,
     Seed,
     SkipBad,
     Temperature,
@@ -55,7 +56,7 @@ def score(
         typer.Option("--out", help="New file for the scores: .csv, .jsonl or .parquet; with --data .parquet only."),
     ] = None,
     dimensions: Dimensions = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    batch_size: ScoringBatch = None,
     reference: Annotated[
         Path | None, typer.Option(help="Reference image, for models trained with rewarddance-pairwise.")
     ] = None,
@@ -213,7 +214,7 @@ def rank(
     ] = None,
     dimensions: Dimensions = None,
     top: Annotated[int, typer.Option(min=1, help="Candidates to print per prompt.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    batch_size: ScoringBatch = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write an HTML page with all candidates, best first.")
     ] = None,

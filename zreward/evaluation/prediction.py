@@ -128,12 +128,15 @@ def predict(
     probs, tokens, truncated = [], [], []
     begin = time.perf_counter()
     bar = tqdm(total=len(records), desc="reasoning" if reasoning else "scoring", unit="image", disable=not progress)
+    shown = [(record.image,) for record in records]
+    scores = model.score_windows(shown, [record.prompt for record in records], names, size, batch_size)
     with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
         torch.manual_seed(seed)
         for start in range(0, len(records), size):
             chunk = records[start : start + size]
             images, prompts = [record.image for record in chunk], [record.prompt for record in chunk]
-            with counted(start, what=[record.id or record.image for record in records]):
+            known = [record.id or record.image for record in records]
+            with counted(start if reasoning or others else 0, what=known):
                 if reasoning:
                     for judgement in model.judge(images, prompts, traces, names, temperature, size):
                         probs.append(judgement.distribution.probs)
@@ -141,7 +144,7 @@ def predict(
                         truncated.append(judgement.truncated.float().mean(0, keepdim=True))
                 else:
                     if others is None:
-                        probs.append(model.score(images, prompts, names, batch_size=size).probs)
+                        probs.append(next(scores).probs)
                     else:
                         probs.append(_compare(model, chunk, others[start : start + size], names, size))
                     tokens.append(torch.ones(len(chunk), len(names)))

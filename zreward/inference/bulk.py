@@ -30,6 +30,7 @@ from zreward.common.shards import Shards
 from zreward.data.fingerprint import image_digest
 from zreward.data.record import Record
 from zreward.data.sources import SourceRow, read_rows
+from zreward.models.batch_size import DEFAULT
 from zreward.models.batches import prefetch
 from zreward.models.fingerprint import model_fingerprint, short_digest, weights_fingerprint_1
 from zreward.models.reward_model import RewardModel
@@ -44,7 +45,7 @@ def score_data(
     source: Any,
     out: str | Path,
     dimensions: Sequence[str] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     skip_bad: bool = False,
 ) -> int:
     """Score a data set into a Parquet file. An interrupted call is continued by the same call.
@@ -58,7 +59,7 @@ def score_data(
         source: a .jsonl or .parquet file of records, or a `datasets.Dataset`; ratings are not read.
         out: the .parquet file to write.
         dimensions: names; default all of the rubric.
-        batch_size: images in a batch; it may change when a call is continued.
+        batch_size: images in a batch (default: as `RewardModel.score` chooses); it may change when a call is continued.
         skip_bad: a row that cannot be scored gets the reason in the column `error` instead of stopping.
 
     Returns:
@@ -162,13 +163,19 @@ def open_row(row: SourceRow, folder: Path) -> Opened:
 
 
 def _scored(
-    model: RewardModel, rows: Sequence[SourceRow], folder: Path, names: tuple[str, ...], batch_size: int, skip_bad: bool
+    model: RewardModel,
+    rows: Sequence[SourceRow],
+    folder: Path,
+    names: tuple[str, ...],
+    batch_size: int | None,
+    skip_bad: bool,
 ) -> list[dict[str, Any]]:
     """The rows of a shard with their scores, in the order of the source."""
     order = sorted(range(len(rows)), key=lambda n: _size(rows[n], folder), reverse=True)
     found: dict[int, dict[str, Any]] = {}
-    windows = prefetch(lambda n: open_row(rows[n], folder), order, 2 * batch_size)
-    for start, window in zip(itertools.count(0, 2 * batch_size), windows, strict=False):
+    size = 2 * (batch_size or DEFAULT)
+    windows = prefetch(lambda n: open_row(rows[n], folder), order, size)
+    for start, window in zip(itertools.count(0, size), windows, strict=False):
         bad = next((one for one in window if one[3] is not None), None)
         if bad and not skip_bad:
             raise refused(bad[0], bad[3])
@@ -196,7 +203,7 @@ def refused(row: SourceRow, why: Any) -> InputError:
 
 
 def _scores(
-    model: RewardModel, good: Sequence[tuple[Record, Any]], names: tuple[str, ...], batch_size: int
+    model: RewardModel, good: Sequence[tuple[Record, Any]], names: tuple[str, ...], batch_size: int | None
 ) -> list[dict[str, Any] | InputError]:
     """The scores of each, or why the model refuses it: its prompt may be too long.
 

@@ -21,7 +21,7 @@ def score_rows(
     images: Sequence[str],
     prompts: Sequence[str],
     dimensions: Sequence[str] | None,
-    batch_size: int,
+    batch_size: int | None,
     reference: str | None = None,
 ) -> list[dict[str, Any]]:
     """Score images into plain rows, for printing and writing.
@@ -31,7 +31,7 @@ def score_rows(
         images: N paths.
         prompts: N texts.
         dimensions: names; None: all of the rubric.
-        batch_size: images in a batch.
+        batch_size: images in a batch; None: as `RewardModel.score` chooses.
         reference: an image to compare all of them with, for models that compare.
 
     Returns:

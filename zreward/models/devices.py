@@ -35,3 +35,13 @@ def find_dtype(dtype: Any, device: torch.device) -> torch.dtype:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError(f"dtype {shown(dtype)} is unknown; expected one of {sorted(DTYPES)}")
     return DTYPES[dtype]
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that is free on a GPU, what torch holds unused included, or in the machine."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    import psutil
+
+    return psutil.virtual_memory().available

@@ -21,6 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zreward.common.errors import InputError, shown
 from zreward.distribution import ScoreDistribution
+from zreward.models.devices import free_bytes
 
 if TYPE_CHECKING:
     from zreward.models.backbone import Backbone
@@ -80,7 +81,7 @@ def choose_memory(backbone: Backbone, tokens: int, pictures: int) -> str:
         tokens: of all pictures, prompts and questions together.
         pictures: how many there are.
     """
-    free = _SHARE * _free_bytes(backbone)
+    free = _SHARE * free_bytes(backbone.label_ids.device)
     kept = _bytes_per_token(backbone) * tokens
     if kept <= free:
         return "keep"
@@ -97,16 +98,6 @@ def _bytes_per_token(backbone: Backbone) -> float:
     depth = getattr(vision, "depth", 0) or getattr(vision, "num_hidden_layers", 0)
     numbers = text.num_hidden_layers * text.hidden_size + patches * depth * vision.hidden_size
     return _KEPT_PER_TOKEN * numbers * backbone.base.dtype.itemsize
-
-
-def _free_bytes(backbone: Backbone) -> float:
-    device = backbone.label_ids.device
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    import psutil
-
-    return psutil.virtual_memory().available
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from zreward.common.texts import match_prompts
 from zreward.distribution import ScoreDistribution
 from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone
+from zreward.models.batch_size import DEFAULT, default_batch
 from zreward.models.batches import OomRetry, pack, prefetch
 from zreward.models.checkpoint import load, save
 from zreward.models.collation import collate
@@ -146,7 +147,7 @@ class RewardModel(nn.Module):
                 batch (N, H, W, C) or (N, C, H, W); or one image.
             prompts: one text per image, or one for all.
             dimensions: names of the rubric's dimensions; default all of them.
-            batch_size: images in a batch; default 32.
+            batch_size: images in a batch; default 32, on a GPU as many as fit into its free memory, at most 64.
             token_budget: tokens of images and prompts in a batch, padding counted; default no limit.
             references: one image per image, for models that compare two (method `rewarddance-pairwise`).
 
@@ -164,15 +165,40 @@ class RewardModel(nn.Module):
         check_counts(batch_size=batch_size, token_budget=token_budget)
         references = as_pictures(references) if references is not None else None
         self._check_references(references, len(images))
-        size, parts, done = batch_size or 32, [], 0
+        window = _WINDOW * (batch_size or DEFAULT)
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
-        with evaluation_mode(self):
-            for opened in prefetch(lambda each: tuple(map(self.decode, each)), shown, _WINDOW * size):
-                texts = prompts[done : done + len(opened)]
-                with counted(done, what=images):
-                    parts.append(self.score_opened(opened, texts, names, size, token_budget))
-                done += len(opened)
-        return ScoreDistribution.cat(parts)
+        with counted(0, what=images):
+            return ScoreDistribution.cat(
+                list(self.score_windows(shown, prompts, names, window, batch_size, token_budget))
+            )
+
+    def score_windows(
+        self,
+        shown: Sequence[tuple[Any, ...]],
+        prompts: Sequence[str],
+        names: tuple[str, ...],
+        window: int,
+        batch_size: int | None = None,
+        token_budget: int | None = None,
+    ) -> Iterator[ScoreDistribution]:
+        """`score` in parts of `window` items; the next part's pictures are opened meanwhile.
+
+        Args:
+            shown: every item's image, and its reference for models that compare, of any kind that `score` takes.
+            prompts: a text per item.
+            names: dimensions of the rubric.
+            window: the items among which a batch is chosen.
+            batch_size: as in `score`.
+            token_budget: as in `score`.
+        """
+        self._check_references([each[1] for each in shown] if shown and len(shown[0]) > 1 else None, len(shown))
+        done = 0
+        for opened in prefetch(lambda each: tuple(map(self.decode, each)), shown, window):
+            texts = prompts[done : done + len(opened)]
+            with evaluation_mode(self), counted(done):
+                part = self.score_opened(opened, texts, names, batch_size, token_budget)
+            done += len(opened)
+            yield part
 
     @torch.no_grad()
     def score_opened(
@@ -180,7 +206,7 @@ class RewardModel(nn.Module):
         shown: Sequence[tuple[Tensor, ...]],
         prompts: Sequence[str],
         names: tuple[str, ...],
-        batch_size: int,
+        batch_size: int | None = None,
         token_budget: int | None = None,
     ) -> ScoreDistribution:
         """`score` for what `open` or `decode` returned: every item's image, and its reference for models that compare."""
@@ -191,6 +217,9 @@ class RewardModel(nn.Module):
                 return self.distribution_of(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
 
         lengths = [self.length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
+        if batch_size is None:
+            batch_size, default_budget = default_batch(self.backbone, max(lengths))
+            token_budget = token_budget or default_budget
         batches = pack(lengths, batch_size, token_budget)
         parts = [part for batch in batches for part in self.oom_retry.run(run, batch, [lengths[i] for i in batch])]
         return ScoreDistribution.cat(parts)[torch.tensor([i for batch in batches for i in batch]).argsort()]

@@ -142,16 +142,18 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(options.seed * 1_000_003 + number)
+        shown = [(record.image,) for record in records]
+        scores = model.score_windows(shown, [r.prompt for r in records], names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
             batch = records[at : at + options.batch_size]
             images, prompts = [r.image for r in batch], [r.prompt for r in batch]
-            with counted(start + at):
+            with counted(start + (at if options.reasoning else 0)):
                 if options.reasoning:
                     judged = model.judge(
                         images, prompts, options.traces, names, options.temperature, options.batch_size
                     )
                 else:
-                    judged = model.score(images, prompts, names, options.batch_size)
+                    judged = next(scores)
             for i, judgement in enumerate(judged):
                 rows += _shard_rows(judgement, start + at + i, batch[i].prompt, names)
     return pa.Table.from_pylist(rows)
