@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import psutil
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from tests.tiny import tiny_model
+import zreward.models.memory
+from tests.tiny import COMPARISON, noise_pictures, tiny_model
 from zreward.common.errors import InputError
 from zreward.models.memory import choose_memory, recomputed_blocks
+from zreward.models.pairwise import comparing
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
 
 PROMPTS = ["a red circle", "a small blue cross left of a large green square"]
 
@@ -67,22 +74,111 @@ def test_one_by_one_keeps_the_pictures_only():
     assert kept_bytes(lambda: model(shown, PROMPTS, memory="one_by_one").mean.sum()) < 200_000
 
 
-@pytest.mark.parametrize(("free", "expected"), [(10**12, "keep"), (2 * 10**6, "recompute"), (10**4, "one_by_one")])
-def test_what_is_free_decides(model, monkeypatch, free, expected):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": free}))
-    assert choose_memory(model.backbone, tokens=100, pictures=2) == expected
-    assert choose_memory(model.backbone, tokens=100, pictures=1) == expected.replace("one_by_one", "recompute")
+# --- what is chosen
+
+
+def backbone(vision: dict[str, int], dtype: torch.dtype = torch.float16) -> SimpleNamespace:
+    """All that a choice asks of a model with three blocks of ten numbers: its sizes and where it is."""
+    text = SimpleNamespace(num_hidden_layers=3, hidden_size=10)
+    config = SimpleNamespace(get_text_config=lambda: text, vision_config=SimpleNamespace(**vision))
+    base = SimpleNamespace(config=config, dtype=dtype)
+    return SimpleNamespace(base=base, label_ids=torch.zeros(9))
+
+
+@pytest.mark.parametrize(
+    ("vision", "dtype", "numbers"),
+    [
+        ({"depth": 5, "hidden_size": 7, "spatial_merge_size": 3}, torch.float16, 3 * 10 + 9 * 5 * 7),
+        ({"num_hidden_layers": 5, "hidden_size": 7}, torch.float32, 3 * 10 + 5 * 7),
+        ({"hidden_size": 7}, torch.float64, 3 * 10),
+    ],
+    ids=["patches", "no merging", "depth unknown"],
+)
+def test_the_fastest_that_fits_into_half_of_what_is_free(monkeypatch, vision, dtype, numbers):
+    """100 tokens keep 30 times a block's numbers, or 3 times where blocks are recomputed: twice that has to be free."""
+    kept = 100 * 30 * numbers * dtype.itemsize
+    for free, several, one in (
+        (2 * kept, "keep", "keep"),
+        (2 * kept - 1, "recompute", "recompute"),
+        (2 * kept // 10, "recompute", "recompute"),
+        (2 * kept // 10 - 1, "one_by_one", "recompute"),
+        (0, "one_by_one", "recompute"),
+    ):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        assert choose_memory(backbone(vision, dtype), tokens=100, pictures=2) == several
+        assert choose_memory(backbone(vision, dtype), tokens=100, pictures=1) == one
+
+
+@pytest.fixture
+def asked(model, monkeypatch):
+    """A model whose second dimension takes more tokens than its first and last, and what every choice is asked with."""
+    first, second, *_, last = model.rubric.dimensions
+    dimensions = (first, replace(second, name="xyz", title="xyz", question="rate the xyz"), last)
+    rubric = replace(model.rubric, dimensions=dimensions)
+    judge = RewardModel(model.backbone.model, model.tokenizer, rubric, model.forms).eval()
+    found = []
+    monkeypatch.setattr(zreward.models.memory, "choose_memory", lambda *given: found.append(given) or "recompute")
+    return judge, found
+
+
+def tokens_of(judge: RewardModel, images: list[torch.Tensor], rows: list[Row]) -> int:
+    """Of all rows; `length` counts the placeholder of each picture as well."""
+    return int(judge.collate(images, rows).attention_mask.sum()) + len(images)
+
+
+@pytest.mark.parametrize("names", [("alignment", "xyz"), ("xyz", "alignment")])
+def test_a_choice_is_asked_with_the_tokens_of_every_picture_and_the_first_question(asked, names):
+    judge, found = asked
+    judge(pixels(), PROMPTS, names)
+    rows = [Row(i, prompt, names[0]) for i, prompt in enumerate(PROMPTS)]
+    assert found == [(judge.backbone, tokens_of(judge, list(pixels()), rows), 2)]
+
+
+def test_a_reference_counts(asked):
+    judge, found = asked
+    judge = comparing(judge, COMPARISON).eval()
+    references = noise_pictures(2, ((64, 64), (32, 48)))
+    judge(pixels(), PROMPTS, ["xyz", "alignment"], references=references)
+    images = [*pixels(), *map(judge.open, references)]
+    rows = [Row(i, prompt, "xyz", reference=2 + i) for i, prompt in enumerate(PROMPTS)]
+    assert found == [(judge.backbone, tokens_of(judge, images, rows), 2)]
+
+
+@pytest.mark.parametrize(
+    ("memory", "passes"), [("keep", [(2, 2)]), ("recompute", [(2, 2)]), ("one_by_one", [(1, 1), (1, 1)])]
+)
+def test_a_pass_is_given_its_pictures_and_their_references(model, monkeypatch, memory, passes):
+    judge = comparing(model, COMPARISON).eval()
+    references = noise_pictures(2, ((64, 64), (32, 48)))
+    expected = judge(pixels().detach(), PROMPTS, references=references).probs
+    seen, whole = [], judge.distribution_of
+
+    def watched(images, prompts, names, others):
+        seen.append((len(images), len(others)))
+        return whole(images, prompts, names, others)
+
+    monkeypatch.setattr(judge, "distribution_of", watched)
+    shown = pixels()
+    found = judge(shown, PROMPTS, references=references, memory=memory).probs
+    assert seen == passes
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+# --- blocks
 
 
 def test_blocks_of_overlapping_calls_are_put_back_by_the_last(model):
     blocks = [part for part in model.modules() if hasattr(part, "gradient_checkpointing")]
-    first, second = recomputed_blocks(model.backbone), recomputed_blocks(model.backbone)
+    before = [dict(vars(block)) for block in blocks]
+    first, *others = (recomputed_blocks(model.backbone) for _ in range(3))
     first.__enter__()
-    second.__enter__()
+    for other in others:
+        other.__enter__()
+    for other in others:
+        other.__exit__(None, None, None)
+        assert any(block.gradient_checkpointing for block in blocks)
     first.__exit__(None, None, None)
-    assert any(block.gradient_checkpointing for block in blocks)
-    second.__exit__(None, None, None)
-    assert not any(block.gradient_checkpointing or block.training for block in blocks)
+    assert [dict(vars(block)) for block in blocks] == before
 
 
 def test_an_unknown_memory_is_refused(model):
