@@ -185,6 +185,8 @@ def test_a_recipe_in_transformers_words(make_recipe, tmp_path):
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
         "disable_tqdm": False,
+        "dataloader_num_workers": 0,
+        "dataloader_multiprocessing_context": None,
     }
     assert {name: getattr(arguments, name) for name in expected} == expected
     own = training_arguments(replace(recipe, trainer={"data_seed": 4, "logging_steps": 2}), RunDirectory(tmp_path))

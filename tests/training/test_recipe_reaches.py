@@ -197,7 +197,8 @@ def test_pictures_and_words_are_changed_where_asked_and_only_there(written, tmp_
     trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
     batch = trainer.collate([[trainer.train_dataset[0][0]]])
     images, rows = trainer._augmented(batch["images"], batch["rows"])
-    assert torch.equal(images[0], batch["images"][0] + int(augment))
+    shown = [trainer.reward_model.prepare(image) for image in (images[0], batch["images"][0])]
+    assert torch.equal(shown[0], shown[1] + int(augment))
     assert rows[0].prompt == "a red circle" + (" less 0.5" if dropout else "")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class DataRecipe:
     one_hot_targets: bool = False  # risd: train on the target's most likely bin alone (ablation)
     chain_weight: float = 1.0  # rewarddance: weight of the explanation's token loss; the score's is 1
     smoothing: float = 0.0  # ordinal smoothing of the raters' histograms: standard deviation in score points; 0: none
+    workers: int = 0  # processes that open pictures; 0: the training process does. Losses are the same
     skip_bad: bool = False  # skip invalid lines and list them in FILE.skipped.jsonl; false: stop
     # Direct methods only:
     group_dimensions: bool = False  # put all dimensions of an image into one batch; batch_size then counts images
@@ -115,7 +118,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         one_of("method", self.method, (*METHODS, *registry.names(registry.METHODS)))
-        check_numbers(self, MAY_BE_ZERO, most={"model.lora_rank": 8192, "rollout.group_size": 4096})
+        check_numbers(
+            self, MAY_BE_ZERO, most={"model.lora_rank": 8192, "rollout.group_size": 4096, "data.workers": 256}
+        )
         twice = next((name for name in self.trainer if name in OWN_KEYS), None)
         if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
             raise InputError(f"recipe: trainer.{twice} is {OWN_KEYS[twice]} of the recipe; set that")
@@ -139,6 +144,8 @@ class Recipe:
             raise InputError(
                 f"recipe: data.{direct_only[0]} goes with methods {list(DIRECT_METHODS)}, not {self.method}"
             )
+        if self.data.workers:
+            self._check_workers()
         self._refuse_idle()
         if (self.method in ("risd", "rewarddance")) != (self.data.targets is not None):
             raise InputError(
@@ -150,6 +157,17 @@ class Recipe:
         if self.method == "opd" and self.rollout.beta:
             raise InputError(
                 "recipe: rollout.beta does not go with method opd, which follows its teacher; leave it at 0"
+            )
+
+    def _check_workers(self) -> None:
+        if self.data.keep_images:
+            raise InputError(
+                "recipe: data.keep_images keeps opened pictures in the training process, and data.workers opens them in "
+                "others; set one of the two"
+            )
+        if "fork" not in get_all_start_methods():
+            raise InputError(
+                f"recipe: data.workers is {self.data.workers}, but {sys.platform} cannot fork; set it to 0"
             )
 
     def _refuse_idle(self) -> None:
@@ -201,18 +219,24 @@ OWN_KEYS = {
 }
 """Option of transformers.TrainingArguments -> the recipe's own key for it."""
 MAY_BE_ZERO = (
-    *("data.chain_weight", "data.smoothing", "data.word_dropout", "optimizer.warmup_steps", "optimizer.weight_decay"),
+    *("data.chain_weight", "data.smoothing", "data.word_dropout", "data.workers"),
+    *("optimizer.warmup_steps", "optimizer.weight_decay"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
     *("rollout.policy_weight", "model.scratch.linear_layers", "seed", "eval_every", "eval_temperature"),
 )
 
 
 def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
-    """A run's recipe in today's form: fields that its version did not know have their defaults.
+    """`resumable` of a run's recipe in today's form: fields that its version did not know have their defaults.
 
     So have those that did nothing, which version 0.1 let pass and `Recipe` refuses: a run is resumed without them.
     """
     idle = [key for key, method in ONE_METHODS.items() if raw.get("method") != method]
     if isinstance(raw.get("model"), dict) and raw["model"].get("lora_rank") is None:
         raw = without(raw, "model", ADAPTER_KEYS)
-    return config_from_dict(Recipe, without(raw, "data", idle)).to_dict()
+    return resumable(config_from_dict(Recipe, without(raw, "data", idle)))
+
+
+def resumable(recipe: Recipe) -> dict[str, Any]:
+    """What a resumed run must have in common with what it was started with: all that results depend on."""
+    return without(recipe.to_dict(), "data", ("workers",))

@@ -19,7 +19,7 @@ from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
 from zreward.training.methods import Job, Method, find_method
-from zreward.training.recipe import Recipe, notes_of, stored_recipe
+from zreward.training.recipe import Recipe, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.trainer_base import RewardTrainer, is_main_process
 
@@ -46,7 +46,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         )
     run = RunDirectory(Path(recipe.out))
     finished, main = is_finished(run.path), is_main_process()
-    with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=main):
+    with run.claim(resumable(recipe), resume, finished, stored_recipe, writes=main):
         final = run.path / "model"
         if resume and finished:
             check_left(final, f"delete {final} and use --resume, which writes it again from the last checkpoint")

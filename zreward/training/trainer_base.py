@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from zreward.common.errors import InputError
@@ -27,6 +28,8 @@ from zreward.models.kernels.check import use_right_kernels
 from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import Recipe
+
+_REFUSED = "refused"  # key of a batch that a worker could not make
 
 
 def training_arguments(recipe: Recipe, run: RunDirectory) -> TrainingArguments:
@@ -52,7 +55,10 @@ def training_arguments(recipe: Recipe, run: RunDirectory) -> TrainingArguments:
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),
         "disable_tqdm": False,
+        "dataloader_num_workers": recipe.data.workers,
     }
+    if recipe.data.workers:  # forked: nothing is sent to a worker, above all no model
+        options["dataloader_multiprocessing_context"] = "fork"
     try:
         return TrainingArguments(**options | recipe.trainer)
     except (TypeError, ValueError, ImportError) as error:
@@ -73,7 +79,7 @@ class RewardTrainer(Trainer):
             super().__init__(
                 model=reward_model.backbone,
                 args=arguments,
-                data_collator=self.collate,
+                data_collator=self._collate,
                 train_dataset=dataset,
                 callbacks=[_RunFiles(run), *callbacks],
             )
@@ -104,7 +110,24 @@ class RewardTrainer(Trainer):
         use_right_kernels(nn.ModuleList(models), sorted(formats, key=str), arguments.device)
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
+        """A batch of items with their pictures opened. Nothing is drawn in here: it runs ahead of the step."""
         raise NotImplementedError
+
+    def _collate(self, items: list[Any]) -> dict[str, Any]:
+        """In a worker a refusal is handed on: torch would put the worker's traceback into its message."""
+        try:
+            return self.collate(items)
+        except InputError as error:
+            if get_worker_info() is None:
+                raise
+            return {_REFUSED: str(error)}
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        refused = next((batch[_REFUSED] for batch in batches if _REFUSED in batch), None)
+        if refused is not None:
+            raise InputError(refused)
+        return batches, items
 
     def record(self, **metrics: Tensor | float) -> None:
         """Add values to this step's log entry (their mean over the step's micro-batches is logged)."""
