@@ -163,3 +163,11 @@ def test_what_is_stored_says_what_tripped():
         evaluation.to_dict() for evaluation in guards.evaluations
     ]
     assert stored["looks"][1]["drift"] == 0.7
+
+
+def test_an_evaluation_of_version_0_1_names_the_final_judge_itself():
+    stored = START.to_dict() | {"final": {"a": 3.2}}
+    assert Evaluation.from_dict(stored).final == {"a": 3.2}
+    del stored["final"]
+    assert Evaluation.from_dict(stored) == START
+    assert Evaluation.from_dict(stored | {"checklist": {"a": 3.1}}) == replace(START, final={"a": 3.1})

@@ -47,7 +47,7 @@ class Traces:
     def __init__(self, model, recipe, monkeypatch) -> None:
         self.model, self.temperature = model, recipe.rollout.temperature
         self.micro_batches = recipe.optimizer.gradient_accumulation  # each is sampled in a call of its own
-        self.opened = [model.open(picture) for picture in PICTURES]
+        self.opened = [model.decode(picture) for picture in PICTURES]
         self.calls, self.labels, self.label_probs = 0, {}, {}
         monkeypatch.setattr(model, "reason", self.reason)
         self.multinomial = torch.multinomial

@@ -30,7 +30,7 @@ def labelled(tiny_data, tmp_path_factory):
     teacher = RewardModel.from_pretrained(tiny_data["base"])
     pool = load_records(tiny_data["pool"])
     out = tmp_path_factory.mktemp("label") / "targets"
-    label(teacher, "base", pool, out, LabelOptions(traces=2, shard_size=5))
+    label(teacher, "base", pool, str(out), LabelOptions(traces=2, shard_size=5))
     return teacher, pool, out
 
 

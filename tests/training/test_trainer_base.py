@@ -10,6 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
 from tests.tiny import tiny_model
@@ -71,6 +74,53 @@ def test_transformers_gets_the_backbone_the_settings_and_the_items(make_trainer)
     trainer = make_trainer()
     assert trainer.model is trainer.reward_model.backbone and trainer.args.max_steps == 6
     assert trainer.train_dataset == [1, 2, 3] and trainer.data_collator([1]) == {"items": [1]}
+
+
+@pytest.mark.parametrize("wanted", [None, True, False])
+@pytest.mark.parametrize("rubric", ["", "The levels:"])
+@pytest.mark.parametrize("engine", [DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.FSDP])
+def test_what_rows_have_in_common_is_shared_where_forms_and_engine_allow(
+    make_recipe, tmp_path, monkeypatch, capsys, wanted, rubric, engine
+):
+    monkeypatch.setattr(Accelerator, "distributed_type", engine)
+    model, recipe = tiny_model(), make_recipe("sft")
+    model.forms = replace(model.forms, rubric=rubric)
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, share_prefix=wanted))
+    trainer = Idle(model, recipe, RunDirectory(tmp_path / "run"), [1])
+    asked = bool(rubric) if wanted is None else wanted
+    assert trainer.shares is (asked and engine is not DistributedType.FSDP)
+    told = "not shared under FSDP yet" in capsys.readouterr().out
+    assert told == (asked and engine is DistributedType.FSDP)
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "tf32", "formats"),
+    [
+        ("cpu", {}, [], [torch.float32]),
+        ("cpu", {"bf16": True}, [], [torch.bfloat16, torch.float32]),
+        ("cpu", {"fp16": True}, [], [torch.float16, torch.float32]),
+        ("cuda", {"tf32": None}, [False], [torch.float32]),
+        ("cuda", {"tf32": True}, [True], [torch.float32]),
+    ],
+)
+def test_kernels_are_checked_in_every_format_that_training_computes_in(
+    make_trainer, monkeypatch, device, options, tf32, formats
+):
+    seen: dict[str, list] = {"tf32": [], "kernels": []}
+    monkeypatch.setattr(trainer_base, "set_tf32", seen["tf32"].append)
+    monkeypatch.setattr(trainer_base, "use_right_kernels", lambda *given: seen["kernels"].append(given))
+    trainer, teacher = make_trainer(), tiny_model()
+    trainer.args = SimpleNamespace(
+        **{"device": torch.device(device), "bf16": False, "fp16": False, "tf32": None} | options
+    )
+    trainer.prepare_device()
+    trainer.read = ((), (), teacher)
+    trainer.prepare_device()
+    (models, found, where), (with_teacher, _, _) = seen["kernels"]
+    assert list(models) == [trainer.reward_model.backbone] and isinstance(models, torch.nn.Module)
+    assert list(with_teacher) == [trainer.reward_model.backbone, teacher.backbone]
+    assert found == formats and where == torch.device(device)
+    assert seen["tf32"] == 2 * tf32 and all(type(value) is bool for value in seen["tf32"])
 
 
 def test_a_trainer_says_what_to_collate(make_recipe, tmp_path):
