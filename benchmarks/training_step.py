@@ -25,7 +25,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-from zreward.common.runs import versions
+from zreward.common.runs import RunDirectory, versions
 from zreward.data import load_records
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import build_trainer, load_model
@@ -56,7 +56,7 @@ class Stopwatch(TrainerCallback):
 def step_seconds(recipe: Recipe) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(recipe.seed)
-        trainer = build_trainer(replace(recipe, out=folder), Path(folder), load_model(recipe))
+        trainer = build_trainer(replace(recipe, out=folder), RunDirectory(Path(folder)), load_model(recipe))
         watch = Stopwatch()
         trainer.add_callback(watch)
         trainer.train()
