@@ -28,70 +28,28 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from small_models import build, passes_of, pictures_and_prompts
 from torch.autograd.graph import saved_tensors_hooks
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zreward.models.opening import Opening
-from zreward.models.pixels import ResolutionPolicy, to_pixels
+from zreward.models.pixels import to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.models.scratch import ScratchSpec, build_model, learn_tokenizer
 from zreward.models.shared_prefix import SharedPrefix
 from zreward.prompting import PromptForms
-from zreward.rubric import Rubric
 
-WORDS = ("a", "dog", "near", "one", "old", "stone", "bridge", "while", "light", "rain", "falls", "on", "green", "hills")
-SIZES: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1024}
-VISION: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 1024}
 FORMATS = ("JPEG", "PNG", "WEBP")
 GROUP, TRACE_TOKENS = 8, 64
-
-
-def build(family: str, image_tokens: int, forms: PromptForms) -> tuple[RewardModel, int]:
-    """A model of about 20 M parameters, and the side of the pictures that are so many tokens."""
-    rubric = Rubric.default()
-    texts = [forms.system, forms.rubric, forms.prompt, forms.direct, forms.reasoning, forms.answer_prefix]
-    texts += [text for one in rubric.dimensions for text in (one.title, one.question, *one.anchors.values())]
-    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s{}]", text)}
-    tokenizer = learn_tokenizer(sorted(words | {*WORDS, *rubric.labels, "system", "user", "assistant"}))
-    torch.manual_seed(0)
-    side = round(image_tokens**0.5) * 32
-    if family == "llava":
-        side //= 2
-        network = _llava(tokenizer, side)
-    else:
-        spec = ScratchSpec(
-            **SIZES, heads=6, layers=8, linear_layers=3 if family == "qwen3_5" else 0, vision_hidden_size=256,
-            vision_intermediate_size=1024, vision_heads=4, vision_layers=6, patch_size=16, merge_size=2, positions=1024,
-        )  # fmt: skip
-        network = build_model(family, spec, tokenizer)
-    policy = ResolutionPolicy(longest_side=side)
-    return RewardModel(network, tokenizer, rubric, forms, policy).eval().requires_grad_(False), side
-
-
-def _llava(tokenizer: Any, side: int) -> nn.Module:
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-
-    text = LlamaConfig(
-        **SIZES, num_attention_heads=6, num_hidden_layers=8, num_key_value_heads=6, vocab_size=len(tokenizer),
-        max_position_embeddings=4096,
-    )  # fmt: skip
-    vision = CLIPVisionConfig(**VISION, num_attention_heads=4, num_hidden_layers=6, image_size=side, patch_size=16)
-    image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
-    return LlavaForConditionalGeneration(LlavaConfig(text_config=text, vision_config=vision, image_token_id=image))
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -126,18 +84,7 @@ def whole(call: Callable[[], object]) -> Callable[[], object]:
 
 def tokens_of(model: RewardModel, call: Callable[[], object]) -> int:
     """Tokens, padding counted, that pass the first decoder layer."""
-    language = model.backbone.base.model.language_model
-    layer = next(each for each in language.modules() if isinstance(each, GradientCheckpointingLayer))
-    seen: list[int] = []
-
-    def count(module: nn.Module, args: tuple, options: dict[str, Any]) -> None:
-        hidden = args[0] if args else options["hidden_states"]
-        seen.append(hidden.shape[0] * hidden.shape[1])
-
-    handle = layer.register_forward_pre_hook(count, with_kwargs=True)
-    call()
-    handle.remove()
-    return sum(seen)
+    return sum(tokens for tokens, _ in passes_of(model, call))
 
 
 def kept_bytes(call: Callable[[], object]) -> int:
@@ -155,10 +102,8 @@ def kept_bytes(call: Callable[[], object]) -> int:
 
 
 def measure(family: str, options: argparse.Namespace) -> dict[str, float]:
-    model, side = build(family, options.image_tokens, PromptForms())
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(2)]
-    prompts = [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
+    model, side = build(family, options.image_tokens)
+    pictures, prompts = pictures_and_prompts(side)
     figures: dict[str, float] = {}
     if "scoring" in options.parts:
         old, _ = build(family, options.image_tokens, PromptForms.from_dict({}))
