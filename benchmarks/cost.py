@@ -20,15 +20,13 @@ Times are CPU seconds of this process, the fastest of interleaved rounds. The JS
                            inputs (whole_kept_over_recomputed: against every row read whole)
     recomputed_over_kept   time of that gradient
 
-and opening_FORMAT_per_second, pictures of 1,024 px that one core opens.
+and what it costs to open pictures and to bring them to a GPU (benchmarks/feeding.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,8 +34,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from feeding import feeding
 from PIL import Image
 from small_models import build, passes_of, pictures_and_prompts
+from timing import interleaved
 from torch.autograd.graph import saved_tensors_hooks
 
 from zreward.models.opening import Opening
@@ -48,20 +48,7 @@ from zreward.models.rows import Row
 from zreward.models.shared_prefix import SharedPrefix
 from zreward.prompting import PromptForms
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 GROUP, TRACE_TOKENS = 8, 64
-
-
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """CPU seconds of each call's fastest round; they take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            begin = time.process_time()
-            call()
-            if number:  # the first round warms up
-                seconds[name].append(time.process_time() - begin)
-    return {name: min(values) for name, values in seconds.items()}
 
 
 @contextmanager
@@ -202,21 +189,6 @@ def _updates(model: RewardModel, pictures: list[Image.Image], prompts: list[str]
     }
 
 
-def opening_speed(rounds: int) -> dict[str, float]:
-    """A smooth picture with some noise, as photographs are."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[0:1024, 0:1024] / 1024
-    colours = np.stack([rows, columns, rows * columns], -1) * 220 + rng.normal(10, 6, (1024, 1024, 3))
-    picture = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
-    encoded = {}
-    for name in FORMATS:
-        file = io.BytesIO()
-        picture.save(file, name, quality=90)
-        encoded[name] = file.getvalue()
-    calls = {name: lambda data=data: to_pixels(data) for name, data in encoded.items()}
-    return {f"opening_{n.lower()}_per_second": 1 / s for n, s in interleaved(calls, 3 * rounds).items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="qwen3_5,qwen3_vl,llava")
@@ -231,7 +203,7 @@ def main() -> None:
         for name, value in measure(family, options).items():
             figures[f"{family}_{name}"] = value
             print(f"{family:10} {name:28} {value:,.3f}", flush=True)
-    for name, value in (opening_speed(options.rounds) if "opening" in options.parts else {}).items():
+    for name, value in (feeding(3 * options.rounds) if "opening" in options.parts else {}).items():
         figures[name] = value
         print(f"{name:39} {value:,.1f}")
     if options.json:
