@@ -256,7 +256,7 @@ def gradients(judge: RewardModel, share: bool = True, backward: bool = True) -> 
 
 
 @pytest.mark.parametrize("side", [32, 16])
-def test_an_opening_that_was_kept_in_inference_mode_serves_gradients(judge, encoded, side):
+def test_an_opening_that_was_kept_in_inference_mode_serves_gradients(judge, encoded, side, short_prefixes_stay_apart):
     """Also where rows are so short that their attention saves the kept keys themselves."""
     judge.requires_grad_(False)
     with torch.inference_mode():

@@ -92,6 +92,7 @@ def test_what_an_adapter_does_belongs_to_the_key(judge):
     add()
     layer.scaling["other"] *= 2
     add()
+    assert len(set(keys)) == 5, "a key holds nothing that can change"
 
 
 # --- precision
@@ -170,6 +171,48 @@ def test_numbers_count_by_their_places(dtype):
     before = _sums_of_bits(weight).tolist()
     for number, other in enumerate(others):
         assert (_sums_of_bits(other).tolist() == before) == torch.equal(other, weight), number
+
+
+MIXER = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits
+
+
+def by_place(sums: list[int]) -> int:
+    """Whole numbers of 64 bits: the high half is mixed into the low one, and each is multiplied by the odd number of its place."""
+    wrapped = map(wrap, sums)
+    return wrap(sum((value ^ (value >> 32)) * (2 * place + 1) * MIXER for place, value in enumerate(wrapped)))
+
+
+def wrap(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "start", "words"),
+    [
+        (torch.float32, 6, 0, "<i8"),
+        (torch.float32, 6, 2, "<i8"),
+        (torch.float32, 6, 1, "<i4"),  # at an odd place
+        (torch.float32, 5, 0, "<i4"),  # rows of an odd length
+        (torch.float16, 8, 0, "<i8"),
+        (torch.float16, 8, 4, "<i8"),
+        (torch.float16, 8, 2, "<i2"),
+        (torch.float16, 6, 0, "<i2"),
+        (torch.float16, 18, 0, "<i2"),
+        (torch.int8, 16, 8, "<i8"),
+        (torch.int8, 16, 4, "<u1"),
+        (torch.int8, 9, 9, "<u1"),
+        (torch.float64, 3, 1, "<i4"),
+    ],
+)
+def test_sums_by_a_plain_loop(dtype, width, start, words):
+    """Rows of eight bytes each are read as such words where they begin at one, others as words of a number's own size."""
+    flat = (50 * torch.randn(start + 4 * width, generator=torch.Generator().manual_seed(0))).to(dtype)
+    weight = flat[start:].view(4, width)
+    rows = [row.numpy().view(words).tolist() for row in weight]
+    sums_of_rows, sums_of_columns = [sum(row) for row in rows], [sum(column) for column in zip(*rows, strict=True)]
+    assert _sums_of_bits(weight).tolist() == [by_place(sums_of_rows), by_place(sums_of_columns)]
+    one = flat[start : start + width]
+    assert _sums_of_bits(one).tolist() == [by_place([sum(rows[0])]), by_place(rows[0])], "a vector is one row"
 
 
 def test_weights_that_are_views_of_others():

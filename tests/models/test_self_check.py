@@ -11,9 +11,11 @@ import torch
 
 from tests.tiny import noise_pictures, sharpen, tiny_model
 from zreward.models.caches import Follow, _States
+from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
+from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.models.shared_prefix import SharedPrefix
+from zreward.models.shared_prefix import SharedPrefix, _share, of_branches
 
 pytestmark = pytest.mark.usefixtures("short_openings", "short_prefixes_stay_apart")
 PROMPT = "a red circle above a blue square"
@@ -156,20 +158,23 @@ def test_dropout_does_not_look_like_a_fault(fresh):
     [
         *((torch.float32, 2e-3, False), (torch.float32, 5e-4, True)),
         *((torch.float64, 2e-3, False), (torch.float64, 5e-4, True)),
-        *((torch.bfloat16, 0.5, False), (torch.bfloat16, 0.0, True)),
+        *((torch.bfloat16, 0.25, False), (torch.bfloat16, 0.15, True)),
     ],
 )
 def test_how_far_probabilities_may_differ(dtype, off, right, fresh, monkeypatch):
     fresh.backbone.to(dtype)
     read, calls = fresh.backbone.read, []
 
-    def shifted(hidden, inputs, temperature):
-        output = read(hidden, inputs, temperature)
+    def shifted(hidden, inputs, *temperature):
+        output = read(hidden, inputs, *temperature)
         calls.append(1)
-        if len(calls) > 1:  # the first reading is that of shared passes
+        if len(calls) > 2:
             return output
-        probs = output.score_logits.double().softmax(-1)
-        return replace(output, score_logits=torch.cat([probs[:, :1] + off, probs[:, 1:]], 1).log())
+        probs = torch.full_like(output.score_logits, 1 / 9, dtype=torch.float64)
+        if len(calls) == 2:  # the second reading is that of whole rows
+            probs[-1] -= off / 8
+            probs[-1, 3] = 1 / 9 + off  # more than that the shared passes have nowhere
+        return replace(output, score_logits=probs.log())
 
     monkeypatch.setattr(fresh.backbone, "read", shifted)
     with warnings.catch_warnings():
@@ -177,3 +182,81 @@ def test_how_far_probabilities_may_differ(dtype, off, right, fresh, monkeypatch)
         fresh.score(PICTURES, PROMPT)
     assert fresh.backbone.shared_prefix.right is right
     assert fresh.backbone.base.dtype == dtype
+
+
+def test_few_rows_are_read_to_their_ends(fresh, monkeypatch):
+    """Four of eight, whatever traces or explanations there are: no log-probabilities are computed for it."""
+    words = Trace(tuple(fresh.encoder.prefix_ids), truncated=True)
+    rows = [Row(i // 4, PROMPT, name) for i, name in enumerate(2 * fresh.rubric.dimension_names)]
+    images = [fresh.open(picture) for picture in PICTURES]
+    for asked in ([replace(row, trace=words) for row in rows], [replace(row, explanation=(3, words)) for row in rows]):
+        model, seen = copy.deepcopy(fresh), []
+        read = model.backbone.read
+
+        def watched(hidden, inputs, read=read, seen=seen):
+            assert not hidden.requires_grad, "no graph is built for it"
+            seen.append(inputs)
+            return read(hidden, inputs)
+
+        monkeypatch.setattr(model.backbone, "read", watched)
+        inputs = model.collate(images, asked)
+        assert model.backbone.shared_prefix.cut(model.backbone, inputs) is not None
+        _, whole = seen
+        assert [len(each) for each in seen] == [4, 4]
+        assert [each.trace_mask for each in seen] == [None, None] and whole.score_at is None
+
+
+# --- what is read whole without a check
+
+
+def test_a_model_that_cannot_share_is_left_as_it_is(fresh, monkeypatch):
+    monkeypatch.setattr("zreward.models.shared_prefix.can_share", lambda backbone: False)
+    monkeypatch.setattr("zreward.models.shared_prefix.watch_padding", None)
+    monkeypatch.setattr("zreward.models.shared_prefix.use_prefixed_attention", None)
+    shared = SharedPrefix(fresh.backbone)
+    assert shared.right is False
+    assert shared.cut(fresh.backbone, eight_rows(fresh)) is None
+
+
+def eight_rows(model: RewardModel) -> ModelInput:
+    rows = [Row(i, PROMPT, name) for i in (0, 1) for name in model.rubric.dimension_names]
+    return model.collate([model.open(picture) for picture in PICTURES], rows)
+
+
+@pytest.fixture
+def checked(fresh) -> RewardModel:
+    fresh.backbone.shared_prefix.right = True
+    return fresh
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_all_passes_together_are_shorter_than_a_window(checked, ahead, monkeypatch):
+    """What follows later counts; nothing does where nothing is said about it."""
+    backbone, inputs = checked.backbone, eight_rows(checked)
+    given = {"ahead": ahead} if ahead else {}
+    width = backbone.shared_prefix.cut(backbone, inputs).width
+    for window, shared in ((width + ahead, False), (width + ahead + 1, True), (None, True)):
+        monkeypatch.setattr("zreward.models.shared_prefix.shortest_window", lambda config, window=window: window)
+        assert (backbone.shared_prefix.cut(backbone, inputs, **given) is not None) == shared
+        assert (_share(backbone, inputs, kept=True, singly=False, **given) is not None) == shared
+
+
+@torch.no_grad()
+def test_an_opening_that_training_does_not_keep_is_not_read_for_one_row(checked):
+    """Beside a kept one, a row is read from there."""
+    inputs = checked.collate([checked.open(PICTURES[0])], [Row(0, PROMPT, "realism")])
+    cut = checked.backbone.shared_prefix.cut
+    assert cut(checked.backbone, inputs).opening is not None
+    checked.train()
+    assert cut(checked.backbone, inputs) is None
+
+
+def test_what_belongs_to_the_branches(checked):
+    inputs = eight_rows(checked)
+    cut = checked.backbone.shared_prefix.cut(checked.backbone, inputs)
+    found = of_branches(inputs, cut)
+    for n, (ids, mask, at) in enumerate(zip(found.input_ids, found.attention_mask, found.score_at, strict=True)):
+        length = int(mask.sum())
+        whole = inputs.input_ids[n, inputs.attention_mask[n].bool()]
+        assert mask.tolist() == [1] * length + [0] * (len(mask) - length)
+        assert ids[:length].tolist() == whole[-length:].tolist() and at == length - 1

@@ -79,7 +79,7 @@ class Backbone(nn.Module):
             output, trace_log_probs=log_probs_M.new_zeros(mask_NT.shape).masked_scatter(mask_NT, log_probs_M)
         )
 
-    def read(self, hidden_NTH: Tensor, inputs: ModelInput, temperature: float) -> BackboneOutput:
+    def read(self, hidden_NTH: Tensor, inputs: ModelInput, temperature: float = 1.0) -> BackboneOutput:
         """What the last hidden states of rows say."""
         at_N = inputs.score_at
         if at_N is None:

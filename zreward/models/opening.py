@@ -90,7 +90,7 @@ def _sums_of_bits(weight: Tensor) -> Tensor:
 
     Any single change changes both; rows, columns or two numbers that change places change one of them.
     """
-    bits = weight.detach().flatten(1) if weight.ndim > 1 else weight.detach().view(1, -1)
+    bits = weight.flatten(1) if weight.ndim > 1 else weight.view(1, -1)
     size = bits.element_size()
     if size == 8:
         bits = bits.view(torch.int32)  # as whole words, an even number of changed signs would cancel
@@ -98,7 +98,7 @@ def _sums_of_bits(weight: Tensor) -> Tensor:
         bits = bits.view(torch.int64)  # the fastest: no conversion
     else:
         bits = bits.view(_INTEGERS[size])
-    return torch.stack([_by_place(bits.sum(axis, dtype=torch.int64)) for axis in (1, 0)])
+    return torch.stack([_by_place(bits.sum(axis)) for axis in (1, 0)])
 
 
 def _by_place(sums: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def _before(
     ends: bool,
 ) -> tuple[PrefixState, Tensor]:
     """What the pass will have left, its cache still empty; and the places of its tokens: (N, T), or (3, N, T)."""
-    mask, position = part.mask, torch.zeros_like(part.mask[:, 0])
+    mask, position = part.mask, part.mask.new_zeros(len(part.mask))
     if before is not None and follow is not None:
         mask = torch.cat([follow.select(before.mask), mask], 1)
         position = follow.select(before.position)

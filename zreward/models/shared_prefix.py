@@ -95,8 +95,8 @@ class SharedPrefix:
         if cut is None:
             return
         with evaluation_mode(backbone):
-            together = backbone.read(self.hidden_states(backbone, few, cut), of_branches(few, cut), 1.0).score_logits
-            apart = backbone.read(backbone.hidden_states(few), few, 1.0).score_logits
+            together = backbone.read(self.hidden_states(backbone, few, cut), of_branches(few, cut)).score_logits
+            apart = backbone.read(backbone.hidden_states(few), few).score_logits
         if not apart.isfinite().all():
             return  # told of where the scores are read
         worst = float((together.softmax(-1) - apart.softmax(-1)).abs().max())

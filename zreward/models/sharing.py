@@ -121,7 +121,7 @@ def _prefix_ends(
 
 def _alike(ids_NT: Tensor, other_N: Tensor) -> Tensor:
     """(N,): how many tokens each row begins with like another row; padding counts as a token."""
-    return (ids_NT == ids_NT[other_N]).int().cumprod(1).sum(1)
+    return (ids_NT == ids_NT[other_N]).cumprod(1).sum(1)
 
 
 def _cut(values_NT: Tensor, rows: Tensor, begin: Tensor, length: Tensor, left: bool = False) -> tuple[Tensor, Tensor]:
