@@ -177,7 +177,7 @@ MIXER = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits
 
 
 def by_place(sums: list[int]) -> int:
-    """Whole numbers of 64 bits: the high half is mixed into the low one, and each is multiplied by the odd number of its place."""
+    """Of 64 bits each: the high half is mixed into the low one, and what comes out multiplied by the odd number of its place."""
     wrapped = map(wrap, sums)
     return wrap(sum((value ^ (value >> 32)) * (2 * place + 1) * MIXER for place, value in enumerate(wrapped)))
 

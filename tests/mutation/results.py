@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mutants import Mutant
+from mutants import Mutant, mutants
 
 # - `zreward/evaluation/metrics.py`: `` before `` → `` after ``
 _VERDICT = re.compile(r"- `(?P<module>[\w/]+\.py)`: `` (?P<before>.+) `` → `` (?P<after>.+) ``")
@@ -42,3 +43,27 @@ def verdicts(page: Path) -> set[tuple[str, str, str]]:
     lines = page.read_text().splitlines() if page.exists() else []
     found = [match for line in lines if (match := _VERDICT.fullmatch(line.strip()))]
     return {(match["module"], match["before"], match["after"]) for match in found}
+
+
+def stale(root: Path, verdicts: set[tuple[str, str, str]], plan: Collection[str]) -> list[tuple[str, str, str]]:
+    """Verdicts on mutants that do not exist (any more)."""
+    found = []
+    for module in sorted({module for module, _, _ in verdicts}):
+        mine = {each for each in verdicts if each[0] == module}
+        if module in plan:
+            source = (root / module).read_text()
+            lines = {number for _, before, _ in mine for number in _lines_of(source, before)}
+            mine -= {(module, each.before, each.after) for each in mutants(module, source, lines)}
+        found += sorted(mine)
+    return found
+
+
+def _lines_of(source: str, before: str) -> Iterator[int]:
+    """The numbers of the lines that a verdict joins into one, wherever they stand."""
+    lines = [line.strip() for line in source.splitlines()]
+    for start, first in enumerate(lines):
+        end = start
+        while first and before.startswith(" ".join(lines[start:end])) and end < len(lines):
+            end += 1
+            if " ".join(lines[start:end]) == before:
+                yield from range(start + 1, end + 1)

@@ -18,7 +18,7 @@ import pytest
 from forks import Forks, TestsFail
 from mutants import Mutant, mutants
 from plan import PLAN
-from results import Results, verdicts
+from results import Results, stale, verdicts
 
 
 class Session:
@@ -59,15 +59,21 @@ def main(arguments: list[str] | None = None, plan: dict[str, list[str]] = PLAN) 
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2], help="of the repository")
     parser.add_argument("--out", type=Path, help="folder of the results; default: runs/mutants")
+    parser.add_argument("--stale", action="store_true", help="only list verdicts on mutants that do not exist any more")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
+    reasons = verdicts(root / "docs" / "testing.md")
+    if options.stale:
+        found = stale(root, reasons, plan)
+        for module, before, after in found:
+            print(f"no such mutant: {module}\n    - {before}\n    + {after}")
+        return int(bool(found))
     sys.path.insert(0, str(root))  # as `python -m pytest` does: tests import tests.tiny
     plan = {module: files for module, files in plan.items() if module in (options.module or plan)}
     every = [mutant for module in plan for mutant in mutants(module, (root / module).read_text())]
     if options.sample is not None:
         every = random.Random(options.seed).sample(every, min(options.sample, len(every)))
     chosen = {module: sorted((m for m in every if m.module == module), key=lambda m: m.line) for module in plan}
-    reasons = verdicts(root / "docs" / "testing.md")
     results = Results(options.out or root / "runs" / "mutants", reasons)
     files = list(dict.fromkeys(root / file for module in chosen for file in plan[module]))
     scratch = results.folder / "scratch"

@@ -136,6 +136,31 @@ def test_results_are_kept_and_verdicts_close_the_list(pocket):
     assert (pocket / "runs" / "mutants" / "results.jsonl").stat().st_size == size
 
 
+def test_verdicts_on_mutants_that_do_not_exist(pocket):
+    """Of code that is gone, of a change that nobody makes, and of a module outside the plan."""
+    page, exists = pocket / "docs" / "testing.md", "- `pocket/sides.py`: `` return x + 1 `` → `` return x - 1 ``"
+    stale = [
+        "- `pocket/more.py`: `` return 3 * x `` → `` return 4 * x ``",
+        "- `pocket/sides.py`: `` return x + 1 `` → `` return x + 3 ``",
+        "- `pocket/third.py`: `` return x + 1 `` → `` return x - 1 ``",
+    ]
+    page.parent.mkdir(exist_ok=True)
+    for lines, code in (([exists], 0), ([exists, *stale], 1)):
+        page.write_text("\n".join(lines))
+        found = run(pocket, "--stale")
+        assert found.returncode == code and found.stdout.count("no such mutant") == len(lines) - 1, (
+            found.stdout + found.stderr
+        )
+    page.unlink()
+    for line in stale:
+        assert line.split("``")[3].strip() in found.stdout
+
+
+def test_every_verdict_is_on_a_mutant_of_todays_code():
+    found = subprocess.run([sys.executable, HERE / "run.py", "--stale"], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def changed(text: str) -> list[tuple[str, str]]:
     """(key, changed code) of every mutant, in a process of its own: the tool's modules have common names."""
     call = (
