@@ -30,7 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = "qwen3_5,qwen3_vl,llava"
-NO_TRL = ("llava",)  # TRL wants the model's own processor class, and this one's needs torchvision
+NO_TRL = ("llava",)  # `trl_grpo.py` has a processor for Qwen-type models only
 
 
 class Side:
