@@ -18,6 +18,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"zreward evaluate {STUDENT} --data runs/demo/data/test.parquet",
         "zreward evaluate runs/demo/models/teacher --data records.jsonl --split test --reasoning --traces 4",
     ),
+    "plan": (
+        "zreward plan recipes/qwen3.5-27b-gdso.yaml --accelerate recipes/accelerate/fsdp2.yaml",
+        "zreward plan recipe.yaml model.lora_rank=64 --gpus 2 --memory 48 --json plan.json",
+        "zreward plan recipe.yaml --config config.json --engine zero3 --gpus 8 --gpu a100",
+    ),
     "train": (
         "zreward train recipes/world-gdso.yaml",
         "zreward train recipe.yaml --dry-run",

@@ -15,6 +15,7 @@ from zreward.cli.exits import exit_code, prepare_streams
 from zreward.cli.groups import HelpfulGroup, add_examples, examples_of
 from zreward.cli.init import init
 from zreward.cli.options import STDOUT
+from zreward.cli.plan import plan
 from zreward.cli.rubric import rubric_app
 from zreward.cli.score import evaluate, rank, score, serve
 from zreward.cli.studio import studio_app
@@ -30,7 +31,7 @@ app = typer.Typer(
     epilog=examples_of(""),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, evaluate, train, label, demo, reproduce, optimize, rank, serve, compare, init, doctor):
+for command in (score, evaluate, plan, train, label, demo, reproduce, optimize, rank, serve, compare, init, doctor):
     app.command()(command)
 app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")

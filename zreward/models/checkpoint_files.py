@@ -68,7 +68,7 @@ def check_folder(folder: Path) -> None:
         if suffix in _READ:
             check_regular(entry.path, "a file of a checkpoint", None if suffix == ".safetensors" else _LARGE)
         if suffix == ".json" and not _is_data(entry.name):
-            _check_json(Path(entry.path))
+            check_config(Path(entry.path))
     check_weights(folder)
 
 
@@ -124,7 +124,8 @@ def _is_data(name: str) -> bool:
     )
 
 
-def _check_json(file: Path) -> None:
+def check_config(file: Path) -> None:
+    """InputError for a configuration that names code, leads out of its folder, or describes a giant."""
     content = read_json(file, 16 * MEGABYTE)
     for key, value in _items(content, file):
         if key in ("auto_map", "custom_pipeline", "custom_generate") and value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,11 +27,18 @@ _FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 def families() -> list[nn.Module]:
     from transformers import AutoConfig
 
-    return [_empty(AutoConfig.for_model(kind, text_config=changes)) for kind, changes in _FAMILIES]
+    return [empty_model(AutoConfig.for_model(kind, text_config=changes)) for kind, changes in _FAMILIES]
 
 
 def configured(name: str) -> nn.Module:
     """The layers of a model by its name (folder, hub, registered), an adapter's base included. InputError where there is none."""
+    folder, config = find_config(name)
+    with told_of(folder, "an image-text-to-text model"):
+        return empty_model(config)
+
+
+def find_config(name: str) -> tuple[Path, Any]:
+    """The folder and the configuration of a model by its name; of an adapter, its base's."""
     from transformers import AutoConfig
 
     place = find_model(name)
@@ -44,11 +52,12 @@ def configured(name: str) -> nn.Module:
     if not os.path.lexists(folder / CONFIG):
         raise InputError(f"{folder} has no {CONFIG}: not a model, or incomplete; fetch or save it again")
     with told_of(folder, "an image-text-to-text model"):
-        return _empty(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+        return folder, AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
-def _empty(config: Any) -> nn.Module:
+def empty_model(config: Any, **options: Any) -> Any:
+    """The model of a configuration, on the meta device; `options` are those of `from_config`."""
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+        return AutoModelForImageTextToText.from_config(config, trust_remote_code=False, **options)
