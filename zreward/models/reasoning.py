@@ -175,7 +175,7 @@ def _read_after(model: RewardModel, after: EncodedQuestions, question: int, trac
 
 def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]:
     return sample_traces(
-        model.backbone.model,
+        model.backbone.base,
         inputs,
         model.encoder.stop_ids,
         model.backbone.trace_ban,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ class _StopAfterMarker(StoppingCriteria):
 
 @torch.no_grad()
 def sample_traces(
-    model,
+    model: Any,
     inputs: dict[str, Tensor],
     stop_ids: list[int],
     ban: Tensor,
@@ -65,42 +65,36 @@ def sample_traces(
     max_tokens: int,
     temperature: float = 1.0,
 ) -> list[Trace]:
-    """Sample one trace per row of left-padded `inputs` with the model's own `generate`; temperature 0 is greedy.
+    """Sample one trace per row of left-padded `inputs` with the `generate` of a model without a PEFT wrapper; 0 is greedy.
 
     What a checkpoint's generation_config.json says (penalties, banned words, beams, ...) is not used: log-probabilities of
     the traces are taken without it.
     """
     length = inputs["input_ids"].shape[1]
-    with _own_defaults(model):
-        generated = model.generate(
-            **inputs,
-            max_new_tokens=max_tokens,
-            do_sample=temperature > 0,
-            temperature=temperature if temperature > 0 else None,
-            top_k=0 if temperature > 0 else None,
-            top_p=1.0 if temperature > 0 else None,
-            use_cache=True,
-            eos_token_id=None,
-            pad_token_id=pad_id,
-            logits_processor=LogitsProcessorList([_Ban(ban)]),
-            stopping_criteria=StoppingCriteriaList([_StopAfterMarker(stop_ids, length)]),
-        )
+    generated = _with_plain_settings(model).generate(
+        **inputs,
+        max_new_tokens=max_tokens,
+        do_sample=temperature > 0,
+        temperature=temperature if temperature > 0 else None,
+        top_k=0 if temperature > 0 else None,
+        top_p=1.0 if temperature > 0 else None,
+        use_cache=True,
+        eos_token_id=None,
+        pad_token_id=pad_id,
+        logits_processor=LogitsProcessorList([_Ban(ban)]),
+        stopping_criteria=StoppingCriteriaList([_StopAfterMarker(stop_ids, length)]),
+    )
     return [_cut(row, stop_ids) for row in generated[:, length:].tolist()]
 
 
-@contextmanager
-def _own_defaults(model) -> Iterator[None]:
-    """`generate` takes missing options from the model's own settings; here there are none."""
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
-    # PEFT keeps some of its own, and hands them to the model below it.
-    kept = [(one, vars(one)["generation_config"]) for one in {model, base} if "generation_config" in vars(one)]
-    try:
-        for one, _ in kept:
-            one.generation_config = GenerationConfig()
-        yield
-    finally:
-        for one, settings in kept:
-            one.generation_config = settings
+def _with_plain_settings(model: Any) -> Any:
+    """The same modules and weights under generation settings that say nothing: `generate` takes missing options from there.
+
+    The model keeps its own: other threads may be sampling from it.
+    """
+    view = copy(model)
+    view.generation_config = GenerationConfig()
+    return view
 
 
 def _cut(ids: list[int], stop_ids: list[int]) -> Trace:

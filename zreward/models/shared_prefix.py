@@ -17,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from zreward.models.attention import use_prefixed_attention
 from zreward.models.caches import Follow, shareable_layers, shortest_window
 from zreward.models.inputs import ModelInput
+from zreward.models.layouts import takes_grids
 from zreward.models.modes import evaluation_mode
 from zreward.models.opening import Opening
 from zreward.models.padding import gated_layers, watch_padding
@@ -137,16 +138,18 @@ def of_branches(inputs: ModelInput, cut: SharedRows) -> ModelInput:
 
 
 def generation_inputs(backbone: Backbone, encoded: PrefixState, suffix_ids: Tensor) -> dict[str, Any]:
-    """What `generate`, called next, takes to go on after encoded prefixes and suffixes (M * times, T) without padding.
+    """What `generate` takes to go on after encoded prefixes and suffixes (M * times, T) without padding.
 
-    Where positions go on is left with the model: `generate` has no argument for it.
+    Positions are given: `generate` would count on from what the last call of any thread left on the model.
     """
     follow = Follow.evenly(len(encoded.mask), len(suffix_ids) // len(encoded.mask), suffix_ids.device)
-    mask = follow.select(encoded.mask)
-    # `generate` counts tokens; an image takes fewer positions than tokens.
-    backbone.base.model.rope_deltas = follow.select(encoded.position - encoded.mask.sum(1))[:, None]
+    mask = torch.cat([follow.select(encoded.mask), torch.ones_like(suffix_ids)], 1)
+    # An image takes fewer positions than tokens.
+    shift = follow.select(encoded.position - encoded.mask.sum(1))[:, None]
+    places = mask.cumsum(1) - 1 + shift  # of the prefixes and their padding: any
     return {
         "input_ids": suffix_ids,
-        "attention_mask": torch.cat([mask, torch.ones_like(suffix_ids)], 1),
+        "attention_mask": mask,
+        "position_ids": places.expand(3, -1, -1) if takes_grids(backbone.base.model) else places,
         "past_key_values": encoded.cache.growing(backbone.base.config, follow),
     }
