@@ -178,7 +178,10 @@ def test_blocks_of_overlapping_calls_are_put_back_by_the_last(model):
         other.__exit__(None, None, None)
         assert any(block.gradient_checkpointing for block in blocks)
     first.__exit__(None, None, None)
-    assert [dict(vars(block)) for block in blocks] == before
+    # What the switch needs stays: another thread may have seen it on.
+    stays = ("_gradient_checkpointing_func", "_can_checkpoint_with_cache")
+    for block, kept in zip(blocks, before, strict=True):
+        assert {name: value for name, value in vars(block).items() if name in kept or name not in stays} == kept
 
 
 def test_an_unknown_memory_is_refused(model):

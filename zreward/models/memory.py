@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from zreward.common.errors import InputError, shown
 from zreward.distribution import ScoreDistribution
 from zreward.models.devices import free_bytes
+from zreward.models.modes import in_mode
 
 if TYPE_CHECKING:
     from zreward.models.backbone import Backbone
@@ -31,9 +32,10 @@ MEMORY = ("keep", "recompute", "one_by_one")
 _KEPT_PER_TOKEN = 30  # numbers, in widths of a layer, that a block keeps of a token
 _KEPT_RECOMPUTED = 3  # of them its input, keys and values
 _SHARE = 0.5  # of the free memory, that a reward may take beside a generator
+_SWITCH = ("gradient_checkpointing", "_gradient_checkpointing_func", "_can_checkpoint_with_cache")
 _lock = threading.Lock()
 _inside: WeakKeyDictionary[Any, tuple[int, list[tuple[Any, dict[str, Any]]] | None]] = WeakKeyDictionary()
-"""Model -> how many calls recompute its blocks right now, and what the blocks' settings were before them."""
+"""Network -> how many calls recompute its blocks right now, and what the blocks' settings were before them."""
 
 
 def check_memory(memory: str | None) -> None:
@@ -106,27 +108,30 @@ def recomputed_blocks(backbone: Backbone) -> Iterator[None]:
 
     Calls of several threads on one model may overlap: the last one to end puts everything back.
     """
+    base = backbone.base  # several reward models may be around it
     with _lock:
-        count, before = _inside.get(backbone, (0, None))
+        count, before = _inside.get(base, (0, None))
         if before is None:
             before = [(block, dict(vars(block))) for block in _blocks(backbone)]
             for block, _ in before:
-                # The block's own mode says whether it is recomputed; what is in it stays in evaluation mode.
-                block.gradient_checkpointing = block.training = True
+                # Another thread may be in the block: what the switch needs is there before it, and stays behind it.
                 block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-        _inside[backbone] = (count + 1, before)
+                block._can_checkpoint_with_cache = True
+                block.gradient_checkpointing = True
+        _inside[base] = (count + 1, before)
     try:
-        yield
+        # The block's own mode says whether it is recomputed; what is in it stays in evaluation mode.
+        with in_mode([block for block, _ in before], training=True):
+            yield
     finally:
         with _lock:
-            count, before = _inside.pop(backbone)
+            count, before = _inside.pop(base)
             if count > 1:
-                _inside[backbone] = (count - 1, before)
+                _inside[base] = (count - 1, before)
             else:
                 for block, kept in before or ():
-                    for name in ("gradient_checkpointing", "training", "_gradient_checkpointing_func"):
-                        vars(block).pop(name, None)
-                        vars(block).update({name: kept[name]} if name in kept else {})
+                    vars(block).pop("gradient_checkpointing")
+                    vars(block).update({name: kept[name] for name in _SWITCH if name in kept})
 
 
 def _blocks(backbone: Backbone) -> Iterator[GradientCheckpointingLayer]:

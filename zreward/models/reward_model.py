@@ -41,6 +41,10 @@ class RewardModel(nn.Module):
 
     Load one with `from_pretrained`. `score` is for files and PIL images; calling the model on a float tensor is
     differentiable to the pixels; `judge` reasons first. All three share one preprocessing.
+
+    Threads may share a model: scores, gradients and greedy traces (temperature 0) are those of the same calls one after the
+    other. Sampled traces follow the same distribution, but threads draw from one random state in no fixed order. Changing the
+    model meanwhile (weights, `train`, `eval`) is not safe.
     """
 
     def __init__(
