@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface
 
 from tests.tiny import tiny_model
-from zreward.models.attention import NAME, Prefixed, attend, takes_prefixed, use_prefixed_attention
+from zreward.models.attention import NAME, Prefixed, attend, is_long, takes_prefixed, use_prefixed_attention
 from zreward.models.caches import Follow
 
 M, TIMES, HEADS, KEPT, L, T, SIZE = 2, 3, 4, 2, 5, 3, 6
@@ -127,6 +128,15 @@ def test_other_precisions(dtype, tolerance):
     assert torch.allclose(found.double(), case.plain(bias_of(visible())), atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize(("dtype", "inside"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_probabilities_are_taken_in_float32_at_least(dtype, inside, monkeypatch):
+    """Their gradient is computed from them."""
+    seen, dropout = [], torch.nn.functional.dropout
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda probs, p: seen.append(probs.dtype) or dropout(probs, p))
+    Case(dtype=dtype).attend(visible())
+    assert seen == [inside]
+
+
 def test_a_row_that_sees_nothing_does_not_answer_with_nan():
     mask = visible()
     mask[1] = False
@@ -184,6 +194,11 @@ def test_only_even_rows_no_wider_than_a_head_stay_apart_from_long_prefixes(monke
     assert Prefixed(torch.zeros(M, 1, L, 6), torch.zeros(N, 1, width, 6), follow).stays_apart == apart
 
 
+def test_a_prefix_of_the_shipped_length_is_read_in_place():
+    for length, long in ((255, False), (256, True)):
+        assert is_long(torch.zeros(M, 1, length, 6), EVEN) == long
+
+
 @pytest.mark.parametrize(("implementation", "ours"), [("sdpa", NAME), ("eager", "eager")])
 def test_only_torch_attention_is_replaced(implementation, ours):
     network = tiny_model(linear_layers=0).backbone.model
@@ -192,4 +207,5 @@ def test_only_torch_attention_is_replaced(implementation, ours):
     use_prefixed_attention(network)
     assert config._attn_implementation == ours
     assert takes_prefixed(network.config) == (ours == NAME)
+    assert AttentionInterface()[NAME] is attend
     assert network.config.vision_config._attn_implementation != NAME

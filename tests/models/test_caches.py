@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
-from zreward.models.attention import Prefixed
-from zreward.models.caches import Follow, PassCache, _Keys, _States, shareable_layers, shortest_window
+from zreward.models.attention import NAME, Prefixed
+from zreward.models.caches import AllLeft, Follow, PassCache, _Keys, _States, shareable_layers, shortest_window
 from zreward.models.shared_prefix import can_share
 
 pytestmark = pytest.mark.usefixtures("short_prefixes_stay_apart")
@@ -72,6 +74,7 @@ def test_a_convolution_sees_what_came_before_it_whatever_the_padding(ends):
             expected = history[:, starts[n] :]
             if stops[0] == stops[1]:  # without padding a first context is no longer than has to be kept
                 expected = expected[:, -context.shape[-1] :]
+                assert starts[0] or context.shape[-1] == max(size, stops[0])
             assert context.shape[-1] >= size and torch.equal(context[n, :, : expected.shape[1]], expected)
         starts = stops
     for n, row in enumerate(rows):
@@ -167,6 +170,27 @@ def test_every_layer_has_its_kind_of_state_and_padding_is_known(model):
     assert padded.padding.shape == (2, 3, 1) and padded.padding[..., 0].tolist() == [[False] * 3, [False, True, True]]
     (states,) = [layer for layer in padded.layers if isinstance(layer, _States)]
     assert states.lengths_N.tolist() == [3, 1]
+    assert PassCache(config, mask_NT=torch.tensor([[1, 1, 1], [1, 1, 0]])).padding is not None, (
+        "one place is padding too"
+    )
+
+
+@pytest.mark.parametrize("last", [_Keys, _States])
+def test_a_pass_ends_when_its_last_layer_has_left_its_part(model, last):
+    for ends in (True, False, None):
+        cache = PassCache(model.backbone.base.config, **({} if ends is None else {"ends": ends}))
+        cache.layers.sort(key=lambda layer: isinstance(layer, last))
+        state, keys = drawn(2, 4, 5), keys_of(2, 3)
+        for number, layer in enumerate(cache.layers):
+            with pytest.raises(AllLeft) if ends and number == len(cache.layers) - 1 else nullcontext():
+                if isinstance(layer, _States):
+                    cache.update_conv_state(drawn(2, 4, 6), number, conv_kernel_size=3)
+                    assert cache.update_recurrent_state(state, number) is state
+                else:
+                    assert cache.update(*keys, number) == keys
+        for layer in cache.layers:
+            kept = layer.left_recurrent if isinstance(layer, _States) else layer.left()[0]
+            assert kept is (state if isinstance(layer, _States) else keys[0]), "it has left it before"
 
 
 @pytest.fixture
@@ -226,6 +250,24 @@ def test_generation_writes_into_a_cache_of_its_own(model, filled, index):
                 assert keys.shape[2] == values.shape[2] == length
                 assert (keys[:, :, 4:] == 7).all() and (values[:, :, 4:] == 8).all()
     assert all(torch.equal(one, other) for one, other in zip(before, left(filled), strict=True))
+
+
+@pytest.mark.parametrize(("implementation", "apart"), [(NAME, True), ("eager", False)])
+def test_keys_stay_apart_where_attention_takes_them_so(model, filled, implementation, apart):
+    config = copy.deepcopy(model.backbone.base.config)
+    config.get_text_config()._attn_implementation = implementation
+    follow = Follow.evenly(2, 3, torch.device("cpu"))
+    number = next(n for n, layer in enumerate(filled.layers) if isinstance(layer, _Keys))
+    before, own = filled.layers[number].left(), keys_of(6, 2, seed=1)
+    whole = [torch.cat([old.repeat_interleave(3, 0), new], 2) for old, new in zip(before, own, strict=True)]
+    growing = filled.growing(config, follow)
+    for cache in (PassCache(config, filled, follow), growing):
+        assert cache.layers[number].get_seq_length() == 4
+        made = cache.layers[number].update(*own)
+        assert [isinstance(part, Prefixed) for part in made] == [apart] * 2
+        for part, expected in zip(made, whole, strict=True):
+            assert torch.equal(part.whole() if apart else part, expected)
+    assert growing.layers[number].get_seq_length() == 6
 
 
 # --- which models

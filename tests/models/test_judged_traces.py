@@ -88,6 +88,17 @@ def test_a_trace_that_cannot_be_sampled_is_told_by_its_item_and_dimension(either
         either_model.judge(noise_pictures(2), PROMPTS, traces=TRACES, dimensions=NAMES)
 
 
+def test_a_window_has_room_for_the_longest_trace_and_its_answer(monkeypatch):
+    """What follows a question in later passes: a trace that ran out, a stop marker, and what an answer begins with."""
+    model, asked = sharpen(tiny_model(trace_tokens=5)), []
+    shared = model.backbone.shared_prefix
+    monkeypatch.setattr(shared, "cut", lambda *given, singly=False, ahead=0: asked.append((singly, ahead)))
+    images, row = [model.open(picture) for picture in noise_pictures(1)], Row(0, "a", "realism")
+    model.reason(images, [row, row])
+    answer = model.encoder.answer_ids(Trace((7,) * 5, truncated=True))
+    assert asked == [(True, len(answer))] and len(answer) > 5 + len(model.encoder.stop_ids)
+
+
 def test_sampling_keeps_no_gradient(either_model, monkeypatch):
     seen, collate = [], either_model.collate
     monkeypatch.setattr(

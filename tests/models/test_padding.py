@@ -146,3 +146,24 @@ def test_gated_layers_are_found_by_their_projections(network):
     assert gated_layers(half) == []
     watch_padding(half)
     assert not half.in_proj_a._forward_hooks
+
+
+def test_a_layer_is_watched_once():
+    """Two reward models around one network, and one around a larger network of which a part is watched already."""
+
+    def layer() -> nn.Module:
+        made = nn.Module()
+        made.in_proj_a, made.in_proj_b = nn.Linear(2, 2), nn.Linear(2, 2)
+        return made
+
+    def hooks(each: nn.Module) -> list[int]:
+        return [
+            *(len(each._forward_pre_hooks), len(each._forward_hooks)),
+            *(len(each.in_proj_a._forward_hooks), len(each.in_proj_b._forward_hooks)),
+        ]
+
+    first, second = layer(), layer()
+    for network in (first, first, nn.ModuleList([first, second])):
+        watch_padding(network)
+        assert hooks(first) == [1, 1, 1, 1]
+    assert hooks(second) == [1, 1, 1, 1]

@@ -54,6 +54,8 @@ def mutants(module: str, source: str, chosen: Collection[int] | None = None) -> 
         before, part, after = ("".join(lines[place]) for place in (slice(first), slice(first, last), slice(last, None)))
         for line, name, code in _changed(part, first, left_out, operators(names), chosen):
             changed = _changed_part(ast.parse(code).body[0], line - first)
+            if changed == "pass":  # a whole statement is gone: which one?
+                changed = f"without {ast.unparse(node)}"
             found.append(Mutant(module, line, name, before + code + after, changed, *_difference(part, code)))
     return sorted(found, key=lambda mutant: mutant.line)
 

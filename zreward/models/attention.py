@@ -83,14 +83,14 @@ def _attend_apart(query: Tensor, key: Prefixed, value: Prefixed, mask: Tensor | 
     earlier, heads, length = key.before.shape[:3]
     rows, width, own_length = len(query), query.shape[2], key.own.shape[2]
     by_heads = query.reshape(rows, heads, -1, query.shape[-1])  # queries that share keys, together
-    to_before = _by_prefix(query, earlier, heads) @ key.before.transpose(-1, -2)
-    to_own = _by_prefix(by_heads @ key.own.transpose(-1, -2), earlier, heads)
+    to_before = _by_prefix(query, earlier, heads) @ key.before.mT
+    to_own = _by_prefix(by_heads @ key.own.mT, earlier, heads)
     if mask is None:
         mask = torch.ones(width, length + own_length, dtype=torch.bool, device=query.device)
         mask = mask.tril(length + own_length - width)[None, None]
     scores = _masked(torch.cat([to_before, to_own], -1), mask.expand(rows, -1, -1, -1))
     at_least = scores if scores.dtype is torch.float64 else scores.float()
-    probs = F.dropout(at_least.softmax(-1), dropout, dropout > 0).to(query.dtype)
+    probs = F.dropout(at_least.softmax(-1), dropout).to(query.dtype)
     from_before = _by_row(probs[..., :length] @ value.before, query.shape)
     from_own = _by_row(probs[..., length:], by_heads.shape) @ value.own
     return from_before + from_own.reshape(query.shape)
@@ -118,10 +118,8 @@ def _by_prefix(rows: Tensor, earlier: int, heads: int) -> Tensor:
 
 def _by_row(grouped: Tensor, shape: torch.Size) -> Tensor:
     """The way back: (M, K, N / M * H / K * T, x) -> (N, H, T, x), of the given shape but for x."""
-    earlier, heads, _, size = grouped.shape
-    rows, all_heads, width = shape[:3]
-    parts = grouped.view(earlier, heads, rows // earlier, all_heads // heads, width, size)
-    return parts.transpose(1, 2).reshape(rows, all_heads, width, size)
+    parts = grouped.unflatten(2, (shape[0] // len(grouped), -1))  # (M, K, times, H / K * T, x)
+    return parts.transpose(1, 2).reshape(*shape[:3], grouped.shape[-1])
 
 
 AttentionInterface.register(NAME, attend)
