@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 import zreward.models.memory
 from tests.tiny import COMPARISON, noise_pictures, tiny_model
@@ -182,6 +183,20 @@ def test_blocks_of_overlapping_calls_are_put_back_by_the_last(model):
     stays = ("_gradient_checkpointing_func", "_can_checkpoint_with_cache")
     for block, kept in zip(blocks, before, strict=True):
         assert {name: value for name, value in vars(block).items() if name in kept or name not in stays} == kept
+
+
+def test_blocks_that_training_recomputes_are_put_back_as_they_were():
+    backbone = tiny_model().backbone
+    backbone.gradient_checkpointing_enable()
+    blocks = [part for part in backbone.modules() if isinstance(part, GradientCheckpointingLayer)]
+    for block in blocks:
+        block._can_checkpoint_with_cache = False
+    before = [dict(vars(block)) for block in blocks]
+    with recomputed_blocks(backbone):
+        for block, kept in zip(blocks, before, strict=True):
+            assert block._gradient_checkpointing_func is not kept["_gradient_checkpointing_func"]
+            assert block.gradient_checkpointing and block.training and block._can_checkpoint_with_cache
+    assert len(blocks) == 4 and [dict(vars(block)) for block in blocks] == before
 
 
 def test_an_unknown_memory_is_refused(model):

@@ -10,11 +10,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from zreward.models.caches import _States
+from zreward.models.layouts import takes_grids
 from zreward.models.passes import Images
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
-from zreward.models.shared_prefix import SharedPrefix, can_share
+from zreward.models.shared_prefix import SharedPrefix, can_share, generation_inputs
 
 pytestmark = pytest.mark.usefixtures("short_prefixes_stay_apart")
 
@@ -228,6 +229,24 @@ def test_an_encoded_prefix_keeps_states_and_not_what_they_came_from(model, pictu
     assert len(states) == 2
     for state in states:
         assert state.untyped_storage().nbytes() == state.nbytes
+
+
+@torch.no_grad()
+def test_a_generation_counts_on_from_its_prefix(family_model, pictures):
+    """Two rows of two tokens behind each of three prefixes; models that count images take three places a token."""
+    backbone = family_model.backbone
+    images = [family_model.open(picture) for picture in pictures[:3]]
+    inputs = family_model.collate(images, [Row(i, prompt, "realism") for i, prompt in enumerate(PROMPTS)])
+    cut = backbone.shared_prefix.cut(backbone, inputs, singly=True)
+    prefix = backbone.shared_prefix.encode(backbone, cut, Images(backbone.encode_images(inputs), inputs.grid))
+    given = generation_inputs(backbone, prefix, torch.full((6, 2), 5))
+    places = given["position_ids"]
+    assert places.shape == ((3,) if takes_grids(backbone.base.model) else ()) + (6, prefix.mask.shape[1] + 2)
+    for n in range(6):
+        start = int(prefix.position[n // 2])
+        expected = torch.tensor([start, start + 1]).expand_as(places[..., n, -2:])
+        assert torch.equal(places[..., n, -2:], expected)
+        assert given["attention_mask"][n].tolist() == [*prefix.mask[n // 2].tolist(), 1, 1]
 
 
 def test_a_judge_encodes_image_and_prompt_once(model, pictures, monkeypatch):
