@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import psutil
+import pytest
 import torch
 
-from zreward.models.devices import free_bytes
+from zreward.models.devices import find_device, free_bytes
 
 
 def test_of_the_machine(monkeypatch):
@@ -20,3 +21,21 @@ def test_of_a_gpu_with_what_torch_holds_and_does_not_use(monkeypatch):
     for name, numbers in {"memory_reserved": 70, "memory_allocated": 50, "mem_get_info": (100, 1000)}.items():
         monkeypatch.setattr(torch.cuda, name, lambda of, numbers=numbers: {device: numbers}[of])
     assert free_bytes(device) == 100 + 70 - 50
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(None, "cuda"), ("0", "cuda:0"), ("3", "cuda:3")])
+def test_a_process_of_several_has_a_gpu_of_its_own(monkeypatch, rank, expected):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda size, device: asked.append(str(device)))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert str(find_device()) == expected and str(find_device("cuda:1")) == "cuda:1"
+    assert asked == [expected, "cuda:1"]
+
+
+def test_without_a_gpu_all_processes_compute_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert str(find_device()) == "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -12,9 +13,13 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
-    """The device of that name; default CUDA when there is one, else the CPU. InputError unless it can be used here."""
+    """The device of that name; default CUDA when there is one, else the CPU. InputError unless it can be used here.
+
+    The processes of torchrun and `accelerate launch` have a GPU each, by their number on the machine.
+    """
     try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        own = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        found = torch.device(device or (own if torch.cuda.is_available() else "cpu"))
         if found.type == "meta":
             raise RuntimeError("it holds no numbers")
         torch.empty(1, device=found)
