@@ -91,11 +91,18 @@ class Reader:
                 "make": checked.make,
                 "accelerate": checked.accelerate,
                 "python": checked.script,
+                "torchrun": self._torchrun,
             }
             assert words[0] in {"zreward", *rules}, f"{block.place}: no rule for {shown!r}"
             name, *rest = words
             what = self._zreward(rest, variables) if name == "zreward" else rules[name](rest)
             self._note(block, f"{shown}: {what}")
+
+    def _torchrun(self, words: list[str]) -> str:
+        """Several GPUs: one process checks the inputs. tests/test_jobs_killed.py runs two."""
+        module = words.index("zreward.cli")
+        assert words[module - 1] == "-m" and words[0] == "--nproc_per_node" and int(words[1]) > 1
+        return self._zreward([*words[module + 1 :], "--dry-run"], {})
 
     def _zreward(self, words: list[str], variables: dict[str, str]) -> str:
         serves_studio = words[0] == "studio" and not any(words[1] == one.name for one in STUDIO)
@@ -170,8 +177,10 @@ class Reader:
 
 def _promised(words: list[str]) -> list[str]:
     """Files and folders that a command says it writes."""
-    if "--dry-run" in words:
+    if "--dry-run" in words or "--shard" in words:
         return []
+    if words[0] == "merge":
+        return words[1:2]
     named = [after for word, after in itertools.pairwise(words) if word in ("--out", "--html", "--csv")]
     named += [word.removeprefix("out=") for word in words if word.startswith("out=")]
     return named + (words[3:4] if words[:2] == ["studio", "export"] else [])

@@ -120,6 +120,8 @@ def plugin_values(monkeypatch) -> dict:
         ("sh", "make nothing"),
         ("sh", "rm -rf /"),
         ("sh", "accelerate launch -m zreward.cli train none.yaml"),
+        ("sh", "torchrun --nproc_per_node 2 -m zreward.cli score MODEL --data none.jsonl --out scores.parquet"),
+        ("sh", "torchrun -m zreward.cli score MODEL --data records.jsonl --out scores.parquet"),
         ("sh", "zreward reproduce --only nothing"),
         ("sh", "python benchmarks/refl_step.py --nothing"),
         ("python", "raise SystemError"),
@@ -143,6 +145,7 @@ def test_a_block_that_is_wrong_fails(language, text, place):
         "zreward score MODEL a.png --prompt x --out scores.csv",
         "zreward evaluate MODEL --data ratings.jsonl --html page.html",
         "zreward train recipes/world-sft.yaml out=runs/mine",
+        "zreward merge scores.parquet",
         "zreward studio export campaign labels.jsonl",
     ],
 )

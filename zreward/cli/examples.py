@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f'zreward score {STUDENT} --prompt "a red circle" a.png b.png',
         f'zreward score {STUDENT} pictures/ --prompt "a red circle" --out scores.csv',
         f"zreward score {STUDENT} --data records.parquet --out scores.parquet",
+        f"zreward score {STUDENT} --data records.parquet --out scores.parquet --shard 2/8",
     ),
     "evaluate": (
         f"zreward evaluate {STUDENT} --data runs/demo/data/test.parquet",
@@ -31,6 +32,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "label": (
         "zreward label runs/demo/models/teacher --data pool.parquet --out targets --temperature 0.5",
         "zreward label runs/demo/models/teacher --data pool.parquet --out targets --traces 4 --batch-size 8",
+        "zreward label runs/demo/models/teacher --data pool.parquet --out targets --shard 2/8",
+    ),
+    "merge": (
+        "zreward merge targets",
+        "zreward merge scores.parquet",
+        "zreward merge targets from-a/job-0001-of-0002 from-b/job-0002-of-0002",
     ),
     "demo": ("zreward demo", "zreward demo --out runs/demo-1 --seed 1", "zreward demo --resume"),
     "reproduce": (

@@ -14,6 +14,7 @@ from zreward.cli.doctor import doctor
 from zreward.cli.exits import exit_code, prepare_streams
 from zreward.cli.groups import HelpfulGroup, add_examples, examples_of
 from zreward.cli.init import init
+from zreward.cli.merge import merge
 from zreward.cli.options import STDOUT
 from zreward.cli.plan import plan
 from zreward.cli.rubric import rubric_app
@@ -31,7 +32,22 @@ app = typer.Typer(
     epilog=examples_of(""),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (score, evaluate, plan, train, label, demo, reproduce, optimize, rank, serve, compare, init, doctor):
+for command in (
+    score,
+    evaluate,
+    plan,
+    train,
+    label,
+    merge,
+    demo,
+    reproduce,
+    optimize,
+    rank,
+    serve,
+    compare,
+    init,
+    doctor,
+):
     app.command()(command)
 app.add_typer(studio_app, name="studio")
 app.add_typer(data_app, name="data")

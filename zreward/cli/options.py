@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zreward.common.errors import InputError
+from zreward.common.jobs import Job
 
 STDOUT = Path("-")
 Json = Annotated[
@@ -35,12 +36,30 @@ Device = Annotated[
 Dimensions = Annotated[
     str | None, typer.Option("--dimensions", help="Dimensions of the rubric, separated by commas; default: all.")
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Make part I of N only, in a job of its own on any machine; `zreward merge` joins the parts.",
+    ),
+]
 
 
 def load_model(name: str, device: str | None = None):
     from zreward.models.reward_model import RewardModel
 
     return RewardModel.from_pretrained(name, device=device)
+
+
+def job_of(shard: str | None) -> Job | None:
+    """The part of the work that is this process's, None for all of it; InputError for --shard beside ranks."""
+    ranks = Job.of_rank()
+    if shard is not None and ranks is not None:
+        raise InputError(
+            f"--shard {shard} has no effect here: the {ranks.count} processes of this launch share the work"
+        )
+    return ranks if shard is None else Job.parse(shard)
 
 
 def names_of(text: str | None, option: str = "--dimensions") -> tuple[str, ...] | None:

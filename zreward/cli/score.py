@@ -17,6 +17,7 @@ from zreward.cli.options import (
     Model,
     ScoringBatch,
     Seed,
+    Shard,
     SkipBad,
     Temperature,
     Traces,
@@ -24,6 +25,7 @@ from zreward.cli.options import (
     check_source,
     check_suffix,
     check_target,
+    job_of,
     load_model,
     names_of,
     refuse_unsampled,
@@ -31,6 +33,7 @@ from zreward.cli.options import (
     save,
 )
 from zreward.common.errors import InputError
+from zreward.common.jobs import is_first_of_all
 
 
 def score(
@@ -67,6 +70,7 @@ def score(
             help="With --data: rows that cannot be scored get the reason instead of a score; default: stop.",
         ),
     ] = False,
+    shard: Shard = None,
     device: Device = None,
     json_file: Json = None,
     dry_run: Annotated[
@@ -81,9 +85,10 @@ def score(
     if data:
         refuse_unused(ctx, "with --data: records name their images", "images", "prompt", "reference")
         refuse_unused(ctx, "with --data, which writes to --out", "json_file")
-        _score_data(model, data, out, dimensions, batch_size, skip_bad, device, dry_run)
+        _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, device, dry_run)
         return
     refuse_unused(ctx, "without --data: an image that cannot be read is an error", "skip_bad")
+    refuse_unused(ctx, "without --data", "shard")
     refuse_unused(ctx, "without --data: images are checked before the model is loaded", "dry_run")
     check_target(json_file)
     check_suffix("--out", out, *SUFFIXES)
@@ -109,22 +114,31 @@ def score(
         save(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
 
 
-def _score_data(model, data, out, dimensions, batch_size, skip_bad, device, dry_run) -> None:
+def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, device, dry_run) -> None:
     from zreward.inference.bulk import score_data
 
     if not out:
         raise InputError("--data goes with --out FILE.parquet")
     check_suffix("--out", out, ".parquet")
     check_source(data)
-    names = names_of(dimensions)
+    names, job = names_of(dimensions), job_of(shard)
     if dry_run:
         from zreward.inference.bulk_dry_run import check_inputs
 
-        for line in check_inputs(model, data, out, names, skip_bad):
+        for line in check_inputs(model, data, out, names, skip_bad, job):
             typer.echo(f"checked: {line}")
         return
-    total = score_data(load_model(model, device), data, out, names, batch_size, skip_bad)
-    typer.echo(f"{out}: {total:,} rows")
+    loaded = load_model(model, device)
+    if job is None:
+        typer.echo(f"{out}: {score_data(loaded, data, out, names, batch_size, skip_bad):,} rows")
+        return
+    from zreward.inference.bulk_jobs import merge_scores, score_job
+
+    total = score_job(loaded, data, out, job, names, batch_size, skip_bad)
+    if shard is not None:
+        typer.echo(f"part {job} of {out}: {total:,} rows")
+    elif is_first_of_all(job):
+        typer.echo(f"{out}: {merge_scores(out):,} rows")
 
 
 def evaluate(

@@ -15,16 +15,19 @@ from zreward.cli.options import (
     Out,
     Resume,
     Seed,
+    Shard,
     SkipBad,
     Temperature,
     Traces,
     check_source,
+    job_of,
     load_model,
     names_of,
     refuse_unsampled,
     refuse_unused,
 )
 from zreward.common.errors import InputError
+from zreward.common.jobs import is_first_of_all
 
 
 def train(
@@ -75,6 +78,7 @@ def label(
     shard_size: Annotated[int, typer.Option(min=1, help="Records per Parquet file.")] = 256,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
+    shard: Shard = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a folder that holds shards already; an empty one is an error.")
     ] = False,
@@ -92,19 +96,30 @@ def label(
     from zreward.training.targets import label as run_label
 
     refuse_unsampled(ctx, not direct, temperature, traces, "with --direct")
-    if resume and not (out / MANIFEST).is_file():
-        raise InputError(f"{out}: nothing to resume, there is no {MANIFEST}; run without --resume first")
+    job = job_of(shard)
+    begun = out if job is None else out / job.folder
+    if resume and not (begun / MANIFEST).is_file():
+        raise InputError(f"{begun}: nothing to resume, there is no {MANIFEST}; run without --resume first")
     check_source(data)
     options = LabelOptions(traces, names_of(dimensions), temperature, not direct, seed, shard_size, batch_size)
     if dry_run:
         from zreward.training.label_dry_run import check_inputs
 
-        for line in check_inputs(teacher, data, out, options, split, skip_bad):
+        for line in check_inputs(teacher, data, out, options, split, skip_bad, job):
             typer.echo(f"checked: {line}")
         return
     loaded = load_model(teacher, device)
     records = load_records(data, skip_bad=skip_bad, split=split)
-    typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
+    if job is None:
+        typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
+        return
+    from zreward.training.target_jobs import label_job, merge_targets
+
+    made = label_job(loaded, teacher, records, out, options, job)
+    if shard is not None:
+        typer.echo(f"part {job} of the targets: {made}")
+    elif is_first_of_all(job):
+        typer.echo(f"targets: {merge_targets(out)}")
 
 
 def optimize(

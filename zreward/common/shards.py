@@ -10,6 +10,7 @@ shards are kept, and both get their present form.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,17 @@ class Shards:
         with atomic_path(file) as temporary:
             pq.write_table(table, temporary)
         self._add_line(name, made_from)
+
+    def take(self, file: Path, made_from: str) -> None:
+        """Copy a whole shard from elsewhere, and write its line."""
+        with atomic_path(self.folder / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+        self._add_line(file.name, made_from)
+
+    def note(self, key: str, value: Any) -> None:
+        """Record something in the manifest that later runs are not compared with."""
+        self.manifest[key] = value
+        write_json(self.folder / MANIFEST, self.manifest)
 
     def _take_over(self, name: str, made_from: str) -> bool:
         """Give a shard of an older version its line, where there is one that can be read."""

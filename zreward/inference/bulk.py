@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from zreward.common.errors import InputError, NotFiniteError, counted, shorten
 from zreward.common.files import atomic_path
+from zreward.common.jobs import Found, refuse_jobs
 from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import Shards
 from zreward.data.fingerprint import image_digest
@@ -37,6 +38,8 @@ from zreward.models.reward_model import RewardModel
 
 SHARD = 512  # rows
 NOTE = b"zreward"  # key of the file's metadata
+Part = tuple[str, list[SourceRow], str]
+"""A shard: its file's name, its rows, and a digest of what it is made from."""
 OTHER_SCORES, ADVICE = "scores of another run", "delete it, or choose another --out"
 
 
@@ -69,35 +72,56 @@ def score_data(
         InputError: a row that cannot be scored; an `out`, or parts of it, of another model, other rows, pictures or
             options.
     """
-    out, names = Path(out), model.check_dimensions(dimensions)
-    if out.suffix.lower() != ".parquet":
-        raise InputError(f"{out}: expected a file name that ends in .parquet")
+    out, names = check_out(out), model.check_dimensions(dimensions)
     facts = facts_of(model, names, skip_bad)
     folder, parts = folder_of(source), parts_folder(out)
     if out.exists():
         return _keep_finished(out, parts, facts, source, folder)
-    schema = _schema(names)
+    refuse_jobs(parts, out)
     with RunDirectory(parts).hold():
         older = partial(older_facts, model, names, source, skip_bad)
         shards = Shards(parts, facts, {"source": str(source)}, older, OTHER_SCORES, ADVICE)
-        total, made = 0, []
-        with tqdm(desc="scoring", unit="image") as bar:
-            for name, rows, made_from in parts_of(source, folder):
-                if not shards.keep(name, made_from):
-                    shards.add(
-                        name,
-                        pa.Table.from_pylist(_scored(model, rows, folder, names, batch_size, skip_bad), schema),
-                        made_from,
-                    )
-                made.append(name)
-                total += len(rows)
-                bar.update(len(rows))
+        total, made = score_parts(model, shards, parts_of(source, folder), folder, names, batch_size, skip_bad)
         if not total:
             shutil.rmtree(parts)
-            raise InputError(f"{source}: it is empty; expected at least one record")
-        _join(shards, made, out, schema, facts)
+            raise empty(source)
+        join([(parts / name, shards.lines[name]) for name in made], out, facts)
         shutil.rmtree(parts)
     return total
+
+
+def check_out(out: str | Path) -> Path:
+    """InputError unless it is the name of a Parquet file."""
+    if Path(out).suffix.lower() != ".parquet":
+        raise InputError(f"{out}: expected a file name that ends in .parquet")
+    return Path(out)
+
+
+def score_parts(
+    model: RewardModel,
+    shards: Shards,
+    parts: Iterable[Part],
+    folder: Path,
+    names: tuple[str, ...],
+    batch_size: int | None,
+    skip_bad: bool,
+    title: str = "scoring",
+) -> tuple[int, list[str]]:
+    """Score what is missing of these parts. How many rows they have, and their names."""
+    total, made, schema = 0, [], _schema(names)
+    with tqdm(desc=title, unit="image") as bar:
+        for name, rows, made_from in parts:
+            if not shards.keep(name, made_from):
+                scored = _scored(model, rows, folder, names, batch_size, skip_bad)
+                shards.add(name, pa.Table.from_pylist(scored, schema), made_from)
+            made.append(name)
+            total += len(rows)
+            bar.update(len(rows))
+    return total, made
+
+
+def empty(source: Any) -> InputError:
+    return InputError(f"{source}: it is empty; expected at least one record")
 
 
 def facts_of(model: RewardModel, names: Sequence[str], skip_bad: bool) -> dict[str, Any]:
@@ -123,16 +147,27 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
 
 
-def parts_of(source: Any, folder: Path) -> Iterator[tuple[str, list[SourceRow], str]]:
+def parts_of(source: Any, folder: Path) -> Iterator[Part]:
     """Shard by shard: its file's name, its rows, and a digest of these and of their pictures' contents."""
+    return digested(enumerate(chunks_of(source)), folder)
+
+
+def chunks_of(source: Any) -> Iterator[list[SourceRow]]:
+    """The rows of one shard after the other."""
     rows = iter(read_rows(source))
+    while chunk := list(itertools.islice(rows, SHARD)):
+        yield chunk
+
+
+def digested(chunks: Iterable[tuple[int, list[SourceRow]]], folder: Path) -> Iterator[Part]:
+    """`parts_of` for some shards by their number."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for number in itertools.count():
-            chunk = list(itertools.islice(rows, SHARD))
-            if not chunk:
-                return
-            digest = short_digest(list(threads.map(lambda row: _row_digest(row, folder), chunk)))
-            yield f"part-{number:06d}.parquet", chunk, digest
+        for number, chunk in chunks:
+            yield name_of(number), chunk, short_digest(list(threads.map(lambda row: _row_digest(row, folder), chunk)))
+
+
+def name_of(number: int) -> str:
+    return f"part-{number:06d}.parquet"
 
 
 def _row_digest(row: SourceRow, folder: Path) -> list[Any]:
@@ -250,13 +285,13 @@ def _schema(names: Sequence[str]) -> pa.Schema:
     return pa.schema(columns)
 
 
-def _join(shards: Shards, names: list[str], out: Path, schema: pa.Schema, facts: dict[str, Any]) -> None:
+def join(parts: Sequence[Found], out: Path, facts: Mapping[str, Any]) -> None:
     """All shards as one file, with what they depend on in its metadata, the shards' digests included."""
-    made_from = short_digest([shards.lines[name]["made_from"] for name in names])
-    noted = schema.with_metadata({NOTE: json.dumps(facts | {"records": made_from})})
+    made_from = short_digest([line["made_from"] for _, line in parts])
+    noted = _schema(facts["dimensions"]).with_metadata({NOTE: json.dumps(dict(facts) | {"records": made_from})})
     with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted, write_page_checksum=True) as writer:
-        for name in names:
-            writer.write_table(pq.read_table(shards.folder / name).cast(noted))
+        for file, _ in parts:
+            writer.write_table(pq.read_table(file).cast(noted))
 
 
 def _keep_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, folder: Path) -> int:
@@ -269,8 +304,11 @@ def _keep_finished(out: Path, parts: Path, facts: dict[str, Any], source: Any, f
     return rows
 
 
-def check_finished(out: Path, facts: Mapping[str, Any], made_from: Sequence[str]) -> int:
-    """The rows of an `out` that holds just the scores that are asked for. InputError for any other, and for a damaged one."""
+def check_finished(out: Path, facts: Mapping[str, Any], made_from: Sequence[str] | None) -> int:
+    """The rows of an `out` that holds just the scores that are asked for. InputError for any other, and for a damaged one.
+
+    `made_from`: every shard's digest; None where not all are known.
+    """
     advice = "choose another --out, or delete it"
     try:
         with pq.ParquetFile(out, page_checksum_verification=True) as file:
@@ -285,6 +323,6 @@ def check_finished(out: Path, facts: Mapping[str, Any], made_from: Sequence[str]
         raise InputError(
             f"{out} is there already, without a note of its origin: an older zreward or another program made it; {advice}"
         )
-    now = dict(facts) | {"records": short_digest(list(made_from))}
+    now = dict(facts) | ({} if made_from is None else {"records": short_digest(list(made_from))})
     refuse_differences(f"{out} is there already, with other scores", {key: stored.get(key) for key in now}, now, advice)
     return rows

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from zreward.common.errors import InputError
+from zreward.common.jobs import Job, own_part
 from zreward.common.shards import progress_of, stored_manifest
 from zreward.inference.bulk import (
     ADVICE,
     OTHER_SCORES,
     SHARD,
     check_finished,
+    empty,
     facts_of,
     folder_of,
     older_facts,
@@ -32,7 +33,12 @@ from zreward.models.reward_model import RewardModel
 
 
 def check_inputs(
-    name: str, source: Path, out: Path, dimensions: Sequence[str] | None = None, skip_bad: bool = False
+    name: str,
+    source: Path,
+    out: Path,
+    dimensions: Sequence[str] | None = None,
+    skip_bad: bool = False,
+    job: Job | None = None,
 ) -> list[str]:
     """Sentences about what was checked. Raises InputError for rows and files that scoring would refuse."""
     check_writable(out.absolute().parent, "--out")
@@ -51,11 +57,14 @@ def check_inputs(
     if out.exists():
         check_finished(out, facts, list(shards.values()))
         return [*lines, f"{out}: these scores are there and whole: nothing to do"]
-    parts = parts_folder(out)
+    parts = parts_folder(out) if job is None else parts_folder(out) / job.folder
     stored = stored_manifest(parts, facts, lambda: older, OTHER_SCORES, ADVICE) if parts.is_dir() else None
     if stored is None:
         return [*lines, f"{out}: free, and can be written"]
-    return [*lines, progress_of(parts, stored, shards)]
+    return [
+        *lines,
+        progress_of(parts, stored, {name: made_from for _, (name, made_from) in own_part(job, shards.items())}),
+    ]
 
 
 def _read(source: Path, skip_bad: bool) -> tuple[int, int, dict[str, str]]:
@@ -70,5 +79,5 @@ def _read(source: Path, skip_bad: bool) -> tuple[int, int, dict[str, str]]:
                     raise refused(row, error)
                 total, bad = total + 1, bad + (error is not None)
     if not total:
-        raise InputError(f"{source}: it is empty; expected at least one record")
+        raise empty(source)
     return total, bad, shards

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from zreward.common.jobs import Job, own_part
 from zreward.common.shards import progress_of, stored_manifest
 from zreward.data import load_records
 from zreward.models.dry_checks import check_writable, is_small
@@ -26,7 +27,13 @@ from zreward.training.targets import (
 
 
 def check_inputs(
-    teacher: str, data: Path, out: Path, options: LabelOptions, split: str | None = None, skip_bad: bool = False
+    teacher: str,
+    data: Path,
+    out: Path,
+    options: LabelOptions,
+    split: str | None = None,
+    skip_bad: bool = False,
+    job: Job | None = None,
 ) -> list[str]:
     """Sentences about what was checked. Raises the InputError that labelling would start with."""
     model = RewardModel.from_pretrained(teacher, device="cpu") if is_small(teacher) else None
@@ -45,15 +52,19 @@ def check_inputs(
         f"{data}: {len(records):,} records, every picture opened",
         told,
         f"to label: {len(records):,} images{dimensions}, {how}",
-        _folder(out, facts, older, options),
+        _folder(out, facts, older, options, job),
     ]
 
 
-def _folder(out: Path, facts: dict[str, Any], older: dict[str, Any], options: LabelOptions) -> str:
+def _folder(
+    out: Path, facts: dict[str, Any], older: dict[str, Any], options: LabelOptions, job: Job | None = None
+) -> str:
     check_writable(out, "--out")
-    if not out.exists() or not any(out.iterdir()):
-        return f"{out}: free, and can be written"
-    refuse_other_files(out)
-    stored = stored_manifest(out, facts, lambda: older, OTHER_TARGETS, ADVICE)
+    folder = out if job is None else out / job.folder
+    if not folder.exists() or not any(folder.iterdir()):
+        return f"{folder}: free, and can be written"
+    refuse_other_files(folder)
+    stored = stored_manifest(folder, facts, lambda: older, OTHER_TARGETS, ADVICE)
     assert stored is not None, "a folder that is not empty has a manifest"
-    return progress_of(out, stored, {name: made_from for name, _, made_from in parts_of(facts["count"], options)})
+    parts = own_part(job, parts_of(facts["count"], options))
+    return progress_of(folder, stored, {name: made_from for _, (name, _, made_from) in parts})

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from zreward.common.errors import InputError, check_counts, counted
+from zreward.common.jobs import Job, own_part, refuse_jobs
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_manifest
 from zreward.data import Record
@@ -76,7 +77,7 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: str 
         refuse_other_files(out)
         older = partial(older_facts, model, names, records, options)
         shards = Shards(out, facts, {"teacher": teacher}, older, OTHER_TARGETS, ADVICE)
-        _label_all(model, records, shards, names, options)
+        label_all(model, records, shards, names, options)
         if shards.is_finished:
             say(f"{out} is finished: nothing to do")
         else:
@@ -128,10 +129,12 @@ def parts_of(count: int, options: LabelOptions) -> list[tuple[str, int, str]]:
     ]
 
 
-def _label_all(model, records, shards: Shards, names, options: LabelOptions) -> None:
-    """Label what is missing."""
-    with tqdm(total=len(records), desc="labelling", unit="image") as progress:
-        for number, (name, start, made_from) in enumerate(parts_of(len(records), options)):
+def label_all(model, records, shards: Shards, names, options: LabelOptions, job: Job | None = None) -> None:
+    """Label what is missing, of a job's part where it is one of several."""
+    parts = list(own_part(job, parts_of(len(records), options)))
+    total = sum(len(records[start : start + options.shard_size]) for _, (_, start, _) in parts)
+    with tqdm(total=total, desc=f"labelling {job or ''}".strip(), unit="image") as progress:
+        for number, (name, start, made_from) in parts:
             part = records[start : start + options.shard_size]
             if not shards.keep(name, made_from):
                 shards.add(name, _label_shard(model, part, start, names, options, number), made_from)
@@ -289,7 +292,8 @@ def _stored_manifest(file: Path) -> dict:
 
 
 def refuse_other_files(out: Path) -> None:
-    """InputError for a folder of something else."""
+    """InputError for a folder of something else, or one that several jobs have begun."""
+    refuse_jobs(out, out)
     if any(out.iterdir()) and not (out / MANIFEST).exists():
         raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
 
