@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 import torch
-from PIL import Image
+from small_models import photograph
 from timing import interleaved
 
 from zreward.models.feeding import decode
@@ -26,14 +25,6 @@ from zreward.models.pixels import ResolutionPolicy, as_floats, to_pixels, to_ten
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 LAYOUT, POLICY = PatchLayout(patch=16, merge=2, frames=2), ResolutionPolicy(longest_side=1024)
-
-
-def photograph(side: int) -> Image.Image:
-    """A smooth picture with some noise, as photographs are."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[0:side, 0:side] / side
-    colours = np.stack([rows, columns, rows * columns], -1) * 220 + rng.normal(10, 6, (side, side, 3))
-    return Image.fromarray(colours.clip(0, 255).astype(np.uint8))
 
 
 def feeding(rounds: int) -> dict[str, float]:

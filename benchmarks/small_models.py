@@ -30,10 +30,7 @@ FORMS = ("system", "rubric", "prompt", "direct", "reasoning", "answer_prefix")  
 def build(family: str, image_tokens: int, forms: PromptForms | None = None) -> tuple[RewardModel, int]:
     """A model with the default rubric and, by default, prompt forms; the side of the pictures that are so many tokens."""
     rubric, forms = Rubric.default(), forms or PromptForms()
-    texts = [getattr(forms, name, "") for name in FORMS]
-    texts += [text for one in rubric.dimensions for text in (one.title, one.question, *one.anchors.values())]
-    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s{}]", text)}
-    tokenizer = learn_tokenizer(sorted(words | {*WORDS, *rubric.labels, "system", "user", "assistant"}))
+    tokenizer = tokenizer_of(rubric, forms)
     torch.manual_seed(0)
     side = round(image_tokens**0.5) * 32
     if family == "llava":
@@ -47,6 +44,14 @@ def build(family: str, image_tokens: int, forms: PromptForms | None = None) -> t
         network = build_model(family, spec, tokenizer)
     policy = ResolutionPolicy(longest_side=side)
     return RewardModel(network, tokenizer, rubric, forms, policy).eval().requires_grad_(False), side
+
+
+def tokenizer_of(rubric: Rubric, forms: PromptForms) -> Any:
+    """One that knows every word of the rubric, of the forms and of the prompts."""
+    texts = [getattr(forms, name, "") for name in FORMS]
+    texts += [text for one in rubric.dimensions for text in (one.title, one.question, *one.anchors.values())]
+    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s{}]", text)}
+    return learn_tokenizer(sorted(words | {*WORDS, *rubric.labels, "system", "user", "assistant"}))
 
 
 def _llava(tokenizer: Any, side: int) -> nn.Module:
@@ -66,6 +71,14 @@ def pictures_and_prompts(side: int, count: int = 2) -> tuple[list[Image.Image], 
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
     return pictures, [" ".join(rng.choice(WORDS, 60)) for _ in pictures]
+
+
+def photograph(side: int, seed: int = 0) -> Image.Image:
+    """A smooth picture with some noise, as photographs are."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    colours = np.stack([rows, columns, rows * columns], -1) * 220 + rng.normal(10, 6, (side, side, 3))
+    return Image.fromarray(colours.clip(0, 255).astype(np.uint8))
 
 
 def passes_of(model: RewardModel, call: Callable[[], object]) -> list[tuple[int, bool]]:
