@@ -161,6 +161,16 @@ def test_a_damaged_shard_is_made_again(model, records, alone, tmp_path):
     assert digests(merge_targets(out)) == alone
 
 
+def test_a_shard_that_another_job_left_damaged_is_made_by_whoever_comes_next(model, records, alone, tmp_path):
+    out = tmp_path / "targets"
+    for job in jobs(2):
+        label_job(model, "base", records, out, OPTIONS, job)
+    (out / "job-0002-of-0002" / "targets-00003.parquet").write_bytes(b"damaged")
+    label_job(model, "base", records, out, OPTIONS, Job(1, 1))
+    assert [path.name for path in out.glob("job-0001-of-0001/targets-*")] == ["targets-00003.parquet"]
+    assert digests(merge_targets(out)) == alone
+
+
 def test_jobs_of_other_options_are_refused(model, records, tmp_path):
     out, other = tmp_path / "targets", LabelOptions(traces=1, dimensions=("realism",), shard_size=2, batch_size=2)
     label_job(model, "base", records, out, OPTIONS, Job(1, 2))
