@@ -49,6 +49,7 @@ def run(network, layer, hidden: Tensor, lengths, before: PassCache | None = None
     return layer(hidden, cache_params=cache), cache
 
 
+@torch.no_grad()
 def test_states_behind_padded_rows_are_those_of_rows_without_padding(network, layer):
     """In two passes, whose rows have unequal lengths in both."""
     first, second = drawn(4, 7, 32), drawn(4, 6, 32, seed=1)

@@ -58,7 +58,9 @@ PLAN: dict[str, list[str]] = {
         *(_VALUES, "tests/training/test_rollout_parts.py", "tests/training/test_rollout_oracle.py"),
     ],
     "zreward/training/direct.py": _DIRECT,
-    "zreward/training/trainer_base.py": ["tests/training/test_parts.py", "tests/training/test_trainer_base.py"],
+    "zreward/training/trainer_base.py": [
+        *("tests/training/test_parts.py", "tests/training/test_trainer_base.py", "tests/training/test_workers.py"),
+    ],
     "zreward/training/targets.py": [
         _VALUES,
         "tests/training/test_target_rows.py",

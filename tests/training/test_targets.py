@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, NotFiniteError
 from zreward.common.files import file_digest
 from zreward.data import Record, load_records
 from zreward.data.fingerprint import records_fingerprint
@@ -284,3 +284,28 @@ def test_more_traces_than_were_sampled_and_chains_of_none_are_refused(labelled, 
     direct = label(teacher, "base", rated, tmp_path / "direct", LabelOptions(reasoning=False))
     with pytest.raises(InputError, match="holds no traces; label without `--direct`"):
         explained_items(direct, rated, DataRecipe(train=""), ["realism"], teacher)
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_an_answer_that_is_not_finite_names_its_record(labelled, tmp_path, monkeypatch, reasoning):
+    teacher, pool, _ = labelled
+    broken = pool[6]
+    whole = teacher.backbone.label_logits
+
+    def logits(hidden):
+        found = whole(hidden)
+        return found * float("nan") if seen[-1] else found
+
+    seen: list[bool] = []
+    collate = type(teacher).collate
+
+    def watched(self, images, rows, start=False):
+        seen.append(any(row.prompt == broken.prompt for row in rows))
+        return collate(self, images, rows, start)
+
+    monkeypatch.setattr(type(teacher), "collate", watched)
+    monkeypatch.setattr(teacher.backbone, "label_logits", logits)
+    options = LabelOptions(traces=1, shard_size=4, batch_size=1, reasoning=reasoning, dimensions=("alignment",))
+    with pytest.raises(NotFiniteError) as raised:
+        label(teacher, "base", pool, tmp_path / "out", options)
+    assert raised.value.item == next(n for n, record in enumerate(pool) if record.prompt == broken.prompt)

@@ -48,8 +48,11 @@ class AllLeft(Exception):
 class PassCache(DynamicCache):
     """A model's cache for one pass over N right-padded rows.
 
-    `padding` (N, T, 1) is true where a row has ended; None where all rows are equally long. `ends`: the pass is given up by
-    `AllLeft` once it has left everything.
+    `padding` (N, T, 1) is true where a row has ended; None where all rows are equally long. `leaves`: later passes go on from
+    this one. `ends`: the pass is given up by `AllLeft` once it has left everything.
+
+    What carries a graph can be gone on from once: a checkpointed layer's recomputation holds its pass's cache, and a cache that
+    held tensors of the layer's own graph would keep both for ever, since Python's collector cannot look into a graph.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class PassCache(DynamicCache):
         before: PassCache | None = None,
         follow: Follow | None = None,
         mask_NT: Tensor | None = None,
+        leaves: bool = True,
         ends: bool = False,
     ) -> None:
         super().__init__(config=config)
@@ -72,6 +76,20 @@ class PassCache(DynamicCache):
             _States(old, follow, lengths) if isinstance(layer, LinearAttentionLayer) else _Keys(old, follow, apart)
             for layer, old in zip(self.layers, earlier, strict=True)
         ]
+        if before is not None:
+            before.forget_graphs()
+        if not leaves:
+            self.forget()
+
+    def forget_graphs(self) -> None:
+        """What carries a graph belongs to the pass that went on from it."""
+        for layer in cast("list[_Keys | _States]", self.layers):
+            if layer.carries_graph:
+                layer.forget()
+
+    def forget(self) -> None:
+        for layer in cast("list[_Keys | _States]", self.layers):
+            layer.forget()
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **options: Any) -> Any:
         made = super().update(key_states, value_states, layer_idx, *args, **options)
@@ -118,6 +136,7 @@ class _Keys(DynamicLayer):
         self.before = before.left() if before is not None else None
         self.follow, self.apart = follow, apart
         self._made: Any = None
+        self._leaves = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
         """(N, heads, T, size) each -> (N, heads, before + T, size), or both parts where they may stay apart."""
@@ -127,9 +146,18 @@ class _Keys(DynamicLayer):
             made = Prefixed(keys, key_states, self.follow), Prefixed(values, value_states, self.follow)
             if not (self.apart and made[0].stays_apart):
                 made = made[0].whole(), made[1].whole()
-        if self._made is None:  # a checkpointed layer's second run leaves the graph's first tensors in place
+        if self._leaves and self._made is None:  # a checkpointed layer's second run leaves the first tensors in place
             self._made = made
         return made
+
+    @property
+    def carries_graph(self) -> bool:
+        parts = [part.own if isinstance(part, Prefixed) else part for part in self._made or ()]
+        return any(part.requires_grad for part in parts)
+
+    def forget(self) -> None:
+        """Leave nothing, in a second run either."""
+        self._leaves, self._made = False, None
 
     def left(self) -> tuple[Tensor, Tensor]:
         """What the next pass goes on from: (N, heads, before + T, size) each."""
@@ -170,17 +198,32 @@ def _grown(before: tuple[Tensor, Tensor], follow: Follow, apart: bool) -> Dynami
 class _States(LinearAttentionLayer):
     """Convolution and recurrent states before this pass, and after it."""
 
-    left_conv: Tensor  # (N, C, kernel)
-    left_recurrent: Tensor
+    left_conv: Tensor | None = None  # (N, C, kernel)
+    left_recurrent: Tensor | None = None
     kernel: int
 
     def __init__(self, before: _States | None, follow: Follow | None, lengths_N: Tensor | None) -> None:
         super().__init__()
         self.lengths_N = lengths_N
+        self._leaves = True
         if before is not None and follow is not None:
-            self.conv_states[0] = follow.select(before.left_conv)
-            self.recurrent_states[0] = follow.select(before.left_recurrent)
+            conv, recurrent = before.left()
+            self.conv_states[0] = follow.select(conv)
+            self.recurrent_states[0] = follow.select(recurrent)
             self.has_previous_state[0] = True
+
+    def left(self) -> tuple[Tensor, Tensor]:
+        """What the next pass goes on from: convolution and recurrent states."""
+        assert self.left_conv is not None and self.left_recurrent is not None, "the pass has run, and leaves something"
+        return self.left_conv, self.left_recurrent
+
+    @property
+    def carries_graph(self) -> bool:
+        return any(part is not None and part.requires_grad for part in (self.left_conv, self.left_recurrent))
+
+    def forget(self) -> None:
+        """Leave nothing, in a second run either."""
+        self._leaves, self.left_conv, self.left_recurrent = False, None, None
 
     def update_conv_state(
         self, conv_states: Tensor, state_idx: int = 0, conv_kernel_size: int | None = None, **_: Any
@@ -192,7 +235,7 @@ class _States(LinearAttentionLayer):
         context = F.pad(conv_states, (missing, 0)) if before is None else torch.cat([before, conv_states], -1)
         # Also in a checkpointed layer's second run, which has to save as many tensors as the first.
         left = self._end_of_rows(context, size)
-        if not hasattr(self, "left_conv"):
+        if self._leaves and self.left_conv is None:
             self.kernel, self.left_conv = size, left
         return context
 
@@ -204,13 +247,13 @@ class _States(LinearAttentionLayer):
         return context_NCL.gather(-1, places_NK[:, None].expand(-1, context_NCL.shape[1], -1))
 
     def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0, **_: Any) -> Tensor:
-        if not hasattr(self, "left_recurrent"):
+        if self._leaves and self.left_recurrent is None:
             self.left_recurrent = recurrent_states
         return recurrent_states
 
     def fill(self, layer: LinearAttentionLayer, follow: Follow) -> None:
         """Give what is left to a layer of transformers' own cache."""
-        conv, recurrent = follow.select(self.left_conv), follow.select(self.left_recurrent)
+        conv, recurrent = (follow.select(part) for part in self.left())
         layer.lazy_initialization(conv_states=conv, recurrent_states=recurrent, conv_kernel_size=self.kernel)
         cast(Tensor, layer.conv_states[0]).copy_(conv)
         cast(Tensor, layer.recurrent_states[0]).copy_(recurrent)

@@ -53,7 +53,7 @@ def run_pass(
         before: what `follow`'s rows go on from; None where they begin here.
         follow: which earlier row each row goes on from.
     """
-    state, places = _before(backbone, part, images, before, follow, ends=False)
+    state, places = _before(backbone, part, images, before, follow, leaves=False)
     return _run(backbone, part, images, state, places)
 
 
@@ -77,7 +77,8 @@ def _before(
     images: Images | None,
     before: PrefixState | None,
     follow: Follow | None,
-    ends: bool,
+    leaves: bool = True,
+    ends: bool = False,
 ) -> tuple[PrefixState, Tensor]:
     """What the pass will have left, its cache still empty; and the places of its tokens: (N, T), or (3, N, T)."""
     mask, position = part.mask, part.mask.new_zeros(len(part.mask))
@@ -85,7 +86,7 @@ def _before(
         mask = torch.cat([follow.select(before.mask), mask], 1)
         position = follow.select(before.position)
     earlier = None if before is None else before.cache
-    cache = PassCache(backbone.base.config, earlier, follow, part.mask, ends)
+    cache = PassCache(backbone.base.config, earlier, follow, part.mask, leaves, ends)
     places = _places(backbone, part, images) + position[:, None]  # of padding: any
     last = (places * part.mask).amax(-1)
     return PrefixState(cache, mask, (last if last.ndim == 1 else last.amax(0)) + 1), places
