@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.killing import Killer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -31,3 +34,11 @@ def float64(monkeypatch):
     compute_in_float64(monkeypatch)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory) -> Iterator[Killer]:
+    """Runs commands that kill themselves at a chosen place (tests/killing.py)."""
+    killer = Killer(tmp_path_factory.mktemp("killer"))
+    yield killer
+    killer.close()

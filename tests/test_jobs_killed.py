@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,6 @@ COMMANDS = {
     "label": ("targets", ["--seed", "5", "--shard-size", "2", "--batch-size", "2", "--dimensions", "realism"]),
     "score": ("scores.parquet", ["--batch-size", "1"]),
 }
-
-
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory) -> Iterator[Killer]:
-    killer = Killer(tmp_path_factory.mktemp("killer"))
-    yield killer
-    killer.close()
 
 
 @pytest.fixture(scope="module")

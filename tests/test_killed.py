@@ -6,7 +6,7 @@ Nothing is lost, nothing doubled, and no temporary file is left. Two kills a com
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,6 @@ from zreward.data import load_records
 from zreward.data.writing import save_records
 from zreward.models.reward_model import RewardModel
 from zreward.training.targets import LabelOptions, label
-
-
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory) -> Iterator[Killer]:
-    killer = Killer(tmp_path_factory.mktemp("killer"))
-    yield killer
-    killer.close()
 
 
 @pytest.fixture(scope="module")

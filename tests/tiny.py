@@ -65,6 +65,17 @@ def tiny_model(family: str = "qwen3_5", seed: int = 0, trace_tokens: int = 8, **
     return RewardModel(model, tokenizer, tiny_rubric(), FORMS, max_trace_tokens=trace_tokens).eval()
 
 
+def with_keys(raw: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's nested dictionaries, changed in place by dotted keys, with __ for dots."""
+    for key, value in keys.items():
+        *parents, last = key.split("__")
+        place = raw
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return raw
+
+
 def sharpen(model: RewardModel, factor: float = 8.0) -> RewardModel:
     """Untrained models answer almost the same to everything; larger weights make a difference in the input visible."""
     with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import tiny_model, tiny_records
+from tests.tiny import tiny_model, tiny_records, with_keys
 from zreward.common.config import config_from_dict
 from zreward.data.writing import save_records
 from zreward.planning.cards import CARDS
@@ -48,13 +48,7 @@ def recipe_of(folder, tmp_path):
             "model": {"name": str(folder / "model")},
             "optimizer": {"steps": 1, "batch_size": 2, "warmup_steps": 0},
         }
-        for key, value in keys.items():
-            *parents, last = key.split("__")
-            place = raw
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
-        return config_from_dict(Recipe, raw)
+        return config_from_dict(Recipe, with_keys(raw, keys))
 
     return make
 

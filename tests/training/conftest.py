@@ -9,7 +9,7 @@ import pytest
 
 import zreward.models.attention
 import zreward.models.sharing
-from tests.tiny import tiny_model, tiny_records
+from tests.tiny import tiny_model, tiny_records, with_keys
 from zreward.common.config import config_from_dict
 from zreward.data.writing import save_records
 from zreward.models.shared_prefix import SharedPrefix
@@ -45,13 +45,7 @@ def make_recipe(tiny_data, tmp_path):
             "optimizer": {"steps": steps, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 0},
             "rollout": {"group_size": 2},
         }
-        for key, value in overrides.items():
-            *parents, last = key.split("__")
-            place = raw
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
-        return config_from_dict(Recipe, raw)
+        return config_from_dict(Recipe, with_keys(raw, overrides))
 
     return make
 

@@ -28,7 +28,7 @@ from zreward.models.modes import evaluation_mode
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
-from zreward.models.rows import Row
+from zreward.models.rows import Row, check_references
 from zreward.models.tokens import ConversationEncoder, check_vocabulary
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -168,7 +168,7 @@ class RewardModel(nn.Module):
             raise InputError("no images were given; score needs at least one")
         check_counts(batch_size=batch_size, token_budget=token_budget)
         references = as_pictures(references) if references is not None else None
-        self._check_references(references, len(images))
+        check_references(self.forms, references, len(images))
         window = _WINDOW * (batch_size or DEFAULT)
         shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
         with counted(0, what=images):
@@ -195,7 +195,7 @@ class RewardModel(nn.Module):
             batch_size: as in `score`.
             token_budget: as in `score`.
         """
-        self._check_references([each[1] for each in shown] if shown and len(shown[0]) > 1 else None, len(shown))
+        check_references(self.forms, [each[1] for each in shown] if shown and len(shown[0]) > 1 else None, len(shown))
         done = 0
         for opened in prefetch(lambda each: tuple(map(self.decode, each)), shown, window):
             texts = prompts[done : done + len(opened)]
@@ -256,7 +256,7 @@ class RewardModel(nn.Module):
             raise InputError(f"pixels: got {shape}, expected a float tensor (N, 3, H, W) in [0, 1]")
         pixels = check_pixels(pixels)
         references = as_pictures(references) if references is not None else None
-        self._check_references(references, len(pixels))
+        check_references(self.forms, references, len(pixels))
         check_memory(memory)
         images = [self.fit(image) for image in to_device(pixels, self.device)]
         others = [self.decode(image) for image in references] if references is not None else []
@@ -294,7 +294,7 @@ class RewardModel(nn.Module):
         images = as_pictures(images)
         prompts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
-        self._check_references(None, len(images))
+        check_references(self.forms, None, len(images))
         if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
             raise InputError(f"temperature is {shown(temperature)}; expected a number, 0 (greedy) or more")
         if not images:
@@ -391,11 +391,3 @@ class RewardModel(nn.Module):
         """
         images = sum(self.layout.tokens(grid_of(image, self.layout, self.resolution)) for image in opened)
         return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
-
-    def _check_references(self, references: Sequence[Any] | None, images: int) -> None:
-        if self.forms.reference and references is None:
-            raise InputError("this model compares with a reference; give one per image (`references`, or --reference)")
-        if not self.forms.reference and references is not None:
-            raise InputError("this model scores single images; `references` is for models that compare")
-        if references is not None and len(references) != images:
-            raise InputError(f"{images} images but {len(references)} references; give one reference per image")
