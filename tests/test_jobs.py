@@ -14,6 +14,7 @@ from zreward.cli.options import job_of
 from zreward.common.errors import InputError
 from zreward.common.files import file_digest
 from zreward.common.jobs import Job
+from zreward.common.shards import LINES
 from zreward.data import Record, load_records, save_records
 from zreward.inference import bulk
 from zreward.inference.bulk import score_data
@@ -287,6 +288,32 @@ def test_targets_and_scores_are_not_mixed_up(model, data, records, tmp_path):
         merge_targets(tmp_path / "merged", [tmp_path / "scores.parquet.parts" / Job(1, 1).folder])
     with pytest.raises(InputError, match="holds no scores"):
         merge_scores(tmp_path / "merged.parquet", [folder])
+
+
+@pytest.mark.parametrize("count", [10**15, -1, 0, True, 2.5, "4", None, [], {}])
+def test_a_manifest_with_an_impossible_count_is_refused_at_once(model, data, records, tmp_path, count):
+    """Shards are listed by number: a manifest may not say how much memory a merge takes."""
+    label_job(model, "base", records, tmp_path / "targets", OPTIONS, Job(1, 1))
+    score_job(model, data, tmp_path / "scores.parquet", Job(1, 1))
+    for folder, merge in (
+        (tmp_path / "targets", lambda: merge_targets(tmp_path / "targets")),
+        (tmp_path / "scores.parquet.parts", lambda: merge_scores(tmp_path / "scores.parquet")),
+    ):
+        file = folder / "job-0001-of-0001" / "manifest.json"
+        stored = json.loads(file.read_text())
+        where, key = (stored["rows"], "shards") if "rows" in stored else (stored, "count")
+        where[key] = count
+        file.write_text(json.dumps(stored))
+        with pytest.raises(InputError, match="it is damaged: delete|it holds no targets"):
+            merge()
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "null", '"text"', '{"shard": 1}', "[[1]]", "{}"])
+def test_a_line_that_is_none_of_a_shards_counts_as_missing(model, records, alone, tmp_path, line):
+    label_job(model, "base", records, tmp_path / "out", OPTIONS, Job(1, 1))
+    lines = tmp_path / "out" / "job-0001-of-0001" / LINES
+    lines.write_text(lines.read_text() + line + "\n")
+    assert digests(merge_targets(tmp_path / "out")) == alone
 
 
 def test_an_empty_data_set_leaves_nothing(model, data, tmp_path):

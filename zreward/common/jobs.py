@@ -16,13 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shown
 from zreward.common.files import remove_folder
 from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import MANIFEST, Facts, Shards, damage, read_lines, read_manifest, stored_manifest
 
 _FOLDER = re.compile(r"job-\d{4,}-of-(\d{4,})")
 _MOST = 9999
+_MOST_SHARDS = 10**7
 _PATIENCE = timedelta(days=30)  # a rank may have the larger pictures; one that dies ends the wait at once
 Found = tuple[Path, Mapping[str, str]]
 """A shard's file, and its line."""
@@ -124,6 +125,16 @@ def gather(
         for name, line in read_lines(folder, manifest).items():
             places.setdefault(name, []).append((folder / name, line))
     return manifests, places
+
+
+def checked_count(value: Any, folder: Path) -> int:
+    """How many shards a job's manifest names. InputError for what is none, or would fill the memory."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST_SHARDS:
+        raise InputError(
+            f"{folder / MANIFEST} names {shown(value)} shards, expected 1 to {_MOST_SHARDS:,}; it is damaged: delete {folder} "
+            "and run its job again"
+        )
+    return value
 
 
 def choose(found: Iterable[Found]) -> Found | None:

@@ -143,14 +143,16 @@ def read_manifest(file: Path, advice: str) -> dict[str, Any]:
 
 def read_lines(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """The line of every shard that was whole once, by the shard's name. Half a line, which a kill left, is no line."""
-    lines = list(manifest.get("shards", []))
+    known = manifest.get("shards", [])
+    lines = list(known) if isinstance(known, list) else []
     file = folder / LINES
     for text in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
         try:
             lines.append(json.loads(text))
         except ValueError:
             continue
-    return {line["shard"]: line for line in lines if {"shard", "sha256", "made_from"} <= set(line)}
+    whole = [line for line in lines if isinstance(line, dict) and {"shard", "sha256", "made_from"} <= set(line)]
+    return {str(line["shard"]): line for line in whole}
 
 
 def progress_of(folder: Path, manifest: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -17,7 +17,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from zreward.common.errors import InputError
-from zreward.common.jobs import Job, JobShards, choose, gather, job_folders, own_part, refuse_missing, remove_jobs
+from zreward.common.jobs import (
+    Job,
+    JobShards,
+    checked_count,
+    choose,
+    gather,
+    job_folders,
+    own_part,
+    refuse_missing,
+    remove_jobs,
+)
 from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import MANIFEST
 from zreward.data.sources import SourceRow
@@ -142,7 +152,8 @@ def _shards_in_all(folders: Sequence[Path], manifests: Sequence[dict[str, Any]])
     for folder, rows in read:
         what = f"{read[0][0]} and {folder} scored data sets of other rows"
         refuse_differences(what, {_ROWS: read[0][1]}, {_ROWS: rows}, "delete the older one, and run its job again")
-    return int(read[0][1]["shards"])
+    folder, rows = read[0]
+    return checked_count(rows.get("shards") if isinstance(rows, dict) else rows, folder)
 
 
 class _Rows:

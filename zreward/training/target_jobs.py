@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from zreward.common.errors import InputError
-from zreward.common.jobs import Job, JobShards, choose, gather, job_folders, refuse_missing, remove_jobs
+from zreward.common.jobs import Job, JobShards, checked_count, choose, gather, job_folders, refuse_missing, remove_jobs
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import LINES, MANIFEST, Shards, stored_manifest
 from zreward.data import Record
@@ -86,7 +86,10 @@ def merge_targets(out: str | Path, folders: Sequence[Path] = ()) -> Path:
     (manifest, *_), places = gather(chosen, _NOTES, "targets")
     facts = {key: value for key, value in manifest.items() if key not in _NOTES}
     try:
-        parts = parts_of(facts["count"], LabelOptions(shard_size=facts["options"]["shard_size"]))
+        options = LabelOptions(shard_size=facts["options"]["shard_size"])
+        count = facts["count"]
+        checked_count(count if isinstance(count, bool) else -(-count // options.shard_size), chosen[0])
+        parts = parts_of(count, options)
     except (KeyError, TypeError):
         raise InputError(f"{chosen[0]}: it holds no targets; expected the folder of a `zreward label` job") from None
     with RunDirectory(out).hold():
