@@ -309,3 +309,10 @@ def test_an_answer_that_is_not_finite_names_its_record(labelled, tmp_path, monke
     with pytest.raises(NotFiniteError) as raised:
         label(teacher, "base", pool, tmp_path / "out", options)
     assert raised.value.item == next(n for n, record in enumerate(pool) if record.prompt == broken.prompt)
+
+
+def test_a_folder_that_several_jobs_have_begun_is_left_to_them(labelled, tmp_path):
+    teacher, pool, _ = labelled
+    (tmp_path / "out" / "job-0001-of-0002").mkdir(parents=True)
+    with pytest.raises(InputError, match="was begun by several jobs .*finish them with --shard"):
+        label(teacher, "base", pool, tmp_path / "out", LabelOptions(traces=1))

@@ -14,6 +14,7 @@ import pytest
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, read_metrics
 from zreward.models.reward_model import RewardModel
+from zreward.training import trainer_base
 from zreward.training.recipe import load_recipe
 from zreward.training.run import build_trainer, load_model, train
 from zreward.training.trainer_base import training_arguments
@@ -88,3 +89,18 @@ def test_a_run_may_go_on_with_other_workers_but_with_no_other_batches(make_recip
     assert stored.data.workers == 0
     with pytest.raises(InputError, match=r"another recipe \(different: data\.smoothing"):
         train(replace(recipe, data=replace(recipe.data, smoothing=0.5)), resume=True)
+
+
+def test_a_refusal_is_raised_in_this_process_and_handed_on_as_text_in_a_worker(make_recipe, tmp_path, monkeypatch):
+    recipe = make_recipe("sft")
+    trainer = build_trainer(recipe, RunDirectory(tmp_path / "run"), load_model(recipe))
+
+    def refuse(items):
+        raise InputError("no such picture")
+
+    monkeypatch.setattr(trainer, "collate", refuse)
+    with pytest.raises(InputError, match="no such picture"):
+        trainer._collate([1])
+    monkeypatch.setattr(trainer_base, "get_worker_info", lambda: "a worker")
+    (text,) = trainer._collate([1]).values()
+    assert text == "no such picture" and type(text) is str  # nothing of the worker's stack goes through the pipe
