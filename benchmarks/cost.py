@@ -98,7 +98,7 @@ def measure(family: str, options: argparse.Namespace) -> dict[str, float]:
     if "gradient" in options.parts:
         figures |= _gradient(model, pictures[0], prompts[0], options.rounds)
     if "updates" in options.parts:
-        figures |= _updates(model, pictures, prompts)
+        figures |= _updates(model, pictures, prompts, options.rounds)
     return figures
 
 
@@ -151,7 +151,7 @@ def _gradient(model: RewardModel, picture: Image.Image, prompt: str, rounds: int
     }
 
 
-def _updates(model: RewardModel, pictures: list[Image.Image], prompts: list[str]) -> dict[str, float]:
+def _updates(model: RewardModel, pictures: list[Image.Image], prompts: list[str], rounds: int) -> dict[str, float]:
     """What trainers pass: forward and backward of a batch, all weights trained."""
     images, names = [model.open(picture) for picture in pictures], model.rubric.dimension_names
     model.train().requires_grad_(True)
@@ -180,7 +180,8 @@ def _updates(model: RewardModel, pictures: list[Image.Image], prompts: list[str]
         return run
 
     calls = {"gdso": update(gdso), "gdso whole": whole(update(gdso)), "risd": update(risd), "sft": update(sft)}
-    seconds = interleaved(calls, 1)
+    seconds = interleaved({name: calls[name] for name in ("gdso", "gdso whole")}, 1)
+    seconds |= interleaved({name: calls[name] for name in ("risd", "sft")}, rounds)
     return {
         "update_tokens": tokens_of(model, calls["gdso"]),
         "update_tokens_whole": tokens_of(model, calls["gdso whole"]),
