@@ -26,6 +26,13 @@ ScoringBatch = Annotated[
 Model = Annotated[
     str, typer.Argument(help="Checkpoint folder, Hugging Face hub name, or a package's name such as world:small.")
 ]
+Teacher = Annotated[
+    str,
+    typer.Argument(
+        help="Checkpoint folder, hub name, a package's name such as world:small, or endpoint:URL#MODEL (FILE.yaml for more "
+        "settings) for a model behind an OpenAI-compatible API."
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Skip invalid lines and list them in FILE.skipped.jsonl; default: stop.")
 ]
@@ -50,6 +57,24 @@ def load_model(name: str, device: str | None = None):
     from zreward.models.reward_model import RewardModel
 
     return RewardModel.from_pretrained(name, device=device)
+
+
+def load_teacher(ctx: typer.Context, name: str, device: str | None):
+    """A model of this machine, or one behind an endpoint."""
+    if not name.startswith("endpoint:"):
+        return load_model(name, device)
+    refuse_unused(ctx, "with an endpoint: the model runs on its server", "device")
+    from zreward.endpoint.teacher import EndpointTeacher
+
+    return EndpointTeacher.connect(name)
+
+
+def say_usage(teacher) -> None:
+    """What an endpoint was asked, on stderr; nothing for a model of this machine."""
+    from zreward.models.reward_model import RewardModel
+
+    if not isinstance(teacher, RewardModel):
+        typer.echo(teacher.report(), err=True)
 
 
 def job_of(shard: str | None) -> Job | None:

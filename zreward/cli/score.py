@@ -19,6 +19,7 @@ from zreward.cli.options import (
     Seed,
     Shard,
     SkipBad,
+    Teacher,
     Temperature,
     Traces,
     check_new,
@@ -27,10 +28,12 @@ from zreward.cli.options import (
     check_target,
     job_of,
     load_model,
+    load_teacher,
     names_of,
     refuse_unsampled,
     refuse_unused,
     save,
+    say_usage,
 )
 from zreward.common.errors import InputError
 from zreward.common.jobs import is_first_of_all
@@ -143,7 +146,7 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, devic
 
 def evaluate(
     ctx: typer.Context,
-    model: Model,
+    model: Teacher,
     data: Annotated[Path, typer.Option("--data", help="Rated records (.jsonl, .parquet).")],
     split: Annotated[
         str | None, typer.Option(help="Evaluate only the records of this split, such as test; default: all records.")
@@ -184,7 +187,7 @@ def evaluate(
     refuse_unsampled(ctx, reasoning, temperature, traces)
     check_source(data)
     names = names_of(dimensions)
-    loaded = load_model(model, device)
+    loaded = load_teacher(ctx, model, device)
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
     records = load_records(data, rubric, skip_bad=skip_bad, split=split)
@@ -198,6 +201,7 @@ def evaluate(
         seed=seed,
         temperature=temperature,
     )
+    say_usage(loaded)
     rows = metrics_table(predictions, records)
     if json_file != STDOUT:
         print_table(rows, f"{model} on {data}", loaded.rubric.scale)

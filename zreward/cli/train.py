@@ -11,20 +11,21 @@ from zreward.cli.options import (
     BatchSize,
     Device,
     Dimensions,
-    Model,
     Out,
     Resume,
     Seed,
     Shard,
     SkipBad,
+    Teacher,
     Temperature,
     Traces,
     check_source,
     job_of,
-    load_model,
+    load_teacher,
     names_of,
     refuse_unsampled,
     refuse_unused,
+    say_usage,
 )
 from zreward.common.errors import InputError
 from zreward.common.jobs import is_first_of_all
@@ -62,7 +63,7 @@ def train(
 
 def label(
     ctx: typer.Context,
-    teacher: Model,
+    teacher: Teacher,
     data: Annotated[
         Path, typer.Option("--data", help="Records to label (.jsonl, .parquet); their ratings are not read.")
     ],
@@ -105,17 +106,20 @@ def label(
     if dry_run:
         from zreward.training.label_dry_run import check_inputs
 
-        for line in check_inputs(teacher, data, out, options, split, skip_bad, job):
+        model = load_teacher(ctx, teacher, device) if teacher.startswith("endpoint:") else None
+        for line in check_inputs(teacher, data, out, options, split, skip_bad, job, model):
             typer.echo(f"checked: {line}")
         return
-    loaded = load_model(teacher, device)
+    loaded = load_teacher(ctx, teacher, device)
     records = load_records(data, skip_bad=skip_bad, split=split)
     if job is None:
         typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
+        say_usage(loaded)
         return
     from zreward.training.target_jobs import label_job, merge_targets
 
     made = label_job(loaded, teacher, records, out, options, job)
+    say_usage(loaded)
     if shard is not None:
         typer.echo(f"part {job} of the targets: {made}")
     elif is_first_of_all(job):

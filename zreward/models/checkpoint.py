@@ -53,7 +53,7 @@ def load(
     check_folder(folder)
     if not _is_checkpoint(folder):
         raise InputError(f"{path} holds neither config.json nor adapter_config.json: not a checkpoint folder")
-    meta = _read_meta(folder)
+    meta = read_meta(folder)
     if meta and rubric and rubric.fingerprint() != meta.rubric.fingerprint():
         mine = meta.rubric
         raise InputError(
@@ -199,7 +199,7 @@ class Meta:
     base: dict[str, str] | None
 
 
-def _read_meta(folder: Path) -> Meta | None:
+def read_meta(folder: Path) -> Meta | None:
     """None for a model without `zreward.json`."""
     file = folder / META_FILE
     stored = read_part(folder, META_FILE)

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zreward.models.reward_model import RewardModel
+if TYPE_CHECKING:
+    from zreward.models.reward_model import RewardModel
 
 _PLACES = ("_name_or_path", "transformers_version", "_attn_implementation", "_attn_implementation_internal")
 """Of a configuration: where it came from and how it is run, which says nothing about scores."""

@@ -15,4 +15,8 @@ def find_model(name: str | Path) -> str:
     """
     if str(name).startswith("scratch:"):
         raise InputError(f"{name}: scratch: is for recipes only (model.name); expected a checkpoint folder or hub name")
+    if str(name).startswith("endpoint:"):
+        raise InputError(
+            f"{name}: endpoints are for `zreward label` and `zreward evaluate`; expected a checkpoint here"
+        )
     return registry.resolve(registry.MODELS, name, "checkpoint folder")

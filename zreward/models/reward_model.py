@@ -21,6 +21,7 @@ from zreward.models.batches import OomRetry, pack, prefetch
 from zreward.models.checkpoint import load, save
 from zreward.models.collation import collate
 from zreward.models.feeding import decode, grid_of, prepare
+from zreward.models.fingerprint import model_fingerprint
 from zreward.models.inputs import ModelInput, to_device
 from zreward.models.layouts import ImageLayout, layout_of
 from zreward.models.memory import check_memory, differentiably
@@ -308,6 +309,10 @@ class RewardModel(nn.Module):
                 with counted(start, what=images):
                     judgements += judge_opened(self, chunk, texts, traces, names, temperature)
         return judgements
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What scores depend on, in short digests: weights, tokenizer, rubric, prompt forms, resolution."""
+        return model_fingerprint(self)
 
     def trace_text(self, trace: Trace) -> str:
         """The words of a trace, without the stop marker."""

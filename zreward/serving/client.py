@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import ipaddress
-import random
-import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -23,19 +20,26 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential,
 )
 
 from zreward.common.errors import InputError, check_counts
+from zreward.common.http import (
+    BROKEN,
+    CONNECT,
+    check_token,
+    failure,
+    is_here,
+    parse_address,
+    pause,
+    proxy_for,
+    stated_wait,
+)
 from zreward.common.texts import check_prompt
 from zreward.data.images import open_image
 from zreward.distribution import ScoreDistribution
 from zreward.models.pixels import as_pictures, to_image, to_pixels
 
 RETRIED = (408, 429, 502, 503, 504)
-BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)  # a connection that broke off
-LONGEST_WAIT = 600.0  # seconds: no server makes a client sleep for longer
-CONNECT = 10.0  # seconds
 _LONGEST_DETAIL = 1000  # letters of a server's message
 
 
@@ -68,21 +72,21 @@ class RewardClient:
         check_counts(chunk=chunk)
         if retries < 0 or not timeout > 0:
             raise InputError(f"retries is {retries}, timeout {timeout}; expected 0 or more, and seconds above 0")
-        address = _address(url)
+        address = parse_address(url)
         self.url, self.chunk = str(address).rstrip("/"), chunk
-        self._proxy = None if _is_here(address.host) else _proxy_for(address)
+        self._proxy = None if is_here(address.host) else proxy_for(address)
         self._options: dict[str, Any] = {
             "base_url": self.url,
-            "headers": {"Authorization": f"Bearer {_checked_token(token)}"} if token else {},
+            "headers": {"Authorization": f"Bearer {check_token(token)}"} if token else {},
             "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT)),
-            "trust_env": not _is_here(address.host),  # HTTP_PROXY and the like
+            "trust_env": not is_here(address.host),  # HTTP_PROXY and the like
             "verify": httpx.create_ssl_context(),  # made once: it takes longer than a request
         }
         self._http = httpx.Client(**self._options)
         self._policy: dict[str, Any] = {
             "retry": retry_if_exception_type((_NoAnswer, *BROKEN)),
             "stop": stop_after_attempt(retries + 1),
-            "wait": _pause,
+            "wait": pause,
             "retry_error_callback": self._give_up,
         }
 
@@ -183,46 +187,9 @@ class RewardClient:
         return ServerError(f"{what}; is the server running, and is this its address? `zreward serve MODEL` prints it")
 
     def _give_up(self, state: RetryCallState) -> NoReturn:
-        last = _failure(state)
+        last = failure(state)
         what = str(last) if isinstance(last, _NoAnswer) else f"{type(last).__name__} {last}"
         raise ServerError(f"{self.url}: no answer after {state.attempt_number} attempts; the last was: {what}")
-
-
-def _address(url: str) -> httpx.URL:
-    """InputError unless it is http:// or https:// and a host."""
-    try:
-        address = httpx.URL(url if "://" in url else f"http://{url}")
-    except (httpx.InvalidURL, TypeError) as error:
-        raise InputError(f"{url!r}: {error}; expected an address such as http://127.0.0.1:8000") from None
-    if address.scheme not in ("http", "https") or not address.host or any(map(str.isspace, url)):
-        raise InputError(f"{url!r} is no address of a server; expected one such as http://127.0.0.1:8000")
-    return address
-
-
-def _is_here(host: str) -> bool:
-    """Whether it is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
-
-
-def _proxy_for(address: httpx.URL) -> str | None:
-    """The proxy that the environment names for it, without its password."""
-    proxies = urllib.request.getproxies()
-    found = proxies.get(address.scheme) or proxies.get("all")
-    if not found or urllib.request.proxy_bypass(address.host):
-        return None
-    return found.rpartition("@")[2]
-
-
-def _checked_token(token: str) -> str:
-    if not all("!" <= letter <= "~" for letter in token):
-        raise InputError("the token holds spaces, line ends or letters beyond ASCII, which no HTTP header carries")
-    return token
 
 
 def encode(image: Any) -> str:
@@ -243,8 +210,7 @@ class _NoAnswer(Exception):
 
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__(f"{answer.status_code} {_detail(answer)}")
-        stated = answer.headers.get("retry-after", "")
-        self.seconds = min(float(stated), LONGEST_WAIT) if stated.isdecimal() else None
+        self.seconds = stated_wait(answer)
 
 
 class _TooLarge(Exception):
@@ -268,19 +234,6 @@ def _read(answer: httpx.Response) -> dict[str, Any]:
     if answer.status_code == 413 and answer.request.method == "POST":
         raise _TooLarge(_detail(answer))
     raise InputError(f"the server refused the request ({answer.status_code}): {_detail(answer)}")
-
-
-def _failure(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-_growing = wait_exponential(0.5)
-
-
-def _pause(state: RetryCallState) -> float:
-    """What the server asks for, else 0.5, 1, 2, ... seconds, a little shuffled."""
-    stated = getattr(_failure(state), "seconds", None)
-    return _growing(state) * random.uniform(0.8, 1.2) if stated is None else stated
 
 
 def _halves(body: dict[str, Any], error: _TooLarge) -> list[dict[str, Any]]:

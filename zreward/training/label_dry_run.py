@@ -14,6 +14,7 @@ from zreward.common.shards import progress_of, stored_manifest
 from zreward.data import load_records
 from zreward.models.dry_checks import check_writable, is_small
 from zreward.models.reward_model import RewardModel
+from zreward.models.teacher import Teacher
 from zreward.training.targets import (
     ADVICE,
     OTHER_TARGETS,
@@ -34,9 +35,22 @@ def check_inputs(
     split: str | None = None,
     skip_bad: bool = False,
     job: Job | None = None,
+    model: Teacher | None = None,
 ) -> list[str]:
-    """Sentences about what was checked. Raises the InputError that labelling would start with."""
-    model = RewardModel.from_pretrained(teacher, device="cpu") if is_small(teacher) else None
+    """Sentences about what was checked. Raises the InputError that labelling would start with.
+
+    Args:
+        teacher: its name.
+        data: the records.
+        out: the folder to write.
+        options: how to label.
+        split: as in `load_records`.
+        skip_bad: as in `load_records`.
+        job: the part that one of several jobs makes.
+        model: the teacher, where it was connected to already.
+    """
+    if model is None:
+        model = RewardModel.from_pretrained(teacher, device="cpu") if is_small(teacher) else None
     names = check_teacher(model, teacher, options) if model else options.dimensions
     records = load_records(data, skip_bad=skip_bad, split=split)
     facts: dict[str, Any] = {"count": len(records)}

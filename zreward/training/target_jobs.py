@@ -14,7 +14,7 @@ from zreward.common.jobs import Job, JobShards, checked_count, choose, gather, j
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import LINES, MANIFEST, Shards, stored_manifest
 from zreward.data import Record
-from zreward.models.reward_model import RewardModel
+from zreward.models.teacher import Teacher
 from zreward.training.targets import (
     ADVICE,
     OTHER_TARGETS,
@@ -30,7 +30,7 @@ _NOTES = ("schema", "teacher")
 
 
 def label_job(
-    model: RewardModel, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions, job: Job
+    model: Teacher, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions, job: Job
 ) -> Path:
     """The part of `label` that is one job's, into a folder below `out`. Whole shards are kept, other jobs' included.
 

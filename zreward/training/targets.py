@@ -25,9 +25,10 @@ from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_man
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource
-from zreward.models.fingerprint import model_fingerprint, weights_fingerprint_1
+from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
+from zreward.models.teacher import ReportedDistribution, Teacher
 from zreward.training.direct import DirectItem, annotated_items
 from zreward.training.recipe import DataRecipe
 
@@ -53,7 +54,7 @@ class LabelOptions:
             raise InputError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
 
 
-def label(model: RewardModel, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions) -> Path:
+def label(model: Teacher, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions) -> Path:
     """Score records with a teacher into Parquet shards, the targets of a student. Complete shards are kept.
 
     Args:
@@ -85,7 +86,7 @@ def label(model: RewardModel, teacher: str, records: Sequence[Record], out: str 
     return out
 
 
-def check_teacher(model: RewardModel, teacher: str, options: LabelOptions) -> tuple[str, ...]:
+def check_teacher(model: Teacher, teacher: str, options: LabelOptions) -> tuple[str, ...]:
     """The dimensions to label. InputError for unknown ones, and for a model that compares."""
     names = model.check_dimensions(options.dimensions)
     if model.forms.reference:
@@ -94,12 +95,12 @@ def check_teacher(model: RewardModel, teacher: str, options: LabelOptions) -> tu
 
 
 def facts_of(
-    model: RewardModel, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
+    model: Teacher, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
 ) -> dict[str, Any]:
     """What targets depend on; the batch size is not part of it."""
     chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
     return {
-        "teacher_model": model_fingerprint(model),
+        "teacher_model": model.fingerprint(),
         "rubric": model.rubric.fingerprint(),
         "options": chosen,
         "records": records_fingerprint(records),
@@ -108,11 +109,11 @@ def facts_of(
 
 
 def older_facts(
-    model: RewardModel, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
+    model: Teacher, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
 ) -> dict[str, Any]:
     """The same as version 0.1 recorded it."""
     return {
-        "teacher_weights": weights_fingerprint_1(model),
+        "teacher_weights": weights_fingerprint_1(model) if isinstance(model, RewardModel) else None,
         "rubric": model.rubric.fingerprint(),
         "options": asdict(options) | {"dimensions": list(names)},
         "records": _records_fingerprint_1(records),
@@ -176,6 +177,7 @@ def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> l
             "traces": judgement.traces[name] if reasoned else [],
             "tokens": judgement.tokens[:, d].float().mean().item() if reasoned else 0.0,
             "truncated": judgement.truncated[:, d].float().mean().item() if reasoned else 0.0,
+            **(distribution.facts[0][d] if isinstance(distribution, ReportedDistribution) else {}),
         }
         for d, name in enumerate(names)
     ]

@@ -1,0 +1,200 @@
+"""A teacher behind a real HTTP server, beside the same model on this machine."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+import torch
+
+from tests.endpoint.server import NAME, serving
+from tests.tiny import DIMENSIONS, noise_pictures, sharpen, tiny_model
+from zreward.common.errors import InputError
+from zreward.endpoint.settings import EndpointSettings
+from zreward.endpoint.teacher import EndpointTeacher
+from zreward.models.rollout import Trace
+from zreward.models.rows import Row
+
+PROMPTS = ["a red circle", "two blue squares above a cross", "the large green triangle"]
+ALL = 1000  # more than the tiny vocabulary
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sharpen(tiny_model("qwen3_vl", seed=1), 3)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    place = tmp_path_factory.mktemp("judge")
+    model.save_pretrained(place)
+    return str(place)
+
+
+@pytest.fixture
+def pictures():
+    return noise_pictures(3, ((32, 32), (48, 32)))
+
+
+def teacher(url: str, folder: str, **settings) -> EndpointTeacher:
+    return EndpointTeacher.connect(
+        EndpointSettings(url, checkpoint=folder, **{"top_logprobs": ALL, "retries": 0} | settings)
+    )
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "qwen3_vl", "llava"])
+def test_complete_lists_give_the_local_scores(family, tmp_path, pictures):
+    local = sharpen(tiny_model(family, seed=2), 3)
+    local.save_pretrained(tmp_path / "judge")
+    with serving(local, most=ALL) as (url, _):
+        remote = teacher(url, str(tmp_path / "judge"))
+        assert remote.connection.form == "continued"
+        found = remote.score(pictures, PROMPTS)
+    expected = local.score(pictures, PROMPTS)
+    assert found.dimensions == expected.dimensions == DIMENSIONS
+    assert expected.probs.std(0).max() > 1e-3  # the pictures and prompts make a difference
+    torch.testing.assert_close(found.probs, expected.probs, rtol=0, atol=1e-5)
+    assert {fact["bounded"] for row in found.facts for fact in row} == {0.0}
+
+
+def test_traces_are_scored_as_the_local_model_scores_the_same_words(model, folder, pictures):
+    with serving(model, most=ALL) as (url, served):
+        remote = teacher(url, folder)
+        torch.manual_seed(0)
+        judged = remote.judge(pictures, PROMPTS, traces=2, dimensions=["realism", "alignment"])
+        torch.manual_seed(0)
+        again = remote.judge(pictures, PROMPTS, traces=2, dimensions=["realism", "alignment"])
+        torch.manual_seed(1)
+        other = remote.judge(pictures, PROMPTS, traces=2, dimensions=["realism", "alignment"])
+    assert [each.traces for each in judged] == [each.traces for each in again] != [each.traces for each in other]
+    said = [body["messages"][-1]["content"] for body in served.asked if body.get("continue_final_message")]
+    start = model.forms.reasoning_start
+    raw = {text.removeprefix(start).split(model.forms.stop_marker)[0] for text in said if text.startswith(start)}
+    by_words = {text.strip(): text for text in raw}
+    for i, each in enumerate(judged):
+        assert each.distribution.dimensions == ("realism", "alignment") and len(each.distribution) == 1
+        for d, name in enumerate(each.distribution.dimensions):
+            assert len(set(each.traces[name])) == 2
+            expected = [_local(model, pictures[i], PROMPTS[i], name, by_words[text]) for text in each.traces[name]]
+            torch.testing.assert_close(each.trace_distribution[:, d], torch.stack(expected), rtol=0, atol=1e-5)
+            torch.testing.assert_close(each.distribution.probs[0, d], torch.stack(expected).mean(0), rtol=0, atol=1e-5)
+
+
+def _local(model, picture, prompt, name, words) -> torch.Tensor:
+    """The label distribution after a trace of these words, by the local model."""
+    encoder = model.encoder
+    start, stop = model.forms.reasoning_start, model.forms.stop_marker
+    ids = model.tokenizer(f"{start}{words}{stop}", add_special_tokens=False)["input_ids"]
+    trace = Trace(tuple(ids[len(encoder.reasoning_ids) :]), truncated=False)
+    assert ids[: len(encoder.reasoning_ids)] == encoder.reasoning_ids
+    inputs = model.collate([model.open(picture)], [Row(0, prompt, name, trace=trace)])
+    with torch.no_grad():
+        return model.backbone(inputs).score_logits[0].softmax(-1)
+
+
+def test_what_a_judgement_counts(model, folder, pictures):
+    with serving(model, most=ALL) as (url, served):
+        remote = teacher(url, folder, max_trace_tokens=5)
+        (judged,) = remote.judge(pictures[:1], PROMPTS[0], traces=3, dimensions=["realism"], temperature=0)
+        usage = remote.connection.client.usage
+        fact = judged.distribution.facts[0][0]
+        assert judged.tokens.tolist() == [[5]] * 3 and judged.truncated.all()
+        assert len(set(judged.traces["realism"])) == 1
+        traces = [body for body in served.asked if body.get("stop")]
+        assert [body["max_tokens"] for body in traces] == [5] * 3 and {b["temperature"] for b in traces} == {0}
+        assert fact["completion_tokens"] == sum(5 + 3 for _ in range(3))
+        assert usage.requests == len(served.asked) and usage.retries == 0
+        assert usage.completion_tokens == fact["completion_tokens"] + len(served.asked) - 6
+        assert (
+            "9 answers (0 retries)" in remote.report() and f"{usage.prompt_tokens:,} prompt tokens" in remote.report()
+        )
+
+
+@pytest.mark.parametrize("top", [2, 5, 8, 20])
+def test_short_lists_leave_bounds_that_hold(model, folder, pictures, top):
+    """Each label's share, in units of a listed one's, is exact or an upper bound."""
+    expected = model.score(pictures, PROMPTS).probs
+    with serving(model, most=top, favour=8.0) as (url, served):
+        found = teacher(url, folder, top_logprobs=top).score(pictures, PROMPTS)
+        assert all(body["top_logprobs"] == top for body in served.asked)
+    shares = torch.tensor([[fact["bounded"] for fact in row] for row in found.facts])
+    ratio = found.probs / expected
+    exact = ratio.amin(-1, keepdim=True)  # that of the listed labels
+    is_listed = (ratio - exact).abs() < 1e-4 * exact
+    assert (is_listed.sum(-1) >= min(top, 9)).all() and is_listed.all() == (top == 20)
+    torch.testing.assert_close((found.probs * ~is_listed).sum(-1), shares, rtol=0, atol=1e-3)
+    if top == 20:
+        torch.testing.assert_close(found.probs, expected, rtol=0, atol=1e-5)
+
+
+def test_a_server_that_cannot_continue_is_asked(model, folder, pictures):
+    """It ignores continue_final_message in one case, and refuses it in the other; without counts it is not trusted."""
+    strict = {"refuses": ("chat_template_kwargs", "continue_final_message", "add_generation_prompt")}
+    for how in ({"continues": False}, strict, {"counts": False}):
+        with serving(model, most=ALL, **how) as (url, served):
+            remote = teacher(url, folder)
+            assert remote.connection.form == "asked"
+            begun = len(served.asked)
+            remote.judge(pictures[:1], PROMPTS[0], dimensions=["realism"])
+            remote.score(pictures[:1], PROMPTS[0], ["realism"])
+        trace, label, direct = served.asked[begun:]
+        assert [turn["role"] for turn in trace["messages"]] == ["system", "user"]
+        assert [turn["role"] for turn in label["messages"]] == ["system", "user", "assistant", "user"]
+        assert label["messages"][-1]["content"] == "Answer with one level only: 1, 2, 3, 4, 5, 6, 7, 8, 9."
+        assert not {"chat_template_kwargs", "continue_final_message"} & {*trace, *label, *direct}
+        assert direct["messages"][-1]["content"][-1]["text"].endswith(" rate the realism now")
+
+
+def test_pictures_are_sent_as_they_are_seen_and_nothing_else(model, folder, tmp_path):
+    (picture,) = noise_pictures(1, ((64, 40),))
+    picture.save(tmp_path / "p.png")
+    with serving(model, most=ALL) as (url, served):
+        teacher(url, folder, longest_side=32).score(
+            [str(tmp_path / "p.png")], "a red <|image_pad|> circle", ["realism"]
+        )
+    (user,) = [turn for turn in served.asked[-1]["messages"] if turn["role"] == "user"]
+    shown, text = user["content"]
+    import base64
+    import io
+
+    from PIL import Image
+
+    sent = Image.open(io.BytesIO(base64.b64decode(shown["image_url"]["url"].partition(",")[2])))
+    assert sent.size == (32, 20) and "< |image_pad|>" in text["text"]
+    with serving(model, most=ALL) as (url, served):
+        with pytest.raises(InputError, match=r"URL; images are not fetched"):
+            teacher(url, folder).score([f"{url}/models"], "a red circle")
+        assert len(served.asked) == 3
+
+
+def test_requests_run_side_by_side_but_no_more_than_asked_for(model, folder):
+    with serving(model, most=ALL, pause=0.05) as (url, served):
+        remote = teacher(url, folder, concurrency=3)
+        remote.score(noise_pictures(4), "a red circle", ["realism", "alignment"])
+    assert served.most_at_once == 3
+
+
+def test_threads_may_share_a_teacher(model, folder, pictures):
+    with serving(model, most=ALL) as (url, _):
+        remote, found = teacher(url, folder), {}
+
+        def score(n: int) -> None:
+            found[n] = remote.score(pictures[n : n + 1], PROMPTS[n], ["realism"]).probs
+
+        threads = [threading.Thread(target=score, args=(n,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    expected = model.score(pictures, PROMPTS, ["realism"]).probs
+    torch.testing.assert_close(torch.cat([found[n] for n in range(3)]), expected, rtol=0, atol=1e-5)
+
+
+def test_the_default_rubric_and_the_servers_only_model(model):
+    with serving(model, most=ALL) as (url, served):
+        remote = EndpointTeacher.connect(f"endpoint:{url}")
+        assert remote.connection.model == NAME and remote.rubric.name == "default"
+        assert remote.max_trace_tokens == 512
+    assert "The image was generated from this prompt" in str(served.asked[0])
+    assert math.isclose(served.asked[0]["temperature"], 0)

@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible endpoint as teachers: requests, answers, and what they say about the labels."""
