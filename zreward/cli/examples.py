@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         f"zreward evaluate {STUDENT} --data runs/demo/data/test.parquet",
         "zreward evaluate runs/demo/models/teacher --data records.jsonl --split test --reasoning --traces 4",
+        "zreward evaluate endpoint:http://127.0.0.1:8000/v1#judge --data records.jsonl",
     ),
     "plan": (
         "zreward plan recipes/qwen3.5-27b-gdso.yaml --accelerate recipes/accelerate/fsdp2.yaml",
@@ -33,11 +34,20 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward label runs/demo/models/teacher --data pool.parquet --out targets --temperature 0.5",
         "zreward label runs/demo/models/teacher --data pool.parquet --out targets --traces 4 --batch-size 8",
         "zreward label runs/demo/models/teacher --data pool.parquet --out targets --shard 2/8",
+        "zreward label endpoint:teacher.yaml --data pool.parquet --out targets --batch-size 64",
     ),
     "merge": (
         "zreward merge targets",
         "zreward merge scores.parquet",
         "zreward merge targets from-a/job-0001-of-0002 from-b/job-0002-of-0002",
+    ),
+    "export": (
+        "zreward export runs/demo/models/student student",
+        "zreward export runs/gdso/model judge --merge",
+    ),
+    "push": (
+        'zreward push judge me/judge --license apache-2.0 --data "800 pictures, rated by 9 people" --dry-run',
+        'zreward push judge me/judge --license other --data "Our ratings" --metrics m.json --command "zreward evaluate ..."',
     ),
     "demo": ("zreward demo", "zreward demo --out runs/demo-1 --seed 1", "zreward demo --resume"),
     "reproduce": (

@@ -17,6 +17,7 @@ from zreward.cli.init import init
 from zreward.cli.merge import merge
 from zreward.cli.options import STDOUT
 from zreward.cli.plan import plan
+from zreward.cli.publish import export, push
 from zreward.cli.rubric import rubric_app
 from zreward.cli.score import evaluate, rank, score, serve
 from zreward.cli.studio import studio_app
@@ -39,6 +40,8 @@ for command in (
     train,
     label,
     merge,
+    export,
+    push,
     demo,
     reproduce,
     optimize,

@@ -17,13 +17,12 @@ import io
 import re
 from typing import Any
 
+from zreward.models.chat_template import ANSWER_START
 from zreward.models.pixels import ResolutionPolicy, resize, to_image, to_pixels
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
 
 EXPORTED, CONTINUED, ASKED = "exported", "continued", "asked"
-ANSWER_START = "answer_start"
-"""The variable of an exported chat template."""
 _CONTROL = re.compile(
     r"<(?=\|[^<>|\s]{1,40}\|>|/?think>|image>|/?s>|/?bos>|/?eos>|start_of_turn>|end_of_turn>)|\[(?=/?INST\])"
 )

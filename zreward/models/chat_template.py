@@ -82,6 +82,10 @@ _FILTERS = {
 }
 
 
+ANSWER_START = "answer_start"
+"""A variable of the templates that `zreward export` writes: what the model has said already when it answers."""
+
+
 class TooCostly(TemplateError):
     """The template does more than a chat template has to."""
 

@@ -1,0 +1,86 @@
+"""`zreward push`: a checkpoint with its model card on the Hugging Face hub; safetensors only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zreward.common.errors import InputError, shorten
+from zreward.models.checkpoint_files import check_folder, check_pickles
+from zreward.publishing.card import CardFacts, write_card
+from zreward.publishing.readme import README
+
+_SENT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", README)
+_KEPT = ("trainer_state.json", "training_args.json", "optimizer*", "scheduler*", "rng_state*")
+"""What a trainer leaves beside a model."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What was sent, or would be."""
+
+    files: tuple[str, ...]
+    has_own_card: bool  # README.md was written by somebody else, and kept
+    url: str = ""
+
+
+def push(folder: str | Path, repo: str, facts: CardFacts, private: bool = False, dry_run: bool = False) -> Pushed:
+    """Write the model card into the folder and send the folder to the hub.
+
+    Args:
+        folder: a checkpoint: of `zreward export`, of a run, or an adapter.
+        repo: OWNER/NAME; made where it does not exist.
+        facts: for the card.
+        private: whether a new repository is private.
+        dry_run: write the card, send nothing.
+
+    Returns:
+        The files, and the address of the commit.
+
+    Raises:
+        InputError: no checkpoint, weights that are no safetensors, an invalid name, a hub that refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    folder = Path(folder)
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InputError(f"{shorten(repo)}: {str(error).splitlines()[0]}") from None
+    if repo.count("/") != 1:
+        raise InputError(f"{shorten(repo)}: expected OWNER/NAME, such as me/judge")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such checkpoint folder")
+    check_folder(folder)
+    check_pickles(folder, "model.safetensors")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} has no safetensors weights; nothing to push")
+    own_card = not write_card(folder, repo, facts)
+    files = tuple(sorted(file.name for file in folder.iterdir() if _is_sent(file)))
+    if dry_run:
+        return Pushed(files, own_card)
+    return Pushed(files, own_card, _send(HfApi(), folder, repo, private, files))
+
+
+def _is_sent(file: Path) -> bool:
+    named = any(file.match(pattern) for pattern in _SENT) and not any(file.match(pattern) for pattern in _KEPT)
+    return named and file.is_file()
+
+
+def _send(api, folder: Path, repo: str, private: bool, files: tuple[str, ...]) -> str:
+    """InputError with the hub's own reason."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        return str(
+            api.upload_folder(
+                repo_id=repo, folder_path=folder, allow_patterns=list(files), commit_message="Upload with zreward push"
+            )
+        )
+    except (OSError, HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        reason = shorten(" ".join(str(error).split()) or type(error).__name__, 300)
+        raise InputError(f"{repo}: the hub did not take it ({reason}); `hf auth login` stores a token") from error
