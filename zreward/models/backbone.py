@@ -5,18 +5,22 @@ Shapes: N rows (one row = one image, prompt and dimension), T tokens, P distinct
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
 from zreward.models.inputs import ModelInput
 from zreward.models.layouts import takes_grids
 from zreward.models.shared_prefix import SharedPrefix, of_branches
+
+T = TypeVar("T")
 
 _HEAD_CHUNK = 4096  # tokens of a trace whose V logits are held at a time
 
@@ -52,6 +56,11 @@ class Backbone(nn.Module):
         self.base.gradient_checkpointing_disable()
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP keeps a part of the weights only, and brings them together while a layer runs."""
+        return isinstance(self, FSDPModule)
+
+    @property
     def base(self) -> Any:
         """The Hugging Face model itself, without a PEFT wrapper (adapter layers stay in place)."""
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
@@ -61,12 +70,21 @@ class Backbone(nn.Module):
         core = self.base.model
         return core.visual if hasattr(core, "visual") else core.vision_tower
 
-    def forward(self, inputs: ModelInput, temperature: float = 1.0) -> BackboneOutput:
+    def within(self, work: Callable[[], T]) -> T:
+        """What `work` returns, called inside a forward pass of the whole module.
+
+        For whatever uses the module's parts: an engine that shards weights (FSDP) has them in place in there only.
+        """
+        return self(work)
+
+    def forward(self, inputs: ModelInput | Callable[[], Any], temperature: float = 1.0) -> Any:
         """One pass: label logits (N, S) at the score position and, where `trace_mask` is given, the trace's log-probabilities.
 
         The log-probabilities are those of the distribution that sampling used: divided by `temperature`, control and
-        vision tokens excluded.
+        vision tokens excluded. A function is called instead (see `within`).
         """
+        if not isinstance(inputs, ModelInput):
+            return inputs()
         cut = self.shared_prefix.cut(self, inputs) if inputs.share else None
         if cut is None:
             return self.read(self.hidden_states(inputs), inputs, temperature)

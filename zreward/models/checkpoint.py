@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from zreward.models.network import add_adapter, has_tokenizer, load_network, loa
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.preprocessor import recorded_layout, save_preprocessor
 from zreward.models.rows import Row
+from zreward.models.shards import put_weights
 from zreward.models.weight_files import check_weight_file, weight_files
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -122,27 +124,34 @@ def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torc
 
 def load_weights(reward_model: RewardModel, folder: Path) -> None:
     """Put a checkpoint's weights (all of them, or the adapter's) into a model of the same shape, for resuming."""
-    from safetensors.torch import load_file
-
     model = reward_model.backbone.model
     if hasattr(model, "peft_config"):
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict
 
         _check_base(reward_model, folder)
-        check_weight_file(folder / WEIGHTS)
-        set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
-        return
+        own, files = get_peft_model_state_dict(model), [folder / WEIGHTS]
+    else:
+        own, files = model.state_dict(), weight_files(folder)
+    stored = _read_weights(files)
+    # Tied weights are stored once: they are "missing" under their second name.
+    missing = set(own) - set(stored) - set(getattr(model, "all_tied_weights_keys", None) or {})
+    unexpected = sorted(set(stored) - set(own))
+    if missing or unexpected:
+        raise InputError(
+            f"{folder}: weights do not fit the model: missing {sorted(missing)[:3]}, unexpected {unexpected[:3]}"
+        )
+    put_weights(stored, {name: own[name] for name in stored})
+
+
+def _read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """By name; read from disk as they are used."""
+    from safetensors.torch import load_file
+
     weights: dict[str, torch.Tensor] = {}
-    for file in weight_files(folder):
+    for file in files:
         check_weight_file(file)
         weights |= load_file(file)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    # Tied weights are stored once: they are "missing" under their second name.
-    really_missing = set(missing) - set(getattr(model, "all_tied_weights_keys", None) or {})
-    if really_missing or unexpected:
-        raise InputError(
-            f"{folder}: weights do not fit the model: missing {sorted(really_missing)[:3]}, unexpected {unexpected[:3]}"
-        )
+    return weights
 
 
 def _check_base(reward_model: RewardModel, folder: Path) -> None:

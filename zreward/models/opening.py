@@ -41,8 +41,8 @@ class Opening:
         return Opening()
 
     def may_be_kept(self, backbone: Backbone) -> bool:
-        """Not in training, and not where a gradient to the weights has to pass through it."""
-        if backbone.training:
+        """Not in training, not where a gradient to the weights has to pass through it, and not with sharded weights."""
+        if backbone.training or backbone.is_sharded:
             return False
         return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in _read_by_text(backbone)))
 

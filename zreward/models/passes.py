@@ -64,8 +64,13 @@ def run_prefix(
     before: PrefixState | None = None,
     follow: Follow | None = None,
 ) -> PrefixState:
-    """What the same pass leaves for others. Without gradients it ends as soon as its last layer has left its part."""
-    state, places = _before(backbone, part, images, before, follow, ends=not torch.is_grad_enabled())
+    """What the same pass leaves for others. Without gradients it ends as soon as its last layer has left its part.
+
+    Not where weights are sharded: they are put back at a layer's end.
+    """
+    state, places = _before(
+        backbone, part, images, before, follow, ends=not (torch.is_grad_enabled() or backbone.is_sharded)
+    )
     with suppress(AllLeft):
         _run(backbone, part, images, state, places)
     return state

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,17 @@ def judge_opened(
     temperature: float,
 ) -> list[Judgement]:
     """One dimension after the other: traces of one dimension are about equally long, so that few rows wait."""
+    return model.backbone.within(partial(_judge_opened, model, images, prompts, traces, names, temperature))
+
+
+def _judge_opened(
+    model: RewardModel,
+    images: list[Tensor],
+    prompts: list[str],
+    traces: int,
+    names: tuple[str, ...],
+    temperature: float,
+) -> list[Judgement]:
     sampled: dict[str, list[Trace]] = {}
     probs: list[Tensor] = []
     shared = _encode_questions(model, images, _rows(prompts, names), len(names))
@@ -70,9 +82,9 @@ def judge_opened(
         else:
             rows = [row for row in _rows(prompts, [name]) for _ in range(traces)]
             with counted(items, name):
-                sampled[name] = reason(model, images, rows, temperature)
+                sampled[name] = _reason(model, images, rows, temperature)
             answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
-            logits = model.backbone(model.collate(images, answered).to(model.device)).score_logits
+            logits = model.backbone.forward(model.collate(images, answered).to(model.device)).score_logits
         probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
     probs_NKDS = torch.stack(probs, 2)
     bins = model.rubric.scale.bins
@@ -107,6 +119,10 @@ def _judgement(
 @torch.no_grad()
 def reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], temperature: float) -> list[Trace]:
     """One trace for every row. Equal rows next to each other, the same number of each, are encoded once."""
+    return model.backbone.within(partial(_reason, model, images, rows, temperature))
+
+
+def _reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], temperature: float) -> list[Trace]:
     rows = [replace(row, trace=None, explanation=None) for row in rows]
     times = _repetitions(rows)
     if times > 1:

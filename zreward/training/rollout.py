@@ -6,7 +6,6 @@ S bins, T tokens. The methods differ only in their objective. Direct losses and 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.objectives import group_advantages
+from zreward.training.engines import backward, gradients_go_on
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
 from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_log_probs, sampled_tokens
@@ -72,8 +72,7 @@ class RolloutTrainer(RewardTrainer):
         if len(slices) > 1:  # several micro-batches need all sequences' scores before the first of them
             sequences = self._supervise(rollout, self._decode(rollout)[0])
         for index, rows in enumerate(slices):
-            hold = contextlib.nullcontext() if index == len(slices) - 1 else self.accelerator.no_sync(model)
-            with hold:
+            with gradients_go_on(self.accelerator, model, more=index < len(slices) - 1):
                 output = model(rollout.inputs.rows(rows), self.options.temperature)
                 if len(slices) == 1:  # one micro-batch decodes in its own training pass
                     sequences = self._supervise(rollout, output.score_logits)
@@ -81,7 +80,7 @@ class RolloutTrainer(RewardTrainer):
                 loss, parts = self.objective(output, mu, sequences.rows(rows), self.options, self.scale)
                 self.refuse_nan(loss)
                 share = (rows.stop - rows.start) / len(rollout.inputs)
-                self.accelerator.backward(loss * share / self.current_gradient_accumulation_steps)
+                backward(self.accelerator, loss * share / self.current_gradient_accumulation_steps)
             total += loss.detach() * share
             self.record(**{name: value.detach() for name, value in parts.items()})
         self._log_rollout(rollout)

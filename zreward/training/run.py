@@ -11,6 +11,7 @@ from transformers import set_seed
 from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
 from zreward.data import Record, check_disjoint, load_records
+from zreward.models.devices import find_device
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
@@ -18,10 +19,11 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.curves import DevCurve
+from zreward.training.engines import start
 from zreward.training.methods import Job, Method, find_method
 from zreward.training.recipe import Recipe, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
-from zreward.training.trainer_base import RewardTrainer, is_main_process
+from zreward.training.trainer_base import RewardTrainer, is_main_process, training_arguments
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -52,8 +54,9 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
             check_left(final, f"delete {final} and use --resume, which writes it again from the last checkpoint")
             say(f"{run.path} is finished: nothing to do; the model is {final}")
             return final
+        device = start(recipe, training_arguments(recipe, run))
         set_seed(recipe.seed)
-        model = model or load_model(recipe)
+        model = model or load_model(recipe, device)
         trainer = build_trainer(recipe, run, model)
         trainer.prepare_device()
         if main:
@@ -85,18 +88,18 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     return trainer
 
 
-def load_model(recipe: Recipe) -> RewardModel:
-    """The recipe's starting model, with its adapter when one is asked for."""
+def load_model(recipe: Recipe, device: torch.device | None = None) -> RewardModel:
+    """The recipe's starting model, with its adapter when one is asked for. Default device: CUDA when there is one."""
     wanted = recipe.model
-    name = wanted.name
+    name, device = wanted.name, find_device("cpu" if recipe.trainer.get("use_cpu") else device)
     resolution = None
     if wanted.longest_side or wanted.pixel_budget:
         resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
     if name.startswith(PREFIX):
-        return prepare(_from_scratch(recipe, resolution), recipe)
+        return prepare(_from_scratch(recipe, resolution).to(device), recipe)
     model = RewardModel.from_pretrained(
         name,
-        device="cpu" if recipe.trainer.get("use_cpu") else None,
+        device=device,
         rubric=Rubric.from_yaml(wanted.rubric) if wanted.rubric else None,
         dtype=wanted.dtype,
         quantization=wanted.quantization,
@@ -115,8 +118,7 @@ def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> Reward
     )
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
     prompts = [record.prompt for record in records]
-    model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
 
 
 def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:

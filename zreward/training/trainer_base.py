@@ -18,6 +18,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME
 
 from zreward.common.errors import InputError
 from zreward.common.files import disk_errors, sync_folder
@@ -27,6 +28,7 @@ from zreward.models.checkpoint import load_weights, save
 from zreward.models.kernels.check import use_right_kernels
 from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
+from zreward.training.engines import in_full_precision, one_gpu_a_process, save_optimizer_of_shards
 from zreward.training.recipe import Recipe
 
 _REFUSED = "refused"  # key of a batch that a worker could not make
@@ -74,7 +76,7 @@ class RewardTrainer(Trainer):
     def __init__(self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
         self._step_metrics: dict[str, list[float]] = defaultdict(list)
-        arguments = training_arguments(recipe, run)
+        arguments = one_gpu_a_process(training_arguments(recipe, run))
         try:
             super().__init__(
                 model=reward_model.backbone,
@@ -87,6 +89,7 @@ class RewardTrainer(Trainer):
             raise InputError(f"recipe: transformers.Trainer refuses report_to or trainer: {error}") from error
         if self.pop_callback(ProgressCallback):
             self.add_callback(_Progress())
+        in_full_precision(self.accelerator)
         self.shares = self._may_share()
 
     def _may_share(self) -> bool:
@@ -183,10 +186,22 @@ class RewardTrainer(Trainer):
         self.run.keep_checkpoints(self.recipe.keep_checkpoints)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        save(self.reward_model, Path(str(output_dir or self.args.output_dir)), state_dict=_inner(state_dict))
+        """By one process. The others wait: what they add to the folder would vanish when the finished one takes its place."""
+        if self.args.should_save:
+            save(self.reward_model, Path(str(output_dir or self.args.output_dir)), state_dict=_inner(state_dict))
+        self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_weights(self.reward_model, Path(resume_from_checkpoint))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        assert self.model is not None and self.lr_scheduler is not None, "training has begun"
+        save_optimizer_of_shards(self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
 
 def _inner(state_dict: dict[str, Tensor] | None) -> dict[str, Tensor] | None:

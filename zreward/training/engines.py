@@ -1,0 +1,126 @@
+"""Training in several processes: DDP, FSDP2 or DeepSpeed ZeRO, as accelerate runs them; what each can do, and what it saves.
+
+Which one it is, is said by `accelerate launch` (environment variables) or by the recipe's `trainer` (fsdp, deepspeed).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from transformers import TrainingArguments
+
+from zreward.common.errors import InputError
+from zreward.common.runs import say
+from zreward.training.recipe import Recipe
+
+NONE, DDP, FSDP, DEEPSPEED = "none", "ddp", "fsdp", "deepspeed"
+
+
+def engine_of(arguments: TrainingArguments) -> str:
+    """NONE, DDP, FSDP or DEEPSPEED, before an accelerator exists."""
+    if arguments.deepspeed or _is_set("ACCELERATE_USE_DEEPSPEED"):
+        return DEEPSPEED
+    if arguments.fsdp or _is_set("ACCELERATE_USE_FSDP"):
+        return FSDP
+    return DDP if arguments.world_size > 1 else NONE
+
+
+def start(recipe: Recipe, arguments: TrainingArguments) -> torch.device:
+    """Join the other processes, and say where weights are to be loaded: this process's GPU, or where an engine takes them.
+
+    Raises:
+        InputError: what the engine cannot do, with what can be done instead.
+    """
+    device = arguments.device  # joins them
+    if arguments._n_gpu > 1:
+        say(
+            f"one of {arguments._n_gpu} GPUs is used; `accelerate launch --num_processes {arguments._n_gpu} -m "
+            "zreward.cli.main train ...` uses all"
+        )
+    engine = engine_of(arguments)
+    _refuse_what_it_cannot(recipe, engine)
+    return torch.device("cpu") if engine in (FSDP, DEEPSPEED) else device
+
+
+def one_gpu_a_process(arguments: TrainingArguments) -> TrainingArguments:
+    """Without this, transformers would split every batch over the GPUs that a single process sees."""
+    if arguments.device.type == "cuda":
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _refuse_what_it_cannot(recipe: Recipe, engine: str) -> None:
+    if engine not in (FSDP, DEEPSPEED):
+        return
+    if recipe.model.quantization:
+        raise InputError(
+            f"recipe: model.quantization does not go with {engine}, which shards weights; launch without it (each GPU then "
+            "holds the quantised model), or leave model.quantization out"
+        )
+    if recipe.rollout.beta and not recipe.model.lora_rank:
+        raise InputError(
+            f"recipe: rollout.beta with all weights trained needs a second copy of the model, which {engine} would not shard; "
+            "set model.lora_rank (the model without its adapter is the reference), or leave rollout.beta at 0"
+        )
+
+
+def in_full_precision(accelerator: Accelerator) -> None:
+    """Under FSDP with mixed precision: what comes out of the model, and the sums of gradients, are float32.
+
+    Label logits in bfloat16 would be rounded to three digits before the loss.
+    """
+    if accelerator.distributed_type is not DistributedType.FSDP:
+        return
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.fsdp_version != 2:
+        raise InputError(
+            "FSDP version 1 is not supported; set fsdp_version: 2 in accelerate's configuration, as in "
+            "recipes/accelerate/fsdp2.yaml"
+        )
+    policy = plugin.mixed_precision_policy
+    if policy is not None and policy.param_dtype not in (None, torch.float32):
+        plugin.mixed_precision_policy = replace(policy, output_dtype=torch.float32, reduce_dtype=torch.float32)
+
+
+@contextmanager
+def gradients_go_on(accelerator: Accelerator, model: nn.Module, more: bool) -> Iterator[None]:
+    """Backward passes in here add to the gradients; with `more` to come, nothing is reduced and no engine takes a step."""
+    if not more:
+        yield
+        return
+    state = accelerator.gradient_state
+    before = state.sync_gradients
+    state._set_sync_gradients(False)  # DeepSpeed steps in its own backward pass
+    try:
+        if accelerator.distributed_type is DistributedType.DEEPSPEED:
+            yield
+        else:
+            with accelerator.no_sync(model):
+                yield
+    finally:
+        state._set_sync_gradients(before)
+
+
+def backward(accelerator: Accelerator, loss: Tensor) -> None:
+    """Of a loss that was divided by the accumulation steps already; DeepSpeed would divide it again."""
+    deepspeed = accelerator.distributed_type is DistributedType.DEEPSPEED
+    accelerator.backward(loss, **({"scale_wrt_gas": False} if deepspeed else {}))
+
+
+def save_optimizer_of_shards(accelerator: Accelerator, optimizer: Any, model: nn.Module, folder: str) -> None:
+    """The optimizer alone: the weights stand beside it as a reward model, by which a run goes on with any number of processes."""
+    from accelerate.utils.fsdp_utils import save_fsdp_optimizer
+
+    save_fsdp_optimizer(accelerator.state.fsdp_plugin, accelerator, optimizer, model, folder)
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("1", "true", "yes")
