@@ -2,8 +2,8 @@
 
     python -m tests.engines.ranks FOLDER ENGINE RANK RANKS
 
-trains by FOLDER/job.json, which holds a recipe and whether to resume. The engines are accelerate's and DeepSpeed's own. Two
-lines of them ask for a GPU by name, and are told otherwise here.
+trains by the recipes of FOLDER/jobs.json, one after another. The engines are accelerate's and DeepSpeed's own; where they ask for
+a GPU by name, they are told otherwise here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from zreward.common.runs import read_metrics
+from zreward.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 ENGINES: dict[str, dict[str, str]] = {
@@ -26,59 +29,72 @@ ENGINES: dict[str, dict[str, str]] = {
         "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_RESHARD_AFTER_FORWARD": "true",
         "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     },
     "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
-    "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+    "zero3": {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+        "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true",
+    },
 }
 """What `accelerate launch` puts into the environment of every process."""
+KINDS = {"ddp": "MULTI_CPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
 
 
-def train_together(recipe: Any, engine: str, ranks: int, folder: Path, resume: bool = False) -> list[dict[str, Any]]:
-    """Train by a recipe in so many processes; the steps of metrics.jsonl. What one process fails with is raised."""
+def train_together(
+    recipes: Mapping[str, Recipe],
+    engine: str,
+    ranks: int,
+    folder: Path,
+    resume: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Train by recipes, one after another, in so many processes. What one of them fails with is raised."""
+    for code, log in launch(recipes, engine, ranks, folder, resume, settings):
+        assert code == 0, log[-4000:]
+
+
+def launch(
+    recipes: Mapping[str, Recipe],
+    engine: str,
+    ranks: int,
+    folder: Path,
+    resume: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> list[tuple[int, str]]:
+    """Exit code and output of every process."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "job.json").write_text(json.dumps({"recipe": asdict(recipe), "resume": resume}))
+    jobs = {name: asdict(recipe) for name, recipe in recipes.items()}
+    (folder / "jobs.json").write_text(json.dumps({"recipes": jobs, "resume": resume}))
     (folder / "rendezvous").unlink(missing_ok=True)
-    outcomes = launch(folder, engine, ranks)
-    for code, errors in outcomes:
-        assert code == 0, errors[-4000:]
-    return steps_of(recipe)
-
-
-def steps_of(recipe: Any) -> list[dict[str, Any]]:
-    from zreward.common.runs import read_metrics
-
-    return [row for row in read_metrics(recipe.out) if "loss" in row]
-
-
-def launch(folder: Path, engine: str, ranks: int, extra: dict[str, str] | None = None) -> list[tuple[int, str]]:
-    """Exit code and error output of every process."""
-    settings = os.environ | ENGINES[engine] | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | (extra or {})
+    environment = os.environ | ENGINES[engine] | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | dict(settings or {})
     command = [sys.executable, "-m", "tests.engines.ranks", str(folder), engine]
-    logs = [folder / f"rank-{rank}.log" for rank in range(ranks)]
-    processes = []
+    logs, processes = [folder / f"rank-{rank}.log" for rank in range(ranks)], []
     for rank, log in enumerate(logs):
         with log.open("w") as stream:
-            processes.append(
-                subprocess.Popen(
-                    [*command, str(rank), str(ranks)], cwd=ROOT, env=settings, stderr=stream, stdout=stream
-                )
-            )
+            whole = [*command, str(rank), str(ranks)]
+            processes.append(subprocess.Popen(whole, cwd=ROOT, env=environment, stderr=stream, stdout=stream))
     try:
         for process in processes:
-            process.wait(timeout=600)
+            process.wait(timeout=900)
     finally:
         for process in processes:
-            process.kill()
+            process.kill()  # one that waits for another
     return [(process.returncode, log.read_text()) for process, log in zip(processes, logs, strict=True)]
 
 
-def _without_a_gpu(engine: str) -> None:
-    """Let accelerate and DeepSpeed take up an engine on CPUs."""
+def steps_of(recipe: Recipe) -> list[dict[str, Any]]:
+    return [row for row in read_metrics(recipe.out) if "loss" in row]
+
+
+def _on_cpus(engine: str) -> None:
+    """Let accelerate and DeepSpeed take up an engine without a GPU."""
     from accelerate.state import AcceleratorState, DistributedType, PartialState
 
     begin = AcceleratorState.__init__
 
-    def on_cpus(self, *args: Any, **options: Any) -> None:
+    def begin_on_cpus(self: AcceleratorState, *args: Any, **options: Any) -> None:
         if not PartialState._shared_state:
             PartialState(cpu=True)
         shared = PartialState._shared_state
@@ -92,7 +108,7 @@ def _without_a_gpu(engine: str) -> None:
             shared["distributed_type"] = self.distributed_type
 
     if engine != "ddp":
-        AcceleratorState.__init__ = on_cpus
+        AcceleratorState.__init__ = begin_on_cpus
     if engine.startswith("zero"):
         import deepspeed.comm.torch as communication
 
@@ -101,20 +117,21 @@ def _without_a_gpu(engine: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     folder, engine, rank, ranks = Path(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true", "DS_ACCELERATOR": "cpu"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-    os.environ["DS_ACCELERATOR"] = "cpu"
     import torch
+    from accelerate.state import AcceleratorState
 
     torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
-    _without_a_gpu(engine)
+    _on_cpus(engine)
     from zreward.common.config import config_from_dict
-    from zreward.training.recipe import Recipe
     from zreward.training.run import train
 
-    job = json.loads((folder / "job.json").read_text())
-    recipe = config_from_dict(Recipe, job["recipe"])
-    train(replace(recipe), resume=job["resume"])
+    jobs = json.loads((folder / "jobs.json").read_text())
+    for name, recipe in jobs["recipes"].items():
+        print(f"--- {name}", flush=True)
+        train(config_from_dict(Recipe, recipe), resume=jobs["resume"])
+        assert AcceleratorState().distributed_type.value == KINDS[engine], "another engine than asked for has trained"
     torch.distributed.destroy_process_group()
 
 

@@ -117,18 +117,30 @@ def _judgement(
 
 
 @torch.no_grad()
-def reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], temperature: float) -> list[Trace]:
+def reason(
+    model: RewardModel,
+    images: Sequence[Tensor],
+    rows: Sequence[Row],
+    temperature: float,
+    seeds: Sequence[int] | None = None,
+) -> list[Trace]:
     """One trace for every row. Equal rows next to each other, the same number of each, are encoded once."""
-    return model.backbone.within(partial(_reason, model, images, rows, temperature))
+    return model.backbone.within(partial(_reason, model, images, rows, temperature, seeds))
 
 
-def _reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], temperature: float) -> list[Trace]:
+def _reason(
+    model: RewardModel,
+    images: Sequence[Tensor],
+    rows: Sequence[Row],
+    temperature: float,
+    seeds: Sequence[int] | None = None,
+) -> list[Trace]:
     rows = [replace(row, trace=None, explanation=None) for row in rows]
     times = _repetitions(rows)
     if times > 1:
         encoded = _encode_questions(model, images, rows[::times], 1)
         if encoded is not None:
-            return _sample_after(model, encoded, 0, times, temperature)
+            return _sample_after(model, encoded, 0, times, temperature, seeds)
     begun = model.collate(images, rows, start=True)
     ids_NT, mask_NT = to_left(begun.input_ids, begun.attention_mask, model.encoder.pad_id)
     shown = begun.row_images.flatten()
@@ -139,7 +151,7 @@ def _reason(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], t
         "pixel_values": torch.cat([patches[i] for i in shown]),
         **model.backbone.image_arguments(ids_NT, begun.grid[shown]),
     }
-    return _sample(model, {key: value.to(model.device) for key, value in inputs.items()}, temperature)
+    return _sample(model, {key: value.to(model.device) for key, value in inputs.items()}, temperature, seeds)
 
 
 def _repetitions(rows: Sequence[Row]) -> int:
@@ -171,11 +183,16 @@ def _encode_questions(
 
 
 def _sample_after(
-    model: RewardModel, after: EncodedQuestions, question: int, times: int, temperature: float
+    model: RewardModel,
+    after: EncodedQuestions,
+    question: int,
+    times: int,
+    temperature: float,
+    seeds: Sequence[int] | None = None,
 ) -> list[Trace]:
     """`times` traces for every item's question, those of an item next to each other."""
     suffix = after.questions[question].repeat_interleave(times, 0)
-    return _sample(model, generation_inputs(model.backbone, after.prefix, suffix), temperature)
+    return _sample(model, generation_inputs(model.backbone, after.prefix, suffix), temperature, seeds)
 
 
 def _read_after(model: RewardModel, after: EncodedQuestions, question: int, traces: Sequence[Trace]) -> Tensor:
@@ -189,7 +206,7 @@ def _read_after(model: RewardModel, after: EncodedQuestions, question: int, trac
     return model.backbone.label_logits(hidden[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1])
 
 
-def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]:
+def _sample(model: RewardModel, inputs: dict, temperature: float, seeds: Sequence[int] | None) -> list[Trace]:
     return sample_traces(
         model.backbone.base,
         inputs,
@@ -198,4 +215,6 @@ def _sample(model: RewardModel, inputs: dict, temperature: float) -> list[Trace]
         model.encoder.pad_id,
         model.max_trace_tokens,
         temperature,
+        seeds,
+        synced=model.backbone.is_sharded,
     )

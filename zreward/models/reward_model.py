@@ -355,10 +355,19 @@ class RewardModel(nn.Module):
         """
         return collate(self, images, rows, start)
 
-    def reason(self, images: Sequence[Tensor], rows: Sequence[Row], temperature: float = 1.0) -> list[Trace]:
-        """Sample one trace for every row (any trace it has is ignored)."""
+    def reason(
+        self,
+        images: Sequence[Tensor],
+        rows: Sequence[Row],
+        temperature: float = 1.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Trace]:
+        """Sample one trace for every row (any trace it has is ignored).
+
+        With `seeds`, one for each row, a row's trace does not depend on the rows beside it.
+        """
         with evaluation_mode(self):
-            return reason(self, images, rows, temperature)
+            return reason(self, images, rows, temperature, seeds)
 
     def distribution(self, logits_MS: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
         """Label logits (M = N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""

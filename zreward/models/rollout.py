@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from zreward.common.errors import NotFiniteError
+from zreward.models.draws import draw, uniforms
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class _Ban(LogitsProcessor):
         return scores.index_fill(-1, self.ids, float("-inf"))
 
 
+class _Draw(LogitsProcessor):
+    """Leaves one token of each row: drawn with the row's own uniform numbers (N, tokens)."""
+
+    def __init__(self, uniforms: Tensor, prompt_length: int, temperature: float) -> None:
+        self.uniforms, self.prompt_length, self.temperature = uniforms, prompt_length, temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        step = input_ids.shape[1] - self.prompt_length
+        chosen = draw((scores.float() / self.temperature).softmax(-1), self.uniforms[:, step])
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen[:, None], 0.0)
+
+
 class _StopAfterMarker(StoppingCriteria):
     """A row is done when its last tokens are the stop marker's."""
 
@@ -64,13 +78,22 @@ def sample_traces(
     pad_id: int,
     max_tokens: int,
     temperature: float = 1.0,
+    seeds: Sequence[int] | None = None,
+    synced: bool = False,
 ) -> list[Trace]:
     """Sample one trace per row of left-padded `inputs` with the `generate` of a model without a PEFT wrapper; 0 is greedy.
+
+    With `seeds`, one for each row, a row's trace does not depend on the batch; without, torch's global random state is used.
+    `synced`: all processes go on until the last one is done, because they need one another in every step.
 
     What a checkpoint's generation_config.json says (penalties, banned words, beams, ...) is not used: log-probabilities of
     the traces are taken without it.
     """
     length = inputs["input_ids"].shape[1]
+    processors: list[LogitsProcessor] = [_Ban(ban)]
+    if seeds is not None and temperature > 0:
+        processors.append(_Draw(uniforms(seeds, max_tokens).to(ban.device), length, temperature))
+        temperature = 0  # the likeliest token is the only one that is left
     generated = _with_plain_settings(model).generate(
         **inputs,
         max_new_tokens=max_tokens,
@@ -81,8 +104,9 @@ def sample_traces(
         use_cache=True,
         eos_token_id=None,
         pad_token_id=pad_id,
-        logits_processor=LogitsProcessorList([_Ban(ban)]),
+        logits_processor=LogitsProcessorList(processors),
         stopping_criteria=StoppingCriteriaList([_StopAfterMarker(stop_ids, length)]),
+        synced_gpus=synced,
     )
     return [_cut(row, stop_ids) for row in generated[:, length:].tolist()]
 

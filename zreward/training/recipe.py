@@ -80,6 +80,9 @@ class OptimizerRecipe:
 class RolloutRecipe:
     group_size: int = 4  # G: traces per image
     temperature: float = 1.0  # sampling temperature of training's traces; 1 is the policy itself
+    # item: a trace depends on seed, step, item and place in its group, not on the number of processes; batch: on torch's
+    # random state, as in version 0.1
+    seed_by: str = "item"
     updates_per_rollout: int = 1  # K_gdso: optimizer steps on the same roll-outs
     sequences_per_forward: int | None = None  # sequences in a micro-batch of the update; default: all of a step's
     lambda_pt: float = 1.0  # weight of the pointwise reward (7) in (13)
@@ -125,6 +128,7 @@ class Recipe:
         if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
             raise InputError(f"recipe: trainer.{twice} is {OWN_KEYS[twice]} of the recipe; set that")
         one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
+        one_of("rollout.seed_by", self.rollout.seed_by, ("item", "batch"))
         one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
         if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:
             raise InputError(
@@ -229,9 +233,12 @@ MAY_BE_ZERO = (
 def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
     """`resumable` of a run's recipe in today's form: fields that its version did not know have their defaults.
 
-    So have those that did nothing, which version 0.1 let pass and `Recipe` refuses: a run is resumed without them.
+    So have those that did nothing, which version 0.1 let pass and `Recipe` refuses: a run is resumed without them. Traces are
+    sampled as that version did.
     """
     idle = [key for key, method in ONE_METHODS.items() if raw.get("method") != method]
+    if isinstance(raw.get("rollout"), dict):
+        raw = {**raw, "rollout": {"seed_by": "batch"} | raw["rollout"]}
     if isinstance(raw.get("model"), dict) and raw["model"].get("lora_rank") is None:
         raw = without(raw, "model", ADAPTER_KEYS)
     return resumable(config_from_dict(Recipe, without(raw, "data", idle)))

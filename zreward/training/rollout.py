@@ -16,6 +16,7 @@ from torch.utils.data import Sampler
 
 from zreward.common.runs import RunDirectory
 from zreward.data import Record
+from zreward.models.draws import draw, seed_of, uniforms
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
@@ -105,7 +106,8 @@ class RolloutTrainer(RewardTrainer):
         items, images, G = batch["items"], batch["images"], self.options.group_size
         sides = [(record, item.dimension) for item in items for record in item.records]
         rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
-        traces = self.reward_model.reason(images, rows, self.options.temperature)
+        seeds = self._seeds(items) if self.options.seed_by == "item" else None
+        traces = self.reward_model.reason(images, rows, self.options.temperature, seeds)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
         inputs = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         rated: dict[str, Tensor] = {}
@@ -113,7 +115,13 @@ class RolloutTrainer(RewardTrainer):
             targets = [item.targets for item in items if item.targets is not None]
             rated["score_BJ"] = torch.tensor([item.scores for item in items], device=self.args.device)
             rated["target_BJS"] = torch.stack(targets).to(self.args.device)
-        return _Rollout(inputs, rows, [record for record, _ in sides], G, **rated)
+        return _Rollout(inputs, rows, [record for record, _ in sides], G, seeds, **rated)
+
+    def _seeds(self, items: list[RolloutItem]) -> list[int]:
+        """One for each of the M sequences, by step, item, side and place in the group."""
+        sides = [(item.number, side) for item in items for side in range(len(item.records))]
+        begin, G = (self.args.seed, self.state.global_step), self.options.group_size
+        return [seed_of(*begin, number, side, place) for number, side in sides for place in range(G)]
 
     def _with_old(self, rollout: _Rollout) -> _Rollout:
         """Keep the sampling policy's log-probabilities: the ratio's denominator in later updates."""
@@ -137,7 +145,11 @@ class RolloutTrainer(RewardTrainer):
         """Let the policy write its score, once per roll-out, where the method wants a written score."""
         if self.samples_label and rollout.labels is None:
             probs = (score_logits_MS / self.options.temperature).softmax(-1)
-            rollout.labels = torch.multinomial(probs, 1).squeeze(1)
+            if rollout.seeds is None:
+                rollout.labels = torch.multinomial(probs, 1).squeeze(1)
+            else:
+                own = uniforms([seed_of(seed, "label") for seed in rollout.seeds], 1)[:, 0]
+                rollout.labels = draw(probs, own.to(probs.device))
 
     # What the objective compares the sequences with.
 
@@ -226,6 +238,7 @@ class _Rollout:
     rows: list[Row]  # with their traces
     records: list[Record]  # one per side
     group_size: int
+    seeds: list[int] | None = None  # (M,): each sequence's own, or none
     score_BJ: Tensor | None = None  # when rated
     target_BJS: Tensor | None = None
     labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score

@@ -21,24 +21,26 @@ class RolloutItem:
     dimension: str
     scores: tuple[float, ...] = ()  # one per side; empty when unrated
     targets: Tensor | None = None  # (J, S)
+    number: int = 0  # its place among all items
 
 
 def pair_items(records: list[Record], pairs: list[Pair], model: RewardModel, smoothing: float) -> list[RolloutItem]:
     """Mined pairs (indices) as training instances."""
-    items = []
+    items: list[RolloutItem] = []
     for pair in pairs:
         sides = (records[pair.winner], records[pair.loser])
         winner, loser = (side.score(pair.dimension) for side in sides)
         targets = [side.target(pair.dimension, model.rubric.scale, smoothing) for side in sides]
         assert winner is not None and loser is not None, "pairs are mined among rated records"
         rated = torch.stack([target for target in targets if target is not None])
-        items.append(RolloutItem(sides, pair.dimension, (winner, loser), rated))
+        items.append(RolloutItem(sides, pair.dimension, (winner, loser), rated, len(items)))
     return items
 
 
 def unrated_items(records: Sequence[Record], dimensions: Sequence[str]) -> list[RolloutItem]:
     """Every dimension of every record, on its own."""
-    return [RolloutItem((record,), name) for record in records for name in dimensions]
+    sides = [(record, name) for record in records for name in dimensions]
+    return [RolloutItem((record,), name, number=number) for number, (record, name) in enumerate(sides)]
 
 
 class RepeatSampler(Sampler):
