@@ -8,6 +8,7 @@ a GPU by name, they are told otherwise here.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -85,7 +86,15 @@ def launch(
 
 
 def steps_of(recipe: Recipe) -> list[dict[str, Any]]:
-    return [row for row in read_metrics(recipe.out) if "loss" in row]
+    """Every step, with the newest point of the dev curve."""
+    steps: list[dict[str, Any]] = []
+    point: dict[str, Any] = {}
+    for row in read_metrics(recipe.out):
+        if "loss" in row:
+            steps.append(row | point)
+        elif "dev_plcc" in row:
+            point = {"dev_plcc": row["dev_plcc"]}
+    return steps
 
 
 def _on_cpus(engine: str) -> None:
@@ -117,7 +126,12 @@ def _on_cpus(engine: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     folder, engine, rank, ranks = Path(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true", "DS_ACCELERATOR": "cpu"}
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+        "ACCELERATE_USE_CPU": "true",
+        "DS_ACCELERATOR": "cpu",
+    }
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     import torch
     from accelerate.state import AcceleratorState
@@ -131,6 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, recipe in jobs["recipes"].items():
         print(f"--- {name}", flush=True)
         train(config_from_dict(Recipe, recipe), resume=jobs["resume"])
+        gc.collect()  # while a trainer lives, transformers loads models as its DeepSpeed configuration says
         assert AcceleratorState().distributed_type.value == KINDS[engine], "another engine than asked for has trained"
     torch.distributed.destroy_process_group()
 

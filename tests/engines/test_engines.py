@@ -37,6 +37,7 @@ def folder(tmp_path_factory) -> Path:
     """Records, an untrained model with opinions, another one, and the targets that it writes."""
     place = tmp_path_factory.mktemp("engines")
     save_records(tiny_records(8, 2, seed=0), place / "train.jsonl")
+    save_records(tiny_records(2, 2, seed=1), place / "dev.jsonl")
     sharpen(tiny_model(trace_tokens=5), 4).save_pretrained(place / "base")
     sharpen(tiny_model(trace_tokens=5, seed=7), 4).save_pretrained(place / "teacher")
     teacher = RewardModel.from_pretrained(place / "teacher")
@@ -50,11 +51,14 @@ def recipe_of(folder: Path, method: str, out: Path, ranks: int, steps: int, **mo
     raw: dict[str, Any] = {
         "method": method,
         "out": str(out),
-        "data": {"train": str(folder / "train.jsonl")},
+        "data": {"train": str(folder / "train.jsonl"), "dev": str(folder / "dev.jsonl")},
         "model": {"name": str(folder / "base")},
         "optimizer": {"steps": steps, "learning_rate": 1e-4, "warmup_steps": 0, "gradient_accumulation": accumulation},
         "rollout": {"group_size": 2},
-        "trainer": {"use_cpu": True},
+        # Adam divides by a gradient's size: without this, gradients that are rounding alone would move weights.
+        "trainer": {"use_cpu": True, "adam_epsilon": 1e-4},
+        "eval_every": 2,
+        "eval_temperature": 0,
     }
     raw["optimizer"]["batch_size"] = GLOBAL_BATCH // ranks // accumulation
     if method in ("risd", "rewarddance"):
@@ -70,7 +74,7 @@ def recipe_of(folder: Path, method: str, out: Path, ranks: int, steps: int, **mo
 def assert_same_steps(found: list[dict], expected: list[dict], tolerance: float) -> None:
     assert len(found) == len(expected) > 0
     for step, (one, other) in enumerate(zip(found, expected, strict=True), 1):
-        for name in ("loss", "grad_norm"):
+        for name in ("loss", "grad_norm", "dev_plcc"):
             assert one[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance), (step, name)
 
 

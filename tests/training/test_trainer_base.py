@@ -83,6 +83,7 @@ def test_what_rows_have_in_common_is_shared_where_forms_and_engine_allow(
     make_recipe, tmp_path, monkeypatch, capsys, wanted, rubric, engine
 ):
     monkeypatch.setattr(Accelerator, "distributed_type", engine)
+    monkeypatch.setattr(trainer_base, "in_full_precision", lambda accelerator: None)  # there is no plugin
     model, recipe = tiny_model(), make_recipe("sft")
     model.forms = replace(model.forms, rubric=rubric)
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, share_prefix=wanted))

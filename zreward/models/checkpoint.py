@@ -182,7 +182,7 @@ def _record_base(reward_model: RewardModel, path: Path) -> dict[str, Any]:
 
 def metadata(reward_model: RewardModel) -> dict[str, Any]:
     """What `zreward.json` holds."""
-    dtype = next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
+    dtype = reward_model.computed_in or next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
     return {
         "schema_version": SCHEMA_VERSION,
         "zreward_version": __version__,

@@ -70,6 +70,7 @@ class RewardModel(nn.Module):
         self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)
+        self.computed_in: torch.dtype | None = None  # where weights are kept in float32 for training only
         self.base: Base | None = None  # the files that the weights came from, for adapters that are trained on them
 
     @property

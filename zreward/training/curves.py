@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_callback import CallbackHandler
 
 from zreward.data import Record
 from zreward.evaluation.prediction import metrics_table, predict
@@ -35,16 +36,21 @@ class DevCurve(TrainerCallback):
             "batch_size": batch_size,
         }
 
+    trackers: CallbackHandler | None = None
+    """Who else is told of a point: what the recipe's `report_to` names."""
+
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         if state.global_step == 0:
-            self._add_point(state)
+            self._add_point(args, state, control)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._add_point(state)
+            self._add_point(args, state, control)
 
-    def _add_point(self, state) -> None:
+    def _add_point(self, args, state, control) -> None:
         predictions = predict(self.model, self.records, self.dimensions, progress=False, **self.how)
         pooled = next(row for row in metrics_table(predictions, self.records) if row["dimension"] == "all")
         point = {f"dev_{name}": pooled[name] for name in ("hpa", "margin_hpa", "plcc", "srcc")}
         state.log_history.append({"step": state.global_step, **point})
+        if self.trackers is not None:
+            self.trackers.call_event("on_log", args, state, control, logs=dict(point))

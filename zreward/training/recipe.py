@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any
@@ -230,20 +230,37 @@ MAY_BE_ZERO = (
 )
 
 
+MAY_CHANGE = (
+    *("optimizer.batch_size", "optimizer.gradient_accumulation", "optimizer.gradient_checkpointing"),
+    *("optimizer.share_prefix", "rollout.sequences_per_forward", "data.workers", "data.keep_images"),
+    *("eval_batch_size", "save_every", "keep_checkpoints", "report_to"),
+    *(f"trainer.{name}" for name in ("fsdp", "fsdp_config", "deepspeed", "ddp_backend", "ddp_timeout", "use_cpu")),
+)
+"""Keys with which a run may be resumed that it was not started with: how it is computed, not what. The global batch stays."""
+
+
 def stored_recipe(raw: dict[str, Any]) -> dict[str, Any]:
     """`resumable` of a run's recipe in today's form: fields that its version did not know have their defaults.
 
-    So have those that did nothing, which version 0.1 let pass and `Recipe` refuses: a run is resumed without them. Traces are
-    sampled as that version did.
+    So have those that did nothing, which version 0.1 let pass and `Recipe` refuses: a run is resumed without them.
     """
     idle = [key for key, method in ONE_METHODS.items() if raw.get("method") != method]
-    if isinstance(raw.get("rollout"), dict):
-        raw = {**raw, "rollout": {"seed_by": "batch"} | raw["rollout"]}
     if isinstance(raw.get("model"), dict) and raw["model"].get("lora_rank") is None:
         raw = without(raw, "model", ADAPTER_KEYS)
-    return resumable(config_from_dict(Recipe, without(raw, "data", idle)))
+    return resumable(as_begun(config_from_dict(Recipe, without(raw, "data", idle)), raw))
 
 
 def resumable(recipe: Recipe) -> dict[str, Any]:
     """What a resumed run must have in common with what it was started with: all that results depend on."""
-    return without(recipe.to_dict(), "data", ("workers",))
+    facts = recipe.to_dict()
+    for key in MAY_CHANGE:
+        section, _, name = key.rpartition(".")
+        facts = without(facts, section, (name,)) if section else {k: v for k, v in facts.items() if k != name}
+    return facts
+
+
+def as_begun(recipe: Recipe, stored: dict[str, Any]) -> Recipe:
+    """The recipe to resume with, where the run was begun by a version that had one way of sampling only."""
+    if "seed_by" in (stored.get("rollout") or {}):
+        return recipe
+    return replace(recipe, rollout=replace(recipe.rollout, seed_by="batch"))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
@@ -34,8 +35,11 @@ from zreward.training.recipe import Recipe
 _REFUSED = "refused"  # key of a batch that a worker could not make
 
 
-def training_arguments(recipe: Recipe, run: RunDirectory) -> TrainingArguments:
-    """Our recipe in transformers' words; `recipe.trainer` has the last say."""
+def training_arguments(recipe: Recipe, run: RunDirectory, computed_in: torch.dtype | None = None) -> TrainingArguments:
+    """Our recipe in transformers' words; `recipe.trainer` has the last say.
+
+    `computed_in`: the half precision of passes over weights that are kept in float32.
+    """
     options: dict[str, Any] = {
         "output_dir": str(run.checkpoint_folder),
         "max_steps": recipe.optimizer.steps,
@@ -76,7 +80,7 @@ class RewardTrainer(Trainer):
     def __init__(self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
         self._step_metrics: dict[str, list[float]] = defaultdict(list)
-        arguments = one_gpu_a_process(training_arguments(recipe, run))
+        arguments = one_gpu_a_process(training_arguments(recipe, run, reward_model.computed_in))
         try:
             super().__init__(
                 model=reward_model.backbone,
@@ -146,9 +150,16 @@ class RewardTrainer(Trainer):
             )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        averages = {name: sum(values) / len(values) for name, values in self._step_metrics.items()}
+        if "loss" in logs:
+            logs = logs | self._averages()
+        super().log(logs, start_time)
+
+    def _averages(self) -> dict[str, float]:
+        """Of this step's metrics, over micro-batches and processes."""
+        everywhere = gather_object([{name: sum(v) / len(v) for name, v in self._step_metrics.items()}])
         self._step_metrics.clear()
-        super().log(logs | averages if "loss" in logs else logs, start_time)
+        names = dict.fromkeys(name for one in everywhere for name in one)
+        return {name: statistics.fmean(one[name] for one in everywhere if name in one) for name in names}
 
     def _prepare_inputs(self, inputs):
         return {k: v.to(self.args.device) if hasattr(v, "to") else v for k, v in inputs.items()}
