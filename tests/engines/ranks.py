@@ -8,7 +8,6 @@ a GPU by name, they are told otherwise here.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -138,6 +137,8 @@ def main(arguments: Sequence[str]) -> None:
 
     torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     _on_cpus(engine)
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     from zreward.common.config import config_from_dict
     from zreward.training.run import train
 
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, recipe in jobs["recipes"].items():
         print(f"--- {name}", flush=True)
         train(config_from_dict(Recipe, recipe), resume=jobs["resume"])
-        gc.collect()  # while a trainer lives, transformers loads models as its DeepSpeed configuration says
+        unset_hf_deepspeed_config()  # or the next model would be loaded as this run's configuration says
         assert AcceleratorState().distributed_type.value == KINDS[engine], "another engine than asked for has trained"
     torch.distributed.destroy_process_group()
 

@@ -33,8 +33,11 @@ def engine_of(arguments: TrainingArguments) -> str:
     return DDP if arguments.world_size > 1 else NONE
 
 
-def start(recipe: Recipe, arguments: TrainingArguments) -> torch.device:
-    """Join the other processes, and say where weights are to be loaded: this process's GPU, or where an engine takes them.
+def start(recipe: Recipe, arguments: TrainingArguments) -> tuple[torch.device, int]:
+    """Join the other processes.
+
+    Returns:
+        Where weights are to be loaded: this process's GPU, or where an engine takes them; and how many processes there are.
 
     Raises:
         InputError: what the engine cannot do, with what can be done instead.
@@ -47,7 +50,7 @@ def start(recipe: Recipe, arguments: TrainingArguments) -> torch.device:
         )
     engine = engine_of(arguments)
     _refuse_what_it_cannot(recipe, engine)
-    return torch.device("cpu") if engine in (FSDP, DEEPSPEED) else device
+    return torch.device("cpu") if engine in (FSDP, DEEPSPEED) else device, arguments.world_size
 
 
 def one_gpu_a_process(arguments: TrainingArguments) -> TrainingArguments:

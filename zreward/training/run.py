@@ -57,8 +57,8 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
             check_left(final, f"delete {final} and use --resume, which writes it again from the last checkpoint")
             say(f"{run.path} is finished: nothing to do; the model is {final}")
             return final
-        arguments = training_arguments(recipe, run)
-        device, processes = start(recipe, arguments), arguments.world_size
+        # The arguments may not live on: under ZeRO-3, transformers would load weights that are split already.
+        device, processes = start(recipe, training_arguments(recipe, run))
         if resume:
             recipe = keep_global_batch(run.path, recipe, processes)
         set_seed(recipe.seed)
