@@ -46,7 +46,7 @@ def start(recipe: Recipe, arguments: TrainingArguments) -> tuple[torch.device, i
     if arguments._n_gpu > 1:
         say(
             f"one of {arguments._n_gpu} GPUs is used; `accelerate launch --num_processes {arguments._n_gpu} -m "
-            "zreward.cli.main train ...` uses all"
+            "zreward.cli train ...` uses all"
         )
     engine = engine_of(arguments)
     _refuse_what_it_cannot(recipe, engine)
