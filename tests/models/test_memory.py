@@ -202,3 +202,15 @@ def test_blocks_that_training_recomputes_are_put_back_as_they_were():
 def test_an_unknown_memory_is_refused(model):
     with pytest.raises(InputError, match="memory is 'less'; expected one of"):
         model(pixels(), PROMPTS, memory="less")
+
+
+def test_blocks_that_a_trainer_checkpoints_do_so_again_afterwards():
+    model = tiny_model()
+    model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    blocks = list(zreward.models.memory._blocks(model.backbone))
+    before = [dict(vars(block)) for block in blocks]
+    with recomputed_blocks(model.backbone):
+        assert all(block._gradient_checkpointing_func.keywords == {"use_reentrant": False} for block in blocks)
+    for block, was in zip(blocks, before, strict=True):
+        assert block.gradient_checkpointing is was["gradient_checkpointing"] is True
+        assert block._gradient_checkpointing_func is was["_gradient_checkpointing_func"]

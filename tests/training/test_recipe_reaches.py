@@ -12,6 +12,7 @@ from tests.tiny import COMPARISON, noise_pictures, tiny_model
 from zreward.common.runs import RunDirectory
 from zreward.data import Record, load_records
 from zreward.data.writing import save_records
+from zreward.models.reward_model import RewardModel
 from zreward.training import methods
 from zreward.training import run as run_module
 from zreward.training.run import build_trainer, load_model, prepare, train
@@ -149,7 +150,7 @@ def test_the_dev_curve_has_its_points_at_its_steps_and_at_the_end(step):
     from zreward.training.curves import DevCurve
 
     curve, seen = DevCurve(tiny_model(), [], [], False, every=3, seed=0), []
-    curve._add_point = lambda state: seen.append(state.global_step)
+    curve._add_point = lambda args, state, control: seen.append(state.global_step)
     curve.on_step_end(None, SimpleNamespace(global_step=step, max_steps=7), None)
     assert seen == ([step] if step in (3, 6, 7) else [])
 
@@ -160,7 +161,27 @@ def test_what_the_model_is_loaded_with(make_recipe):
     asked = load_model(make_recipe("sft", model__longest_side=16, model__max_trace_tokens=5))
     assert (asked.resolution.longest_side, asked.max_trace_tokens) == (16, 5)
     assert load_model(make_recipe("sft", model__pixel_budget=999)).resolution.pixel_budget == 999
-    assert load_model(make_recipe("sft", model__dtype="bfloat16")).backbone.model.dtype == torch.bfloat16
+
+
+def test_what_is_trained_is_kept_in_float32_and_what_is_not_stays_as_it_came(make_recipe):
+    whole = load_model(make_recipe("sft", model__dtype="bfloat16"))
+    assert {weight.dtype for weight in whole.parameters()} == {torch.float32} and whole.computed_in == torch.bfloat16
+    seeing = load_model(make_recipe("sft", model__dtype="bfloat16", model__freeze_vision=True))
+    assert seeing.backbone.vision_tower.patch_embed.proj.weight.dtype == torch.bfloat16
+    adapted = load_model(make_recipe("sft", model__dtype="bfloat16", model__lora_rank=2))
+    kinds = {(weight.requires_grad, weight.dtype) for weight in adapted.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    assert load_model(make_recipe("sft")).computed_in is None
+
+
+def test_small_steps_move_the_weights_of_a_bfloat16_model(make_recipe):
+    recipe = make_recipe("sft", steps=5, model__dtype="bfloat16", optimizer__learning_rate=1e-5)
+    before = load_model(recipe).backbone.model.state_dict()
+    trained = train(recipe)
+    after = RewardModel.from_pretrained(trained, dtype="float32").backbone.model.state_dict()
+    moved = torch.cat([(after[name] != weight).flatten() for name, weight in before.items()])
+    assert moved.float().mean() > 0.8
+    assert RewardModel.from_pretrained(trained).backbone.base.dtype == torch.bfloat16
 
 
 def test_an_adapter_has_its_rank_strength_and_places_and_goes_on_being_trained(make_recipe):
@@ -238,7 +259,7 @@ def test_the_seed_is_set_before_a_new_adapter_is_drawn(make_recipe, monkeypatch)
         pass
 
     def drawn(seed: int) -> float:
-        def load(recipe):
+        def load(recipe, device):
             raise Loaded(torch.rand(1).item())
 
         monkeypatch.setattr(run_module, "load_model", load)

@@ -33,6 +33,7 @@ RECORDS = [  # the first pair has a winner, the second equal scores from other r
 ]
 PAIRS = [Pair(0, 1, "realism", 2.0), Pair(2, 3, "alignment", 0.0)]
 ROLLOUT = {
+    "seed_by": "batch",  # labels are drawn by torch.multinomial
     **{"group_size": GROUP, "updates_per_rollout": UPDATES, "temperature": 0.8, "clip": 0.05},
     **{"lambda_pt": 0.7, "lambda_pw": 1.3, "alpha_pt": 0.6, "alpha_pw": 0.9, "policy_weight": 0.8},
 }
@@ -53,8 +54,8 @@ class Traces:
         self.multinomial = torch.multinomial
         monkeypatch.setattr(torch, "multinomial", self.sample)
 
-    def reason(self, images, rows, temperature):
-        assert temperature == self.temperature
+    def reason(self, images, rows, temperature, seeds):
+        assert temperature == self.temperature and seeds is None
         records = [next(n for n, known in enumerate(self.opened) if torch.equal(known, images[r.image])) for r in rows]
         assert [RECORDS[n].prompt for n in records] == [row.prompt for row in rows]
         places = Counter()

@@ -105,7 +105,7 @@ def test_an_update_of_gdso(asked, passed, tmp_path, monkeypatch):
     model = prepare(asked, recipe)
     words = [model.tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in WORDS]
 
-    def reason(images, rows, temperature):
+    def reason(images, rows, temperature, seeds=None):
         return [Trace(tuple(words[(n + t) % len(words)] for t in range(TRACE)), True) for n in range(len(rows))]
 
     monkeypatch.setattr(model, "reason", reason)

@@ -156,7 +156,7 @@ def train_in_float32(model: RewardModel) -> RewardModel:
 
     A bfloat16 number has three digits: at a learning rate of 1e-5, nine of ten weights would never move.
     """
-    halves = [p for p in model.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)]
+    halves = [p for p in model.backbone.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)]
     for weight in halves:
         model.computed_in = weight.dtype
         weight.data = weight.data.float()
