@@ -99,7 +99,7 @@ def _child(told: dict[str, Any]) -> None:
                 before_death()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    _watch(told["watch"], happened)
+    watch(told["watch"], happened)
     import zreward.inference.bulk
     from zreward.cli.main import main
 
@@ -108,7 +108,7 @@ def _child(told: dict[str, Any]) -> None:
     main()
 
 
-def _watch(folder: str, happened: Any) -> None:
+def watch(folder: str, happened: Any) -> None:
     import torch
     from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5TextModel
 

@@ -1,19 +1,19 @@
 """Real training runs in several processes on the CPU (gloo), under the engines that people launch: DDP, FSDP2, ZeRO.
 
-    python -m tests.engines.ranks FOLDER ENGINE RANK RANKS
-
-trains by the recipes of FOLDER/jobs.json, one after another. The engines are accelerate's and DeepSpeed's own; where they ask for
-a GPU by name, they are told otherwise here.
+`python -m tests.engines.ranks` imports everything once and then forks the processes of each launch that it is told. The engines
+are accelerate's and DeepSpeed's own; where they ask for a GPU by name, they are told otherwise here.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,48 +40,57 @@ ENGINES: dict[str, dict[str, str]] = {
 }
 """What `accelerate launch` puts into the environment of every process."""
 KINDS = {"ddp": "MULTI_CPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+KILLED = -signal.SIGKILL
 
 
-def train_together(
-    recipes: Mapping[str, Recipe],
-    engine: str,
-    ranks: int,
-    folder: Path,
-    resume: bool = False,
-    settings: Mapping[str, str] | None = None,
-) -> None:
-    """Train by recipes, one after another, in so many processes. What one of them fails with is raised."""
-    for code, log in launch(recipes, engine, ranks, folder, resume, settings):
-        assert code == 0, log[-4000:]
+@dataclass
+class Launch:
+    """Recipes that so many processes train by, one after another."""
+
+    engine: str
+    ranks: int
+    folder: str  # of the processes' logs and events
+    recipes: dict[str, Any]
+    resume: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    watch: str = ""  # the folder whose file-system steps are events
+    kill: tuple[int, int] | None = None  # rank, and the number of the event at which it dies
+    late: int | None = None  # the rank that is a second late at every save
 
 
-def launch(
-    recipes: Mapping[str, Recipe],
-    engine: str,
-    ranks: int,
-    folder: Path,
-    resume: bool = False,
-    settings: Mapping[str, str] | None = None,
-) -> list[tuple[int, str]]:
-    """Exit code and output of every process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = {name: asdict(recipe) for name, recipe in recipes.items()}
-    (folder / "jobs.json").write_text(json.dumps({"recipes": jobs, "resume": resume}))
-    (folder / "rendezvous").unlink(missing_ok=True)
-    environment = os.environ | ENGINES[engine] | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | dict(settings or {})
-    command = [sys.executable, "-m", "tests.engines.ranks", str(folder), engine]
-    logs, processes = [folder / f"rank-{rank}.log" for rank in range(ranks)], []
-    for rank, log in enumerate(logs):
-        with log.open("w") as stream:
-            whole = [*command, str(rank), str(ranks)]
-            processes.append(subprocess.Popen(whole, cwd=ROOT, env=environment, stderr=stream, stdout=stream))
-    try:
-        for process in processes:
-            process.wait(timeout=900)
-    finally:
-        for process in processes:
-            process.kill()  # one that waits for another
-    return [(process.returncode, log.read_text()) for process, log in zip(processes, logs, strict=True)]
+class Launcher:
+    """The process that forks."""
+
+    def __init__(self) -> None:
+        own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "DS_ACCELERATOR": "cpu"}
+        command = [sys.executable, "-m", "tests.engines.ranks"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | own
+        )
+
+    def launch(
+        self, recipes: Mapping[str, Recipe], engine: str, ranks: int, folder: Path, **options: Any
+    ) -> list[tuple[int, str]]:
+        """Exit code and output of every process. Options are those of `Launch`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        told = Launch(engine, ranks, str(folder), {name: asdict(one) for name, one in recipes.items()}, **options)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asdict(told)) + "\n")
+        self.process.stdin.flush()
+        codes = json.loads(self.process.stdout.readline())
+        return [(code, (folder / f"rank-{rank}.log").read_text()) for rank, code in enumerate(codes)]
+
+    def train(self, recipes: Mapping[str, Recipe], engine: str, ranks: int, folder: Path, **options: Any) -> None:
+        """What one of the processes fails with is raised."""
+        for code, log in self.launch(recipes, engine, ranks, folder, **options):
+            assert code == 0, log[-4000:]
+
+    def close(self) -> None:
+        self.process.communicate("")
+
+
+def events_of(folder: Path, rank: int) -> list[str]:
+    return (folder / f"events-{rank}.txt").read_text().split("\n")[:-1]
 
 
 def steps_of(recipe: Recipe) -> list[dict[str, Any]]:
@@ -94,6 +103,84 @@ def steps_of(recipe: Recipe) -> list[dict[str, Any]]:
         elif "dev_plcc" in row:
             point = {"dev_plcc": row["dev_plcc"]}
     return steps
+
+
+def _serve() -> None:
+    import deepspeed  # noqa: F401
+
+    import zreward.models.checkpoint
+    import zreward.training.run  # noqa: F401
+
+    for line in sys.stdin:
+        told = Launch(**json.loads(line))
+        Path(told.folder, "rendezvous").unlink(missing_ok=True)
+        children = [_fork(told, rank) for rank in range(told.ranks)]
+        print(json.dumps(_codes(children)), flush=True)
+
+
+def _fork(told: Launch, rank: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        log = os.open(Path(told.folder, f"rank-{rank}.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        _train(told, rank)
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _codes(children: list[int]) -> list[int]:
+    """Of every process. When one fails, the others have half a second before they are killed, as a launcher would."""
+    codes: dict[int, int] = {}
+    until = time.monotonic() + 1800
+    while len(codes) < len(children):
+        for child in set(children) - set(codes):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                codes[child] = os.waitstatus_to_exitcode(status)
+                if codes[child] != 0:
+                    until = min(until, time.monotonic() + 0.5)
+        if time.monotonic() > until:
+            for child in set(children) - set(codes):
+                os.kill(child, signal.SIGKILL)
+            until += 60
+        time.sleep(0.02)
+    return [codes[child] for child in children]
+
+
+def _train(told: Launch, rank: int) -> None:
+    import torch
+    from accelerate.state import AcceleratorState
+
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"} | ENGINES[told.engine] | told.environment
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(told.ranks)}
+    torch.distributed.init_process_group("gloo", f"file://{told.folder}/rendezvous", rank=rank, world_size=told.ranks)
+    _on_cpus(told.engine)
+    if told.watch:
+        _note_events(told, rank)
+    if told.late == rank:
+        _be_late()
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    from zreward.common.config import config_from_dict
+    from zreward.training.run import train
+
+    for name, recipe in told.recipes.items():
+        print(f"--- {name}", flush=True)
+        train(config_from_dict(Recipe, recipe), resume=told.resume)
+        unset_hf_deepspeed_config()  # or the next model would be loaded as this run's configuration says
+        assert AcceleratorState().distributed_type.value == KINDS[told.engine], "another engine than asked for"
+    torch.distributed.destroy_process_group()
 
 
 def _on_cpus(engine: str) -> None:
@@ -123,33 +210,37 @@ def _on_cpus(engine: str) -> None:
         communication.build_shm_op = lambda: None  # its kernel for shared memory is not built
 
 
-def main(arguments: Sequence[str]) -> None:
-    folder, engine, rank, ranks = Path(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "0",
-        "ACCELERATE_USE_CPU": "true",
-        "DS_ACCELERATOR": "cpu",
-    }
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-    import torch
-    from accelerate.state import AcceleratorState
+def _note_events(told: Launch, rank: int) -> None:
+    """Write down what this rank does, and die where the launch says."""
+    from tests.killing import watch
 
-    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
-    _on_cpus(engine)
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+    file = os.open(Path(told.folder, f"events-{rank}.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    count = -1
 
-    from zreward.common.config import config_from_dict
-    from zreward.training.run import train
+    def happened(name: str, before_death: Any = None) -> None:
+        nonlocal count
+        count += 1
+        os.write(file, f"{name}\n".encode())
+        if told.kill is not None and (rank, count) == tuple(told.kill):
+            if before_death is not None:
+                before_death()
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    jobs = json.loads((folder / "jobs.json").read_text())
-    for name, recipe in jobs["recipes"].items():
-        print(f"--- {name}", flush=True)
-        train(config_from_dict(Recipe, recipe), resume=jobs["resume"])
-        unset_hf_deepspeed_config()  # or the next model would be loaded as this run's configuration says
-        assert AcceleratorState().distributed_type.value == KINDS[engine], "another engine than asked for has trained"
-    torch.distributed.destroy_process_group()
+    watch(told.watch, happened)
+
+
+def _be_late() -> None:
+    from transformers import Trainer
+
+    for name in ("_save_checkpoint", "_save_rng_state"):
+        method = getattr(Trainer, name)
+
+        def late(self, *arguments, method=method):
+            time.sleep(1)
+            return method(self, *arguments)
+
+        setattr(Trainer, name, late)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    _serve()
