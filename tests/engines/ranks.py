@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +206,7 @@ def _on_cpus(engine: str) -> None:
     if engine != "ddp":
         AcceleratorState.__init__ = begin_on_cpus
     if engine.startswith("zero"):
-        import deepspeed.comm.torch as communication
-
+        communication = import_module("deepspeed.comm.torch")  # an import statement would find torch itself
         communication.build_shm_op = lambda: None  # its kernel for shared memory is not built
 
 

@@ -190,7 +190,7 @@ def make_trainer(make_recipe, tmp_path):
         scored = zip(noise_pictures(2), (4, 2), strict=True)
         records = [Record("a red circle", picture, {"realism": score}) for picture, score in scored]
         items = pair_items(records, [Pair(0, 1, "realism", 2.0)], model, 0.0)
-        model.reason = lambda images, rows, temperature: [Trace((5, 6), truncated=True) for _ in rows]
+        model.reason = lambda images, rows, temperature, seeds: [Trace((5, 6), truncated=True) for _ in rows]
         options = {f"rollout__{name}": value for name, value in options.items()}
         recipe = make_recipe("grpo", optimizer__batch_size=1, **options)
         return RolloutTrainer(model, recipe, RunDirectory(tmp_path / "run"), items)

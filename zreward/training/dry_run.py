@@ -1,33 +1,43 @@
 """One step of a recipe with tiny random weights of its architecture, on a handful of random pictures: does it run at all?
 
-What is kept from the recipe: method, architecture, LoRA, accumulation, roll-out and loss settings. What is replaced:
-weights, tokenizer, rubric, data, output folder, and the number of steps; precision and sharding are left to the real machine.
+What is kept from the recipe: method, architecture, number format, engine and sharding (under `accelerate launch` all processes
+take the step), LoRA, accumulation, roll-out and loss settings. What is replaced: weights, tokenizer, rubric, data, output
+folder, and the number of steps; weights are not quantised.
 """
 
 from __future__ import annotations
 
 import io
 import random
+import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from PIL import Image
 
 from zreward.common.bounded import read_json
 from zreward.common.errors import InputError
-from zreward.common.runs import read_metrics
+from zreward.common.runs import RunDirectory, read_metrics
 from zreward.data import Record, save_records
+from zreward.models.devices import find_device, find_dtype
 from zreward.models.names import find_model
 from zreward.models.pairwise import PairwiseQuestion
+from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import SCRATCH_FORMS, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
+from zreward.training.engines import start
 from zreward.training.methods import find_method
 from zreward.training.recipe import Recipe
 from zreward.training.run import prepare, train
 from zreward.training.targets import LabelOptions, label
+from zreward.training.trainer_base import is_main_process, training_arguments
 
 PAIRS, IMAGES, SIDE, TRACE_TOKENS = 2, 2, 32, 8
 TINY = ScratchSpec(
@@ -43,42 +53,85 @@ TINY = ScratchSpec(
 
 
 def dry_run(recipe: Recipe) -> str:
-    """Run one optimizer step; returns a line that says what ran and which loss came out."""
+    """Run one optimizer step; returns a line that says what ran and which loss came out.
+
+    Raises:
+        InputError: the engine that `accelerate launch` or the recipe names cannot do what the recipe asks for; a recipe that
+            transformers refuses; an architecture without a tiny model.
+    """
     family = architecture(recipe.model.name)
+    # The arguments may not live on: under ZeRO-3, weights would be split while they are made.
+    _, processes = start(recipe, training_arguments(recipe, RunDirectory(Path(recipe.out))))
     rubric = Rubric.default()
-    records = _random_records(2 * PAIRS * recipe.optimizer.gradient_accumulation, rubric, recipe.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data.parquet"
-        save_records(records, data)
-        torch.manual_seed(recipe.seed)
-        spec = TINY if family == "qwen3_5" else replace(TINY, linear_layers=0)
-        base = make_scratch(family, spec, [record.prompt for record in records], rubric, max_trace_tokens=TRACE_TOKENS)
-        targets = None
-        if recipe.data.targets is not None:
-            targets = str(label(base, "dry run", records, Path(folder) / "targets", LabelOptions()))
-        teacher = None
-        if recipe.rollout.teacher is not None:
-            teacher = str(Path(folder) / "teacher")
-            base.save_pretrained(teacher)
-        small = replace(
-            recipe,
-            out=str(Path(folder) / "run"),
-            data=replace(recipe.data, train=str(data), train_split=None, dev=None, dimensions=None, targets=targets),
-            optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
-            model=replace(recipe.model, dtype="float32", quantization=None),
-            rollout=replace(recipe.rollout, teacher=teacher),
-            comparison=PairwiseQuestion(
-                rubric.labels[0], rubric.labels[-1], " above", SCRATCH_FORMS.direct, SCRATCH_FORMS.answer_prefix
-            ),
-            eval_every=0,
-            save_every=recipe.rollout.updates_per_rollout,
-            report_to=[],
-            trainer={},
-        )
-        train(small, model=prepare(base, small))
+    records = _random_records(2 * PAIRS * recipe.optimizer.gradient_accumulation * processes, rubric, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    spec = TINY if family == "qwen3_5" else replace(TINY, linear_layers=0)
+    base = make_scratch(family, spec, [record.prompt for record in records], rubric, max_trace_tokens=TRACE_TOKENS)
+    with _common_folder(Path(recipe.out)) as folder:
+        small = _small(recipe, folder, rubric)
+        if is_main_process():
+            _write_inputs(small, base, records)
+        PartialState().wait_for_everyone()
+        _train(small, base)
         step = next(row for row in read_metrics(small.out) if "loss" in row)
     form = "reasoning" if find_method(recipe.method).reasons else "direct"
-    return f"dry run: {recipe.method} ({form}) on {family}: one step, loss {step['loss']:.4f}"
+    together = f" in {processes} processes" if processes > 1 else ""
+    return f"dry run: {recipe.method} ({form}) on {family}{together}: one step, loss {step['loss']:.4f}"
+
+
+def _small(recipe: Recipe, folder: Path, rubric: Rubric) -> Recipe:
+    """The recipe of one step, whose inputs and results are in the folder."""
+    targets = None if recipe.data.targets is None else str(folder / "targets")
+    teacher = None if recipe.rollout.teacher is None else str(folder / "teacher")
+    data = str(folder / "data.parquet")
+    return replace(
+        recipe,
+        out=str(folder / "run"),
+        data=replace(recipe.data, train=data, train_split=None, dev=None, dimensions=None, targets=targets),
+        optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
+        model=replace(recipe.model, quantization=None),
+        rollout=replace(recipe.rollout, teacher=teacher),
+        comparison=PairwiseQuestion(
+            rubric.labels[0], rubric.labels[-1], " above", SCRATCH_FORMS.direct, SCRATCH_FORMS.answer_prefix
+        ),
+        eval_every=0,
+        save_every=recipe.rollout.updates_per_rollout,
+        report_to=[],
+    )
+
+
+def _write_inputs(small: Recipe, base: RewardModel, records: Sequence[Record]) -> None:
+    save_records(records, small.data.train)
+    if small.data.targets is not None:
+        label(base, "dry run", records, small.data.targets, LabelOptions())
+    if small.rollout.teacher is not None:
+        base.save_pretrained(small.rollout.teacher)
+
+
+def _train(small: Recipe, base: RewardModel) -> None:
+    device = find_device("cpu" if small.trainer.get("use_cpu") else None)
+    number_format = find_dtype(small.model.dtype, device)
+    if number_format is not None:
+        base.backbone.to(number_format)
+    train(small, model=prepare(base, small))
+
+
+@contextmanager
+def _common_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that every process sees: of several, beside `out`, where the run's own files would lie."""
+    if PartialState().num_processes == 1:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    beside = next(path for path in out.absolute().parents if path.is_dir())
+    names = [tempfile.mkdtemp(prefix="dry-run-", dir=beside) if is_main_process() else ""]
+    common = Path(broadcast_object_list(names)[0])
+    try:
+        yield common
+        PartialState().wait_for_everyone()
+    finally:
+        if is_main_process():
+            shutil.rmtree(common, ignore_errors=True)
 
 
 def _random_records(prompts: int, rubric: Rubric, seed: int) -> list[Record]:

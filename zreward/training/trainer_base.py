@@ -31,6 +31,7 @@ from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
 from zreward.training.engines import in_full_precision, one_gpu_a_process, save_optimizer_of_shards
 from zreward.training.recipe import Recipe
+from zreward.training.zero_shards import fit_shards
 
 _REFUSED = "refused"  # key of a batch that a worker could not make
 
@@ -169,6 +170,8 @@ class RewardTrainer(Trainer):
         if checkpoint is not None and step_of(checkpoint) >= self.args.max_steps:
             self._load_from_checkpoint(str(checkpoint))
             return
+        if checkpoint is not None:
+            fit_shards(self.accelerator, checkpoint)
         try:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:

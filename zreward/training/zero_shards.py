@@ -1,0 +1,52 @@
+"""A DeepSpeed optimizer that was saved by another number of processes: DeepSpeed's own universal form fits any number."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_folder, write_text
+from zreward.common.runs import say
+
+_LATEST = "latest_universal"  # the file by which DeepSpeed finds it
+
+
+def fit_shards(accelerator: Accelerator, checkpoint: Path) -> None:
+    """Before the engine is made: where the checkpoint's shards are of another number of processes, convert them.
+
+    The converted copy lies in the checkpoint beside the original, in float32: 12 bytes per trained parameter.
+
+    Raises:
+        InputError: the checkpoint has no optimizer that DeepSpeed wrote.
+    """
+    if accelerator.distributed_type is not DistributedType.DEEPSPEED:
+        return
+    tag = checkpoint / "latest"
+    if not tag.exists():
+        raise InputError(
+            f"{checkpoint} was not written by DeepSpeed, so its optimizer cannot be gone on with; resume under the engine "
+            "that the run was started with"
+        )
+    shards = checkpoint / tag.read_text(encoding="utf-8").strip()
+    saved_by = len(list(shards.glob("*_optim_states.pt")))
+    if saved_by == accelerator.num_processes:
+        return
+    if accelerator.is_main_process and not (checkpoint / _LATEST).exists():
+        say(f"{shards} is of {saved_by} processes: it is converted for {accelerator.num_processes}")
+        _convert(shards, checkpoint)
+    accelerator.wait_for_everyone()
+    accelerator.state.deepspeed_plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
+
+
+def _convert(shards: Path, checkpoint: Path) -> None:
+    from deepspeed.checkpoint.ds_to_universal import main
+
+    universal = checkpoint / f"{shards.name}_universal"
+    with atomic_folder(universal) as folder:
+        options = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False, "strict": True}
+        main(Namespace(input_folder=str(shards), output_folder=str(folder), inject_missing_state=True, **options))
+    write_text(checkpoint / _LATEST, universal.name)
