@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def recipe_of(folder: Path, method: str, out: Path, ranks: int, steps: int, **mo
     return replace(recipe, comparison=COMPARISON) if method == "rewarddance-pairwise" else recipe
 
 
-def assert_same_steps(found: list[dict], expected: list[dict], tolerance: float) -> None:
+def assert_same_steps(
+    found: list[dict], expected: list[dict], tolerance: float, names: Sequence[str] = ("loss", "grad_norm", "dev_plcc")
+) -> None:
     assert len(found) == len(expected) > 0
     for step, (one, other) in enumerate(zip(found, expected, strict=True), 1):
-        for name in ("loss", "grad_norm", "dev_plcc"):
+        for name in names:
             assert one[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance), (step, name)

@@ -53,6 +53,7 @@ class Launch:
     folder: str  # of the processes' logs and events
     recipes: dict[str, Any]
     resume: bool = False
+    dry: bool = False  # one step with tiny weights
     environment: dict[str, str] = field(default_factory=dict)
     watch: str = ""  # the folder whose file-system steps are events
     kill: tuple[int, int] | None = None  # rank, and the number of the event at which it dies
@@ -110,7 +111,7 @@ def _serve() -> None:
     import deepspeed  # noqa: F401
 
     import zreward.models.checkpoint
-    import zreward.training.run  # noqa: F401
+    import zreward.training.dry_run  # noqa: F401
 
     for line in sys.stdin:
         told = Launch(**json.loads(line))
@@ -174,11 +175,16 @@ def _train(told: Launch, rank: int) -> None:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from zreward.common.config import config_from_dict
+    from zreward.training.dry_run import dry_run
     from zreward.training.run import train
 
-    for name, recipe in told.recipes.items():
+    for name, raw in told.recipes.items():
         print(f"--- {name}", flush=True)
-        train(config_from_dict(Recipe, recipe), resume=told.resume)
+        recipe = config_from_dict(Recipe, raw)
+        if told.dry:
+            print(dry_run(recipe), flush=True)
+        else:
+            train(recipe, resume=told.resume)
         unset_hf_deepspeed_config()  # or the next model would be loaded as this run's configuration says
         assert AcceleratorState().distributed_type.value == KINDS[told.engine], "another engine than asked for"
     torch.distributed.destroy_process_group()

@@ -54,6 +54,18 @@ def test_two_processes_take_the_steps_of_one(together, alone, method):
     assert_same_steps(together[method], alone(method, 4, **CASES[method]), 1e-4)
 
 
+@pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+def test_two_processes_in_bfloat16_stay_near_one_in_float32(launcher, folder, alone, tmp_path, engine):
+    """Passes in bfloat16, weights and sums of gradients in float32. Label logits that were rounded would be far off."""
+    more = {"trainer": {"bf16": True}}
+    recipes = {name: recipe_of(folder, name, tmp_path / name, 2, 4, **more) for name in ("sft", "risd")}
+    launcher.train(recipes, engine, 2, tmp_path / "job", environment={"ACCELERATE_MIXED_PRECISION": "bf16"})
+    for name, recipe in recipes.items():
+        for one, other in zip(steps_of(recipe), alone(name, 4), strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], rel=0.02)
+            assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("engine", ENGINES)

@@ -76,9 +76,9 @@ def _refuse_what_it_cannot(recipe: Recipe, engine: str) -> None:
 
 
 def in_full_precision(accelerator: Accelerator) -> None:
-    """Under FSDP with mixed precision: what comes out of the model, and the sums of gradients, are float32.
+    """Under FSDP with mixed precision: what comes out of the model stays as it was computed, and gradients add up in float32.
 
-    Label logits in bfloat16 would be rounded to three digits before the loss.
+    accelerate would round label logits to bfloat16, three digits, before the loss.
     """
     if accelerator.distributed_type is not DistributedType.FSDP:
         return
@@ -90,7 +90,7 @@ def in_full_precision(accelerator: Accelerator) -> None:
         )
     policy = plugin.mixed_precision_policy
     if policy is not None and policy.param_dtype not in (None, torch.float32):
-        plugin.mixed_precision_policy = replace(policy, output_dtype=torch.float32, reduce_dtype=torch.float32)
+        plugin.mixed_precision_policy = replace(policy, output_dtype=None, reduce_dtype=torch.float32)
 
 
 @contextmanager
