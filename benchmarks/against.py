@@ -1,13 +1,13 @@
 """Today's code beside that of an earlier commit, and beside TRL's trainer: `score` of four dimensions, a whole GDSO step.
 
     python benchmarks/against.py 07f77a1 [--parts score,step,trl] [--family qwen3_5,qwen3_vl,llava] [--image-tokens 256]
-        [--rounds 5] [--steps 2] [--json FILE]
+        [--vision-layers 6] [--rounds 5] [--steps 2] [--json FILE]
 
 The commit is unpacked into a temporary folder. Each side runs in a process of its own (`one_side.py`) and builds the same model
 (about 20 M parameters, random weights of one seed) with its own default prompt forms and the shipped rubric; they take
 turns. A step is roll-out and update: one pair, G = 8, traces of exactly 64 tokens. Times are CPU seconds of one thread: the
 fastest call of `score`, the median step. The first round, and the first step of a turn, are not counted. TRL's
-GRPOTrainer (extra `trl`) samples as many traces of the same pictures and questions; it is measured for Qwen-type models.
+GRPOTrainer (extra `trl`) samples as many traces of the same pictures and questions.
 The JSON file is a flat map {FAMILY_FIGURE: number}.
 """
 
@@ -30,7 +30,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = "qwen3_5,qwen3_vl,llava"
-NO_TRL = ("llava",)  # `trl_grpo.py` has a processor for Qwen-type models only
 
 
 class Side:
@@ -120,6 +119,7 @@ def main() -> None:
     parser.add_argument("--parts", default="score,step,trl", help="trl: beside the steps")
     parser.add_argument("--family", default=FAMILIES)
     parser.add_argument("--image-tokens", type=int, default=256, help="a square number")
+    parser.add_argument("--vision-layers", type=int, default=6, help="1: the tower's share of the work in Qwen3-VL-8B")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="counted in a turn")
     parser.add_argument("--json", type=Path)
@@ -127,12 +127,12 @@ def main() -> None:
     found: dict[str, float] = {}
     with two_sides(options.commit) as sides:
         for family in options.family.split(","):
-            request = {"family": family, "image_tokens": options.image_tokens}
+            request = {"family": family, "image_tokens": options.image_tokens, "vision_layers": options.vision_layers}
             figures: dict[str, float] = {}
             if "score" in options.parts:
                 figures |= score_figures(sides, options.rounds, **request)
             if "step" in options.parts:
-                trl = "trl" in options.parts and family not in NO_TRL and find_spec("trl") is not None
+                trl = "trl" in options.parts and find_spec("trl") is not None
                 figures |= step_figures(sides, options.rounds, trl, steps=options.steps, **request)
             for name, value in figures.items():
                 print(f"{family:10} {name:28} {value:,.3f}", flush=True)

@@ -3,7 +3,7 @@
     PYTHONPATH=TREE python benchmarks/one_side.py
 
 TREE is the checkout whose `zreward` is measured, so this file uses only what commit 07f77a1 has as well. Requests:
-{"what": "score", "family": ..., "image_tokens": ...} one call of two pictures and four dimensions, and
+{"what": "score", "family": ..., "image_tokens": ..., "vision_layers": ...} one call of two pictures and four dimensions, and
 {"what": "step" or "trl", ..., "steps": N} steps of GDSO, or of TRL's GRPOTrainer with as many traces of the same pictures.
 """
 
@@ -51,16 +51,16 @@ class Stopwatch(TrainerCallback):
 
 
 @cache
-def scoring(family: str, image_tokens: int) -> Callable[[], object]:
-    model, side = build(family, image_tokens)
+def scoring(family: str, image_tokens: int, vision_layers: int) -> Callable[[], object]:
+    model, side = build(family, image_tokens, vision_layers=vision_layers)
     pictures, prompts = pictures_and_prompts(side)
     return lambda: model.score(pictures, prompts)
 
 
 @cache
-def training(family: str, image_tokens: int) -> tuple[RewardModel, Path]:
+def training(family: str, image_tokens: int, vision_layers: int) -> tuple[RewardModel, Path]:
     """A model whose traces all have TRACE_TOKENS tokens, and records of one pair."""
-    model, side = build(family, image_tokens)
+    model, side = build(family, image_tokens, vision_layers=vision_layers)
     model.train().requires_grad_(True)
     model.max_trace_tokens = TRACE_TOKENS
     stop = torch.tensor(model.encoder.stop_ids)
@@ -114,8 +114,8 @@ def sampled_tokens(trainer: Any) -> float:
     return sum(logged) / len(logged)
 
 
-def steps_of(make: Callable[..., Any], family: str, image_tokens: int, steps: int) -> dict[str, Any]:
-    model, records = training(family, image_tokens)
+def steps_of(make: Callable[..., Any], steps: int, **sizes: Any) -> dict[str, Any]:
+    model, records = training(**sizes)
     with tempfile.TemporaryDirectory() as out:
         torch.manual_seed(0)
         trainer = make(model, records, steps + 1, out)
@@ -131,14 +131,14 @@ def steps_of(make: Callable[..., Any], family: str, image_tokens: int, steps: in
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    family, image_tokens = request["family"], request["image_tokens"]
+    sizes = {name: request[name] for name in ("family", "image_tokens", "vision_layers")}
     if request["what"] == "score":
-        call = scoring(family, image_tokens)
+        call = scoring(**sizes)
         begin = time.process_time()
         call()
         return {"seconds": [time.process_time() - begin]}
     make = {"step": gdso_trainer, "trl": trl_trainer}[request["what"]]
-    return steps_of(make, family, image_tokens, request["steps"])
+    return steps_of(make, request["steps"], **sizes)
 
 
 def main() -> None:

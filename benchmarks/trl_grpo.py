@@ -9,14 +9,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
-from transformers import Qwen3VLProcessor
+from transformers import LlavaProcessor, Qwen3VLProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
 from zreward.data import Record
+from zreward.models.layouts import takes_grids
 from zreward.models.reward_model import RewardModel
 from zreward.prompting import messages
 
@@ -39,7 +42,6 @@ def trl_trainer(
     """A trainer over (record, dimension) items that samples `sequences` traces a step and changes nothing."""
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.eos_token, tokenizer.padding_side = model.forms.stop_marker, "left"
-    images = Qwen2VLImageProcessorPil(**model.layout.preprocessor(model.resolution))
     rows = [{"prompt": _conversation(model, record, name), "image": record.open_image()} for record, name in items]
     options = GRPOConfig(
         output_dir=str(out),
@@ -63,7 +65,23 @@ def trl_trainer(
         reward_funcs=lambda completions, **columns: [float(len(str(text))) for text in completions],
         args=options,
         train_dataset=Dataset.from_list(rows),
-        processing_class=ImageProcessor(images, tokenizer, tokenizer.chat_template),
+        processing_class=_processor(model, tokenizer),
+    )
+
+
+def _processor(model: RewardModel, tokenizer: Any) -> ProcessorMixin:
+    options = model.layout.preprocessor(model.resolution)
+    if takes_grids(model.backbone.base.model):
+        return ImageProcessor(Qwen2VLImageProcessorPil(**options), tokenizer, tokenizer.chat_template)
+    config = model.backbone.base.config
+    return LlavaProcessor(
+        CLIPImageProcessorPil(**options),
+        tokenizer,
+        patch_size=config.vision_config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        image_token=tokenizer.convert_ids_to_tokens(config.image_token_id),
+        num_additional_image_tokens=1,  # the class token, which "default" takes away again
+        chat_template=tokenizer.chat_template,
     )
 
 
