@@ -56,7 +56,7 @@ def test_label_and_resume(zreward, model, folder, data, tmp_path):
         assert "12 distributions" in err and "0 retries" in err and "prompt tokens" in err
         begun = len(served.asked)
         assert zreward("label", teacher, *label, "--out", tmp_path / "whole")[0] == 0
-        assert len(served.asked) == begun + 3  # the questions that find out how to ask
+        assert len(served.asked) == begun + 4  # the questions that find out how to ask
 
         served.mood += [None] * 20 + [PlainTextResponse("broken")]
         complains(zreward("label", teacher, *label, "--out", tmp_path / "cut"), "is not JSON", "dimension 'realism'")

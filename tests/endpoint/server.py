@@ -41,6 +41,7 @@ class Served:
     counts: bool = True  # it says how many tokens were used
     mood: list[Any] = field(default_factory=list)  # answers that come before it behaves
     asked: list[dict] = field(default_factory=list)  # bodies
+    prompts: list[str] = field(default_factory=list)  # the texts that the template made
     headers: list[dict] = field(default_factory=list)
     most_at_once: int = 0
     pause: float = 0.0  # seconds for an answer
@@ -64,6 +65,7 @@ def answer(served: Served, body: dict) -> dict:
     """The JSON of a chat completion."""
     tokenizer = served.model.tokenizer
     text, pictures = _prompt(served, body)
+    served.prompts.append(text)
     generator = torch.Generator().manual_seed(int(body.get("seed") or 0))
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     prompt, inputs = _expanded(served.model, ids, pictures)
@@ -177,8 +179,11 @@ def create(served: Served) -> FastAPI:
                 return JSONResponse(
                     {"error": {"message": f"Unrecognized request argument supplied: {unknown[0]}"}}, 400
                 )
-            with served._lock:
-                return JSONResponse(answer(served, body))
+            try:
+                with served._lock:
+                    return JSONResponse(answer(served, body))
+            except ValueError as error:  # of the chat template
+                return JSONResponse({"error": {"message": str(error)}}, 400)
 
     return app
 

@@ -126,6 +126,7 @@ def test_an_answer_that_is_wrong_in_one_place(model, folder, path, to, told):
         ),
         (JSONResponse({"error": {"message": "bad key"}}, 401), "401 bad key; put the key into .* ZREWARD_ENDPOINT_KEY"),
         (PlainTextResponse("gone", 404), "404 gone; is the address right"),
+        (JSONResponse({"detail": "\x1b[2Jgone\n\x07"}, 400), r"400 \?\[2Jgone \?$"),
     ],
 )
 def test_another_kind_of_answer(model, folder, mood, told):

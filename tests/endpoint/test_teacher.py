@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import threading
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.endpoint.server import NAME, serving
 from tests.tiny import DIMENSIONS, noise_pictures, sharpen, tiny_model
 from zreward.common.errors import InputError
 from zreward.endpoint.settings import EndpointSettings
 from zreward.endpoint.teacher import EndpointTeacher
+from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
+from zreward.publishing.export import export
 
 PROMPTS = ["a red circle", "two blue squares above a cross", "the large green triangle"]
 ALL = 1000  # more than the tiny vocabulary
@@ -107,7 +112,7 @@ def test_what_a_judgement_counts(model, folder, pictures):
         assert usage.requests == len(served.asked) and usage.retries == 0
         assert usage.completion_tokens == fact["completion_tokens"] + len(served.asked) - 6
         assert (
-            "9 answers (0 retries)" in remote.report() and f"{usage.prompt_tokens:,} prompt tokens" in remote.report()
+            "10 answers (0 retries)" in remote.report() and f"{usage.prompt_tokens:,} prompt tokens" in remote.report()
         )
 
 
@@ -155,17 +160,12 @@ def test_pictures_are_sent_as_they_are_seen_and_nothing_else(model, folder, tmp_
         )
     (user,) = [turn for turn in served.asked[-1]["messages"] if turn["role"] == "user"]
     shown, text = user["content"]
-    import base64
-    import io
-
-    from PIL import Image
-
     sent = Image.open(io.BytesIO(base64.b64decode(shown["image_url"]["url"].partition(",")[2])))
     assert sent.size == (32, 20) and "< |image_pad|>" in text["text"]
     with serving(model, most=ALL) as (url, served):
         with pytest.raises(InputError, match=r"URL; images are not fetched"):
             teacher(url, folder).score([f"{url}/models"], "a red circle")
-        assert len(served.asked) == 3
+        assert len(served.asked) == 4
 
 
 def test_requests_run_side_by_side_but_no_more_than_asked_for(model, folder):
@@ -189,6 +189,55 @@ def test_threads_may_share_a_teacher(model, folder, pictures):
             thread.join()
     expected = model.score(pictures, PROMPTS, ["realism"]).probs
     torch.testing.assert_close(torch.cat([found[n] for n in range(3)]), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3_5", "llava"])
+def test_a_model_of_zreward_export_answers_as_here(family, tmp_path, pictures):
+    """Its chat template takes what the model has said; traces begin as in training."""
+    local = sharpen(tiny_model(family, seed=2), 3)
+    exported = export(local, tmp_path / "judge")
+    with serving(RewardModel.from_pretrained(exported), most=ALL) as (url, served):
+        remote = teacher(url, str(exported))
+        assert remote.connection.form == "exported"
+        found = remote.score(pictures, PROMPTS)
+        (judged,) = remote.judge(pictures[:1], PROMPTS[0], dimensions=["realism"])
+    torch.testing.assert_close(found.probs, local.score(pictures, PROMPTS).probs, rtol=0, atol=1e-5)
+    said = served.asked[-1]["chat_template_kwargs"]["answer_start"].removesuffix("</think> level ")
+    assert said.strip() == judged.traces["realism"][0]
+    expected = _local(local, pictures[0], PROMPTS[0], "realism", said)
+    torch.testing.assert_close(judged.distribution.probs[0, 0], expected, rtol=0, atol=1e-5)
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|> {{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' %}{% set said = m['content'][0]['text'] %}"
+    "{% if '</think>' in said %}{{ '<think>\n' + said.split('</think>')[0].split('<think>')[-1].strip() + '\n</think>\n\n' }}"
+    "{{ said.split('</think>')[-1].strip() }}"
+    "{% else %}{{ '<think>\n\n</think>\n\n' + said.strip() }}{% endif %}"
+    "{% else %}{% for part in m['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}"
+    "{% else %}{{ '<think>\n' }}{% endif %}{% endif %}"
+)
+"""As Qwen's: an empty trace where none is asked for, white space stripped from what the assistant says."""
+
+
+def test_a_template_that_thinks_and_strips_white_space(pictures):
+    """transformers refuses to continue a turn that the template takes apart: the trace is put on lines of its own."""
+    thinking = sharpen(tiny_model("qwen3_vl", seed=1), 3)
+    thinking.tokenizer.chat_template = THINKING
+    with serving(thinking, most=ALL, favour=3.0) as (url, served):
+        remote = EndpointTeacher.connect(EndpointSettings(url, max_trace_tokens=6, top_logprobs=ALL, retries=0))
+        assert remote.connection.form == "continued" and remote.connection.tidy
+        begun = len(served.prompts)
+        remote.score(pictures[:1], PROMPTS[0], ["realism"])
+        (judged,) = remote.judge(pictures[:1], PROMPTS[0], dimensions=["realism"])
+    direct, trace, label = served.prompts[begun:]
+    assert direct.endswith("<|im_start|> assistant\n<think>\n\n</think>\n\nLevel:")
+    assert trace.endswith("<|im_start|> assistant\n<think>\n")
+    assert label.endswith(f"<think>\n{judged.traces['realism'][0]}\n</think>\n\nLevel:")
 
 
 def test_the_default_rubric_and_the_servers_only_model(model):

@@ -176,10 +176,13 @@ class _UnsupportedError(Exception):
 
 
 def _detail(content: bytes) -> str:
-    """A server's own message, shortened."""
+    """A server's own message, shortened, without control characters."""
     try:
-        found = parse_json(content)
+        found: Any = parse_json(content)
     except AnswerError:
-        return shorten(content[:200].decode(errors="replace").strip(), 200)
-    error = found.get("error", found.get("detail", found.get("message", found)))
-    return shorten(error.get("message", error) if isinstance(error, dict) else error, 300)
+        found = content[:1000].decode(errors="replace")
+    for key in ("error", "detail", "message"):
+        if isinstance(found, dict):
+            found = found.get(key, found)
+    text = " ".join(str(found)[:10_000].split())
+    return shorten("".join(letter if letter.isprintable() else "?" for letter in text), 300)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -45,6 +45,7 @@ class Connection:
     form: str
     rubric: Rubric
     forms: PromptForms
+    tidy: bool = False  # the template wants the trace on lines of its own, as Qwen's do
 
     def trace(self, turns: list[Body], tokens: int, temperature: float, seed: int) -> WrittenTrace:
         """Sample a trace.
@@ -66,6 +67,8 @@ class Connection:
     def own_turn(self, trace: str) -> str:
         """What the model has said when the label follows: a template of `zreward export` writes the beginning itself."""
         start = "" if self.form == EXPORTED else self.forms.reasoning_start
+        if self.tidy:
+            start, trace = f"{start.strip()}\n", f"{trace.strip()}\n"
         return f"{start}{trace}{self.forms.stop_marker}{self.forms.answer_prefix}"
 
     def label(self, turns: list[Body], said: str, trace: str | None) -> tuple[LabelReading, Cost]:
@@ -121,9 +124,10 @@ def connect(client: EndpointClient, rubric: Rubric, forms: PromptForms) -> Conne
 
     try:
         form = _find_form(client.settings.answer, probe, rubric.labels[0])
+        found = Connection(client, model, form, rubric, forms)
+        return _with_traces(found, probe) if form == CONTINUED else found
     except (RefusedError, AnswerError) as error:
         raise EndpointError(f"{client.url}, model {model!r}: {error}") from None
-    return Connection(client, model, form, rubric, forms)
 
 
 def _find_model(client: EndpointClient) -> str:
@@ -164,3 +168,15 @@ def _find_form(wanted: str, probe: Callable[[str, str], Completion], label: str)
         pass  # fields that only some servers know
     probe(ASKED, "")
     return ASKED
+
+
+def _with_traces(found: Connection, probe: Callable[[str, str], Completion]) -> Connection:
+    """How this server continues a turn with a trace in it: templates that take the trace apart refuse some forms of it."""
+    for each in (found, replace(found, tidy=True)):
+        try:
+            probe(CONTINUED, each.own_turn("x"))
+            return each
+        except RefusedError:
+            continue
+    probe(ASKED, "")
+    return replace(found, form=ASKED)

@@ -203,17 +203,16 @@ class EndpointTeacher:
     ) -> list[_Answer]:
         """The answers, in the order of the questions. The first error, with its item, ends the others."""
         settings = self.connection.client.settings
-        uri_of = functools.lru_cache(None)(lambda i: data_uri(images[i], settings.longest_side))
 
         def ask(question: _Question) -> _Answer:
-            uri = uri_of(question.item)
             try:
-                return answer(uri, prompts[question.item], question)
+                return answer(shown[question.item].result(), prompts[question.item], question)
             except InputError as error:
                 where = f"item {first + question.item}, dimension {question.name!r}"
                 raise InputError(f"{where}: {error}") from None
 
         with ThreadPoolExecutor(settings.concurrency) as threads:
+            shown = [threads.submit(data_uri, image, settings.longest_side) for image in images]
             running = [threads.submit(ask, question) for question in asked]
             try:
                 answers = [future.result() for future in running]
