@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup demo test test-slow test-browser test-gpu mutants lint format clean
+.PHONY: setup demo test test-slow test-browser test-gpu test-vllm mutants lint format clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,18 @@ test-browser: $(STAMP)
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
+# vLLM's CPU build, in an environment of its own (constraints-vllm.txt): 3 GB.
+VLLM := .venv-vllm
+$(VLLM)/.installed: constraints-vllm.txt tests/sampling/declare_operators.py
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(VLLM)/bin/python -m pip install --quiet --no-deps -r constraints-vllm.txt
+	$(VLLM)/bin/python tests/sampling/declare_operators.py
+	touch $@
+
+test-vllm: $(VLLM)/.installed
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM)/bin/python -m pytest -m vllm tests/sampling $(ARGS)
+
 # Changes one expression of the core modules at a time and runs their tests: docs/testing.md. An hour or two; run it again to continue.
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutation/run.py $(ARGS)
@@ -49,4 +61,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VLLM) runs .pytest_cache .ruff_cache .mypy_cache

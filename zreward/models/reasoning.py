@@ -86,11 +86,14 @@ def _judge_opened(
             answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
             logits = model.backbone.forward(model.collate(images, answered).to(model.device)).score_logits
         probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
-    probs_NKDS = torch.stack(probs, 2)
-    bins = model.rubric.scale.bins
-    verdicts = ScoreDistribution(
-        torch.stack([probs_KDS.mean(0) for probs_KDS in probs_NKDS]), bins, names
-    )  # refuses NaN
+    return judgements_of(model, sampled, torch.stack(probs, 2))
+
+
+def judgements_of(model: RewardModel, sampled: dict[str, list[Trace]], probs_NKDS: Tensor) -> list[Judgement]:
+    """What N items' traces (dimension -> N * K, those of an item next to each other) and the scores after them say."""
+    traces, names = probs_NKDS.shape[1], tuple(sampled)
+    averaged = torch.stack([probs_KDS.mean(0) for probs_KDS in probs_NKDS])
+    verdicts = ScoreDistribution(averaged, model.rubric.scale.bins, names)  # refuses NaN
     return [
         _judgement(
             model, {name: sampled[name][i * traces : (i + 1) * traces] for name in names}, probs_KDS, verdicts[i]

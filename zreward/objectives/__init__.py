@@ -12,6 +12,7 @@ from zreward.objectives.gdso import (
     score_gap_terms_detached,
 )
 from zreward.objectives.grpo import group_advantages, grpo_loss
+from zreward.objectives.importance import importance_weights
 from zreward.objectives.opd import opd_loss
 from zreward.objectives.rewarddance import rewarddance_loss
 from zreward.objectives.risd import risd_loss
@@ -23,6 +24,7 @@ __all__ = [
     "gdso_loss",
     "group_advantages",
     "grpo_loss",
+    "importance_weights",
     "opd_loss",
     "pairwise_reward",
     "pointwise_cross_entropy",

@@ -53,6 +53,7 @@ def grpo_loss(
     ref_log_probs: Tensor | None = None,
     beta: float = 0.0,
     clip: float = 0.2,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Clipped policy gradient with a KL penalty. Source: Eq. 4.
 
@@ -66,6 +67,7 @@ def grpo_loss(
         ref_log_probs: [N, T] under the reference, without gradient; needed when beta > 0.
         beta: weight of the KL penalty.
         clip: the ratio is clipped to 1 - clip ... 1 + clip.
+        weights: [N, T] of the policy gradient at each token, without gradient (`importance_weights`); None: all one.
 
     Returns:
         The loss, ().
@@ -73,7 +75,7 @@ def grpo_loss(
     Raises:
         ValueError: shapes differ, or beta > 0 without `ref_log_probs`.
     """
-    _check_shapes(log_probs, advantages, mask, old_log_probs, ref_log_probs)
+    _check_shapes(log_probs, advantages, mask, old_log_probs, ref_log_probs, weights)
     if beta != 0.0 and ref_log_probs is None:
         raise ValueError(f"grpo_loss: beta is {beta}, so ref_log_probs [N, T] are needed; pass them or beta=0")
     mask = mask.bool()
@@ -82,14 +84,23 @@ def grpo_loss(
     advantage = advantages.unsqueeze(-1)
     ratio = torch.exp(log_probs - old)
     loss_NT = -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    if weights is not None:
+        loss_NT = loss_NT * only_tokens(weights.detach(), mask)
     if beta != 0.0 and ref_log_probs is not None:
         delta = only_tokens(ref_log_probs.detach(), mask) - log_probs
         loss_NT = loss_NT + beta * (torch.exp(delta) - delta - 1)
     return mean_over_tokens(loss_NT, mask).mean()
 
 
-def _check_shapes(log_probs: Tensor, advantages: Tensor, mask: Tensor, old: Tensor | None, ref: Tensor | None) -> None:
-    like_log_probs = {"mask": mask, "old_log_probs": old, "ref_log_probs": ref}
+def _check_shapes(
+    log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    old: Tensor | None,
+    ref: Tensor | None,
+    weights: Tensor | None,
+) -> None:
+    like_log_probs = {"mask": mask, "old_log_probs": old, "ref_log_probs": ref, "weights": weights}
     wrong = {k: list(v.shape) for k, v in like_log_probs.items() if v is not None and v.shape != log_probs.shape}
     if log_probs.ndim != 2 or len(log_probs) == 0 or advantages.shape != log_probs.shape[:1] or wrong:
         raise ValueError(

@@ -16,7 +16,13 @@ from torch import Tensor
 from zreward.objectives.tokens import mean_over_tokens, only_tokens
 
 
-def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log_probs: Tensor | None = None) -> Tensor:
+def opd_loss(
+    log_probs: Tensor,
+    teacher_log_probs: Tensor,
+    mask: Tensor,
+    old_log_probs: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Policy gradient with the teacher's log-ratio as every token's advantage. Source: the paper's section 4.
 
     Args:
@@ -24,6 +30,7 @@ def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log
         teacher_log_probs: under the teacher [N, T]; carries no gradient.
         mask: [N, T], true where the student sampled a token; values outside it are not read.
         old_log_probs: [N, T] under the policy that sampled, without gradient; None: the present one.
+        weights: [N, T] of each token, without gradient (`importance_weights`); None: all one.
 
     Returns:
         The loss, ().
@@ -31,7 +38,7 @@ def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log
     Raises:
         ValueError: shapes differ.
     """
-    given = {"teacher_log_probs": teacher_log_probs, "mask": mask, "old_log_probs": old_log_probs}
+    given = {"teacher_log_probs": teacher_log_probs, "mask": mask, "old_log_probs": old_log_probs, "weights": weights}
     wrong = {k: list(v.shape) for k, v in given.items() if v is not None and v.shape != log_probs.shape}
     if log_probs.ndim != 2 or len(log_probs) == 0 or wrong:
         raise ValueError(
@@ -41,4 +48,6 @@ def opd_loss(log_probs: Tensor, teacher_log_probs: Tensor, mask: Tensor, old_log
     log_probs, teacher = only_tokens(log_probs, mask), only_tokens(teacher_log_probs, mask)
     old = log_probs if old_log_probs is None else only_tokens(old_log_probs, mask)
     advantage = (teacher - old).detach()
+    if weights is not None:
+        advantage = advantage * only_tokens(weights.detach(), mask)
     return -mean_over_tokens(advantage * log_probs, mask).mean()

@@ -32,6 +32,7 @@ from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import SCRATCH_FORMS, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
+from zreward.sampling.options import VllmOptions
 from zreward.training.engines import start
 from zreward.training.methods import find_method
 from zreward.training.recipe import Recipe
@@ -75,8 +76,9 @@ def dry_run(recipe: Recipe) -> str:
         _train(small, base)
         step = next(row for row in read_metrics(small.out) if "loss" in row)
     form = "reasoning" if find_method(recipe.method).reasons else "direct"
+    traces = " with traces by generate" if recipe.rollout.engine != "generate" else ""
     together = f" in {processes} processes" if processes > 1 else ""
-    return f"dry run: {recipe.method} ({form}) on {family}{together}: one step, loss {step['loss']:.4f}"
+    return f"dry run: {recipe.method} ({form}) on {family}{together}: one step{traces}, loss {step['loss']:.4f}"
 
 
 def _small(recipe: Recipe, folder: Path, rubric: Rubric) -> Recipe:
@@ -90,7 +92,8 @@ def _small(recipe: Recipe, folder: Path, rubric: Rubric) -> Recipe:
         data=replace(recipe.data, train=data, train_split=None, dev=None, dimensions=None, targets=targets),
         optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
         model=replace(recipe.model, quantization=None),
-        rollout=replace(recipe.rollout, teacher=teacher),
+        rollout=replace(recipe.rollout, teacher=teacher, engine="generate"),
+        vllm=VllmOptions(),
         comparison=PairwiseQuestion(
             rubric.labels[0], rubric.labels[-1], " above", SCRATCH_FORMS.direct, SCRATCH_FORMS.answer_prefix
         ),

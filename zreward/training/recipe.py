@@ -15,6 +15,7 @@ from zreward.common.errors import InputError
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.scratch import ScratchSpec
+from zreward.sampling.options import VllmOptions
 
 METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd", "grpo", "gdso", "opd")
 DIRECT_METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd")
@@ -78,6 +79,7 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True)
 class RolloutRecipe:
+    engine: str = "generate"  # what samples traces: generate (transformers), or vllm, with a copy of the weights
     group_size: int = 4  # G: traces per image
     temperature: float = 1.0  # sampling temperature of training's traces; 1 is the policy itself
     # item: a trace depends on seed, step, item and place in its group, not on the number of processes; batch: on torch's
@@ -95,6 +97,9 @@ class RolloutRecipe:
     policy_weight: float = 1.0  # weight of the policy gradient in (14); 0: direct losses only (ablation)
     teacher: str | None = None  # opd: the checkpoint whose log-probabilities the student follows
     clip: float = 0.2  # clip the ratio to 1 - clip ... 1 + clip, from the second update of a roll-out on
+    importance_cap: float = (
+        2.0  # engine vllm: the largest weight of a token that corrects for the engine's probabilities
+    )
     divide_by_std: bool = True  # false: advantages are centred only (the gap loss narrows groups late in training)
     include_ties: bool = True  # pairs with equal scores train the gap loss with gap 0
 
@@ -107,6 +112,7 @@ class Recipe:
     model: ModelRecipe  # what is trained
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)  # AdamW and its schedule
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)  # grpo, gdso and opd: traces, rewards and losses
+    vllm: VllmOptions = field(default_factory=VllmOptions)  # rollout.engine vllm: how it is started
     comparison: PairwiseQuestion = field(default_factory=PairwiseQuestion)  # rewarddance-pairwise: the question's texts
     seed: int = 0  # random seed
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
@@ -127,6 +133,7 @@ class Recipe:
         twice = next((name for name in self.trainer if name in OWN_KEYS), None)
         if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
             raise InputError(f"recipe: trainer.{twice} is {OWN_KEYS[twice]} of the recipe; set that")
+        one_of("rollout.engine", self.rollout.engine, ("generate", "vllm"))
         one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
         one_of("rollout.seed_by", self.rollout.seed_by, ("item", "batch"))
         one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
@@ -151,6 +158,7 @@ class Recipe:
         if self.data.workers:
             self._check_workers()
         self._refuse_idle()
+        self._check_engine()
         if (self.method in ("risd", "rewarddance")) != (self.data.targets is not None):
             raise InputError(
                 "recipe: data.targets (a folder written by `zreward label`) goes with methods risd and rewarddance, "
@@ -173,6 +181,25 @@ class Recipe:
             raise InputError(
                 f"recipe: data.workers is {self.data.workers}, but {sys.platform} cannot fork; set it to 0"
             )
+
+    def _check_engine(self) -> None:
+        if self.rollout.engine != "vllm":
+            if self.vllm != VllmOptions():
+                raise InputError("recipe: vllm.* goes with rollout.engine vllm; set that, or leave vllm out")
+            return
+        if self.method in DIRECT_METHODS:
+            raise InputError(
+                f"recipe: rollout.engine goes with methods that sample traces, not {self.method}; leave it out"
+            )
+        if self.model.quantization:
+            raise InputError(
+                "recipe: rollout.engine vllm loads the weights as they are, not quantised: its answers would not be those of "
+                "the trained model. Leave model.quantization out, or use rollout.engine generate"
+            )
+        if not 0 < self.vllm.memory < 1:
+            raise InputError(f"recipe: vllm.memory is {self.vllm.memory}, expected a share above 0 and below 1")
+        if self.rollout.importance_cap < 1:
+            raise InputError(f"recipe: rollout.importance_cap is {self.rollout.importance_cap}, expected 1 or more")
 
     def _refuse_idle(self) -> None:
         """InputError for a key that is set but would do nothing."""
@@ -234,6 +261,7 @@ MAY_CHANGE = (
     *("optimizer.batch_size", "optimizer.gradient_accumulation", "optimizer.gradient_checkpointing"),
     *("optimizer.share_prefix", "rollout.sequences_per_forward", "data.workers", "data.keep_images"),
     *("eval_batch_size", "save_every", "keep_checkpoints", "report_to"),
+    *(f"vllm.{item.name}" for item in fields(VllmOptions)),
     *(f"trainer.{name}" for name in ("fsdp", "fsdp_config", "deepspeed", "ddp_backend", "ddp_timeout", "use_cpu")),
 )
 """Keys with which a run may be resumed that it was not started with: how it is computed, not what. The global batch stays."""

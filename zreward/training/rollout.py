@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +20,14 @@ from zreward.data import Record
 from zreward.models.draws import draw, seed_of, uniforms
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
+from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import group_advantages
+from zreward.sampling.sampler import EngineSampler
 from zreward.training.engines import backward, gradients_go_on
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
+from zreward.training.rollout_engine import CANARIES, start_sampler
 from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_log_probs, sampled_tokens
 from zreward.training.trainer_base import RewardTrainer
 
@@ -51,12 +55,26 @@ class RolloutTrainer(RewardTrainer):
         self.scale = reward_model.rubric.scale
         self.teacher = teacher
         self.samples_label = self.objective.samples_label(self.options)
+        self.sampler: EngineSampler | None = None  # rollout.engine vllm, once training begins
+        self._synced: int | None = None  # the step whose weights it has
         self._micro = 0
-        self._items = len(items)
+        self._items, self._first = len(items), items[:CANARIES]
         self._reference: Any = None
         if self.options.beta > 0 and not hasattr(reward_model.backbone.model, "peft_config"):
             self._reference = copy.deepcopy(reward_model.backbone).eval().requires_grad_(False)
         super().__init__(reward_model, recipe, run, items, callbacks)
+
+    def prepare_device(self) -> None:
+        super().prepare_device()
+        if self.options.engine == "vllm":
+            self.sampler = start_sampler(self.reward_model, self.recipe, self._first)
+
+    def run_to_end(self, checkpoint: Path | None) -> None:
+        try:
+            super().run_to_end(checkpoint)
+        finally:
+            if self.sampler is not None:
+                self.sampler.close()
 
     def collate(self, items: list[RolloutItem]) -> dict[str, Any]:
         return {"items": items, "images": [self.reward_model.decode(r.image) for item in items for r in item.records]}
@@ -107,7 +125,7 @@ class RolloutTrainer(RewardTrainer):
         sides = [(record, item.dimension) for item in items for record in item.records]
         rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
         seeds = self._seeds(items) if self.options.seed_by == "item" else None
-        traces = self.reward_model.reason(images, rows, self.options.temperature, seeds)
+        traces, log_probs = self._sample(images, rows, seeds)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
         inputs = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         rated: dict[str, Tensor] = {}
@@ -115,7 +133,24 @@ class RolloutTrainer(RewardTrainer):
             targets = [item.targets for item in items if item.targets is not None]
             rated["score_BJ"] = torch.tensor([item.scores for item in items], device=self.args.device)
             rated["target_BJS"] = torch.stack(targets).to(self.args.device)
+        if log_probs is not None:
+            assert inputs.trace_mask is not None, "roll-outs have traces"
+            mask = inputs.trace_mask.bool()
+            given = torch.tensor(log_probs, device=mask.device)
+            rated["sampler_log_probs"] = given.new_zeros(mask.shape).masked_scatter(mask, given)
         return _Rollout(inputs, rows, [record for record, _ in sides], G, seeds, **rated)
+
+    def _sample(
+        self, images: list[Tensor], rows: list[Row], seeds: list[int] | None
+    ) -> tuple[list[Trace], list[float] | None]:
+        """Traces, and the log-probabilities of all their tokens where an engine with a copy of the weights sampled them."""
+        if self.sampler is None:
+            return self.reward_model.reason(images, rows, self.options.temperature, seeds), None
+        if self._synced != self.state.global_step:
+            self.record(engine_difference=self.sampler.sync())
+            self._synced = self.state.global_step
+        sampled = self.sampler.reason(images, rows, self.options.temperature, seeds)
+        return [one.trace for one in sampled], [value for one in sampled for value in one.log_probs]
 
     def _seeds(self, items: list[RolloutItem]) -> list[int]:
         """One for each of the M sequences, by step, item, side and place in the group."""
@@ -156,7 +191,12 @@ class RolloutTrainer(RewardTrainer):
     @torch.no_grad()
     def _supervise(self, rollout: _Rollout, score_logits_MS: Tensor) -> Sequences:
         self._sample_labels(rollout, score_logits_MS)
-        common = Sequences(rollout.inputs, rollout.labels, old_log_probs=rollout.old_log_probs)
+        common = Sequences(
+            rollout.inputs,
+            rollout.labels,
+            old_log_probs=rollout.old_log_probs,
+            sampler_log_probs=rollout.sampler_log_probs,
+        )
         if self.teacher is not None:
             return replace(common, teacher_log_probs=self._teacher_log_probs(rollout))
         return self._reward(rollout, score_logits_MS, common)
@@ -243,6 +283,7 @@ class _Rollout:
     target_BJS: Tensor | None = None
     labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score
     old_log_probs: Tensor | None = None
+    sampler_log_probs: Tensor | None = None  # when an engine sampled the traces
     ref_log_probs: Tensor | None = None
     teacher_log_probs: Tensor | None = None
     advantages_BJG: Tensor | None = None

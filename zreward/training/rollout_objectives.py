@@ -18,6 +18,7 @@ from zreward.objectives import (
     bradley_terry_terms_detached,
     gdso_loss,
     grpo_loss,
+    importance_weights,
     opd_loss,
     pairwise_reward,
     pointwise_cross_entropy,
@@ -40,6 +41,7 @@ class Sequences:
     partner_mu: Tensor | None = None  # (M, G): the other side's expected scores, under the present weights
     partner_score: Tensor | None = None  # (M,)
     old_log_probs: Tensor | None = None  # (M, T), from the second update on
+    sampler_log_probs: Tensor | None = None  # (M, T) of traces that an engine sampled, as it computed them
     ref_log_probs: Tensor | None = None  # (M, T), when beta > 0
     teacher_log_probs: Tensor | None = None  # (M, T), for OPD
 
@@ -73,8 +75,8 @@ class Grpo(Objective):
         return options.lambda_pt * pointwise_reward(said_BJG, score_BJ, scale)
 
     def __call__(self, output, mu, sequences, options, scale):
-        loss = _policy_loss(output, sequences, options)
-        return loss, {"policy_loss": loss}
+        loss, parts = _policy_loss(output, sequences, options)
+        return loss, {"policy_loss": loss, **parts}
 
 
 class Gdso(Grpo):
@@ -91,8 +93,9 @@ class Gdso(Grpo):
             gap = bradley_terry_terms_detached(*sides).mean()
         else:
             gap = score_gap_terms_detached(*sides, scale).mean()
-        policy = options.policy_weight * _policy_loss(output, sequences, options)
-        parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2}
+        policy, parts = _policy_loss(output, sequences, options)
+        policy = options.policy_weight * policy
+        parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2, **parts}
         return gdso_loss(policy, pointwise, gap, options.alpha_pt, options.alpha_pw), parts
 
 
@@ -104,9 +107,10 @@ class Opd(Objective):
 
     def __call__(self, output, mu, sequences, options, scale):
         log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, options.temperature)
-        loss = opd_loss(log_probs, sequences.teacher_log_probs, mask, sequences.old_log_probs)
+        weights, parts = _correction(log_probs, mask, sequences, options)
+        loss = opd_loss(log_probs, sequences.teacher_log_probs, mask, sequences.old_log_probs, weights)
         gap = mean_over_tokens(log_probs - sequences.teacher_log_probs, mask)
-        return loss, {"policy_loss": loss, "reverse_kl": gap.mean()}
+        return loss, {"policy_loss": loss, "reverse_kl": gap.mean(), **parts}
 
 
 OBJECTIVES: dict[str, Objective] = {"grpo": Grpo(), "gdso": Gdso(), "opd": Opd()}
@@ -133,11 +137,14 @@ def sampled_tokens(
     return sampled_log_probs(output, labels, temperature), mask
 
 
-def _policy_loss(output: BackboneOutput, sequences: Sequences, options: RolloutRecipe) -> Tensor:
+def _policy_loss(
+    output: BackboneOutput, sequences: Sequences, options: RolloutRecipe
+) -> tuple[Tensor, dict[str, Tensor]]:
     log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, options.temperature)
     advantages = sequences.advantages
     assert advantages is not None, "given for every method that uses them"
-    return grpo_loss(
+    weights, parts = _correction(log_probs, mask, sequences, options)
+    loss = grpo_loss(
         log_probs,
         advantages,
         mask,
@@ -145,4 +152,23 @@ def _policy_loss(output: BackboneOutput, sequences: Sequences, options: RolloutR
         sequences.ref_log_probs,
         options.beta,
         options.clip,
+        weights,
     )
+    return loss, parts
+
+
+def _correction(
+    log_probs: Tensor, mask: Tensor, sequences: Sequences, options: RolloutRecipe
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """Importance weights (M, T) where an engine sampled the traces, and how far its log-probabilities are from the policy's.
+
+    A label that the policy wrote (a last column) was sampled here, from the policy itself.
+    """
+    sampler = sequences.sampler_log_probs
+    if sampler is None:
+        return None, {}
+    policy = (log_probs if sequences.old_log_probs is None else sequences.old_log_probs).detach()
+    sampler = torch.cat([sampler, policy[:, sampler.shape[1] :]], 1)
+    weights = importance_weights(policy, sampler, mask, options.importance_cap)
+    differences = (policy - sampler).abs()[mask]
+    return weights, {"sampler_difference": differences.mean(), "sampler_difference_max": differences.max()}

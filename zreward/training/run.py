@@ -24,6 +24,7 @@ from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
 from zreward.training.recipe import Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
+from zreward.training.rollout_engine import check_engine
 from zreward.training.trainer_base import RewardTrainer, is_main_process, training_arguments
 
 
@@ -63,6 +64,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
             recipe = keep_global_batch(run.path, recipe, processes)
         set_seed(recipe.seed)
         model = model or load_model(recipe, device)
+        check_engine(model, recipe, processes)
         trainer = build_trainer(recipe, run, model)
         trainer.prepare_device()
         if main:

@@ -1,0 +1,18 @@
+"""How vLLM is started; none of it changes what is sampled, up to rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    max_length: int = (
+        8192  # the most tokens of a prompt, its picture, trace and answer; at most the model's own context
+    )
+    max_sequences: int = 256  # sequences that are sampled at a time
+    memory: float = 0.3  # share of the GPU's memory for the engine: its copy of the weights, keys and values
+    cache_gib: float | None = None  # GiB of keys and values; default: what `memory` leaves, on CPUs 1
+    eager: bool = False  # no CUDA graphs: a shorter start, slower sampling
+    # Largest difference of a label's probability between engine and trainer; default .0005 in float32, .05 in half precision
+    tolerance: float | None = None

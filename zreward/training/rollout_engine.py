@@ -1,0 +1,37 @@
+"""The engine that samples a trainer's roll-outs (`rollout.engine: vllm`), and the questions that it is checked with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zreward.common.errors import InputError
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
+from zreward.sampling.local import check_installed
+from zreward.sampling.questions import rules_of
+from zreward.sampling.sampler import EngineSampler
+from zreward.training.recipe import Recipe
+from zreward.training.rollout_data import RolloutItem
+
+CANARIES = 4  # items whose label distributions are compared after every update
+
+
+def check_engine(model: RewardModel, recipe: Recipe, processes: int) -> None:
+    """InputError, before the data is read, for what rollout.engine vllm cannot do."""
+    if recipe.rollout.engine != "vllm":
+        return
+    check_installed()
+    rules_of(model)
+    if processes > 1:
+        raise InputError(
+            f"recipe: rollout.engine vllm runs in a single training process so far, these are {processes}; start one, or use "
+            "rollout.engine generate"
+        )
+
+
+def start_sampler(model: RewardModel, recipe: Recipe, items: Sequence[RolloutItem]) -> EngineSampler:
+    """vLLM with the model's weights, checked with these items' pictures."""
+    sides = [(record, item.dimension) for item in items for record in item.records]
+    images = [model.decode(record.image) for record, _ in sides]
+    rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides)]
+    return EngineSampler(model, recipe.vllm, (images, rows))
