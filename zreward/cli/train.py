@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,9 @@ from zreward.cli.options import (
 )
 from zreward.common.errors import InputError
 from zreward.common.jobs import is_first_of_all
+
+Engine = Literal["generate", "vllm"]
+ALONE = 0.9  # share of a GPU's memory
 
 
 def train(
@@ -84,6 +87,13 @@ def label(
         bool, typer.Option("--resume", help="Continue a folder that holds shards already; an empty one is an error.")
     ] = False,
     device: Device = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="What samples and scores: generate (transformers), or vllm, which is much faster on GPUs."),
+    ] = "generate",
+    vllm: Annotated[
+        list[str] | None, typer.Option("--vllm", help="How vLLM is started, as key=value: max_length=4096; repeatable.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -102,15 +112,20 @@ def label(
     if resume and not (begun / MANIFEST).is_file():
         raise InputError(f"{begun}: nothing to resume, there is no {MANIFEST}; run without --resume first")
     check_source(data)
+    if engine == "generate":
+        refuse_unused(ctx, "with --engine generate", "vllm")
+    else:
+        refuse_unused(ctx, "with --engine vllm, which takes the first GPU that CUDA_VISIBLE_DEVICES shows", "device")
     options = LabelOptions(traces, names_of(dimensions), temperature, not direct, seed, shard_size, batch_size)
     if dry_run:
         from zreward.training.label_dry_run import check_inputs
 
-        model = load_teacher(ctx, teacher, device) if teacher.startswith("endpoint:") else None
+        asked = engine == "vllm" or teacher.startswith("endpoint:")
+        model = _teacher(ctx, teacher, device, engine, vllm) if asked else None
         for line in check_inputs(teacher, data, out, options, split, skip_bad, job, model):
             typer.echo(f"checked: {line}")
         return
-    loaded = load_teacher(ctx, teacher, device)
+    loaded = _teacher(ctx, teacher, device, engine, vllm)
     records = load_records(data, skip_bad=skip_bad, split=split)
     if job is None:
         typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
@@ -124,6 +139,20 @@ def label(
         typer.echo(f"part {job} of the targets: {made}")
     elif is_first_of_all(job):
         typer.echo(f"targets: {merge_targets(out)}")
+
+
+def _teacher(ctx: typer.Context, name: str, device: str | None, engine: str, options: list[str] | None) -> Any:
+    """What labels: a model of this machine, one behind an endpoint, or one in vLLM."""
+    if engine != "vllm":
+        return load_teacher(ctx, name, device)
+    from zreward.common.config import config_from_overrides
+    from zreward.sampling.options import VllmOptions
+    from zreward.sampling.teacher import VllmTeacher
+
+    if name.startswith("endpoint:"):
+        raise InputError("--engine vllm runs a model of this machine; an endpoint brings its own engine: leave it out")
+    alone = [f"memory={ALONE}", *(options or [])]  # no trainer beside it
+    return VllmTeacher.from_pretrained(name, config_from_overrides(VllmOptions, alone, "--vllm"))
 
 
 def optimize(

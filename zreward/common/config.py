@@ -37,6 +37,14 @@ def config_from_dict(cls: type[Config], raw: dict[str, Any], where: str = "recip
     return _build(cls, raw, where, "")
 
 
+def config_from_overrides(cls: type[Config], texts: Sequence[str], where: str) -> Config:
+    """Build a dataclass from `key=value` texts alone."""
+    raw: dict[str, Any] = {}
+    for text in texts:
+        _override(raw, text)
+    return config_from_dict(cls, raw, where)
+
+
 def without(raw: dict[str, Any], part: str, keys: Sequence[str]) -> dict[str, Any]:
     """Nested dictionaries less some keys of a part, which get their defaults then. A part of another type stays as it is."""
     inner = raw.get(part)

@@ -109,7 +109,7 @@ class EngineSampler:
         traces: int,
         names: tuple[str, ...],
         temperature: float,
-        seeds: Sequence[int],
+        seeds: Sequence[int] | None = None,
     ) -> list[Judgement]:
         """Reason, then score, like `RewardModel.judge`.
 
@@ -119,7 +119,7 @@ class EngineSampler:
             traces: K.
             names: D dimensions.
             temperature: of sampling; 0 is greedy.
-            seeds: N * D * K, the last axis fastest.
+            seeds: N * D * K, the last axis fastest; default drawn from torch's random state.
         """
         rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names for _ in range(traces)]
         found = [sampled.trace for sampled in self.reason(images, rows, temperature, seeds)]
