@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +27,9 @@ from zreward.cli.options import (
     refuse_unused,
     say_usage,
 )
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shorten
 from zreward.common.jobs import is_first_of_all
 
-Engine = Literal["generate", "vllm"]
 ALONE = 0.9  # share of a GPU's memory
 
 
@@ -88,7 +87,7 @@ def label(
     ] = False,
     device: Device = None,
     engine: Annotated[
-        Engine,
+        str,
         typer.Option(help="What samples and scores: generate (transformers), or vllm, which is much faster on GPUs."),
     ] = "generate",
     vllm: Annotated[
@@ -112,6 +111,8 @@ def label(
     if resume and not (begun / MANIFEST).is_file():
         raise InputError(f"{begun}: nothing to resume, there is no {MANIFEST}; run without --resume first")
     check_source(data)
+    if engine not in ("generate", "vllm"):
+        raise InputError(f"--engine {shorten(engine)!r} is unknown; expected generate or vllm")
     if engine == "generate":
         refuse_unused(ctx, "with --engine generate", "vllm")
     else:

@@ -202,13 +202,14 @@ def _set_environment(on_cpu: bool) -> None:
 @contextmanager
 def _as_it_was() -> Iterator[None]:
     """Random states, threads and the default number format as before: vLLM seeds and sets them for the whole process."""
-    python, arrays, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
-    dtype = torch.get_default_dtype()
+    python, arrays = random.getstate(), np.random.get_state()
+    set_threads, threads, dtype = torch.set_num_threads, torch.get_num_threads(), torch.get_default_dtype()
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
     finally:
         random.setstate(python)
         np.random.set_state(arrays)
-        torch.set_num_threads(threads)
+        torch.set_num_threads = set_threads  # on CPUs vLLM puts one in its place that does nothing
+        set_threads(threads)
         torch.set_default_dtype(dtype)
