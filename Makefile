@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: setup demo test test-slow test-browser test-gpu test-vllm mutants lint format clean
+.PHONY: setup demo test test-slow test-browser test-gpu test-vllm test-oldest mutants lint format clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,20 @@ $(VLLM)/.installed: constraints-vllm.txt tests/sampling/declare_operators.py
 test-vllm: $(VLLM)/.installed
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM)/bin/python -m pytest -m vllm tests/sampling $(ARGS)
 
+# The core's tests on the lowest versions that pyproject.toml allows (constraints-oldest.txt), in an environment of its own. The seeded
+# losses are those of the pinned versions.
+OLDEST := .venv-oldest
+$(OLDEST)/.installed: constraints-oldest.txt pyproject.toml
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(OLDEST)/bin/python -m pip install --quiet -r constraints-oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(OLDEST)/bin/python -m pytest tests/models tests/training \
+		--ignore tests/training/test_seeded_losses.py $(ARGS)
+
 # Changes one expression of the core modules at a time and runs their tests: docs/testing.md. An hour or two; run it again to continue.
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/mutation/run.py $(ARGS)
@@ -61,4 +75,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM) runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VLLM) $(OLDEST) runs .pytest_cache .ruff_cache .mypy_cache

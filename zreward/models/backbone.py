@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zreward.models.inputs import ModelInput
 from zreward.models.layouts import takes_grids
+from zreward.models.older_transformers import accept_features, features_argument, features_of
 from zreward.models.shared_prefix import SharedPrefix, of_branches
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Backbone(nn.Module):
         self.register_buffer("label_ids", label_ids, persistent=False)
         self.register_buffer("trace_ban", trace_ban, persistent=False)
 
+        accept_features(self.base.model)
         self.shared_prefix = SharedPrefix(self)
         # What transformers' Trainer asks of a model (FSDP wrapping, gradient checkpointing) is the inner model's.
         self._no_split_modules = getattr(self.base, "_no_split_modules", None)
@@ -123,7 +125,7 @@ class Backbone(nn.Module):
 
     def run(self, input_ids: Tensor, attention_mask: Tensor, image: Any = None, **options: Any) -> Tensor:
         """(N, T, H), after the final norm: the language model over tokens, and over the features of their images."""
-        features = {} if image is None else {"mm_encoder_outputs": {"image": image}}
+        features = {} if image is None else features_argument(self.base.model, image)
         # A cache is given where one is wanted.
         core = self.base.model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **features, **options
@@ -134,7 +136,7 @@ class Backbone(nn.Module):
         """The vision tower's features of all P images."""
         core = self.base.model
         grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
-        return core.get_image_features(pixel_values=inputs.patches.to(self.base.dtype), **grid, return_dict=True)
+        return features_of(core, pixel_values=inputs.patches.to(self.base.dtype), **grid)
 
     def shown(self, features: Any, row_images_NK: Tensor) -> Any:
         """The features of images in the order in which rows show them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zreward.common.errors import InputError
+from zreward.models.older_transformers import takes_features
 from zreward.models.pixels import Resolution, ResolutionPolicy, resize
 
 Channels = tuple[float, float, float]
@@ -164,7 +164,7 @@ def layout_of(model: Any) -> ImageLayout:
             return PatchLayout(vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
         side = getattr(vision, "image_size", None)
         side = side[0] if isinstance(side, list | tuple) and len(set(side)) == 1 else side
-        if isinstance(side, int) and _has_features(core):
+        if isinstance(side, int) and takes_features(core):
             # Strategies differ (class token kept or not, pooling): the tower itself says how many tokens come out.
             count = _tokens_of_a_blank(model, side)
             if count:
@@ -174,10 +174,6 @@ def layout_of(model: Any) -> ImageLayout:
         "Qwen-type models (qwen3_5, qwen3_vl, qwen2_5_vl, qwen2_vl, ...) and models with one fixed image size that take "
         "precomputed image features (llava, ...)"
     )
-
-
-def _has_features(core: Any) -> bool:
-    return hasattr(core, "get_image_features") and "mm_encoder_outputs" in inspect.signature(core.forward).parameters
 
 
 def _tokens_of_a_blank(model: Any, side: int) -> int:
