@@ -99,7 +99,10 @@ class VllmTeacher:
 
     def report(self) -> str:
         """What was asked, as a line for people."""
-        return f"vLLM answered {self._asked:,} questions; at its start, label probabilities were within {self._difference:.1g} of the model's"
+        return (
+            f"vLLM answered {self._asked:,} questions; at its start, label probabilities were within {self._difference:.1g} of "
+            "the model's own"
+        )
 
     def close(self) -> None:
         if self._sampler is not None:
