@@ -144,7 +144,7 @@ class LocalVllm:
 def check_installed() -> None:
     """InputError where vLLM is missing."""
     if find_spec("vllm") is None:
-        raise InputError("engine vllm needs the package vllm, which is not installed; see docs/guides/vllm.md")
+        raise InputError("engine vllm needs the package vllm, which is not installed; pip install 'zreward[vllm]', or use engine generate")
 
 
 def _prompt(question: Question) -> dict[str, Any]:
