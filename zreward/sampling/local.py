@@ -144,7 +144,9 @@ class LocalVllm:
 def check_installed() -> None:
     """InputError where vLLM is missing."""
     if find_spec("vllm") is None:
-        raise InputError("engine vllm needs the package vllm, which is not installed; pip install 'zreward[vllm]', or use engine generate")
+        raise InputError(
+            "engine vllm needs vllm, which is not installed; pip install 'zreward[vllm]', or use engine generate"
+        )
 
 
 def _prompt(question: Question) -> dict[str, Any]:
