@@ -17,10 +17,9 @@ from torch import Tensor
 from zreward.common.errors import InputError
 from zreward.models.rollout import Trace
 from zreward.sampling.options import VllmOptions
-from zreward.sampling.questions import Question, Sampled, TokenRules
+from zreward.sampling.questions import Question, Sampled, TokenRules, sampling_params, scoring_params
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, that vLLM reserves room for
-_BAN = -100.0  # the lowest bias that vLLM takes; exp(-100) is nothing beside a sum of probabilities in float32
 _GIB = 1 << 30
 
 
@@ -72,29 +71,14 @@ class LocalVllm:
     def sample(self, questions: Sequence[Question], temperature: float, seeds: Sequence[int]) -> list[Sampled]:
         from vllm import SamplingParams
 
-        bias = dict.fromkeys(self.rules.banned, _BAN)
-        params = [
-            SamplingParams(
-                temperature=temperature,
-                seed=seed,
-                max_tokens=self.rules.budget,
-                ignore_eos=True,
-                stop_token_ids=[self.rules.stop_id],
-                logit_bias=bias,
-                logprobs=0,
-                detokenize=False,
-            )
-            for seed in seeds
-        ]
+        params = [SamplingParams(**sampling_params(self.rules, temperature, seed)) for seed in seeds]
         return [self._sampled(answer) for answer in self._generate(questions, params)]
 
     def score(self, questions: Sequence[Question]) -> Tensor:
         from vllm import SamplingParams
 
         labels = list(self.rules.labels)
-        params = SamplingParams(
-            temperature=1.0, max_tokens=1, ignore_eos=True, logprob_token_ids=labels, detokenize=False
-        )
+        params = SamplingParams(**scoring_params(self.rules))
         answers = self._generate(questions, [params] * len(questions))
         return torch.tensor([[answer.logprobs[0][label].logprob for label in labels] for answer in answers])
 

@@ -1,4 +1,4 @@
-"""How vLLM is started; none of it changes what is sampled, up to rounding."""
+"""How vLLM is started or reached; none of it changes what is sampled, up to rounding."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VllmOptions:
+    server: str | None = None  # address of a vLLM server on this machine, with GPUs of its own; default: this process
     max_length: int = (
         8192  # the most tokens of a prompt, its picture, trace and answer; at most the model's own context
     )

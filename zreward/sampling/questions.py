@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from zreward.models.rows import Row
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
+BAN = -100.0  # the lowest bias that vLLM takes; exp(-100) is nothing beside a sum of probabilities in float32
 MOST_LABELS = 128  # of which vLLM reports the log-probabilities in one request
 
 
@@ -82,6 +83,26 @@ def rules_of(model: RewardModel) -> TokenRules:
     return TokenRules(
         stop[0], tuple(encoder.trace_ban.tolist()), tuple(encoder.label_ids.tolist()), model.max_trace_tokens
     )
+
+
+def sampling_params(rules: TokenRules, temperature: float, seed: int) -> dict[str, Any]:
+    """vLLM's sampling parameters of a trace: `RewardModel.reason`'s token mask, stop marker and budget."""
+    return {
+        "temperature": temperature,
+        "seed": seed,
+        "max_tokens": rules.budget,
+        "ignore_eos": True,
+        "stop_token_ids": [rules.stop_id],
+        "logit_bias": dict.fromkeys(rules.banned, BAN),
+        "logprobs": 0,
+        "detokenize": False,
+    }
+
+
+def scoring_params(rules: TokenRules) -> dict[str, Any]:
+    """vLLM's sampling parameters of a score: the labels' log-probabilities as the next token."""
+    labels = list(rules.labels)
+    return {"temperature": 1.0, "max_tokens": 1, "ignore_eos": True, "logprob_token_ids": labels, "detokenize": False}
 
 
 def questions_of(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], start: bool) -> list[Question]:

@@ -22,6 +22,7 @@ from zreward.sampling.canary import Canary, precision_of
 from zreward.sampling.local import LocalVllm, check_installed
 from zreward.sampling.options import VllmOptions
 from zreward.sampling.questions import Engine, Sampled, questions_of, rules_of
+from zreward.sampling.server import ServerVllm
 from zreward.sampling.weights import adapter_rank, write_adapter, write_weights
 
 if TYPE_CHECKING:
@@ -45,23 +46,21 @@ class EngineSampler:
         canary: tuple[Sequence[Tensor], Sequence[Row]],
         device: torch.device | None = None,
     ) -> None:
-        check_installed()
+        if options.server is None:
+            check_installed()
         self.model, rules = model, rules_of(model)
         self.canary = Canary(model, *canary, options.tolerance)
         self._files = tempfile.TemporaryDirectory(prefix="zreward-vllm-")
         self._rank = adapter_rank(model)
         context = min(options.max_length, model.context or options.max_length)
         pictures = 2 if model.forms.reference else 1
-        self.engine: Engine = LocalVllm(
-            self._start_folder(),
-            rules,
-            replace(options, max_length=context),
-            precision_of(model),
-            device or model.device,
-            pictures,
-            self._rank,
-            prefix_caching=False if _is_hybrid_in_name_only(model) else None,
-        )
+        where, cached = device or model.device, False if _is_hybrid_in_name_only(model) else None
+        self.engine: Engine
+        if options.server is not None:
+            self.engine = ServerVllm(rules, options, on_cpu=where.type == "cpu")
+        else:
+            how = (replace(options, max_length=context), precision_of(model), where, pictures, self._rank, cached)
+            self.engine = LocalVllm(self._start_folder(), rules, *how)
 
     def start(self) -> float:
         """As `sync`, of a model as it was loaded: the engine read the same files, only an adapter is missing there."""

@@ -37,7 +37,8 @@ class VllmTeacher:
     """
 
     def __init__(self, model: RewardModel, options: VllmOptions, device: torch.device) -> None:
-        check_installed()
+        if options.server is None:
+            check_installed()
         rules_of(model)
         self.model, self.options, self.device = model, options, device
         self.rubric, self.forms = model.rubric, model.forms
@@ -47,7 +48,8 @@ class VllmTeacher:
     @classmethod
     def from_pretrained(cls, name: str, options: VllmOptions) -> VllmTeacher:
         """A checkpoint or adapter by name. InputError as `RewardModel.from_pretrained`, and where vLLM is missing."""
-        check_installed()
+        if options.server is None:
+            check_installed()
         device = find_device(None)
         recorded = (find_folder(find_model(name)) / META_FILE).exists()
         dtype = None if recorded else find_dtype(None, device)

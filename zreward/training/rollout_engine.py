@@ -20,7 +20,8 @@ def check_engine(model: RewardModel, recipe: Recipe, processes: int) -> None:
     """InputError, before the data is read, for what rollout.engine vllm cannot do."""
     if recipe.rollout.engine != "vllm":
         return
-    check_installed()
+    if recipe.vllm.server is None:
+        check_installed()
     rules_of(model)
     if processes > 1:
         raise InputError(
