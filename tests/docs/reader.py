@@ -22,12 +22,13 @@ import yaml
 
 from tests.docs import checked
 from tests.docs.blocks import ROOT, Block, commands_of
-from tests.docs.servers import Servers
+from tests.docs.servers import Endpoint, Servers
 from tests.docs.team import rate
 from zreward.cli import main as cli
 from zreward.common import registry
 from zreward.common.config import config_from_dict
 from zreward.data import Record
+from zreward.endpoint.settings import EndpointSettings
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
 from zreward.studio.domain.gold_files import gold_rows
@@ -49,7 +50,7 @@ class Reader:
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         self.values = {"__name__": "guide"} | (values or {})
-        self.servers = Servers()
+        self.servers, self.endpoint = Servers(), Endpoint()
         self.done: list[str] = []
 
     def follow(self, block: Block) -> None:
@@ -65,6 +66,7 @@ class Reader:
 
     def close(self) -> None:
         self.servers.stop()
+        self.endpoint.stop()
 
     def _note(self, block: Block, what: str) -> None:
         self.done.append(f"{block.place}: {what}")
@@ -109,6 +111,7 @@ class Reader:
         if words[0] == "serve" or serves_studio or words[:2] == ["studio", "serve"]:
             return self.servers.start(words, variables)
         meanwhile = ""
+        words = [self.endpoint.named(word) if word.startswith("endpoint:") else word for word in words]
         if words[0] == "reproduce":
             return checked.plan(words[1:])
         if words[0] == "demo":
@@ -141,6 +144,9 @@ class Reader:
         if "dimensions" in raw:
             Rubric.from_dict(raw)
             what = "read as a rubric"
+        elif "url" in raw:
+            config_from_dict(EndpointSettings, raw)
+            what = "read as an endpoint's settings"
         elif "student" in raw:
             config_from_dict(OptimizeRecipe, raw)
             what = "read as a recipe of zreward optimize"

@@ -9,7 +9,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+import yaml
+
+from tests.endpoint.server import serving
+from zreward.world.base_models import load_base
 
 PATIENCE = 300  # seconds until a server must say its address, or be gone
 
@@ -49,3 +55,24 @@ class Servers:
                 server.wait(PATIENCE)
             finally:
                 server.kill()
+
+
+class Endpoint:
+    """A server in the OpenAI form with a small shipped model, for names such as endpoint:FILE.yaml in a guide."""
+
+    def __init__(self) -> None:
+        self._stack, self._url = ExitStack(), ""
+
+    def named(self, name: str) -> str:
+        """The name, led to this server: the settings file as it is but for its address."""
+        if not self._url:
+            self._url, _ = self._stack.enter_context(serving(load_base("small").eval(), favour=5.0))
+        place = name.removeprefix("endpoint:")
+        if place.startswith("http"):
+            return f"endpoint:{self._url}#{place.partition('#')[2]}"
+        settings = yaml.safe_load(Path(place).read_text())
+        Path("here.yaml").write_text(yaml.safe_dump(settings | {"url": self._url}))
+        return "endpoint:here.yaml"
+
+    def stop(self) -> None:
+        self._stack.close()

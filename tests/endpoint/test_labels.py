@@ -52,6 +52,18 @@ def test_a_sampled_token_listed_beyond_the_likeliest_says_nothing_about_the_othe
     assert reading.probs == pytest.approx((2 / 7, 3 / 7, 2 / 7), abs=1e-9)
 
 
+def test_one_listed_token_bounds_the_others_too():
+    rest, total = 0.4 + 1e-5, 0.6 + 2 * (0.4 + 1e-5)
+    found = read_labels([position("2", t2=0.6)], LABELS)
+    assert found.probs == pytest.approx((rest / total, 0.6 / total, rest / total))
+
+
+def test_tokens_that_read_the_same_are_added():
+    """Byte-level vocabularies have several tokens of one text."""
+    listed = tuple((token, math.log(p)) for token, p in (("1", 0.2), ("1", 0.2), ("2", 0.2), ("3", 0.4)))
+    assert read_labels([Position("1", listed)], LABELS).probs == pytest.approx((0.4, 0.2, 0.4))
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_every_bound_is_one(seed):
     """Of random distributions over forty tokens, listed in part: no label's true probability is above its bound."""

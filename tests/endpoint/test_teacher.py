@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+from fastapi.responses import JSONResponse
 from PIL import Image
 
 from tests.endpoint.server import NAME, serving
@@ -101,6 +102,7 @@ def _local(model, picture, prompt, name, words) -> torch.Tensor:
 def test_what_a_judgement_counts(model, folder, pictures):
     with serving(model, most=ALL) as (url, served):
         remote = teacher(url, folder, max_trace_tokens=5)
+        before = remote.connection.client.usage.prompt_tokens
         (judged,) = remote.judge(pictures[:1], PROMPTS[0], traces=3, dimensions=["realism"], temperature=0)
         usage = remote.connection.client.usage
         fact = judged.distribution.facts[0][0]
@@ -109,6 +111,7 @@ def test_what_a_judgement_counts(model, folder, pictures):
         traces = [body for body in served.asked if body.get("stop")]
         assert [body["max_tokens"] for body in traces] == [5] * 3 and {b["temperature"] for b in traces} == {0}
         assert fact["completion_tokens"] == sum(5 + 3 for _ in range(3))
+        assert fact["prompt_tokens"] == usage.prompt_tokens - before > 6 * 30
         assert usage.requests == len(served.asked) and usage.retries == 0
         assert usage.completion_tokens == fact["completion_tokens"] + len(served.asked) - 6
         assert (
@@ -131,6 +134,15 @@ def test_short_lists_leave_bounds_that_hold(model, folder, pictures, top):
     torch.testing.assert_close((found.probs * ~is_listed).sum(-1), shares, rtol=0, atol=1e-3)
     if top == 20:
         torch.testing.assert_close(found.probs, expected, rtol=0, atol=1e-5)
+
+
+def test_the_bounded_share_is_the_mean_over_traces(model, folder, pictures):
+    with serving(model, most=2, favour=8.0) as (url, _):
+        remote = teacher(url, folder, top_logprobs=2)
+        (judged,) = remote.judge(pictures[:1], PROMPTS[0], traces=3, dimensions=["realism"])
+    (fact,) = judged.distribution.facts[0]
+    shares = [float(probs.min() * 7) for probs in judged.trace_distribution[:, 0]]  # seven labels have the same bound
+    assert fact["bounded"] == pytest.approx(sum(shares) / 3, abs=1e-3) and 0.5 < fact["bounded"] < 1
 
 
 def test_a_server_that_cannot_continue_is_asked(model, folder, pictures):
@@ -206,6 +218,43 @@ def test_a_model_of_zreward_export_answers_as_here(family, tmp_path, pictures):
     assert said.strip() == judged.traces["realism"][0]
     expected = _local(local, pictures[0], PROMPTS[0], "realism", said)
     torch.testing.assert_close(judged.distribution.probs[0, 0], expected, rtol=0, atol=1e-5)
+
+
+def _answering(*messages: dict) -> list:
+    """Moods: chat completions with these messages, without log-probabilities."""
+    return [JSONResponse({"choices": [{"message": message, "finish_reason": "stop"}]}) for message in messages]
+
+
+def test_what_servers_make_of_a_trace(model, folder, pictures):
+    """With the marker and what follows it, with the beginning that the template wrote, or in a field of its own."""
+    with serving(model, most=ALL) as (url, served):
+        remote = teacher(url, folder)
+        for message in (
+            {"content": "<think> a cross </think> level 3"},
+            {"content": " a cross "},
+            {"content": None, "reasoning_content": " a cross "},
+            {"content": "level 3", "reasoning": " a cross "},
+        ):
+            served.mood += _answering(message)
+            (judged,) = remote.judge(pictures[:1], PROMPTS[0], dimensions=["realism"])
+            assert judged.traces["realism"] == ["a cross"] and not judged.truncated.any()
+            assert served.asked[-1]["messages"][-1]["content"] == "<think> a cross </think> level "
+
+
+def test_only_where_it_is_asked_may_the_label_stand_behind_other_words(model, folder, pictures):
+    def said(*tokens: str) -> JSONResponse:
+        listed = [{"token": str(n), "logprob": math.log(0.1)} for n in range(1, 10)]
+        content = [{"token": each, "logprob": -1, "top_logprobs": listed} for each in tokens]
+        content[1]["top_logprobs"] = [each | {"logprob": math.log(0.02)} for each in listed[:8]] + [
+            {"token": "9", "logprob": math.log(0.8)}
+        ]
+        return JSONResponse({"choices": [{"message": {"content": "x"}, "logprobs": {"content": content}}]})
+
+    with serving(model, most=ALL) as (url, served):
+        for form, best in (("continued", 0.1 / 0.9), ("asked", 0.8 / 0.96)):
+            remote = teacher(url, folder, answer=form)
+            served.mood.append(said("Level", "9"))
+            assert remote.score(pictures[:1], PROMPTS[0], ["realism"]).probs[0, 0, 8] == pytest.approx(best)
 
 
 THINKING = (
