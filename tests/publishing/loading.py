@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,15 @@ def _part(part: dict[str, Any], picture: Image.Image, prompt: str) -> dict[str, 
     return {"type": "text", "text": part["text"].replace("{prompt}", prompt)}
 
 
+@lru_cache(1)
+def _loaded(folder: Path) -> tuple[ProcessorMixin, Any]:
+    return load_processor(folder), AutoModelForImageTextToText.from_pretrained(folder)
+
+
 @torch.no_grad()
 def plain_scores(folder: Path, picture: Image.Image, prompt: str, by_chat: bool) -> Tensor:
     """(D, S): the softmax over the labels; the answer's prefix as the chat's text, or appended as tokens."""
-    processor = load_processor(folder)
-    model: Any = AutoModelForImageTextToText.from_pretrained(folder)
+    processor, model = _loaded(folder)
     plan = json.loads((folder / "request.json").read_text())
     labels = [label["token_id"] for label in plan["labels"]]
     found = []

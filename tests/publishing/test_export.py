@@ -38,10 +38,10 @@ def both(model: RewardModel, folder, picture, by_chat: bool) -> tuple[torch.Tens
 def test_plain_transformers_computes_the_scores(family, tmp_path):
     model = sharpen(tiny_model(family, seed=1), 3)
     export(model, tmp_path / "judge")
-    for picture in noise_pictures(2, ((32, 32),)):
-        for by_chat in (True, False):
-            found, expected = both(model, tmp_path / "judge", picture, by_chat)
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    (picture,) = noise_pictures(1)
+    for by_chat in (True, False):
+        found, expected = both(model, tmp_path / "judge", picture, by_chat)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert expected.std(0).max() > 1e-3  # the questions differ
     again = RewardModel.from_pretrained(tmp_path / "judge").score([picture], PROMPT)
     torch.testing.assert_close(again.probs[0], expected, rtol=0, atol=0)
