@@ -90,6 +90,7 @@ TOKEN = (*CHOICE, "logprobs", "content", 0)
         ((*CHOICE, "logprobs"), KeyError, "no log-probabilities"),
         ((*CHOICE, "message"), KeyError, "message is None, expected a dict"),
         ((*CHOICE, "message"), {"content": 7}, "the message holds 7, expected a text"),
+        ((*CHOICE, "message", "refusal"), "I cannot", "the model refuses to answer: 'I cannot'"),
         (("choices",), [], r"choices is \[\], expected a list with an answer"),
         (("choices",), KeyError, "choices is None, expected a list"),
         (("usage",), {"prompt_tokens": -1}, "usage.prompt_tokens is -1, expected a number of tokens"),

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 
@@ -33,7 +34,7 @@ def load_processor(folder: Path) -> ProcessorMixin:
     """AutoProcessor where its parts can be loaded, else the same class without its video part."""
     if find_spec("torchvision") or not (folder / "video_preprocessor_config.json").exists():
         return AutoProcessor.from_pretrained(folder)
-    return _WithoutVideos(AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    return _WithoutVideos(Qwen2VLImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
 
 
 def turns_of(body: dict[str, Any], picture: Image.Image, prompt: str) -> list[dict[str, Any]]:

@@ -157,6 +157,10 @@ def test_what_is_refused_before_anything_is_sent(hub, folder, tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             push(place, repo, FACTS)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is a LoRA adapter, .*`zreward export .* OUT --merge`"):
+        push(folder, "me/judge", FACTS)
+    (folder / "adapter_config.json").unlink()
     (folder / "zreward.json").unlink()
     with pytest.raises(InputError, match=r"has no zreward.json"):
         push(folder, "me/judge", FACTS)

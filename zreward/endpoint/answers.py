@@ -57,6 +57,8 @@ def read_completion(answer: dict[str, Any], with_logprobs: bool) -> Completion:
         raise AnswerError(
             f"the message holds {shown(text if not isinstance(text, str) else reasoning)}, expected a text"
         )
+    if refusal := message.get("refusal"):
+        raise AnswerError(f"the model refuses to answer: {shown(refusal)}")
     usage = answer.get("usage") or {}
     if not isinstance(usage, dict):
         raise AnswerError(f"usage is {shown(usage)}, expected an object")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from zreward.common.errors import InputError, shorten
-from zreward.models.checkpoint_files import check_folder, check_pickles
+from zreward.models.checkpoint_files import ADAPTER_CONFIG, check_folder, check_pickles
 from zreward.publishing.card import CardFacts, write_card
 from zreward.publishing.readme import README
 
@@ -28,7 +29,7 @@ def push(folder: str | Path, repo: str, facts: CardFacts, private: bool = False,
     """Write the model card into the folder and send the folder to the hub.
 
     Args:
-        folder: a checkpoint: of `zreward export`, of a run, or an adapter.
+        folder: a checkpoint: of `zreward export`, or of a run; no adapter.
         repo: OWNER/NAME; made where it does not exist.
         facts: for the card.
         private: whether a new repository is private.
@@ -57,6 +58,11 @@ def push(folder: str | Path, repo: str, facts: CardFacts, private: bool = False,
     check_pickles(folder, "model.safetensors")
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder} has no safetensors weights; nothing to push")
+    if os.path.lexists(folder / ADAPTER_CONFIG):
+        raise InputError(
+            f"{folder} is a LoRA adapter, and its files name its base by a path of this machine; `zreward export {folder} OUT "
+            "--merge` writes a whole model"
+        )
     own_card = not write_card(folder, repo, facts)
     files = tuple(sorted(file.name for file in folder.iterdir() if _is_sent(file)))
     if dry_run:
