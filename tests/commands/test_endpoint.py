@@ -117,10 +117,11 @@ def test_a_dry_run_asks_a_few_small_questions_and_writes_nothing(zreward, model,
 def test_evaluate(zreward, model, folder, data, tmp_path):
     with serving(model, most=500) as (url, _):
         teacher = settings(tmp_path, url, folder)
-        remote = zreward("evaluate", teacher, "--data", data, "--json")
+        remote = zreward("evaluate", teacher, "--data", data, "--html", tmp_path / "page.html", "--json")
         reasoned = zreward("evaluate", teacher, "--data", data, "--reasoning", "--json")
     local = zreward("evaluate", folder, "--data", data, "--json")
     assert remote[0] == reasoned[0] == 0, remote[2]
+    assert "is an upper bound for labels that were not listed" in (tmp_path / "page.html").read_text()
     assert "distributions" in remote[2] and "distributions" not in local[2]
     for mine, other in zip(json.loads(remote[1]), json.loads(local[1]), strict=True):
         assert mine == pytest.approx(other, abs=1e-4, nan_ok=True)

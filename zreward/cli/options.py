@@ -69,12 +69,15 @@ def load_teacher(ctx: typer.Context, name: str, device: str | None):
     return EndpointTeacher.connect(name)
 
 
-def say_usage(teacher) -> None:
-    """What an endpoint was asked, on stderr; nothing for a model of this machine."""
+def say_usage(teacher) -> dict[str, str]:
+    """What an endpoint or an engine was asked: said on stderr, and returned; nothing for a model of this machine."""
     from zreward.models.reward_model import RewardModel
 
-    if not isinstance(teacher, RewardModel):
-        typer.echo(teacher.report(), err=True)
+    if isinstance(teacher, RewardModel):
+        return {}
+    asked = teacher.report()
+    typer.echo(asked, err=True)
+    return {"asked": asked}
 
 
 def job_of(shard: str | None) -> Job | None:

@@ -201,7 +201,7 @@ def evaluate(
         seed=seed,
         temperature=temperature,
     )
-    say_usage(loaded)
+    asked = say_usage(loaded)
     rows = metrics_table(predictions, records)
     if json_file != STDOUT:
         print_table(rows, f"{model} on {data}", loaded.rubric.scale)
@@ -212,7 +212,7 @@ def evaluate(
     if html:
         method = f"{traces} trace{'s' if traces > 1 else ''}" if reasoning else "direct"
         meta = {"model": model, "data": data, "records": len(records), "split": split or "all", "seed": seed}
-        meta |= {"seconds": predictions.seconds, "versions": versions()}
+        meta |= {"seconds": predictions.seconds, "versions": versions()} | asked
         page = write_evaluation(html, predictions, records, method, "Evaluation", meta)
         typer.echo(f"page: {page}", err=json_file == STDOUT)
 
