@@ -23,7 +23,7 @@ CASES = {
     "ddp": {"method": "gdso"},
     "fsdp2": {"method": "gdso"},
     "zero2": {"method": "risd", "model": {"lora_rank": 2}},
-    "zero3": {"method": "gdso"},
+    "zero3": {"method": "gdso", "optimizer": {"weight_decay": 0.5}},
 }
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
 from zreward.common.runs import read_metrics
+from zreward.common.termination import Terminated
 from zreward.generation import optimize as module
 from zreward.generation.adaptation import Adaptation, load_optimized
 from zreward.generation.optimize import optimize
@@ -110,6 +112,25 @@ def test_the_reward_rises(folder):
     rewards = [row["reward"] for row in read_metrics(folder / "run")]
     assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.05
     assert json.loads((folder / "run" / "looks.json").read_text())["looks"][-1]["drift"] > 1e-4
+
+
+def test_sigterm_ends_with_a_checkpoint_from_which_the_run_goes_on(folder, monkeypatch):
+    options = {"final__judge": "none", "guards__enabled": False}
+    optimize(make_recipe(folder, "straight", **options))
+    recipe, loss = make_recipe(folder, **options), module._Optimization._loss
+
+    def terminated(self, rng):
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, rng)
+
+    monkeypatch.setattr(module._Optimization, "_loss", terminated)
+    with pytest.raises(Terminated, match="stopped by SIGTERM at step 3; continue with --resume"):
+        optimize(recipe)
+    monkeypatch.undo()
+    optimize(recipe, resume=True)
+    for name, weight in weights(folder / "straight").items():
+        assert torch.equal(weights(folder / "run")[name], weight)
 
 
 def test_a_resumed_run_ends_with_the_same_weights(folder, monkeypatch):

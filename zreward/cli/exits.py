@@ -1,7 +1,7 @@
 """Every way out of the program: an exit code, and at most one message on stderr; never a traceback for what a user can correct.
 
 0 done, 1 the reader of the output went away (or `doctor` found a wrong kernel), 2 something is wrong with the input or the
-machine, 130 interrupted.
+machine, 75 a roll-out hung, 130 interrupted, 143 stopped by SIGTERM with everything saved.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from zreward.common.errors import InputError
+from zreward.common.termination import EXIT_CODE as TERMINATED
+from zreward.common.termination import Terminated
 
 INTERRUPTED = 130
 EXTRAS = {
@@ -63,6 +65,9 @@ def exit_code(command: Callable[[], object], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
+    except Terminated as stop:
+        _say(str(stop))
+        return TERMINATED
     except BrokenPipeError:
         _drop_output()
         return 1

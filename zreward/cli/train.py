@@ -59,8 +59,13 @@ def train(
         typer.echo(run_dry(loaded))
         return
     from zreward.training.run import train as run_train
+    from zreward.training.stopping import BEST, read_best
 
     typer.echo(f"final model: {run_train(loaded, resume)}")
+    best = read_best(Path(loaded.out))
+    if best:
+        where = Path(loaded.out) / BEST
+        typer.echo(f"best by {best['metric']}: {where} (step {best['step']}, {best['value']:.4f})")
 
 
 def label(

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from zreward.common.errors import InputError, NotFiniteError
 from zreward.common.files import atomic_folder, write_json
 from zreward.common.runs import RunDirectory, say
+from zreward.common.termination import Terminated, termination
 from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
@@ -66,6 +68,7 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
     Raises:
         InputError: wrong recipe, prompts or models, before anything is trained.
         FloatingPointError: a reward or gradient that is not finite; the last good weights are kept.
+        Terminated: SIGTERM came; the run has ended with a checkpoint after the step.
     """
     if not isinstance(recipe, OptimizeRecipe):
         raise InputError(
@@ -196,7 +199,8 @@ class _Optimization:
         recipe, steps = self.recipe, self.recipe.optimizer.steps
         if self.step == 0:
             self._look()
-        with tqdm(total=steps, initial=self.step, desc="optimize", unit="step", disable=not self._is_main) as bar:
+        bar = tqdm(total=steps, initial=self.step, desc="optimize", unit="step", disable=not self._is_main)
+        with termination() as asked, bar:
             while self.step < steps and not self.guards.tripped:
                 metrics = self._train_step()
                 self.step += 1
@@ -205,9 +209,18 @@ class _Optimization:
                 bar.set_postfix(reward=metrics["reward"], drift=metrics["drift"])
                 if self.step % recipe.guards.every == 0 or self.step == steps:
                     self._look()
+                if self._is_asked_to_stop(asked) and self.step < steps:
+                    self._checkpoint()
+                    raise Terminated(f"stopped by SIGTERM at step {self.step}; continue with --resume")
                 if self.step % recipe.save_every == 0:
                     self._checkpoint()
         return self._finish()
+
+    def _is_asked_to_stop(self, asked: Event) -> bool:
+        """Whether SIGTERM came to one of the processes."""
+        if asked.is_set():
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()
 
     def _train_step(self) -> dict[str, float]:
         recipe, settings = self.recipe, self.recipe.optimizer

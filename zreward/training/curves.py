@@ -11,6 +11,7 @@ from transformers.trainer_callback import CallbackHandler
 from zreward.data import Record
 from zreward.evaluation.prediction import metrics_table, predict
 from zreward.models.reward_model import RewardModel
+from zreward.training.recipe import DEV_METRICS
 
 
 class DevCurve(TrainerCallback):
@@ -50,7 +51,7 @@ class DevCurve(TrainerCallback):
     def _add_point(self, args, state, control) -> None:
         predictions = predict(self.model, self.records, self.dimensions, progress=False, **self.how)
         pooled = next(row for row in metrics_table(predictions, self.records) if row["dimension"] == "all")
-        point = {f"dev_{name}": pooled[name] for name in ("hpa", "margin_hpa", "plcc", "srcc")}
+        point = {name: pooled[name.removeprefix("dev_")] for name in DEV_METRICS}
         state.log_history.append({"step": state.global_step, **point})
         if self.trackers is not None:
             self.trackers.call_event("on_log", args, state, control, logs=dict(point))

@@ -102,6 +102,10 @@ class RolloutRecipe:
     )
     divide_by_std: bool = True  # false: advantages are centred only (the gap loss narrows groups late in training)
     include_ties: bool = True  # pairs with equal scores train the gap loss with gap 0
+    max_kl: float | None = (
+        None  # per token; a step above it ends the run: see reference_kl (beta) and policy_kl (reuse)
+    )
+    stall_after: float = 3600.0  # seconds after which a roll-out that has not ended ends the run
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,8 @@ class Recipe:
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
     eval_temperature: float = 1.0  # sampling temperature of the dev curve's traces; 0: greedy
     eval_batch_size: int | None = None  # images in a batch for the dev curve; default: 32, with reasoning 8
+    best_by: str | None = None  # keep the best weights in OUT/best: dev_hpa, dev_margin_hpa, dev_plcc or dev_srcc
+    patience: int | None = None  # points of the dev curve without a better best_by after which training ends
     save_every: int = 50  # steps between checkpoints
     keep_checkpoints: int = 2  # number of checkpoints to keep, the newest
     report_to: list[str] = field(default_factory=list)  # trackers that transformers knows: tensorboard, wandb, ...
@@ -159,6 +165,7 @@ class Recipe:
             self._check_workers()
         self._refuse_idle()
         self._check_engine()
+        self._check_stopping()
         if (self.method in ("risd", "rewarddance")) != (self.data.targets is not None):
             raise InputError(
                 "recipe: data.targets (a folder written by `zreward label`) goes with methods risd and rewarddance, "
@@ -169,6 +176,22 @@ class Recipe:
         if self.method == "opd" and self.rollout.beta:
             raise InputError(
                 "recipe: rollout.beta does not go with method opd, which follows its teacher; leave it at 0"
+            )
+
+    def _check_stopping(self) -> None:
+        if self.best_by is not None:
+            one_of("best_by", self.best_by, DEV_METRICS)
+            if not (self.data.dev and self.eval_every):
+                raise InputError(
+                    f"recipe: best_by is {self.best_by}, a metric of the dev curve; set data.dev and eval_every"
+                )
+        if self.patience is not None and self.best_by is None:
+            raise InputError(f"recipe: patience is {self.patience}; set best_by, the metric that it watches")
+        rollout = self.rollout
+        if rollout.max_kl is not None and not rollout.beta and rollout.updates_per_rollout == 1:
+            raise InputError(
+                "recipe: rollout.max_kl limits the KL to the starting model (rollout.beta above 0) or to the policy that "
+                "sampled a reused roll-out (rollout.updates_per_rollout above 1); with neither there is none to measure"
             )
 
     def _check_workers(self) -> None:
@@ -238,6 +261,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 ONE_METHODS = {"target_traces": "risd", "one_hot_targets": "risd", "chain_weight": "rewarddance"}
 """Key of data -> the only method that it goes with."""
+DEV_METRICS = ("dev_hpa", "dev_margin_hpa", "dev_plcc", "dev_srcc")
+"""What the dev curve logs."""
 ADAPTER_KEYS = ("lora_alpha", "lora_targets")
 OWN_KEYS = {
     "output_dir": "out",
@@ -260,6 +285,7 @@ MAY_BE_ZERO = (
 MAY_CHANGE = (
     *("optimizer.batch_size", "optimizer.gradient_accumulation", "optimizer.gradient_checkpointing"),
     *("optimizer.share_prefix", "rollout.sequences_per_forward", "data.workers", "data.keep_images"),
+    *("rollout.max_kl", "rollout.stall_after", "patience"),
     *("eval_batch_size", "save_every", "keep_checkpoints", "report_to"),
     *(f"vllm.{item.name}" for item in fields(VllmOptions)),
     *(f"trainer.{name}" for name in ("fsdp", "fsdp_config", "deepspeed", "ddp_backend", "ddp_timeout", "use_cpu")),

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from zreward.common.runs import RunDirectory
+from zreward.common.watchdog import watchdog
 from zreward.data import Record
+from zreward.models.backbone import BackboneOutput
 from zreward.models.draws import draw, seed_of, uniforms
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
@@ -28,7 +30,14 @@ from zreward.training.engines import backward, gradients_go_on
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
 from zreward.training.rollout_engine import CANARIES, start_sampler
-from zreward.training.rollout_objectives import OBJECTIVES, Objective, Sequences, sampled_log_probs, sampled_tokens
+from zreward.training.rollout_objectives import (
+    OBJECTIVES,
+    Objective,
+    Sequences,
+    divergences,
+    sampled_log_probs,
+    sampled_tokens,
+)
 from zreward.training.trainer_base import RewardTrainer
 
 
@@ -96,8 +105,10 @@ class RolloutTrainer(RewardTrainer):
                 if len(slices) == 1:  # one micro-batch decodes in its own training pass
                     sequences = self._supervise(rollout, output.score_logits)
                 mu = self._expected(output.score_logits)
-                loss, parts = self.objective(output, mu, sequences.rows(rows), self.options, self.scale)
+                part = sequences.rows(rows)
+                loss, parts = self.objective(output, mu, part, self.options, self.scale)
                 self.refuse_nan(loss)
+                parts |= self._divergences(output, part)
                 share = (rows.stop - rows.start) / len(rollout.inputs)
                 backward(self.accelerator, loss * share / self.current_gradient_accumulation_steps)
             total += loss.detach() * share
@@ -125,7 +136,8 @@ class RolloutTrainer(RewardTrainer):
         sides = [(record, item.dimension) for item in items for record in item.records]
         rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
         seeds = self._seeds(items) if self.options.seed_by == "item" else None
-        traces, log_probs = self._sample(images, rows, seeds)
+        with watchdog("a roll-out", self.options.stall_after, f"rollout.stall_after says so. {self.last_good()}"):
+            traces, log_probs = self._sample(images, rows, seeds)
         rows = [replace(row, trace=trace) for row, trace in zip(rows, traces, strict=True)]
         inputs = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         rated: dict[str, Tensor] = {}
@@ -255,6 +267,17 @@ class RolloutTrainer(RewardTrainer):
                 found.append(torch.cat([trace, log_probs[:, -1:]], 1))
             rollout.teacher_log_probs = torch.cat(found)
         return rollout.teacher_log_probs
+
+    def _divergences(self, output: BackboneOutput, sequences: Sequences) -> dict[str, Tensor]:
+        """KL per token to the starting model and to the sampling policy, where their log-probabilities are known."""
+        found = divergences(output, sequences, self.options)
+        for name, value in found.items():
+            if self.options.max_kl is not None and not value <= self.options.max_kl:
+                raise FloatingPointError(
+                    f"step {self.state.global_step}: {name} is {value.item():.4g} per token, above rollout.max_kl "
+                    f"({self.options.max_kl:g}). {self.last_good()}"
+                )
+        return found
 
     def _slices(self, rollout: _Rollout) -> list[slice]:
         total = len(rollout.inputs)

@@ -172,3 +172,22 @@ def _correction(
     weights = importance_weights(policy, sampler, mask, options.importance_cap)
     differences = (policy - sampler).abs()[mask]
     return weights, {"sampler_difference": differences.mean(), "sampler_difference_max": differences.max()}
+
+
+@torch.no_grad()
+def divergences(output: BackboneOutput, sequences: Sequences, options: RolloutRecipe) -> dict[str, Tensor]:
+    """KL of the present policy per sampled token, by the estimator r - 1 - log r, which is never negative.
+
+    `reference_kl`: to the starting model; `policy_kl`: to the policy that sampled a reused roll-out. r is the other policy's
+    probability over the present one's.
+    """
+    known = {"reference_kl": sequences.ref_log_probs, "policy_kl": sequences.old_log_probs}
+    if all(other is None for other in known.values()):
+        return {}
+    log_probs, mask = sampled_tokens(output, sequences.inputs, sequences.labels, options.temperature)
+    found = {}
+    for name, other in known.items():
+        if other is not None:
+            difference = other - log_probs
+            found[name] = mean_over_tokens(difference.exp() - 1 - difference, mask).mean()
+    return found

@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
+from zreward.common.termination import Terminated, termination
 from zreward.data import Record, check_disjoint, load_records
 from zreward.models.devices import find_device
 from zreward.models.finished import check_left
@@ -25,6 +26,7 @@ from zreward.training.methods import Job, Method, find_method
 from zreward.training.recipe import Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
+from zreward.training.stopping import KeepBest, StopWhenAsked
 from zreward.training.trainer_base import RewardTrainer, is_main_process, training_arguments
 
 
@@ -42,7 +44,8 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
     Raises:
         InputError: wrong recipe, data or checkpoint; a run directory in use; with `resume` another recipe (but for keys of
             `recipe.MAY_CHANGE`), data or starting weights than the run's; a full disk (the last complete checkpoint is kept).
-        FloatingPointError: a loss that is not finite.
+        FloatingPointError: a loss that is not finite, or a KL above `rollout.max_kl`.
+        Terminated: SIGTERM came; the run has ended with a checkpoint after the step.
     """
     if not isinstance(recipe, Recipe):
         raise InputError(
@@ -78,7 +81,12 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 run.start(recipe.to_dict(), inputs)
             for note in notes_of(recipe):
                 say(note)
-        trainer.run_to_end(run.last_checkpoint() if resume else None)
+        with termination() as asked:
+            stopper = StopWhenAsked(trainer, asked)
+            trainer.add_callback(stopper)
+            trainer.run_to_end(run.last_checkpoint() if resume else None)
+        if stopper.stopped:
+            raise Terminated(f"stopped by SIGTERM at step {trainer.state.global_step}; continue with --resume")
         trainer.save_model(str(final))
     return final
 
@@ -95,6 +103,8 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     trainer = method.trainer(Job(recipe, run, trained, records, chosen, dimensions, callbacks))
     for curve in callbacks:
         curve.trackers = trainer.callback_handler
+    if recipe.best_by is not None:
+        trainer.add_callback(KeepBest(trainer, recipe.best_by, recipe.patience))
     trainer.read = (chosen, callbacks[0].records if callbacks else [], getattr(trainer, "teacher", None))
     return trainer
 

@@ -31,7 +31,7 @@ from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
 from zreward.training.engines import in_full_precision, one_gpu_a_process, save_optimizer_of_shards
 from zreward.training.recipe import Recipe
-from zreward.training.zero_shards import fit_shards
+from zreward.training.zero_shards import fit_shards, mend_read_shards, settings_of
 
 _REFUSED = "refused"  # key of a batch that a worker could not make
 
@@ -146,9 +146,16 @@ class RewardTrainer(Trainer):
         """A loss that is not finite stops the run: the last checkpoint is the last good state."""
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"step {self.state.global_step}: the loss is {loss.item()}. The last checkpoint in "
-                f"{self.args.output_dir} is intact; lower optimizer.learning_rate and resume from it"
+                f"step {self.state.global_step}: the loss is {loss.item()}. {self.last_good()}; "
+                "lower optimizer.learning_rate there"
             )
+
+    def last_good(self) -> str:
+        """Which checkpoint a run that fails is gone on from, for a message."""
+        last = self.run.last_checkpoint()
+        if last is None:
+            return "There is no checkpoint yet: start again"
+        return f"The last good checkpoint is {last}: continue from it with --resume"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -180,7 +187,7 @@ class RewardTrainer(Trainer):
                     callback.training_bar.close()  # a message is the last line, not half a bar
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Trainer's files, then metrics.jsonl, then the marker; only then do older checkpoints go.
+        """Trainer's files, then the marker; only then do older checkpoints go.
 
         A disk that refuses is an InputError: the half-written checkpoint is removed, the one before it stays.
         """
@@ -191,7 +198,6 @@ class RewardTrainer(Trainer):
                 self.accelerator.wait_for_everyone()
                 if not self.state.is_world_process_zero:
                     return
-                self.run.write_metrics(self.state.log_history)
                 sync_folder(folder)
                 (folder / COMPLETE).touch()
         except InputError:
@@ -207,6 +213,16 @@ class RewardTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_weights(self.reward_model, Path(resume_from_checkpoint))
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*arguments, **options)
+        self._groups = settings_of(optimizer)
+        return optimizer
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.is_deepspeed_enabled:
+            mend_read_shards(self.optimizer, self._groups)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
@@ -240,14 +256,27 @@ class _Progress(ProgressCallback):
 
 
 class _RunFiles(TrainerCallback):
-    """Keeps metrics.jsonl in step with the log."""
+    """Keeps metrics.jsonl in step with the log: a row as soon as it is there."""
 
     def __init__(self, run: RunDirectory) -> None:
-        self.run = run
+        self.run, self._written = run, 0
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._rewrite(state)  # what a resumed run had logged after its checkpoint is logged again
+
+    def on_log(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            for row in state.log_history[self._written :]:
+                self.run.append_metrics(row)
+            self._written = len(state.log_history)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
+        self._rewrite(state)
+
+    def _rewrite(self, state) -> None:
         if state.is_world_process_zero:
             self.run.write_metrics(state.log_history)
+            self._written = len(state.log_history)
 
 
 def is_main_process() -> bool:

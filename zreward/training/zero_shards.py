@@ -1,10 +1,17 @@
-"""A DeepSpeed optimizer that was saved by another number of processes: DeepSpeed's own universal form fits any number."""
+"""A DeepSpeed optimizer that was saved by another number of processes: DeepSpeed's own universal form fits any number.
+
+DeepSpeed 0.19.8 reads it with two faults under ZeRO-3, which are mended here: all parts count their steps in one tensor, so that
+the count grows several times a step, and every group of parameters gets the first group's settings.
+"""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
@@ -50,3 +57,19 @@ def _convert(shards: Path, checkpoint: Path) -> None:
         options = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False, "strict": True}
         main(Namespace(input_folder=str(shards), output_folder=str(folder), inject_missing_state=True, **options))
     write_text(checkpoint / _LATEST, universal.name)
+
+
+def settings_of(optimizer: Any) -> list[dict[str, Any]]:
+    """Of each group of parameters."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def mend_read_shards(optimizer: Any, settings: Sequence[Mapping[str, Any]]) -> None:
+    """After an engine has read its optimizer: a count of steps for every part, and the groups' own weight decay."""
+    while hasattr(optimizer, "optimizer"):  # accelerate's and DeepSpeed's wrappers
+        optimizer = optimizer.optimizer
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group["weight_decay"] = own["weight_decay"]

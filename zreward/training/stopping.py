@@ -1,0 +1,88 @@
+"""What ends a run early: SIGTERM, and a dev metric that no longer grows. What is kept of it: the best weights so far."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from zreward.common.files import write_json
+from zreward.common.runs import say
+
+if TYPE_CHECKING:
+    from zreward.training.trainer_base import RewardTrainer
+
+BEST, BEST_FACTS = "best", "best.json"
+
+
+class StopWhenAsked(TrainerCallback):
+    """Ends the run with a checkpoint after the step in which one of the processes was sent SIGTERM.
+
+    Where a roll-out is reused, after its last update: that is where a run can go on.
+    """
+
+    def __init__(self, trainer: RewardTrainer, asked: Event) -> None:
+        self.trainer, self.asked = trainer, asked
+        self.stopped = False
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.asked.is_set():
+            self.trainer.accelerator.set_trigger()
+        if state.global_step % self.trainer.recipe.rollout.updates_per_rollout:
+            return
+        if self.trainer.accelerator.check_trigger() and state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+class KeepBest(TrainerCallback):
+    """Keeps the weights of the best point of the dev curve in RUN/best; ends the run after `patience` points without a better one.
+
+    It stands behind the dev curve, and reads its points from the run's log: nothing is lost by an interruption.
+    """
+
+    def __init__(self, trainer: RewardTrainer, metric: str, patience: int | None) -> None:
+        self.trainer, self.metric, self.patience = trainer, metric, patience
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 0:
+            self._see(state, control)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self._see(state, control)
+
+    def _see(self, state, control) -> None:
+        points = points_of(state.log_history, self.metric)
+        if not points or points[-1][0] != state.global_step:
+            return
+        step, value = best_of(points)
+        if step == state.global_step:
+            run = self.trainer.run.path
+            self.trainer.save_model(str(run / BEST))
+            if state.is_world_process_zero:
+                write_json(run / BEST_FACTS, {"step": step, "metric": self.metric, "value": value})
+        waited = sum(1 for each, _ in points if each > step)
+        if self.patience is not None and waited >= self.patience and state.global_step < state.max_steps:
+            say(f"stopped at step {state.global_step}: {self.metric} has not grown since step {step} ({value:.4f})")
+            control.should_training_stop = True
+
+
+def points_of(log: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
+    """Step and value of every point of the dev curve. Values that are not finite (a constant's correlation) are no points."""
+    values = [(row["step"], row[metric]) for row in log if row.get(metric) is not None]
+    return [(step, value) for step, value in values if math.isfinite(value)]
+
+
+def best_of(points: Sequence[tuple[int, float]]) -> tuple[int, float]:
+    """The highest, the first of equals."""
+    return max(points, key=lambda point: (point[1], -point[0]))
+
+
+def read_best(run: Path) -> dict[str, Any] | None:
+    """Step, metric and value of the best weights of a run, where it keeps them."""
+    file = run / BEST_FACTS
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
