@@ -40,7 +40,7 @@ class StopWhenAsked(TrainerCallback):
 
 
 class KeepBest(TrainerCallback):
-    """Keeps the weights of the best point of the dev curve in RUN/best; ends the run after `patience` points without a better one.
+    """Keeps the weights of the best dev point in RUN/best; ends the run after `patience` points without a better one.
 
     It stands behind the dev curve, and reads its points from the run's log: nothing is lost by an interruption.
     """
