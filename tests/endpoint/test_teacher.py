@@ -20,6 +20,7 @@ from zreward.endpoint.teacher import EndpointTeacher
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
+from zreward.models.teacher import ReportedDistribution
 from zreward.publishing.export import export
 
 PROMPTS = ["a red circle", "two blue squares above a cross", "the large green triangle"]
@@ -109,7 +110,9 @@ def test_what_a_judgement_counts(model, folder, pictures):
         assert judged.tokens.tolist() == [[5]] * 3 and judged.truncated.all()
         assert len(set(judged.traces["realism"])) == 1
         traces = [body for body in served.asked if body.get("stop")]
-        assert [body["max_tokens"] for body in traces] == [5] * 3 and {b["temperature"] for b in traces} == {0}
+        assert [body["max_tokens"] for body in traces] == [5] * 3 and {
+            (b["temperature"], b["top_p"]) for b in traces
+        } == {(0, 1)}
         assert fact["completion_tokens"] == sum(5 + 3 for _ in range(3))
         assert fact["prompt_tokens"] == usage.prompt_tokens - before > 6 * 30
         assert usage.requests == len(served.asked) and usage.retries == 0
@@ -134,6 +137,22 @@ def test_short_lists_leave_bounds_that_hold(model, folder, pictures, top):
     torch.testing.assert_close((found.probs * ~is_listed).sum(-1), shares, rtol=0, atol=1e-3)
     if top == 20:
         torch.testing.assert_close(found.probs, expected, rtol=0, atol=1e-5)
+
+
+def test_parts_of_a_distribution_keep_their_facts():
+    facts = tuple(({"bounded": n / 10},) for n in range(3))
+    whole = ReportedDistribution(torch.full((3, 1, 2), 0.5), torch.tensor([1.0, 2.0]), ("realism",), facts)
+    for part, expected in (
+        (whole[1], facts[1:2]),
+        (whole[-1], facts[2:]),
+        (whole[1:], facts[1:]),
+        (whole[[2, 0]], (facts[2], facts[0])),
+        (whole[torch.tensor([1])], facts[1:2]),
+    ):
+        assert part.facts == expected and len(part) == len(expected)
+    assert [each.facts for each in whole] == [(fact,) for fact in facts]
+    with pytest.raises(IndexError):
+        whole[3]
 
 
 def test_the_bounded_share_is_the_mean_over_traces(model, folder, pictures):
