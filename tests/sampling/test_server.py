@@ -19,7 +19,7 @@ from tests.sampling.models import OPTIONS, own_answers, pictures, rows, vllm_mod
 from tests.tiny import tiny_records
 from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
-from zreward.common.runs import RunDirectory
+from zreward.common.runs import RunDirectory, read_metrics
 from zreward.data.writing import save_records
 from zreward.sampling.canary import WeightsDifferError
 from zreward.sampling.options import VllmOptions
@@ -153,3 +153,46 @@ def test_a_server_that_is_not_there_is_named():
             True,
         )
     held.close()
+
+
+def test_two_processes_that_ask_one_server_train_as_one(place):
+    """Each takes one of the step's two pairs; the first brings the weights over."""
+    folder, address, rank = place
+    keys = [f"data.train={folder}/train.jsonl", f"model.name={folder}/base", f"vllm.server={address}"]
+    keys += [f"model.lora_rank={rank}", "model.freeze_vision=true"] if rank else []
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
+    found = []
+    for processes in (1, 2):
+        out = folder / f"of-{processes}"
+        own = [f"out={out}", f"optimizer.batch_size={2 // processes}"]
+        launch = [*command, str(processes), "--standalone", "-m", "zreward.cli", "train", str(recipe)]
+        if processes == 1:
+            launch = [sys.executable, "-m", "zreward.cli", "train", str(recipe)]
+        made = subprocess.run(
+            [*launch, *keys, *own],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            timeout=300,
+        )
+        assert made.returncode == 0, made.stderr.decode()[-3000:]
+        found.append([entry for entry in read_metrics(out) if "loss" in entry])
+    one, two = found
+    assert len(one) == len(two) == 4
+    for mine, other in zip(one, two, strict=True):
+        for name in ("loss", "grad_norm", "policy_loss", "gap_loss", "reward", "trace_tokens"):
+            assert mine[name] == pytest.approx(other[name], abs=1e-4), name
+        assert other["engine_difference"] < 1e-5
+
+
+RECIPE = """
+method: gdso
+out: run
+data: {train: x}
+model: {name: x}
+optimizer: {steps: 4, batch_size: 2, learning_rate: 3.0e-3, warmup_steps: 0}
+rollout: {group_size: 2, engine: vllm}
+vllm: {max_sequences: 8}
+"""

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class EngineSampler:
         options: how vLLM is started.
         canary: pictures and questions for the check after every update.
         device: the engine's; default the model's own.
+        processes: accelerate's `Accelerator`, where several of them ask one server: the first one brings the weights over.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class EngineSampler:
         options: VllmOptions,
         canary: tuple[Sequence[Tensor], Sequence[Row]],
         device: torch.device | None = None,
+        processes: Any = None,
     ) -> None:
         if options.server is None:
             check_installed()
@@ -52,12 +54,13 @@ class EngineSampler:
         self.canary = Canary(model, *canary, options.tolerance)
         self._files = tempfile.TemporaryDirectory(prefix="zreward-vllm-")
         self._rank = adapter_rank(model)
+        self._processes, self._leads = processes, processes is None or processes.is_main_process
         context = min(options.max_length, model.context or options.max_length)
         pictures = 2 if model.forms.reference else 1
         where, cached = device or model.device, False if _is_hybrid_in_name_only(model) else None
         self.engine: Engine
         if options.server is not None:
-            self.engine = ServerVllm(rules, options, on_cpu=where.type == "cpu")
+            self.engine = ServerVllm(rules, options, where.type == "cpu", self._leads)
         else:
             how = (replace(options, max_length=context), precision_of(model), where, pictures, self._rank, cached)
             self.engine = LocalVllm(self._start_folder(), rules, *how)
@@ -79,13 +82,15 @@ class EngineSampler:
         """
         # Always the same folder: it stays, since vLLM reads the picture processor's files when it first needs them.
         folder = Path(self._files.name) / "update"
-        shutil.rmtree(folder, ignore_errors=True)
-        if self._rank:
-            write_adapter(self.model, folder)
-            self.engine.load_adapter(folder)
-        else:
-            write_weights(self.model, folder)
-            self.engine.load_weights(folder)
+        write, load = (
+            (write_adapter, self.engine.load_adapter) if self._rank else (write_weights, self.engine.load_weights)
+        )
+        if self._leads:
+            shutil.rmtree(folder, ignore_errors=True)
+            write(self.model, folder)
+        load(folder)
+        if self._processes is not None:
+            self._processes.wait_for_everyone()
         return self.canary.check(self.engine)
 
     def reason(

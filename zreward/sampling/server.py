@@ -37,17 +37,18 @@ class ServerVllm:
         rules: stop marker, banned tokens and labels.
         options: with the server's address.
         on_cpu: whether the server runs on CPUs, with `zreward.sampling.cpu_worker` in its workers.
+        leads: of several processes that ask this server, the one that brings weights over.
 
     Raises:
         InputError: no server answers there.
     """
 
-    def __init__(self, rules: TokenRules, options: VllmOptions, on_cpu: bool) -> None:
+    def __init__(self, rules: TokenRules, options: VllmOptions, on_cpu: bool, leads: bool = True) -> None:
         import httpx
 
         from zreward.common.http import parse_address
 
-        self.rules, self.on_cpu = rules, on_cpu
+        self.rules, self.on_cpu, self.leads = rules, on_cpu, leads
         self.address = str(parse_address(str(options.server))).rstrip("/")
         limits = httpx.Limits(max_connections=options.max_sequences)
         self._client = httpx.Client(base_url=self.address, timeout=httpx.Timeout(_WAIT, connect=10.0), limits=limits)
@@ -71,11 +72,17 @@ class ServerVllm:
         before = self._adapter
         self._adapters += 1
         self._adapter = f"zreward-{self._adapters}"
-        self._call("POST", "/v1/load_lora_adapter", {"lora_name": self._adapter, "lora_path": str(folder.resolve())})
+        if not self.leads:
+            return
+        place = {"lora_name": self._adapter, "lora_path": str(folder.resolve())}
+        self._call("POST", "/v1/load_lora_adapter", place | {"load_inplace": True})  # a run before may have left one
+        self._call("POST", "/reset_prefix_cache")
         if before is not None:
             self._call("POST", "/v1/unload_lora_adapter", {"lora_name": before})
 
     def load_weights(self, folder: Path) -> None:
+        if not self.leads:
+            return
         path = {"weights_path": str(folder.resolve())}
         self._call("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": path})
         if self.on_cpu:

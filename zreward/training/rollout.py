@@ -76,7 +76,7 @@ class RolloutTrainer(RewardTrainer):
     def prepare_device(self) -> None:
         super().prepare_device()
         if self.options.engine == "vllm":
-            self.sampler = start_sampler(self.reward_model, self.recipe, self._first)
+            self.sampler = start_sampler(self.reward_model, self.recipe, self._first, self.accelerator)
 
     def run_to_end(self, checkpoint: Path | None) -> None:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accelerate import Accelerator
+
 from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
@@ -23,16 +25,19 @@ def check_engine(model: RewardModel, recipe: Recipe, processes: int) -> None:
     if recipe.vllm.server is None:
         check_installed()
     rules_of(model)
-    if processes > 1:
+    if processes > 1 and recipe.vllm.server is None:
         raise InputError(
-            f"recipe: rollout.engine vllm runs in a single training process so far, these are {processes}; start one, or use "
-            "rollout.engine generate"
+            f"recipe: rollout.engine vllm in the trainer's own process was tried with one process only, these are {processes}; "
+            "let them ask one server (vllm.server), or use rollout.engine generate"
         )
 
 
-def start_sampler(model: RewardModel, recipe: Recipe, items: Sequence[RolloutItem]) -> EngineSampler:
+def start_sampler(
+    model: RewardModel, recipe: Recipe, items: Sequence[RolloutItem], accelerator: Accelerator
+) -> EngineSampler:
     """vLLM with the model's weights, checked with these items' pictures."""
     sides = [(record, item.dimension) for item in items for record in item.records]
     images = [model.decode(record.image) for record, _ in sides]
     rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides)]
-    return EngineSampler(model, recipe.vllm, (images, rows))
+    processes = accelerator if accelerator.num_processes > 1 else None
+    return EngineSampler(model, recipe.vllm, (images, rows), processes=processes)
