@@ -160,6 +160,8 @@ def test_a_run_closes_its_engine_and_goes_on_with_a_new_one(stand_in, make_recip
         ({"method": "sft"}, "rollout.engine goes with methods that sample traces, not sft"),
         ({"model__quantization": "4bit"}, "rollout.engine vllm loads the weights as they are"),
         ({"vllm__memory": 1.5}, r"vllm.memory is 1.5, expected a share above 0 and below 1"),
+        ({"vllm__cache_gib": -1.0}, "vllm.cache_gib is -1.0, expected more than 0"),
+        ({"vllm__max_sequences": 0}, "max_sequences is 0; expected at least 1"),
         ({"rollout__importance_cap": 0.5}, "rollout.importance_cap is 0.5, expected 1 or more"),
         ({"rollout__engine": "sglang"}, "rollout.engine is 'sglang'; expected one of"),
         ({"rollout__engine": "generate", "vllm__max_length": 9}, r"vllm.\* goes with rollout.engine vllm"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zreward.common.errors import InputError, check_counts
+
 
 @dataclass(frozen=True)
 class VllmOptions:
@@ -17,3 +19,12 @@ class VllmOptions:
     eager: bool = False  # no CUDA graphs: a shorter start, slower sampling
     # Largest difference of a label's probability between engine and trainer; default .0005 in float32, .05 in half precision
     tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(max_length=self.max_length, max_sequences=self.max_sequences)
+        if not 0 < self.memory < 1:
+            raise InputError(f"vllm.memory is {self.memory}, expected a share above 0 and below 1")
+        for key in ("cache_gib", "tolerance"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise InputError(f"vllm.{key} is {value}, expected more than 0")

@@ -219,8 +219,6 @@ class Recipe:
                 "recipe: rollout.engine vllm loads the weights as they are, not quantised: its answers would not be those of "
                 "the trained model. Leave model.quantization out, or use rollout.engine generate"
             )
-        if not 0 < self.vllm.memory < 1:
-            raise InputError(f"recipe: vllm.memory is {self.vllm.memory}, expected a share above 0 and below 1")
         if self.rollout.importance_cap < 1:
             raise InputError(f"recipe: rollout.importance_cap is {self.rollout.importance_cap}, expected 1 or more")
 
