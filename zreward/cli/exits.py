@@ -20,6 +20,7 @@ INTERRUPTED = 130
 EXTRAS = {
     "matplotlib": "report",
     "datasets": "datasets",
+    "ray": "ray",
     "diffusers": "generation",
     "bitsandbytes": "quantized",
     "fastapi": "serve",

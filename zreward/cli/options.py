@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shorten
 from zreward.common.jobs import Job
 
 STDOUT = Path("-")
@@ -51,6 +51,23 @@ Shard = Annotated[
         help="Make part I of N only, in a job of its own on any machine; `zreward merge` joins the parts.",
     ),
 ]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With --engine ray: processes of the cluster; default: one a GPU, or one a CPU where there is none."
+    ),
+]
+
+
+def place_of(model: str) -> str:
+    """A model's name for processes that may have another working directory."""
+    return str(Path(model).absolute()) if Path(model).exists() else model
+
+
+def one_of_engines(engine: str, *known: str) -> None:
+    if engine not in known:
+        raise InputError(f"--engine {shorten(engine)!r} is unknown; expected {', '.join(known[:-1])} or {known[-1]}")
 
 
 def load_model(name: str, device: str | None = None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from zreward.cli.options import (
     Teacher,
     Temperature,
     Traces,
+    Workers,
     check_new,
     check_source,
     check_suffix,
@@ -30,6 +32,8 @@ from zreward.cli.options import (
     load_model,
     load_teacher,
     names_of,
+    one_of_engines,
+    place_of,
     refuse_unsampled,
     refuse_unused,
     save,
@@ -74,6 +78,13 @@ def score(
         ),
     ] = False,
     shard: Shard = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="With --data: local, or ray: on all workers of a Ray cluster (RAY_ADDRESS, else this machine)."
+        ),
+    ] = "local",
+    workers: Workers = None,
     device: Device = None,
     json_file: Json = None,
     dry_run: Annotated[
@@ -88,10 +99,16 @@ def score(
     if data:
         refuse_unused(ctx, "with --data: records name their images", "images", "prompt", "reference")
         refuse_unused(ctx, "with --data, which writes to --out", "json_file")
-        _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, device, dry_run)
+        one_of_engines(engine, "local", "ray")
+        if engine == "ray":
+            refuse_unused(ctx, "with --engine ray, which shares the work itself", "shard")
+        else:
+            refuse_unused(ctx, "without --engine ray", "workers")
+        cluster = engine == "ray"
+        _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, cluster, workers, device, dry_run)
         return
     refuse_unused(ctx, "without --data: an image that cannot be read is an error", "skip_bad")
-    refuse_unused(ctx, "without --data", "shard")
+    refuse_unused(ctx, "without --data", "shard", "engine", "workers")
     refuse_unused(ctx, "without --data: images are checked before the model is loaded", "dry_run")
     check_target(json_file)
     check_suffix("--out", out, *SUFFIXES)
@@ -117,7 +134,7 @@ def score(
         save(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
 
 
-def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, device, dry_run) -> None:
+def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, cluster, workers, device, dry_run) -> None:
     from zreward.inference.bulk import score_data
 
     if not out:
@@ -130,6 +147,14 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, devic
 
         for line in check_inputs(model, data, out, names, skip_bad, job):
             typer.echo(f"checked: {line}")
+        return
+    if cluster:
+        from zreward.common.ray_workers import run_jobs
+        from zreward.inference.bulk_jobs import merge_scores, score_worker
+
+        how = (names, batch_size, skip_bad)
+        run_jobs(partial(score_worker, place_of(model), device, data.absolute(), out.absolute(), *how), workers)
+        typer.echo(f"{out}: {merge_scores(out):,} rows")
         return
     loaded = load_model(model, device)
     if job is None:

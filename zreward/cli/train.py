@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,15 +20,18 @@ from zreward.cli.options import (
     Teacher,
     Temperature,
     Traces,
+    Workers,
     check_source,
     job_of,
     load_teacher,
     names_of,
+    one_of_engines,
+    place_of,
     refuse_unsampled,
     refuse_unused,
     say_usage,
 )
-from zreward.common.errors import InputError, shorten
+from zreward.common.errors import InputError
 from zreward.common.jobs import is_first_of_all
 
 ALONE = 0.9  # share of a GPU's memory
@@ -93,8 +97,12 @@ def label(
     device: Device = None,
     engine: Annotated[
         str,
-        typer.Option(help="What samples and scores: generate (transformers), or vllm, which is much faster on GPUs."),
+        typer.Option(
+            help="What samples and scores: generate (transformers); vllm, which is much faster on GPUs; or ray: generate, on all "
+            "workers of a Ray cluster (RAY_ADDRESS, else this machine)."
+        ),
     ] = "generate",
+    workers: Workers = None,
     vllm: Annotated[
         list[str] | None, typer.Option("--vllm", help="How vLLM is started, as key=value: max_length=4096; repeatable.")
     ] = None,
@@ -116,10 +124,15 @@ def label(
     if resume and not (begun / MANIFEST).is_file():
         raise InputError(f"{begun}: nothing to resume, there is no {MANIFEST}; run without --resume first")
     check_source(data)
-    if engine not in ("generate", "vllm"):
-        raise InputError(f"--engine {shorten(engine)!r} is unknown; expected generate or vllm")
-    if engine == "generate":
-        refuse_unused(ctx, "with --engine generate", "vllm")
+    one_of_engines(engine, "generate", "vllm", "ray")
+    if engine != "ray":
+        refuse_unused(ctx, "without --engine ray", "workers")
+    elif teacher.startswith("endpoint:"):
+        raise InputError(
+            "--engine ray runs a model of the cluster; an endpoint answers many requests at once: leave it out"
+        )
+    if engine != "vllm":
+        refuse_unused(ctx, "without --engine vllm", "vllm")
     else:
         refuse_unused(ctx, "with --engine vllm, which takes the first GPU that CUDA_VISIBLE_DEVICES shows", "device")
     options = LabelOptions(traces, names_of(dimensions), temperature, not direct, seed, shard_size, batch_size)
@@ -130,6 +143,15 @@ def label(
         model = _teacher(ctx, teacher, device, engine, vllm) if asked else None
         for line in check_inputs(teacher, data, out, options, split, skip_bad, job, model):
             typer.echo(f"checked: {line}")
+        return
+    if engine == "ray":
+        refuse_unused(ctx, "with --engine ray, which shares the work itself", "shard")
+        from zreward.common.ray_workers import run_jobs
+        from zreward.training.target_jobs import label_worker, merge_targets
+
+        read = (data.absolute(), split, skip_bad)
+        run_jobs(partial(label_worker, teacher, place_of(teacher), device, *read, out.absolute(), options), workers)
+        typer.echo(f"targets: {merge_targets(out)}")
         return
     loaded = _teacher(ctx, teacher, device, engine, vllm)
     records = load_records(data, skip_bad=skip_bad, split=split)

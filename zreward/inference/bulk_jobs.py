@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,20 @@ def score_job(
             raise empty(source)
         shards.note(_ROWS, rows.facts)
     return total
+
+
+def score_worker(
+    model: str,
+    device: str | None,
+    source: Any,
+    out: str | Path,
+    dimensions: Sequence[str] | None,
+    batch_size: int | None,
+    skip_bad: bool,
+) -> Callable[[Job], int]:
+    """`score_job` for a process that makes several jobs: the model is loaded once."""
+    loaded = RewardModel.from_pretrained(model, device=device)
+    return partial(score_job, loaded, source, out, dimensions=dimensions, batch_size=batch_size, skip_bad=skip_bad)
 
 
 def merge_scores(out: str | Path, folders: Sequence[Path] = ()) -> int:

@@ -5,7 +5,7 @@ A shard's traces depend on the seed and the shard's number, not on the job: the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from zreward.common.errors import InputError
 from zreward.common.jobs import Job, JobShards, checked_count, choose, gather, job_folders, refuse_missing, remove_jobs
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import LINES, MANIFEST, Shards, stored_manifest
-from zreward.data import Record
+from zreward.data import Record, load_records
+from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import Teacher
 from zreward.training.targets import (
     ADVICE,
@@ -62,6 +63,22 @@ def label_job(
         shards = JobShards(out, job, facts, {"teacher": teacher}, OTHER_TARGETS, ADVICE)
         label_all(model, records, shards, names, options, job)
     return shards.folder
+
+
+def label_worker(
+    teacher: str,
+    place: str,
+    device: str | None,
+    data: Path,
+    split: str | None,
+    skip_bad: bool,
+    out: Path,
+    options: LabelOptions,
+) -> Callable[[Job], Path]:
+    """`label_job` for a process that makes several jobs: the teacher (from `place`) and the records are loaded once."""
+    model = RewardModel.from_pretrained(place, device=device)
+    records = load_records(data, skip_bad=skip_bad, split=split)
+    return partial(label_job, model, teacher, records, out, options)
 
 
 def merge_targets(out: str | Path, folders: Sequence[Path] = ()) -> Path:
