@@ -218,14 +218,14 @@ def test_a_manifest_of_another_form_is_damaged(made, stored):
 
 
 def test_a_shard_that_cannot_be_read_is_named_with_the_first_line_of_the_reason(tmp_path, monkeypatch):
-    def refuse(file):
+    def refuse(file, columns):
         raise pa.ArrowInvalid("not a Parquet file\nDetails that fill a page")
 
     monkeypatch.setattr(pq, "read_table", refuse)
     with pytest.raises(
         InputError, match="a.parquet is damaged: not a Parquet file; delete it, and run `zreward label`"
     ):
-        targets._shard_table(tmp_path / "a.parquet")
+        targets._shard_table(tmp_path / "a.parquet", ["record"])
 
 
 def test_targets_of_another_rubric_are_refused(made):

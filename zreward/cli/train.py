@@ -114,7 +114,7 @@ def label(
     ] = False,
 ) -> None:
     """Score records with a teacher into Parquet shards, the targets of a student; run it again to continue."""
-    from zreward.data import load_records
+    from zreward.data import open_records
     from zreward.training.targets import MANIFEST, LabelOptions
     from zreward.training.targets import label as run_label
 
@@ -154,7 +154,7 @@ def label(
         typer.echo(f"targets: {merge_targets(out)}")
         return
     loaded = _teacher(ctx, teacher, device, engine, vllm)
-    records = load_records(data, skip_bad=skip_bad, split=split)
+    records = open_records(data, skip_bad=skip_bad, split=split)
     if job is None:
         typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
         say_usage(loaded)

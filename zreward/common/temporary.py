@@ -89,6 +89,16 @@ def only_writer(folder: Path) -> Iterator[None]:
             os.close(lock)
 
 
+@contextmanager
+def waiting_lock(file: Path) -> Iterator[None]:
+    """Holds a lock on `file`, which stays, until the block ends; waits for other processes. No lock where there are none."""
+    with file.open("a") as handle:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _temporary(parent: Path) -> list[Path]:
     try:
         with os.scandir(parent) as entries:

@@ -17,12 +17,16 @@ SHOWN = 20  # bad lines named in one error; reading stops there
 
 
 class BadLine(NamedTuple):
-    """`number` of the line or row, `place` for a person to look up ("ratings.jsonl:3"), `text` as it came."""
+    """`number` of the line or row, `place` for a person to look up ("ratings.jsonl:3"), `text` as it came.
+
+    `image` is the file that the line names as its picture, where it does.
+    """
 
     number: int
     place: str
     reason: str
     text: str
+    image: str | None = None
 
 
 class BadLines:
@@ -35,6 +39,7 @@ class BadLines:
     def __init__(self, name: str, skip: bool = False, report: str | os.PathLike[str] | None = None) -> None:
         self.name, self.skip, self.report = name, skip, Path(report) if report is not None else None
         self.lines: list[BadLine] = []
+        self.good = 0
 
     def add(self, line: BadLine) -> None:
         self.lines.append(line)
@@ -43,6 +48,7 @@ class BadLines:
 
     def finish(self, good: int) -> None:
         """Call once, with the number of good lines."""
+        self.good = good
         if self.lines and not self.skip:
             self._refuse("1 bad line" if len(self.lines) == 1 else f"{len(self.lines)} bad lines")
         where = self._write() if self.skip else ""

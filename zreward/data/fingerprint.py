@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
@@ -14,9 +14,12 @@ from zreward.common.errors import InputError
 from zreward.common.files import file_digest
 from zreward.data.images import ImageSource, check_path, open_image
 from zreward.data.record import Record
+from zreward.data.record_table import Records
+
+_CHUNK = 64  # pictures that are read together
 
 
-def records_fingerprint(records: Iterable[Record], ratings: bool = False) -> str:
+def records_fingerprint(records: Sequence[Record], ratings: bool = False) -> str:
     """Sixteen letters for records in their order. `ratings`: also scores, their spreads and groups.
 
     Files are read piece by piece and not decoded. InputError for a picture that cannot be read.
@@ -27,18 +30,23 @@ def records_fingerprint(records: Iterable[Record], ratings: bool = False) -> str
     return digest.hexdigest()[:16]
 
 
-def record_digests(records: Iterable[Record], ratings: bool = False) -> Iterator[bytes]:
+def record_digests(records: Sequence[Record], ratings: bool = False) -> Iterator[bytes]:
     """SHA-256 of each record, in order; files are read by a few threads."""
-    records = list(records)
-    files = (record.image for record in records if isinstance(record.image, str))
+    for record, image in zip(records, _image_digests(records), strict=True):
+        facts: list[object] = [record.prompt, image]
+        if ratings:
+            facts += [_plain(record.scores), _plain(record.stds), record.group]
+        yield hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+
+
+def _image_digests(records: Sequence[Record]) -> Iterator[str]:
+    """`image_digest` of each. Those of `open_records` are known."""
+    if isinstance(records, Records):
+        yield from (digest.hex() for digest in records.image_digests())
+        return
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        digests = threads.map(image_digest, files)
-        for record in records:
-            image = next(digests) if isinstance(record.image, str) else image_digest(record.image)
-            facts: list[object] = [record.prompt, image]
-            if ratings:
-                facts += [_plain(record.scores), _plain(record.stds), record.group]
-            yield hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+        for start in range(0, len(records), _CHUNK):
+            yield from threads.map(lambda record: image_digest(record.image), records[start : start + _CHUNK])
 
 
 def image_digest(image: ImageSource) -> str:

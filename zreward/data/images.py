@@ -134,10 +134,22 @@ def describe(image: Any) -> str:
 
 def pixel_hash(image: Any) -> str:
     """sha256 over size and RGB pixels: equal for the same picture under another name or lossless format."""
-    picture = open_image(image)
+    return _hash_of(open_image(image)).hex()
+
+
+def checked_digests(image: str | bytes) -> tuple[bytes, bytes]:
+    """SHA-256 of an image's encoded bytes, and its `pixel_hash`; it is read and decoded once. InputError as `open_image`."""
+    try:
+        content = encoded(image)
+        return hashlib.sha256(content).digest(), _hash_of(_of_bytes(content, MAX_PIXELS))
+    except InputError as error:
+        raise InputError(f"{describe(image)}: {error}") from None
+
+
+def _hash_of(picture: Image.Image) -> bytes:
     digest = hashlib.sha256(f"{picture.width}x{picture.height}:".encode())
     digest.update(picture.tobytes())
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def pixel_hashes(images: Iterable[Any]) -> Iterator[str]:

@@ -11,10 +11,14 @@ Image paths are relative to the file. In Parquet (and data sets) `image` is a pa
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
@@ -25,6 +29,39 @@ from zreward.data.sources import SourceRow, read_rows
 from zreward.rubric import Rubric
 
 _CHUNK = 64  # rows whose images are decoded together
+_TASK = 8  # of them in a thread's task
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading(Generic[T]):
+    """How a source of records is read: which of them are wanted, and what is looked at.
+
+    `look` is called in a thread with every wanted record; its InputError makes the line a bad one.
+    """
+
+    source: Any
+    look: Callable[[Record], T]
+    rubric: Rubric | None = None
+    skip_bad: bool = False
+    split: str | None = None
+    progress: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        return isinstance(self.source, str | os.PathLike)
+
+    @property
+    def name(self) -> str:
+        return str(self.source) if self.is_file else "data set"
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return Path(self.source).parent if self.is_file else Path()
+
+    def bad_lines(self) -> BadLines:
+        return BadLines(self.name, self.skip_bad, f"{self.name}.skipped.jsonl" if self.is_file else None)
 
 
 def load_records(
@@ -35,7 +72,9 @@ def load_records(
     split: str | None = None,
     progress: bool = False,
 ) -> list[Record]:
-    """All records of a .jsonl or .parquet file, or of a `datasets.Dataset`.
+    """All records of a .jsonl or .parquet file, or of a `datasets.Dataset`, in memory.
+
+    `open_records` gives the same records of a file one by one, and opens no picture that it has checked before.
 
     Args:
         source: path of the file, or the data set. Image paths are relative to the file.
@@ -51,47 +90,89 @@ def load_records(
     Raises:
         InputError: "FILE:LINE: reason" for up to 20 bad lines; an empty source; an unknown split.
     """
-    is_file = isinstance(source, str | os.PathLike)
-    name, folder = (str(source), Path(source).parent) if is_file else ("data set", Path())
-    bad = BadLines(name, skip_bad, f"{name}.skipped.jsonl" if is_file else None)
+    reading = Reading(source, lambda record: record.check_image(check_images), rubric, skip_bad, split, progress)
+    return [record for record, _ in read_records(reading, reading.bad_lines())]
 
-    def check(row: SourceRow) -> Record | InputError:
+
+def read_records(reading: Reading[T], bad: BadLines) -> Iterator[tuple[Record, T]]:
+    """The wanted records of a source, one after the other, each with what `look` returned.
+
+    Bad lines go to `bad`, which is finished at the end. InputError as `load_records`, and for a split without a record.
+    """
+    good = wanted = 0
+    splits: set[str] = set()
+    rows = read_rows(reading.source)
+    shown = tqdm(rows, f"reading {Path(reading.name).name}", unit=" records", disable=not reading.progress)
+    with closing(_Places()) as places:
+        for row, record, seen in _checked(reading, iter(shown)):
+            if isinstance(record, Record) and record.id is not None:
+                first = places.first(record.id, row.place)
+                if first != row.place:
+                    record = InputError(f"id {record.id!r} is that of {first} already")
+            if isinstance(record, InputError):
+                bad.add(BadLine(row.number, row.place, str(record), row.text, image_file(row, reading.folder)))
+                continue
+            good += 1
+            splits |= {record.split} if record.split is not None else set()
+            if _is_wanted(record, reading):
+                wanted += 1
+                yield record, seen
+    bad.finish(good)
+    if not wanted:
+        raise _no_such_split(reading, sorted(splits))
+
+
+def image_file(row: SourceRow, folder: Path) -> str | None:
+    """The file that a row names as its image, of a row that may be wrong in any way."""
+    image = row.data.get("image") if row.data is not None else None
+    image = image.get("path") if isinstance(image, dict) and image.get("bytes") is None else image
+    return str(folder / image) if isinstance(image, str) else None
+
+
+def _checked(reading: Reading[T], rows: Iterator[SourceRow]) -> Iterator[tuple[SourceRow, Record | InputError, Any]]:
+    """Each row with its record, or what is wrong with it."""
+
+    def check(row: SourceRow) -> tuple[SourceRow, Record | InputError, Any]:
         try:
             if row.data is None:
                 raise InputError(row.error)
-            record = Record.from_dict(row.data, folder)
-            if rubric is not None:
-                record.validate(rubric)
-            if split is None or record.split == split:
-                record.check_image(decode=check_images)
-            return record
+            record = Record.from_dict(row.data, reading.folder)
+            if reading.rubric is not None:
+                record.validate(reading.rubric)
+            return row, record, reading.look(record) if _is_wanted(record, reading) else None
         except InputError as error:
-            return error
+            return row, error, None
 
-    records: list[Record] = []
-    places: dict[str, str] = {}
-    rows = iter(tqdm(read_rows(source), f"reading {Path(name).name}", unit=" records", disable=not progress))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         while chunk := list(islice(rows, _CHUNK)):
-            for row, record in zip(chunk, threads.map(check, chunk), strict=True):
-                if isinstance(record, Record) and record.id is not None:
-                    first = places.setdefault(record.id, row.place)
-                    if first != row.place:
-                        record = InputError(f"id {record.id!r} is that of {first} already")
-                if isinstance(record, InputError):
-                    bad.add(BadLine(row.number, row.place, str(record), row.text))
-                else:
-                    records.append(record)
-    bad.finish(len(records))
-    return records if split is None else _of_split(records, split, name)
+            parts = [chunk[start : start + _TASK] for start in range(0, len(chunk), _TASK)]
+            for part in threads.map(lambda some: [check(row) for row in some], parts):
+                yield from part
 
 
-def _of_split(records: list[Record], split: str, name: str) -> list[Record]:
-    kept = [record for record in records if record.split == split]
-    if not kept:
-        there = sorted({record.split for record in records if record.split is not None})
-        raise InputError(
-            f"{name}: no record of split {split!r}; "
-            + (f"the splits in it are {', '.join(map(repr, there))}" if there else "its records name no split at all")
-        )
-    return kept
+def _is_wanted(record: Record, reading: Reading[Any]) -> bool:
+    return reading.split is None or record.split == reading.split
+
+
+def _no_such_split(reading: Reading[Any], splits: list[str]) -> InputError:
+    there = f"the splits in it are {', '.join(map(repr, splits))}" if splits else "its records name no split at all"
+    return InputError(f"{reading.name}: no record of split {reading.split!r}; {there}")
+
+
+class _Places:
+    """Where each id was read first, in SQLite's temporary file: memory does not grow with the source."""
+
+    def __init__(self) -> None:
+        self._table = sqlite3.connect("", isolation_level=None)
+        self._table.execute("CREATE TABLE places (id BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
+        self._table.execute("BEGIN")
+
+    def first(self, name: str, place: str) -> str:
+        """The place at which `name` was given first: this one, or an earlier one."""
+        added = self._table.execute("INSERT OR IGNORE INTO places VALUES (?, ?)", (name.encode(), place))
+        if added.rowcount:
+            return place
+        return str(self._table.execute("SELECT place FROM places WHERE id = ?", (name.encode(),)).fetchone()[0])
+
+    def close(self) -> None:
+        self._table.close()

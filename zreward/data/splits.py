@@ -6,12 +6,13 @@ import hashlib
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from zreward.common.errors import InputError
 from zreward.data.images import pixel_hashes
 from zreward.data.record import Record
+from zreward.data.record_table import Records
 
 
 def normalised(prompt: str) -> str:
@@ -65,21 +66,37 @@ def split_by_prompt(
 
 
 def check_disjoint(train: Sequence[Record], test: Sequence[Record]) -> None:
-    """InputError when a prompt (case and white space aside) or an identical picture, pixel for pixel, is in both."""
-    prompts = {normalised(record.prompt) for record in train}
-    shared = sorted({record.prompt for record in test if normalised(record.prompt) in prompts})
+    """InputError when a prompt (case and white space aside) or an identical picture, pixel for pixel, is in both.
+
+    Memory grows with `test` only. Pictures of `open_records` are not opened: their hashes are known.
+    """
+    asked = {normalised(record.prompt) for record in test}
+    known = {text for prompt in _prompts(train) if (text := normalised(prompt)) in asked}
+    shared = sorted({record.prompt for record in test if normalised(record.prompt) in known})
     if shared:
         raise InputError(f"{_some(shared, 'prompt')} in both train and test; split with split_by_prompt")
-    known = dict(zip(pixel_hashes(r.image for r in train), train, strict=True))
+    hashes = list(_pixel_hashes(test))
+    wanted = set(hashes)
+    same = {digest: row for row, digest in enumerate(_pixel_hashes(train)) if digest in wanted}
     twins = [
-        f"{_name(known[digest])} = {_name(record)}"
-        for record, digest in zip(test, pixel_hashes(r.image for r in test), strict=True)
-        if digest in known
+        f"{_name(train[same[digest]])} = {_name(record)}"
+        for record, digest in zip(test, hashes, strict=True)
+        if digest in same
     ]
     if twins:
         raise InputError(
             f"{_some(twins, 'image')} in both train and test (same pixels); split with split_by_prompt, or remove one"
         )
+
+
+def _prompts(records: Sequence[Record]) -> Iterator[str]:
+    return records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
+
+
+def _pixel_hashes(records: Sequence[Record]) -> Iterator[str]:
+    if isinstance(records, Records):
+        return records.pixel_hashes()
+    return pixel_hashes(record.image for record in records)
 
 
 def _bundles(records: Sequence[Record], by_image: bool) -> dict[str, list[int]]:

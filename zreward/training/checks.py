@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 
 from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory
-from zreward.data import load_records
+from zreward.data import open_records
 from zreward.models.checkpoint import META_FILE
 from zreward.models.devices import find_dtype
 from zreward.models.dry_checks import check_free, is_small
@@ -61,7 +61,7 @@ def _build(recipe: Recipe, model: RewardModel, real: bool) -> str:
         if real:
             items = len(build_trainer(recipe, RunDirectory(Path(folder)), model).train_dataset)  # type: ignore[arg-type]
         elif recipe.rollout.teacher is not None:  # it is not loaded
-            records = load_records(
+            records = open_records(
                 recipe.data.train, model.rubric, skip_bad=recipe.data.skip_bad, split=recipe.data.train_split
             )
             items = len(records) * len(model.check_dimensions(recipe.data.dimensions))

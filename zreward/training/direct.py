@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, stack, tensor
 
 from zreward.common.runs import RunDirectory
@@ -58,6 +60,14 @@ class DirectItem:
     reference: Record | None = None  # what the picture is compared with; the target is then over no and yes
 
 
+class LazyItems(Sequence[DirectItem]):
+    """Items that are made when they are asked for."""
+
+    @abstractmethod
+    def groups(self, by_image: bool) -> Sequence[list[DirectItem]]:
+        """The dimensions of one record together, or each item on its own."""
+
+
 def annotated_items(
     records: Sequence[Record], dimensions: Sequence[str], model: RewardModel, smoothing: float
 ) -> list[DirectItem]:
@@ -99,13 +109,17 @@ class DirectTrainer(RewardTrainer):
         reward_model: RewardModel,
         recipe: Recipe,
         run: RunDirectory,
-        items: list[DirectItem],
+        items: Sequence[DirectItem],
         callbacks=(),
         loss: Loss | None = None,
     ) -> None:
         self.loss = loss or LOSSES[recipe.method]
-        self._opened: dict[int, Tensor] = {}
-        dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
+        self._opened: dict[str | bytes | int, Tensor] = {}
+        dataset: Sequence[list[DirectItem]]
+        if isinstance(items, LazyItems):
+            dataset = items.groups(recipe.data.group_dimensions)
+        else:
+            dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 
     def collate(self, items: list[list[DirectItem]]) -> dict[str, Any]:
@@ -150,6 +164,7 @@ class DirectTrainer(RewardTrainer):
     def _open(self, record: Record) -> Tensor:
         if not self.recipe.data.keep_images:
             return self.reward_model.decode(record.image)
-        if id(record) not in self._opened:
-            self._opened[id(record)] = self.reward_model.decode(record.image)
-        return self._opened[id(record)]
+        key = id(record.image) if isinstance(record.image, Image.Image) else record.image  # a record may not live on
+        if key not in self._opened:
+            self._opened[key] = self.reward_model.decode(record.image)
+        return self._opened[key]

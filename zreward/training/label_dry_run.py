@@ -11,7 +11,7 @@ from typing import Any
 
 from zreward.common.jobs import Job, own_part
 from zreward.common.shards import progress_of, stored_manifest
-from zreward.data import load_records
+from zreward.data import open_records
 from zreward.models.dry_checks import check_writable, is_small
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import Teacher
@@ -52,7 +52,7 @@ def check_inputs(
     if model is None:
         model = RewardModel.from_pretrained(teacher, device="cpu") if is_small(teacher) else None
     names = check_teacher(model, teacher, options) if model else options.dimensions
-    records = load_records(data, skip_bad=skip_bad, split=split)
+    records = open_records(data, skip_bad=skip_bad, split=split)
     facts: dict[str, Any] = {"count": len(records)}
     older = facts
     told = f"teacher {teacher}: not loaded: large, or not on this machine; its rubric was not checked"

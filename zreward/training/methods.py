@@ -31,7 +31,7 @@ class Job:
     run: RunDirectory
     model: RewardModel
     every_record: Sequence[Record]  # of data.train
-    records: list[Record]  # the first data.train_records of them
+    records: Sequence[Record]  # the first data.train_records of them
     dimensions: tuple[str, ...]
     callbacks: Sequence[DevCurve]
 
@@ -105,7 +105,7 @@ def _opd(job: Job) -> RewardTrainer:
     return RolloutTrainer(job.model, job.recipe, job.run, items, job.callbacks, teacher)
 
 
-def _direct(job: Job, items: list[DirectItem]) -> RewardTrainer:
+def _direct(job: Job, items: Sequence[DirectItem]) -> RewardTrainer:
     return DirectTrainer(job.model, job.recipe, job.run, items, job.callbacks)
 
 

@@ -24,7 +24,9 @@ class RolloutItem:
     number: int = 0  # its place among all items
 
 
-def pair_items(records: list[Record], pairs: list[Pair], model: RewardModel, smoothing: float) -> list[RolloutItem]:
+def pair_items(
+    records: Sequence[Record], pairs: Sequence[Pair], model: RewardModel, smoothing: float
+) -> list[RolloutItem]:
     """Mined pairs (indices) as training instances."""
     items: list[RolloutItem] = []
     for pair in pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from transformers import set_seed
 from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
-from zreward.data import Record, check_disjoint, load_records
+from zreward.data import Record, check_disjoint, open_records
 from zreward.models.devices import find_device
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
@@ -94,7 +95,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
 def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> RewardTrainer:
     """The trainer for a recipe: data loaded and checked, nothing trained yet. Its `read` says what it was made from."""
     data = recipe.data
-    records = load_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
+    records = open_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
     chosen = records[: data.train_records]
     method = find_method(recipe.method)
     dimensions = _dimensions(recipe, method, chosen, model)
@@ -134,9 +135,8 @@ def load_model(recipe: Recipe, device: torch.device | None = None) -> RewardMode
 def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:
     wanted = recipe.model
     rubric = Rubric.from_yaml(wanted.rubric) if wanted.rubric else Rubric.default()
-    records = load_records(
-        recipe.data.train, skip_bad=recipe.data.skip_bad, check_images=False, split=recipe.data.train_split
-    )
+    data = recipe.data
+    records = open_records(data.train, rubric, skip_bad=data.skip_bad, split=data.train_split)
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
     prompts = [record.prompt for record in records]
     return make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
@@ -182,7 +182,7 @@ def _vision_modules(model: RewardModel) -> str:
     return rf"{re.escape(name)}\..*"
 
 
-def _dimensions(recipe: Recipe, method: Method, records: list[Record], model: RewardModel) -> tuple[str, ...]:
+def _dimensions(recipe: Recipe, method: Method, records: Sequence[Record], model: RewardModel) -> tuple[str, ...]:
     asked = model.check_dimensions(recipe.data.dimensions)
     if not method.needs_ratings:
         return asked
@@ -197,7 +197,7 @@ def _dimensions(recipe: Recipe, method: Method, records: list[Record], model: Re
 def _callbacks(
     recipe: Recipe,
     method: Method,
-    records: list[Record],
+    records: Sequence[Record],
     dimensions: tuple[str, ...],
     rubric: Rubric,
     model: RewardModel,
@@ -205,10 +205,10 @@ def _callbacks(
     if not (recipe.data.dev and recipe.eval_every):
         return []
     data = recipe.data
-    dev = load_records(recipe.data.dev, rubric, skip_bad=data.skip_bad, split=data.dev_split)[: data.dev_records]
+    dev = open_records(recipe.data.dev, rubric, skip_bad=data.skip_bad, split=data.dev_split)[: data.dev_records]
     check_disjoint(records, dev)
     rated = [name for name in dimensions if any(r.ratings(name) for r in dev)]
     if not rated:
         raise InputError(f"{data.dev}: rates none of the trained dimensions {list(dimensions)}; leave data.dev out")
     how = (recipe.eval_every, recipe.seed, recipe.eval_temperature, recipe.eval_batch_size)
-    return [DevCurve(model, dev, rated, method.reasons, *how)]
+    return [DevCurve(model, list(dev), rated, method.reasons, *how)]

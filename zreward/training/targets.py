@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
@@ -30,6 +32,7 @@ from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import ReportedDistribution, Teacher
 from zreward.training.direct import DirectItem, annotated_items
+from zreward.training.distilled import DistilledItems
 from zreward.training.recipe import DataRecipe
 
 OTHER_TARGETS = "targets made with other inputs or other options"
@@ -183,28 +186,34 @@ def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> l
     ]
 
 
-def distilled_items(folder: Path, records: Sequence[Record], data: DataRecipe, model: RewardModel) -> list[DirectItem]:
+def distilled_items(
+    folder: Path, records: Sequence[Record], data: DataRecipe, model: RewardModel
+) -> Sequence[DirectItem]:
     """RISD's items: every labelled (record, dimension) with the teacher's distribution, as `data` wants it.
 
     Raises InputError when the folder is incomplete, or belongs to other records or another rubric, or holds fewer traces.
     """
-    items = []
+    wanted = data.target_traces
+    shards, names = _read(folder, records, data.dimensions, model)
+    columns = ("record", "dimension", "probs" if wanted is None else "trace_probs")
     last = data.train_records or len(records)
-    for row in _read(folder, records, data.dimensions, model):
-        if row["record"] >= last:
-            continue
-        probs = torch.tensor(row["probs"])
-        if data.target_traces is not None:
-            if len(row["trace_probs"]) < data.target_traces:
-                raise InputError(
-                    f"{folder}: made with {len(row['trace_probs'])} traces an item, data.target_traces is "
-                    f"{data.target_traces}; label with `--traces {data.target_traces}`"
-                )
-            probs = torch.tensor(row["trace_probs"][: data.target_traces]).mean(0)
-        if data.one_hot_targets:
-            probs = torch.nn.functional.one_hot(probs.argmax(), len(probs)).float()
-        items.append(DirectItem(records[row["record"]], row["dimension"], probs))
-    return items
+    tables = (_first_traces(_labelled(shard, columns, names, last), wanted, folder) for shard in shards)
+    return DistilledItems(records, names, data.one_hot_targets, tables)
+
+
+def _first_traces(table: pa.Table, wanted: int | None, folder: Path) -> pa.Table:
+    """The distributions of the first `wanted` traces alone. InputError for a row that has fewer."""
+    if wanted is None:
+        return table
+    probs = table["trace_probs"]
+    counts = pc.list_value_length(probs)
+    few = counts.filter(pc.less(counts, wanted))
+    if len(few):
+        raise InputError(
+            f"{folder}: made with {few[0]} traces an item, data.target_traces is {wanted}; label with `--traces {wanted}`"
+        )
+    at = table.schema.get_field_index("trace_probs")
+    return table.set_column(at, "trace_probs", pc.list_slice(probs, 0, wanted)) if len(probs) else table
 
 
 def explained_items(
@@ -216,24 +225,28 @@ def explained_items(
     explains the given score. Raises InputError like `distilled_items`, and for targets made without reasoning.
     """
     scale, chains = model.rubric.scale, {}
-    chosen = records[: data.train_records]
-    for row in _read(folder, records, dimensions, model):
-        target = records[row["record"]].target(row["dimension"], scale, data.smoothing)
+    chosen = list(records[: data.train_records])
+    shards, names = _read(folder, records, dimensions, model)
+    columns = ("record", "dimension", "traces", "trace_probs")
+    for row in (row for shard in shards for row in _labelled(shard, columns, names, len(chosen)).to_pylist()):
+        target = chosen[row["record"]].target(row["dimension"], scale, data.smoothing)
         if target is None:
             continue
         if not row["traces"]:
             raise InputError(f"{folder}: holds no traces; label without `--direct`")
         best = int((torch.tensor(row["trace_probs"]) @ target).argmax())
         chains[row["record"], row["dimension"]] = (int(target.argmax()), model.as_trace(row["traces"][best]))
-    index = {id(record): number for number, record in enumerate(records)}
+    index = {id(record): number for number, record in enumerate(chosen)}
     return [
         replace(item, explanation=chains[index[id(item.record)], item.dimension])
         for item in annotated_items(chosen, dimensions, model, data.smoothing)
     ]
 
 
-def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | None, model: RewardModel) -> list[dict]:
-    """The rows of all shards for these dimensions, after checks."""
+def _read(
+    folder: Path, records: Sequence[Record], dimensions: Sequence[str] | None, model: RewardModel
+) -> tuple[list[Path], list[str]]:
+    """All shards, and the dimensions that are wanted of them, after checks."""
     file = folder / MANIFEST
     if not file.exists():
         raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
@@ -247,20 +260,25 @@ def _read(folder: Path, records: Sequence[Record], dimensions: Sequence[str] | N
         )
     if manifest["rubric"] != model.rubric.fingerprint():
         raise InputError(f"{folder}: the targets were made with another rubric than the student's")
-    rows = [row for shard in _whole_shards(folder, manifest) for row in _shard_table(shard)]
-    seen = {row["record"] for row in rows}
-    if len(seen) != len(records):
-        raise InputError(
-            f"{folder}: {len(seen)} of {len(records)} records are labelled; run `zreward label` to the end"
-        )
+    shards = _whole_shards(folder, manifest)
+    seen = [np.unique(_shard_table(shard, ("record",))["record"].to_numpy()) for shard in shards]
+    count = len(np.unique(np.concatenate(seen))) if seen else 0
+    if count != len(records):
+        raise InputError(f"{folder}: {count} of {len(records)} records are labelled; run `zreward label` to the end")
     labelled = manifest["options"]["dimensions"]
     absent = [name for name in dimensions or () if name not in labelled]
     if absent:
         raise InputError(
             f"{folder}: the targets hold {labelled}, not {absent}; label these dimensions, or train on others"
         )
-    wanted = set(dimensions or labelled)
-    return [row for row in rows if row["dimension"] in wanted]
+    return shards, list(dimensions or labelled)
+
+
+def _labelled(shard: Path, columns: Sequence[str], names: Sequence[str], last: int) -> pa.Table:
+    """Some columns of a shard, of the rows for these dimensions and the records before `last`."""
+    table = _shard_table(shard, columns)
+    known = pc.is_in(table["dimension"], value_set=pa.array(names, pa.string()))
+    return table.filter(pc.and_(known, pc.less(table["record"], last)))
 
 
 def _whole_shards(folder: Path, manifest: dict) -> list[Path]:
@@ -275,9 +293,9 @@ def _whole_shards(folder: Path, manifest: dict) -> list[Path]:
     return [folder / name for name in lines]
 
 
-def _shard_table(shard: Path) -> list[dict]:
+def _shard_table(shard: Path, columns: Sequence[str]) -> pa.Table:
     try:
-        return pq.read_table(shard).to_pylist()
+        return pq.read_table(shard, columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{shard} is damaged: {reason}; delete it, and run `zreward label` again") from None

@@ -1,0 +1,162 @@
+"""Records on disk that are read one by one: an Arrow file, mapped into memory.
+
+A row holds the fields of a `Record` and what was found when its picture was checked: SHA-256 of the encoded bytes, the hash of
+its pixels, and the state of its file. Scores are JSON text, as `save_records` writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+from weakref import WeakValueDictionary
+
+import pyarrow as pa
+
+from zreward.data.record import Record
+
+BATCH = 64  # rows that are written, and iterated, together
+_RELEASED = 256  # batches after which the memory of mapped pages is given back
+_TEXT = pa.large_string()
+_SCHEMA = pa.schema(
+    [(name, _TEXT) for name in ("prompt", "path", "scores", "stds", "group", "split", "rubric_version", "id")]
+    + [("content", pa.large_binary()), ("tags", pa.list_(_TEXT)), ("state", pa.list_(pa.int64()))]
+    + [("digest", pa.binary(32)), ("pixels", pa.binary(32))]
+)
+_RECORD = ("prompt", "path", "content", "scores", "stds", "group", "split", "rubric_version", "tags", "id")
+
+
+class Seen(NamedTuple):
+    """What is known of a record's picture."""
+
+    digest: bytes  # SHA-256 of its encoded bytes
+    pixels: bytes  # SHA-256 of its size and pixels
+    state: tuple[int, ...] | None  # of its file (`zreward.data.file_state`), None for a picture inside the data
+
+
+class Records(Sequence[Record]):
+    """The records of a file, made when they are asked for. Slices are `Records`. A record that is kept is not made again."""
+
+    def __init__(self, table: RecordTable, rows: range) -> None:
+        self._table, self._rows = table, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, key: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Records: ...
+
+    def __getitem__(self, key: int | slice) -> Record | Records:
+        if isinstance(key, slice):
+            return Records(self._table, self._rows[key])
+        return self._table.record(self._rows[key])
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._table.records(self._rows)
+
+    def image_digests(self) -> Iterator[bytes]:
+        """SHA-256 of each picture's encoded bytes, as they were when it was checked."""
+        return (row["digest"] for row in self._table.values(self._rows, ("digest",)))
+
+    def pixel_hashes(self) -> Iterator[str]:
+        """`zreward.data.images.pixel_hash` of each picture, as it was when it was checked."""
+        return (row["pixels"].hex() for row in self._table.values(self._rows, ("pixels",)))
+
+    def prompts(self) -> Iterator[str]:
+        """Without the rest of the records."""
+        return (row["prompt"] for row in self._table.values(self._rows, ("prompt",)))
+
+    def picture_files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The path of each picture that is a file, and its state when it was checked."""
+        rows = self._table.values(self._rows, ("path", "state"))
+        return ((row["path"], tuple(row["state"])) for row in rows if row["path"] is not None)
+
+
+class RecordTable:
+    """A file that `write_table` wrote. Errors of pyarrow, and OSError, for what is none."""
+
+    def __init__(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        self._reader, self._taken = pa.ipc.open_file(pa.py_buffer(self._map)), 0
+        if self._reader.schema != _SCHEMA:
+            raise pa.ArrowInvalid("another schema")
+        batches = self._reader.num_record_batches
+        self._count = BATCH * (batches - 1) + self._batch(batches - 1, _RECORD).num_rows
+        self._alive: WeakValueDictionary[int, Record] = WeakValueDictionary()
+
+    @property
+    def whole(self) -> Records:
+        return Records(self, range(self._count))
+
+    def record(self, row: int) -> Record:
+        known = self._alive.get(row)
+        if known is None:
+            batch = self._batch(row // BATCH, _RECORD)
+            known = self._kept(row, batch.slice(row % BATCH, 1).to_pylist()[0])
+        return known
+
+    def records(self, rows: range) -> Iterator[Record]:
+        for row, values in zip(rows, self.values(rows, _RECORD), strict=True):
+            yield self._alive.get(row) or self._kept(row, values)
+
+    def values(self, rows: range, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Some columns of rows."""
+        if rows.step != 1:
+            for row in rows:
+                yield from self.values(range(row, row + 1), columns)
+            return
+        for first in range(rows.start - rows.start % BATCH, rows.stop, BATCH):
+            batch = self._batch(first // BATCH, columns)
+            start = max(rows.start - first, 0)
+            yield from batch.slice(start, min(rows.stop - first, BATCH) - start).to_pylist()
+
+    def _batch(self, number: int, columns: Sequence[str]) -> pa.RecordBatch:
+        self._taken += 1
+        if self._taken % _RELEASED == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)  # what was read stays in the system's cache, not in this process
+        return self._reader.get_batch(number).select(columns)
+
+    def _kept(self, row: int, values: dict[str, Any]) -> Record:
+        record = _record(values)
+        self._alive[row] = record
+        return record
+
+
+def write_table(records: Iterable[tuple[Record, Seen]], file: Path) -> None:
+    """Write records, at least one, a few at a time."""
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        rows = map(_row, records)
+        while part := list(islice(rows, BATCH)):
+            writer.write_batch(pa.RecordBatch.from_pylist(part, schema=_SCHEMA))
+
+
+def _row(seen_record: tuple[Record, Seen]) -> dict[str, Any]:
+    record, seen = seen_record
+    assert isinstance(record.image, str | bytes), "a file holds paths or encoded pictures"
+    return {
+        "prompt": record.prompt,
+        "path": record.image if isinstance(record.image, str) else None,
+        "content": record.image if isinstance(record.image, bytes) else None,
+        "scores": json.dumps(record.scores),
+        "stds": json.dumps(record.stds),
+        "group": record.group,
+        "split": record.split,
+        "rubric_version": record.rubric_version,
+        "id": record.id,
+        "tags": list(record.tags),
+        **seen._asdict(),
+    }
+
+
+def _record(values: dict[str, Any]) -> Record:
+    content, path = values.pop("content"), values.pop("path")
+    for key in ("scores", "stds"):
+        values[key] = json.loads(values[key])
+    return Record(image=path if content is None else content, **values)
