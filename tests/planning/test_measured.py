@@ -15,11 +15,12 @@ from tests.planning.conftest import SIZES
 from tests.planning.peak import Held
 from tests.tiny import tiny_model, tiny_records
 from zreward.common.runs import RunDirectory
+from zreward.models import backbone
 from zreward.models.backbone import Backbone
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.planning.engines import Engine
-from zreward.planning.memory import HEAD_CHUNK, activation_bytes, logit_bytes
+from zreward.planning.memory import activation_bytes, logit_bytes
 from zreward.planning.networks import network_of
 from zreward.planning.plan import make_plan
 from zreward.planning.shapes import shape_of
@@ -122,12 +123,15 @@ def test_checkpointing_keeps_inputs_and_one_block(recipe_of, rank):
     assert planned == pytest.approx(held.peak, rel=0.35)
 
 
-@pytest.mark.parametrize("tokens", [1000, HEAD_CHUNK, HEAD_CHUNK + 500])
+@pytest.mark.parametrize("tokens", [1000, 4096, 4096 + 500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_logits_are_three_copies_of_a_chunk(recipe_of, dtype, tokens):
+def test_logits_are_three_copies_of_a_chunk(recipe_of, monkeypatch, dtype, tokens):
     vocabulary, hidden = 5000, 8
+    monkeypatch.setattr(backbone, "HEAD_BYTES", 4096 * vocabulary * 4)
     head = nn.Linear(hidden, vocabulary, bias=False, dtype=dtype).requires_grad_(False)
-    alone: Any = SimpleNamespace(base=SimpleNamespace(get_output_embeddings=lambda: head), trace_ban=torch.tensor([1]))
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=vocabulary))
+    base = SimpleNamespace(get_output_embeddings=lambda: head, config=config)
+    alone: Any = SimpleNamespace(base=base, trace_ban=torch.tensor([1]))
     states = torch.randn(tokens, hidden, dtype=dtype, requires_grad=True)
     with Held() as held:
         Backbone._token_log_probs(alone, states, torch.full((tokens,), 3), 1.0).sum().backward()

@@ -23,7 +23,7 @@ from zreward.models.shared_prefix import SharedPrefix, of_branches
 
 T = TypeVar("T")
 
-_HEAD_CHUNK = 4096  # tokens of a trace whose V logits are held at a time
+HEAD_BYTES = 512 * 2**20  # of the float32 logits over the vocabulary that are held at a time
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,15 @@ class Backbone(nn.Module):
             logits = logits.index_fill(-1, self.trace_ban, float("-inf"))
             return -F.cross_entropy(logits, tokens, reduction="none")
 
-        if len(tokens_M) <= _HEAD_CHUNK:
-            return chunk_log_probs(hidden_MH, tokens_M)
-        parts = zip(hidden_MH.split(_HEAD_CHUNK), tokens_M.split(_HEAD_CHUNK), strict=True)
+        rows = head_rows(self.base.config.get_text_config().vocab_size)
+        parts = zip(hidden_MH.split(rows), tokens_M.split(rows), strict=True)
+        # Recomputed in the backward pass, also where one chunk is all: nothing of the vocabulary's width is kept.
         return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])
+
+
+def head_rows(vocabulary: int) -> int:
+    """Tokens of a trace whose logits are held at a time: as many as `HEAD_BYTES` hold, at least one."""
+    return max(1, HEAD_BYTES // (4 * vocabulary))
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

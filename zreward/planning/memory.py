@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zreward.models.backbone import _HEAD_CHUNK as HEAD_CHUNK
+from zreward.models.backbone import head_rows
 from zreward.planning.cards import GB
 from zreward.planning.engines import Engine
 from zreward.planning.shapes import LINEAR_TEXT, TEXT, VISION, Block, Shape
@@ -110,7 +110,7 @@ def _communication(shape: Shape, engine: Engine, itemsize: int) -> int:
 def logit_bytes(shape: Shape, pieces: Pieces, engine: Engine, itemsize: int) -> int:
     """Logits over the vocabulary: for a trace's log-probabilities in chunks, else for the answers of a sharded head."""
     if pieces.traced:
-        return min(HEAD_CHUNK, pieces.traced) * shape.vocabulary * MASTER * LOGIT_COPIES
+        return min(head_rows(shape.vocabulary), pieces.traced) * shape.vocabulary * MASTER * LOGIT_COPIES
     return pieces.rows * shape.vocabulary * (MASTER + itemsize) if engine.shards else 0
 
 

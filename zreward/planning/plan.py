@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from zreward.common.errors import InputError
+from zreward.models.backbone import head_rows
 from zreward.planning.cards import GB, Card
 from zreward.planning.engines import Engine
 from zreward.planning.memory import (
-    HEAD_CHUNK,
     LOGIT_COPIES,
     RESERVE,
     RESERVED_SHARE,
@@ -162,7 +162,7 @@ def _assumptions(recipe: Recipe, machines: Machines, shape: Shape, pieces: Piece
         "trained weights, their gradients and AdamW's averages are float32; frozen weights have the model's format",
         f"pictures are as large as the recipe allows ({pieces.lengths.image:,} tokens; model.pixel_budget limits them)",
         f"prompts have {PROMPT} tokens, other texts a token for {LETTERS} letters",
-        f"logits: {LOGIT_COPIES} float32 copies of at most {HEAD_CHUNK:,} tokens over the vocabulary",
+        f"logits: {LOGIT_COPIES} float32 copies of at most {head_rows(shape.vocabulary):,} tokens over the vocabulary",
         f"reserve: {RESERVE / GB:.1f} GB for CUDA and NCCL and {RESERVED_SHARE:.0%} of the memory for fragmentation; "
         "the total counts the larger of roll-out (kv_cache) and update (activations, logits)",
         f"time: {UTILISATION:.0%} of the {card.name}'s stated {card.peak(itemsize) / 1e12:.0f} TFLOP/s; communication and "
