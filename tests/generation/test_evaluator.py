@@ -132,7 +132,7 @@ def test_an_evaluation_draws_the_same_seeds_with_the_averaged_weights_and_leaves
     assert evaluator.evaluate(0).holdout == evaluator.evaluate(5).final == {}
     options = {"guidance_scale": 2.0}
     pictures = ("pictures", 1.5, PROMPTS, [[10_000, 10_001], [10_002, 10_003]], 5, 3, options)
-    drift = ("drift", 1.5, PROMPTS, [10_000, 10_002], 5, 5, options)
+    drift = ("drift", 1.5, PROMPTS, [10_000, 10_002], 5, 0, options | {"record": True})
     assert seen == [pictures, drift, ("frozen", 1.0, "calls")] * 2
     assert next(iter(adaptation.weights.values())).flatten()[0].item() == 3.0
 

@@ -47,7 +47,7 @@ def test_both_generators_draw_the_same_and_the_named_judge_says_which_is_better(
 
     monkeypatch.setattr(final, "load_pipeline", lambda *_: "before")
     monkeypatch.setattr(final, "load_optimized", lambda *_: "after")
-    monkeypatch.setattr(final, "load_frozen", lambda *_: Student())
+    monkeypatch.setattr(final, "load_student", lambda *_: Student())
     monkeypatch.setattr(final, "load_judge", load_judge)
     monkeypatch.setattr(final, "draw_all", draw_all)
     found, _ = final.measure_final(recipe, ["one", "two"], "cpu")

@@ -53,6 +53,46 @@ def test_checkpointing_changes_no_gradient(pipeline, plan):
     assert torch.allclose(plain, recomputed, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_checkpointing_keeps_one_blocks_activations_at_a_time(pipeline, steps):
+    """In the backward pass every block is computed again just before its own gradient, not a whole step at once."""
+    events: list[str] = []
+    blocks = {
+        "down": pipeline.unet.down_blocks[0].resnets[0],
+        "up": pipeline.unet.up_blocks[-1].resnets[-1],
+        "decoder": pipeline.vae.decoder.mid_block,
+    }
+
+    def note(name):
+        def after(module, given, output):
+            if output.requires_grad:
+                output.register_hook(lambda gradient: events.append(f"{name} gradient"))
+
+        return after
+
+    handles = [module.register_forward_hook(note(name)) for name, module in blocks.items()]
+    for name, module in blocks.items():  # a second pass ends before its forward hooks
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: events.append(f"{name} forward")))
+    pixels = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(3, steps), checkpointing=True, guidance_scale=2.0).pixels
+    events.clear()
+    pixels.square().mean().backward()
+    for handle in handles:
+        handle.remove()
+    assert events.count("down gradient") >= steps and "decoder forward" in events
+    again = [i for i, event in enumerate(events) if event == "down forward"][-1]
+    assert "up gradient" in events[:again]  # the later block is done before the earlier one is computed again
+    assert not pipeline.unet.is_gradient_checkpointing and not pipeline.vae.is_gradient_checkpointing
+
+
+def test_recorded_steps_without_a_gradient_hold_no_graph(pipeline):
+    drawn = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(4), record=True, guidance_scale=2.0)
+    traced = draw(pipeline, PROMPTS, SEEDS, SamplingPlan(4, 4), guidance_scale=2.0)
+    assert len(drawn.calls) == 4 and not drawn.pixels.requires_grad
+    for (given, _, answer), (other, _, same) in zip(drawn.calls, traced.calls, strict=True):
+        assert torch.equal(given[0], other[0]) and torch.equal(answer[0], same[0])
+        assert same[0].grad_fn is not None and answer[0].grad_fn is None
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_rewards_gradient_agrees_with_finite_differences(pipeline, checkpointing):
     """In float64, through student, decoder, two steps and guidance, along a random direction in weight space."""

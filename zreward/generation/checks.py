@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zreward.common.errors import InputError
-from zreward.generation.judges import load_frozen
+from zreward.generation.judges import load_frozen, load_student
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import NO_JUDGE, OptimizeRecipe
 from zreward.models.dry_checks import check_free, is_small, warm_up_notes
@@ -47,7 +47,7 @@ def check_inputs(recipe: OptimizeRecipe) -> list[str]:
 def _student(recipe: OptimizeRecipe) -> str:
     if not is_small(recipe.student):
         return f"student {recipe.student}: not loaded: large, or not on this machine"
-    student = load_frozen(recipe.student, "cpu")
+    student = load_student(recipe, "cpu")
     dimensions = student.check_dimensions(recipe.reward.dimensions)
     recipe.reward.aggregate.check(dimensions, len(student.rubric.scale))
     return (

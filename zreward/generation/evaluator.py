@@ -90,10 +90,8 @@ class Evaluator:
     def _drift(self) -> float:
         """Of a fixed batch of the prompts, over all denoising steps."""
         count = min(self.batch_size, len(self.prompts))
-        plan = SamplingPlan(self.steps, self.steps)
-        with torch.enable_grad():
-            seeds = [mine[0] for mine in self._seeds[:count]]
-            drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, plan, **self.options)
+        seeds, plan = [mine[0] for mine in self._seeds[:count]], SamplingPlan(self.steps)
+        drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, plan, record=True, **self.options)
         with self.adaptation.frozen() as frozen:
             return drift(drawn.calls, frozen).item()
 

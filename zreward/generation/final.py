@@ -5,18 +5,21 @@ Both generators are loaded from where anyone would load them, so what is measure
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zreward.common.files import write_json
+from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import load_optimized, load_pipeline
 from zreward.generation.comparison import Comparison, Pairs, compare, read_pairs
 from zreward.generation.drawn import diversity, draw_all, own_seeds, save_pictures
 from zreward.generation.evaluator import score_pixels
-from zreward.generation.judges import load_frozen, load_judge
+from zreward.generation.judges import load_judge, load_student
 from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe
 
 
@@ -28,17 +31,11 @@ def measure_final(
     if final.judge == NO_JUDGE:
         return None
     seeds = own_seeds(len(prompts), final.seeds, first=20_000)
-    student = load_frozen(recipe.student, device)
-    names = student.check_dimensions(recipe.reward.dimensions)
-    drawn, scores = {}, {}
-    asked = [prompt for prompt in prompts for _ in range(final.seeds)]
-    for side in ("before", "after"):
-        generator = load_pipeline(recipe.generator, device) if side == "before" else load_optimized(recipe, device)
-        size, options = recipe.optimizer.batch_size, recipe.generator.options
-        pixels = draw_all(generator, prompts, seeds, recipe.generator.steps, size, f"drawing, {side}", **options)
-        save_pictures(run / side, pixels, prompts, seeds)
-        drawn[side] = diversity(pixels, final.seeds) if final.seeds > 1 else float("nan")
-        scores[side] = score_pixels(student, pixels, asked, names, size)
+    sides = {side: _draw(side, recipe, prompts, seeds, device) for side in ("before", "after")}
+    scores = _scores(sides, recipe, prompts, device)
+    drawn = {
+        side: diversity(pixels, final.seeds) if final.seeds > 1 else float("nan") for side, pixels in sides.items()
+    }
     pairs = read_pairs(run / "before", run / "after")
     name = str(recipe.holdout) if final.judge == HOLDOUT else final.judge
     judge = load_judge(name, device, recipe.guards.holdout_reasoning)
@@ -60,3 +57,25 @@ def measure_final(
     }
     write_json(run / "gsb.json", result)
     return found, pairs
+
+
+def _draw(
+    side: str, recipe: OptimizeRecipe, prompts: list[str], seeds: list[tuple[int, ...]], device: torch.device | str
+) -> Tensor:
+    """The pictures of one generator, which is let go afterwards."""
+    generator = load_pipeline(recipe.generator, device) if side == "before" else load_optimized(recipe, device)
+    size, options = recipe.optimizer.batch_size, recipe.generator.options
+    pixels = draw_all(generator, prompts, seeds, recipe.generator.steps, size, f"drawing, {side}", **options)
+    save_pictures(Path(recipe.out) / side, pixels, prompts, seeds)
+    return pixels
+
+
+def _scores(
+    sides: Mapping[str, Tensor], recipe: OptimizeRecipe, prompts: list[str], device: torch.device | str
+) -> dict[str, ScoreDistribution]:
+    """The student's, which is let go afterwards."""
+    student = load_student(recipe, device)
+    names = student.check_dimensions(recipe.reward.dimensions)
+    asked = [prompt for prompt in prompts for _ in range(recipe.final.seeds)]
+    size = recipe.optimizer.batch_size
+    return {side: score_pixels(student, pixels, asked, names, size) for side, pixels in sides.items()}

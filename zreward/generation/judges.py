@@ -17,7 +17,9 @@ from torch import Tensor
 from zreward.common import registry
 from zreward.common.errors import InputError
 from zreward.generation.drawn import to_image
+from zreward.generation.recipe import OptimizeRecipe
 from zreward.models.fingerprint import model_fingerprint
+from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 
 TEMPERATURE = 0.5  # of a reasoning judge's traces
@@ -70,7 +72,18 @@ def load_judge(name: str, device: Any = None, reasoning: bool = False, batch_siz
     return Judge(name, model.rubric.dimension_names, score, model_fingerprint(model))
 
 
-def load_frozen(name: str, device: Any = None) -> RewardModel:
-    """A reward model that only judges: no gradient to its weights."""
-    model = RewardModel.from_pretrained(name, device=device)
+def load_frozen(
+    name: str, device: Any = None, dtype: str | None = None, resolution: ResolutionPolicy | None = None
+) -> RewardModel:
+    """A reward model that only judges: no gradient to its weights. Format and resolution are its own by default."""
+    model = RewardModel.from_pretrained(name, device=device, dtype=dtype, resolution=resolution)
     return model.requires_grad_(False)
+
+
+def load_student(recipe: OptimizeRecipe, device: Any) -> RewardModel:
+    """The reward model that the generator learns from, as the recipe wants it."""
+    wanted = recipe.reward
+    resolution = None
+    if wanted.longest_side or wanted.pixel_budget:
+        resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
+    return load_frozen(recipe.student, device, wanted.dtype, resolution)

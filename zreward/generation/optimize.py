@@ -5,6 +5,7 @@ loss = -mean A(student(picture, prompt)) + anchor * drift
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import shlex
@@ -31,7 +32,7 @@ from zreward.generation.evaluator import Evaluator
 from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
 from zreward.generation.inputs import generator_fingerprint, inputs_of
-from zreward.generation.judges import load_frozen, load_judge
+from zreward.generation.judges import load_judge, load_student
 from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe, stored_recipe
@@ -104,14 +105,23 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: RunDirectory, re
         outcome = optimization.run_to_end()
     finally:
         accelerator.end_training()
+    prompts, evaluations = optimization.final_prompts, optimization.guards.evaluations
+    del optimization
+    _free_memory()  # the comparison loads generators and judges anew
     if accelerator.is_main_process:
-        final = measure_final(recipe, optimization.final_prompts, accelerator.device)
+        final = measure_final(recipe, prompts, accelerator.device)
         grids = sorted((run.path / "grids").glob("step-*.png"))
         command = shlex.join(["zreward", "optimize", str(run.path / run.config)])
         facts = {"command": command, "student": recipe.student, "seed": recipe.seed}
         ending = describe_ending(outcome.step, outcome.stopped_at, outcome.guard, outcome.message, recipe.holdout)
-        write_optimization_page(run.path / "report.html", optimization.guards.evaluations, grids, ending, facts, final)
+        write_optimization_page(run.path / "report.html", evaluations, grids, ending, facts, final)
     return outcome
+
+
+def _free_memory() -> None:
+    gc.collect()  # hooks and modules refer to one another
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _accelerator(recipe: OptimizeRecipe, run: Path) -> Accelerator:
@@ -166,7 +176,7 @@ class _Optimization:
             )
         watched, self.final_prompts = _split(held_out, recipe)
         device = accelerator.device
-        self.student = load_frozen(recipe.student, device)
+        self.student = load_student(recipe, device)
         use_right_kernels(self.student.backbone, [self.student.backbone.base.dtype], device)
         self.dimensions = self.student.check_dimensions(recipe.reward.dimensions)
         recipe.reward.aggregate.check(self.dimensions, len(self.student.rubric.scale))

@@ -57,6 +57,11 @@ class RewardRecipe:
     shift: int = 0  # the most pixels by which a copy is moved
     noise: float = 0.0  # standard deviation of the Gaussian noise on a copy; pixels are in [0, 1]
     memory: str | None = None  # keep, recompute or one_by_one (see RewardModel.forward); default by what is free
+    dtype: str | None = None  # the student's: float32, bfloat16 or float16; default: what its checkpoint recorded
+    longest_side: int | None = (
+        None  # the most pixels of a picture's longer side for the student; default: its own limit
+    )
+    pixel_budget: int | None = None  # the most pixels of a picture for the student, instead of longest_side
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,8 @@ class OptimizeRecipe:
         one_of("generator.dtype", self.generator.dtype, ("float32", "bfloat16", "float16"))
         if self.reward.memory is not None:
             one_of("reward.memory", self.reward.memory, MEMORY)
+        if self.reward.dtype is not None:
+            one_of("reward.dtype", self.reward.dtype, ("float32", "bfloat16", "float16"))
         one_of("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         for key, least in (("steps", 1), ("skipped", 0)):
             given = getattr(self.gradient, key)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,7 @@ def draw(
     seeds: Sequence[int],
     plan: SamplingPlan,
     checkpointing: bool = False,
+    record: bool = False,
     **options: Any,
 ) -> Drawn:
     """Draw one picture per prompt and seed; differentiable to the denoiser if the plan has gradient steps.
@@ -80,12 +81,13 @@ def draw(
         prompts: N texts.
         seeds: N seeds, one per prompt.
         plan: the denoising steps, and which of them keep a gradient.
-        checkpointing: recompute every gradient step and the decoding in the backward pass instead of keeping their
-            activations: less memory, more time.
+        checkpointing: recompute in the backward pass instead of keeping activations: every block of the denoiser and of the
+            decoder, and with several gradient steps each of these too, so that one block's activations are there at a time.
+        record: also keep what the denoiser was asked and answered in steps without a gradient.
         **options: for the pipeline's `__call__`: guidance_scale, height, width, ...
 
     Returns:
-        Pictures (N, 3, H, W) in [0, 1], and the denoiser's inputs and outputs in the gradient steps.
+        Pictures (N, 3, H, W) in [0, 1], and the denoiser's inputs and outputs in the gradient steps (`record`: in all).
 
     Raises:
         InputError: unequal numbers of prompts and seeds, a pipeline without a needed part, a scheduler that calls the
@@ -108,11 +110,11 @@ def draw(
     pipeline.set_progress_bar_config(disable=True)
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(plan.gradient_steps == plan.steps - plan.skipped))
-        calls = stack.enter_context(_recorded(denoiser))
+        calls = stack.enter_context(_recorded(denoiser, record))
         stack.enter_context(_steered(pipeline, plan))
         if checkpointing:
-            stack.enter_context(_checkpointed(denoiser, "forward"))
-            stack.enter_context(_checkpointed(pipeline.vae, "decode"))
+            stack.enter_context(_checkpointed(denoiser, "forward", whole=plan.gradient_steps > 1))
+            stack.enter_context(_checkpointed(pipeline.vae, "decode", whole=False))
         result = call(
             pipeline,
             prompt=list(prompts),
@@ -170,12 +172,12 @@ def _predicted_clean(
 
 
 @contextmanager
-def _recorded(denoiser: nn.Module) -> Iterator[list]:
-    """What goes into and comes out of the denoiser while a gradient is kept."""
+def _recorded(denoiser: nn.Module, always: bool) -> Iterator[list]:
+    """What goes into and comes out of the denoiser while a gradient is kept, or always."""
     calls: list[tuple[tuple, dict[str, Any], Any]] = []
 
     def keep(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        if torch.is_grad_enabled():
+        if always or torch.is_grad_enabled():
             calls.append((_detached(args), _detached(kwargs), output))
 
     handle = denoiser.register_forward_hook(keep, with_kwargs=True)
@@ -186,19 +188,38 @@ def _recorded(denoiser: nn.Module) -> Iterator[list]:
 
 
 @contextmanager
-def _checkpointed(module: Any, method: str) -> Iterator[None]:
-    original = getattr(module, method)
+def _checkpointed(module: Any, method: str, whole: bool) -> Iterator[None]:
+    """Block by block, as diffusers does it. `whole`: also each call, of which then only the input is kept."""
+    original, by_block = getattr(module, method), getattr(module, "_supports_gradient_checkpointing", False)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        """Whenever it is called, also in the backward pass: the second time must do what the first one did."""
+        with _block_by_block(module) if by_block else nullcontext():
+            return original(*args, **kwargs)
 
     def recomputed(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return original(*args, **kwargs)
-        return checkpoint(original, *args, use_reentrant=False, **kwargs)
+        if by_block and not whole:
+            return run(*args, **kwargs)
+        return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
     setattr(module, method, recomputed)
     try:
         yield
     finally:
         delattr(module, method)
+
+
+@contextmanager
+def _block_by_block(module: Any) -> Iterator[None]:
+    before = module.is_gradient_checkpointing
+    module.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if not before:
+            module.disable_gradient_checkpointing()
 
 
 def _detached(value: Any) -> Any:
