@@ -128,3 +128,10 @@ def test_operations_of_an_update(teacher):
     assert plan.work.training == pytest.approx(16 * (pieces.tokens * language + vision + 3 * head), rel=1e-3)
     plain = pieces.tokens * (2 * (base + adapter) + looks_back + states) + vision + head
     assert plan.work.forward_only == pytest.approx(16 * plain, rel=1e-3)
+
+
+def test_the_attention_that_was_chosen_is_named(teacher):
+    assert not any(line.startswith("attention") for line in _plan(teacher, Engine("ddp", 8)).assumptions)
+    for name, more in (("flash_attention_2", ""), ("eager", "; its matrices of tokens by tokens are not counted")):
+        recipe = replace(teacher[0], model=replace(teacher[0].model, attn_implementation=name))
+        assert f"attention: {name}{more}" in _plan((recipe, *teacher[1:]), Engine("ddp", 8)).assumptions

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.tiny import COMPARISON, noise_pictures, tiny_model
+from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
 from zreward.data import Record, load_records
 from zreward.data.writing import save_records
@@ -161,6 +162,11 @@ def test_what_the_model_is_loaded_with(make_recipe):
     asked = load_model(make_recipe("sft", model__longest_side=16, model__max_trace_tokens=5))
     assert (asked.resolution.longest_side, asked.max_trace_tokens) == (16, 5)
     assert load_model(make_recipe("sft", model__pixel_budget=999)).resolution.pixel_budget == 999
+    for name in (make_recipe("sft").model.name, "scratch:qwen3_5"):
+        eager = load_model(make_recipe("sft", model__name=name, model__attn_implementation="eager"))
+        assert eager.backbone.base.config.get_text_config()._attn_implementation == "eager"
+    with pytest.raises(InputError, match="model.attn_implementation is 'flash'; expected one of"):
+        make_recipe("sft", model__attn_implementation="flash")
 
 
 def test_what_is_trained_is_kept_in_float32_and_what_is_not_stays_as_it_came(make_recipe):

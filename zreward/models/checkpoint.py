@@ -17,6 +17,7 @@ from zreward.common.errors import InputError, check_counts, shorten, shown
 from zreward.common.files import atomic_folder, disk_errors
 from zreward.common.version import __version__
 from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
+from zreward.models.attention_names import check_attention
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype
 from zreward.models.names import find_model
@@ -47,9 +48,11 @@ def load(
     resolution: ResolutionPolicy | None,
     max_trace_tokens: int | None,
     trainable_adapter: bool,
+    attn_implementation: str | None,
 ) -> RewardModel:
     """`RewardModel.from_pretrained`, where the arguments are described; `make` is its class."""
     check_counts(max_trace_tokens=max_trace_tokens)
+    check_attention(attn_implementation)
     name, device = str(path), find_device(device)
     folder = find_folder(find_model(path))
     check_folder(folder)
@@ -72,7 +75,7 @@ def load(
     number_format = find_dtype(dtype or (meta.dtype if meta else None), device)
     quantization = quantization or (meta.quantization if meta else None)
     tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base.folder)
-    model = load_network(base.folder, device, number_format, quantization)
+    model = load_network(base.folder, device, number_format, quantization, attn_implementation)
     if adapter is not None:
         model = add_adapter(model, folder, trainable_adapter).to(device)
     with told_of(folder, "a reward model"):

@@ -20,7 +20,13 @@ _SPARE = 10**8  # numbers that a model may have beyond its weights' files (table
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tekken.json", "tokenizer.model", "spiece.model")
 
 
-def load_network(folder: Path, device: torch.device, dtype: torch.dtype, quantization: str | None) -> Any:
+def load_network(
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: str | None,
+    attn_implementation: str | None = None,
+) -> Any:
     """The image-text-to-text model of a folder, on the device. InputError for weights that are missing or do not fit."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -30,6 +36,8 @@ def load_network(folder: Path, device: torch.device, dtype: torch.dtype, quantiz
     if device.type == "cuda":
         set_tf32(False)  # float32 means float32; whoever wants TF32 allows it after loading
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    if attn_implementation:
+        options["attn_implementation"] = attn_implementation
     if quantization:
         options["quantization_config"] = _quantization(quantization, device)
         options["device_map"] = {"": device}

@@ -95,6 +95,7 @@ class RewardModel(nn.Module):
         resolution: ResolutionPolicy | None = None,
         max_trace_tokens: int | None = None,
         trainable_adapter: bool = False,
+        attn_implementation: str | None = None,
     ) -> RewardModel:
         """Load a checkpoint or adapter by name: a folder, a hub name, or a name that an installed package offers.
 
@@ -111,6 +112,8 @@ class RewardModel(nn.Module):
             resolution: overrides the recorded limit of image sizes.
             max_trace_tokens: overrides the recorded reasoning budget.
             trainable_adapter: an adapter's weights take gradients, for training that goes on with it.
+            attn_implementation: "sdpa", "eager", "flash_attention_2", "flash_attention_3" or "flex_attention"; default
+                transformers' choice. What rows share is read in place with sdpa only, and copied with the others.
 
         Returns:
             The model in evaluation mode.
@@ -120,7 +123,7 @@ class RewardModel(nn.Module):
                 tokens, an unsupported model.
         """
         options = (rubric, forms, device, dtype, quantization, resolution, max_trace_tokens, trainable_adapter)
-        return load(cls, path, *options)
+        return load(cls, path, *options, attn_implementation)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`.

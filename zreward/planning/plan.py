@@ -168,6 +168,10 @@ def _assumptions(recipe: Recipe, machines: Machines, shape: Shape, pieces: Piece
         f"time: {UTILISATION:.0%} of the {card.name}'s stated {card.peak(itemsize) / 1e12:.0f} TFLOP/s; communication and "
         "opening pictures are not counted",
     ]
+    attention = recipe.model.attn_implementation
+    if attention is not None:
+        kept = "; its matrices of tokens by tokens are not counted" if attention == "eager" else ""
+        lines.append(f"attention: {attention}{kept}")
     if pieces.sequences:
         lines.append(
             f"traces are {pieces.lengths.trace:,} tokens long; a decoding step of `generate` takes {LAYER_SECONDS * 1e3:.1f} ms "

@@ -43,9 +43,8 @@ def work_of(
     context = pieces.lengths.row / 2  # tokens that a token looks back on, in the mean
     vision = _vision_pass(shape, pieces, 2 if shape.trains_vision else 0, again if shape.trains_vision else 0)
     head = 2 * pieces.traced * shape.head
-    learned = pieces.times * (
-        _language_pass(shape, pieces.tokens, context, 2, again) + vision + head * 3
-    )  # its logits are computed again
+    heads = head * 3  # forward, again in the backward pass, and for the gradient to its input
+    learned = pieces.times * (_language_pass(shape, pieces.tokens, context, 2, again) + vision + heads)
     plain = _language_pass(shape, pieces.tokens, context) + _vision_pass(shape, pieces) + head
     forward_only = pieces.times * pieces.unlearned * plain
     if teacher is not None:

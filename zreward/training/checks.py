@@ -79,7 +79,7 @@ def _build(recipe: Recipe, model: RewardModel, real: bool) -> str:
 
 def _plain(recipe: Recipe) -> Recipe:
     """Without what only the real machine has: number formats, GPUs, trackers."""
-    model = replace(recipe.model, dtype=None, quantization=None)
+    model = replace(recipe.model, dtype=None, quantization=None, attn_implementation=None)
     return replace(recipe, model=model, trainer={}, report_to=[])
 
 

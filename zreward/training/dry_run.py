@@ -91,7 +91,7 @@ def _small(recipe: Recipe, folder: Path, rubric: Rubric) -> Recipe:
         out=str(folder / "run"),
         data=replace(recipe.data, train=data, train_split=None, dev=None, dimensions=None, targets=targets),
         optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
-        model=replace(recipe.model, quantization=None),
+        model=replace(recipe.model, quantization=None, attn_implementation=None),
         rollout=replace(recipe.rollout, teacher=teacher, engine="generate"),
         vllm=VllmOptions(),
         comparison=PairwiseQuestion(

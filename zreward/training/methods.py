@@ -64,8 +64,10 @@ def find_method(name: str) -> Method:
 
 def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
     """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
-    name, dtype = str(recipe.rollout.teacher), recipe.model.dtype
-    teacher = RewardModel.from_pretrained(name, device=student.device, dtype=dtype)
+    name, wanted = str(recipe.rollout.teacher), recipe.model
+    teacher = RewardModel.from_pretrained(
+        name, device=student.device, dtype=wanted.dtype, attn_implementation=wanted.attn_implementation
+    )
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise InputError(
             f"{recipe.rollout.teacher}: its tokenizer is not the student's; OPD compares token by token. Use models of "

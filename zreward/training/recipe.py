@@ -12,6 +12,7 @@ from typing import Any
 from zreward.common import registry
 from zreward.common.config import check_numbers, config_from_dict, load_config, one_of, without
 from zreward.common.errors import InputError
+from zreward.models.attention_names import ATTENTIONS
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.scratch import ScratchSpec
@@ -53,6 +54,9 @@ class ModelRecipe:
         None  # float32, bfloat16 or float16; default: what the checkpoint recorded, else bfloat16 on GPUs, float32 on CPUs
     )
     quantization: str | None = None  # 4bit or 8bit (GPUs only); default: none
+    attn_implementation: str | None = (
+        None  # sdpa, eager, flash_attention_2, flash_attention_3 or flex_attention; default: transformers' choice
+    )
     longest_side: int | None = None  # the most pixels of an image's longer side; default: the model's own limit
     pixel_budget: int | None = None  # the most pixels of an image, instead of longest_side
     max_trace_tokens: int | None = None  # the most tokens of a reasoning trace; default: the model's own, else 512
@@ -140,6 +144,8 @@ class Recipe:
         if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
             raise InputError(f"recipe: trainer.{twice} is {OWN_KEYS[twice]} of the recipe; set that")
         one_of("rollout.engine", self.rollout.engine, ("generate", "vllm"))
+        if self.model.attn_implementation is not None:
+            one_of("model.attn_implementation", self.model.attn_implementation, ATTENTIONS)
         one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
         one_of("rollout.seed_by", self.rollout.seed_by, ("item", "batch"))
         one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))

@@ -13,6 +13,7 @@ from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
 from zreward.data import Record, check_disjoint, open_records
+from zreward.models.attention_names import check_attention
 from zreward.models.devices import find_device
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
@@ -128,6 +129,7 @@ def load_model(recipe: Recipe, device: torch.device | None = None) -> RewardMode
         resolution=resolution,
         max_trace_tokens=wanted.max_trace_tokens,
         trainable_adapter=True,
+        attn_implementation=wanted.attn_implementation,
     )
     return prepare(model, recipe)
 
@@ -139,7 +141,11 @@ def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> Reward
     records = open_records(data.train, rubric, skip_bad=data.skip_bad, split=data.train_split)
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
     prompts = [record.prompt for record in records]
-    return make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
+    model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
+    if wanted.attn_implementation not in (None, "sdpa"):
+        check_attention(wanted.attn_implementation)
+        model.backbone.base.set_attn_implementation(wanted.attn_implementation)
+    return model
 
 
 def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:
