@@ -182,4 +182,4 @@ if __name__ == "__main__":
     else:
         for rows in map(int, [what, *rest]):
             for name, figures in measure(rows):
-                print(f"{rows:,} rows, {name}: {figures}", flush=True)
+                print(json.dumps({"rows": rows, "launch": name, **figures}), flush=True)

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from tests.generation.conftest import stable_diffusion
 from tests.generation.gradients import make_recipe, write_inputs
@@ -84,3 +85,19 @@ def test_the_students_format_and_resolution_are_the_recipes(folder):
         make_recipe(folder, reward__dtype="half")
     with pytest.raises(InputError, match="longest_side"):
         check_inputs(make_recipe(folder, reward__longest_side=24, reward__pixel_budget=400))
+
+
+def test_all_weights_of_a_bfloat16_generator_are_trained_and_looked_at(folder):
+    """Trained weights are float32, the parts around them bfloat16: steps and evaluations compute in bfloat16."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    half = {"generator__name": str(folder / "generator"), "generator__dtype": "bfloat16", "guards__prompts": 1}
+    recipe = make_recipe(
+        folder, mixed_precision="bf16", optimizer__steps=1, reward__aggregate={"kind": "beats"}, **half
+    )
+    try:
+        assert optimize(recipe).message == "ran all 1 steps"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(InputError, match="kept in float32; set mixed_precision to bf16, or generator.lora_rank"):
+        make_recipe(folder, **half)
+    make_recipe(folder, generator__lora_rank=2, **half)

@@ -29,7 +29,7 @@ class Adaptation:
     """The denoiser of a pipeline with its trainable weights, their running average, and the frozen denoiser."""
 
     def __init__(self, pipeline: Any, recipe: GeneratorRecipe, decay: float) -> None:
-        self.pipeline, self.decay = pipeline, decay
+        self.pipeline, self.decay, self.format = pipeline, decay, DTYPES[recipe.dtype]
         self.denoiser: Any = denoiser_of(pipeline)
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
@@ -59,6 +59,11 @@ class Adaptation:
             self.denoiser.add_adapter(config, adapter_name=ADAPTER)
         except ValueError as error:
             raise InputError(f"generator.lora_targets {recipe.lora_targets}: {error}") from error
+
+    def computing(self) -> torch.autocast:
+        """In here a pipeline in half precision may draw with trained weights, which are float32."""
+        mixed = not self.lora and self.format is not torch.float32
+        return torch.autocast(self.pipeline.device.type, self.format, enabled=mixed)
 
     def update_average(self) -> None:
         """One step of the exponential moving average."""

@@ -85,13 +85,15 @@ class Evaluator:
         return {name: mean for name, mean in zip(judge.dimensions, means, strict=True) if name in self.dimensions}
 
     def _draw(self, pipeline: Any) -> Tensor:
-        return draw_all(pipeline, self.prompts, self._seeds, self.steps, self.batch_size, **self.options)
+        with self.adaptation.computing():
+            return draw_all(pipeline, self.prompts, self._seeds, self.steps, self.batch_size, **self.options)
 
     def _drift(self) -> float:
         """Of a fixed batch of the prompts, over all denoising steps."""
         count = min(self.batch_size, len(self.prompts))
         seeds, plan = [mine[0] for mine in self._seeds[:count]], SamplingPlan(self.steps)
-        drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, plan, record=True, **self.options)
+        with self.adaptation.computing():
+            drawn = draw(self.adaptation.pipeline, self.prompts[:count], seeds, plan, record=True, **self.options)
         with self.adaptation.frozen() as frozen:
             return drift(drawn.calls, frozen).item()
 

@@ -174,6 +174,12 @@ class OptimizeRecipe:
                     f"recipe: generator.{key} is set, but generator.lora_rank is not: all weights would be trained; set "
                     f"generator.lora_rank, or leave generator.{key} out"
                 )
+        trained_half = self.generator.lora_rank is None and self.generator.dtype != "float32"
+        if trained_half and self.mixed_precision == "no":
+            raise InputError(
+                f"recipe: generator.dtype is {self.generator.dtype} and all weights are trained, which are kept in float32; set "
+                f"mixed_precision to {'bf16' if self.generator.dtype == 'bfloat16' else 'fp16'}, or generator.lora_rank"
+            )
         if not self.generator.name:
             object.__setattr__(self, "generator", replace(self.generator, name=_older_generator()))
 
