@@ -74,6 +74,8 @@ def test_logits_of_a_chunk_at_most(teacher):
         plan = _plan(teacher, Engine("ddp", 8), sequences_per_forward=rows)
         assert plan.memory.logits == 3 * 4 * 248_320 * 540  # 512 MiB / (4 * 248,320)
     assert _plan(teacher, Engine("ddp", 8), sequences_per_forward=1).memory.logits == 3 * 4 * 248_320 * 540
+    sharded = _plan(teacher, Engine("zero3", 8), sequences_per_forward=1)
+    assert sharded.memory.logits == 4 * 248_320 * (3 * 540 + 1024 - 540)
 
 
 def test_a_sharded_output_layer_answers_over_the_whole_vocabulary(student):

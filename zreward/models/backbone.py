@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from zreward.models.inputs import ModelInput
 from zreward.models.layouts import takes_grids
@@ -181,6 +182,10 @@ class Backbone(nn.Module):
 
         rows = head_rows(self.base.config.get_text_config().vocab_size)
         parts = zip(hidden_MH.split(rows), tokens_M.split(rows), strict=True)
+        if (
+            is_deepspeed_zero3_enabled()
+        ):  # torch cannot compute again what ran on weights that DeepSpeed has taken away since
+            return torch.cat([chunk_log_probs(h, t) for h, t in parts])
         # Recomputed in the backward pass, also where one chunk is all: nothing of the vocabulary's width is kept.
         return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])
 

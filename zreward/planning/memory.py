@@ -110,7 +110,9 @@ def _communication(shape: Shape, engine: Engine, itemsize: int) -> int:
 def logit_bytes(shape: Shape, pieces: Pieces, engine: Engine, itemsize: int) -> int:
     """Logits over the vocabulary: for a trace's log-probabilities in chunks, else for the answers of a sharded head."""
     if pieces.traced:
-        return min(head_rows(shape.vocabulary), pieces.traced) * shape.vocabulary * MASTER * LOGIT_COPIES
+        chunk = min(head_rows(shape.vocabulary), pieces.traced)
+        kept = pieces.traced - chunk if engine.name == "zero3" else 0  # there they are not computed again
+        return (LOGIT_COPIES * chunk + kept) * shape.vocabulary * MASTER
     return pieces.rows * shape.vocabulary * (MASTER + itemsize) if engine.shards else 0
 
 
