@@ -105,6 +105,7 @@ def trainer_of(place: tuple[Path, str, int | None], steps: int) -> RolloutTraine
         "vllm": {"server": address, "max_sequences": 8},
     }
     recipe = config_from_dict(Recipe, raw)
+    torch.manual_seed(0)
     trainer = build_trainer(recipe, RunDirectory(Path(recipe.out)), load_model(recipe))
     trainer.prepare_device()
     assert isinstance(trainer, RolloutTrainer)
@@ -134,7 +135,7 @@ def test_traces_and_scores_are_the_models_own_and_follow_its_weights(place):
 
 
 def test_an_update_that_does_not_arrive_is_caught(place, monkeypatch):
-    trainer = trainer_of(place, 3)
+    trainer = trainer_of(place, 8)
     assert trainer.sampler is not None
     load = "load_adapter" if place[2] else "load_weights"
     trainer.sampler.sync()
