@@ -74,8 +74,10 @@ class ServerVllm:
         self._adapter = f"zreward-{self._adapters}"
         if not self.leads:
             return
+        # A run before may have left one of this name. (`load_inplace` would read the folder again with every request.)
+        self._client.post("/v1/unload_lora_adapter", json={"lora_name": self._adapter})
         place = {"lora_name": self._adapter, "lora_path": str(folder.resolve())}
-        self._call("POST", "/v1/load_lora_adapter", place | {"load_inplace": True})  # a run before may have left one
+        self._call("POST", "/v1/load_lora_adapter", place)
         self._call("POST", "/reset_prefix_cache")
         if before is not None:
             self._call("POST", "/v1/unload_lora_adapter", {"lora_name": before})
