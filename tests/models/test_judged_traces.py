@@ -26,7 +26,9 @@ def either_model(request):
 def test_a_judgement_holds_the_traces_and_scores_of_its_own_item(either_model, monkeypatch):
     model, pictures = either_model, noise_pictures(2, ((32, 32), (40, 24)))
     sampled, sample = [], reasoning.sample_traces
-    monkeypatch.setattr(reasoning, "sample_traces", lambda *args: sampled.append(sample(*args)) or sampled[-1])
+    monkeypatch.setattr(
+        reasoning, "sample_traces", lambda *args, **more: sampled.append(sample(*args, **more)) or sampled[-1]
+    )
     torch.manual_seed(0)
     judged = model.judge(pictures, PROMPTS, traces=TRACES, dimensions=NAMES, temperature=1.3)
     assert len(sampled) == len(NAMES)  # one dimension after the other
@@ -80,7 +82,7 @@ def test_traces_of_a_model_in_double_precision(either_model):
 def test_a_trace_that_cannot_be_sampled_is_told_by_its_item_and_dimension(either_model, monkeypatch):
     """Six rows of two items: the fifth belongs to the second."""
 
-    def fail(*args):
+    def fail(*args, **more):
         raise NotFiniteError(4)
 
     monkeypatch.setattr(reasoning, "sample_traces", fail)

@@ -127,6 +127,12 @@ def test_the_whole_distribution_is_sampled_from(temperature, expected):
     assert {"logits_processor", "stopping_criteria"} < set(inspect.signature(GenerationMixin.generate).parameters)
 
 
+def test_processes_that_need_one_another_go_on_together():
+    model = Written([1], [1])
+    sample(model, synced=True)
+    assert model.seen["options"]["synced_gpus"] is True
+
+
 def test_without_a_temperature_it_is_one():
     model = Written([1], [1])
     sample(model)

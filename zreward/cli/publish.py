@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zreward.cli.options import Device, Model, load_model
+from zreward.cli.options import Device, Model, load_model, refuse_unused
 
 
 def export(
@@ -27,6 +27,7 @@ def export(
 
 
 def push(
+    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="Checkpoint folder, such as one of `zreward export`.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; made if it is not there.")],
     license: Annotated[str, typer.Option("--license", help="Licence of the weights, as the hub names it: apache-2.0.")],
@@ -45,6 +46,8 @@ def push(
     ] = False,
 ) -> None:
     """Put a model with a model card on the Hugging Face hub: rubric, data, metrics, limits, licence; safetensors only."""
+    if dry_run:
+        refuse_unused(ctx, "with --dry-run, which sends nothing", "private")
     from zreward.publishing.card import CardFacts
     from zreward.publishing.push import push as run_push
     from zreward.publishing.readme import README

@@ -106,7 +106,7 @@ def sample_traces(
         pad_token_id=pad_id,
         logits_processor=LogitsProcessorList(processors),
         stopping_criteria=StoppingCriteriaList([_StopAfterMarker(stop_ids, length)]),
-        synced_gpus=synced,
+        **({"synced_gpus": True} if synced else {}),  # else transformers decides: under ZeRO-3 it goes on, too
     )
     return [_cut(row, stop_ids) for row in generated[:, length:].tolist()]
 

@@ -146,8 +146,8 @@ class RewardTrainer(Trainer):
         """A loss that is not finite stops the run: the last checkpoint is the last good state."""
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"step {self.state.global_step}: the loss is {loss.item()}. {self.last_good()}; "
-                "lower optimizer.learning_rate there"
+                f"step {self.state.global_step}: the loss is {loss.item()}. {self.last_good()}. "
+                "Lower optimizer.learning_rate"
             )
 
     def last_good(self) -> str:
