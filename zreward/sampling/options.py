@@ -17,8 +17,7 @@ class VllmOptions:
     memory: float = 0.3  # share of the GPU's memory for the engine: its copy of the weights, keys and values
     cache_gib: float | None = None  # GiB of keys and values; default: what `memory` leaves, on CPUs 1
     eager: bool = False  # no CUDA graphs: a shorter start, slower sampling
-    # Largest difference of a label's probability between engine and trainer; default .0005 in float32, .05 in half precision
-    tolerance: float | None = None
+    tolerance: float | None = None  # largest difference of a label's probability; default .0005, in half precision .05
 
     def __post_init__(self) -> None:
         check_counts(max_length=self.max_length, max_sequences=self.max_sequences)

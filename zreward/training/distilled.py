@@ -35,7 +35,7 @@ class DistilledItems(LazyItems):
 
     def __init__(self, records: Sequence[Record], names: Sequence[str], one_hot: bool, tables: Iterable[pa.Table]):
         self._records, self._names, self._one_hot = records, tuple(names), one_hot
-        rows, dimensions, probs = _Spool(np.int32), _Spool(np.int16), _Spool(np.float32)
+        rows, dimensions, probs = _Spool(np.int32), _Spool(np.int16), _Spool(np.float64)
         for table in tables:
             rows.add(table["record"].to_numpy())
             dimensions.add(pc.index_in(table["dimension"], value_set=pa.array(names, pa.string())).to_numpy())
@@ -58,7 +58,7 @@ class DistilledItems(LazyItems):
         return DirectItem(record, self._names[self._dimensions_M[key]], self._target(key))
 
     def _target(self, index: int) -> Tensor:
-        probs = torch.tensor(self._probs[index])
+        probs = torch.tensor(self._probs[index], dtype=torch.get_default_dtype())
         probs_S = probs.mean(0) if probs.ndim == 2 else probs
         if self._one_hot:
             probs_S = torch.nn.functional.one_hot(probs_S.argmax(), len(probs_S)).float()

@@ -86,9 +86,9 @@ class RolloutRecipe:
     engine: str = "generate"  # what samples traces: generate (transformers), or vllm, with a copy of the weights
     group_size: int = 4  # G: traces per image
     temperature: float = 1.0  # sampling temperature of training's traces; 1 is the policy itself
-    # item: a trace depends on seed, step, item and place in its group, not on the number of processes; batch: on torch's
-    # random state, as in version 0.1
-    seed_by: str = "item"
+    seed_by: str = (
+        "item"  # what a trace depends on: item (seed, step, item, place in its group), or batch, as in version 0.1
+    )
     updates_per_rollout: int = 1  # K_gdso: optimizer steps on the same roll-outs
     sequences_per_forward: int | None = None  # sequences in a micro-batch of the update; default: all of a step's
     lambda_pt: float = 1.0  # weight of the pointwise reward (7) in (13)
