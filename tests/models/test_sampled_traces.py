@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, GenerationMixin
 
 from tests.tiny import noise_pictures, tiny_model
-from zreward.models.rollout import Trace, sample_traces
+from zreward.models.rollout import Trace, _Draw, sample_traces
 from zreward.models.rows import Row
 
 STOP, PAD = [7, 8], 9
@@ -171,3 +171,31 @@ def test_a_row_that_is_no_number_is_named(row):
 
     with pytest.raises(ValueError, match=f"item {row}\\b"):
         sample(Broken([1], [1]))
+
+
+def test_a_seeded_token_is_the_first_whose_cumulative_probability_passes_the_rows_own_number():
+    """Beside it a plain loop in float64, at two temperatures and at a later token of the trace."""
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randn(2, 10, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(2, 4, generator=generator, dtype=torch.float64)
+    for temperature in (1.0, 0.5):
+        for step in (0, 3):
+            ids = torch.cat([PROMPT, torch.ones(2, step, dtype=torch.long)], 1)
+            found = _Draw(uniform, PROMPT.shape[1], temperature)(ids, scores)
+            for n in range(2):
+                weights = [math.exp(value / temperature) for value in scores[n].tolist()]
+                total, passed = 0.0, None
+                for token, weight in enumerate(weights):
+                    total += weight / sum(weights)
+                    if passed is None and total > uniform[n, step]:
+                        passed = token
+                assert found[n].tolist() == [0.0 if token == passed else -math.inf for token in range(10)]
+
+
+def test_seeds_choose_the_tokens_unless_it_is_greedy():
+    drawing, greedy = Written([1], [1]), Written([1], [1])
+    sample(drawing, seeds=[1, 2], temperature=0.7)
+    assert drawing.seen["options"]["do_sample"] is False  # one token is left
+    assert [sum(math.isfinite(value) for value in row) for row in drawing.seen["scores"].tolist()] == [1, 1]
+    sample(greedy, seeds=[1, 2], temperature=0.0)
+    assert [sum(math.isfinite(value) for value in row) for row in greedy.seen["scores"].tolist()] == [8, 8]
