@@ -34,6 +34,19 @@ def environment_of(configuration: Path) -> dict[str, str]:
     return {name: value for name, value in made.items() if before.get(name) != value}
 
 
+def test_a_deepspeed_configuration_that_contradicts_the_recipe_is_named(launcher, tmp_path):
+    environment = environment_of(RECIPES / "accelerate" / "zero3.yaml")
+    assert environment["ACCELERATE_GRADIENT_CLIPPING"] == "auto", "the recipe's optimizer.max_grad_norm counts"
+    recipe = replace(
+        load_recipe(RECIPES / f"{MODELS[1]}.yaml", ["optimizer.max_grad_norm=0.5"]), out=str(tmp_path / "out")
+    )
+    told = environment | {"ACCELERATE_GRADIENT_CLIPPING": "0.7"}
+    for code, log in launcher.launch({"run": recipe}, "zero3", 2, tmp_path / "job", dry=True, environment=told):
+        assert code == 1
+        assert "InputError: the DeepSpeed configuration does not go with the recipe" in log
+        assert "gradient_clipping=0.7 vs hf max_grad_norm=0.5" in log
+
+
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_the_recipes_of_real_backbones_take_a_step(launcher, tmp_path, configuration):
     environment = environment_of(RECIPES / "accelerate" / f"{configuration}.yaml")

@@ -116,6 +116,35 @@ def test_the_best_point_is_kept_and_patience_ends_the_run():
     assert points([0.3, 0.2, 0.1]) == ([0], None)  # the last step ends the run in any case
 
 
+def test_a_run_that_lost_its_patience_is_not_trained_on_from_its_last_checkpoint(make_recipe, tiny_data, monkeypatch):
+    """Killed between its last checkpoint and its final model: it ends where it would have ended."""
+    more = {"data__dev": str(tiny_data["dev"]), "eval_every": 1, "best_by": "dev_plcc", "patience": 1, "save_every": 1}
+    recipe = make_recipe("sft", steps=30, optimizer__learning_rate=0.02, **more)
+
+    class Killed(Exception):
+        pass
+
+    save = RewardTrainer.save_model
+
+    def save_all_but_the_last(self, folder, **more):
+        if folder.endswith("/model"):
+            raise Killed
+        save(self, folder, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RewardTrainer, "save_model", save_all_but_the_last)
+        with pytest.raises(Killed):
+            train(recipe)
+    before = steps(recipe)
+    assert 0 < len(before) < 30, "the curve never fell"
+    last = RunDirectory(Path(recipe.out)).last_checkpoint()
+    assert last is not None and last.name == f"checkpoint-{len(before)}"
+    final = train(recipe, resume=True)
+    assert steps(recipe) == before
+    stored, made = (RewardModel.from_pretrained(folder).backbone.state_dict() for folder in (last, final))
+    assert all(torch.equal(stored[name], weight) for name, weight in made.items())
+
+
 def test_the_weights_of_the_best_point_are_those_of_its_step(make_recipe, tiny_data):
     more = {"data__dev": str(tiny_data["dev"]), "eval_every": 1, "best_by": "dev_plcc"}
     recipe = make_recipe("sft", steps=4, optimizer__schedule="constant", **more)

@@ -123,6 +123,20 @@ def backward(accelerator: Accelerator, loss: Tensor) -> None:
     accelerator.backward(loss, **({"scale_wrt_gas": False} if deepspeed else {}))
 
 
+@contextmanager
+def mismatches_told() -> Iterator[None]:
+    """InputError where a DeepSpeed configuration says something else than the recipe."""
+    try:
+        yield
+    except ValueError as error:
+        if "DeepSpeed config values" not in str(error):
+            raise
+        raise InputError(
+            f"the DeepSpeed configuration does not go with the recipe: {error} In accelerate's configuration, "
+            "gradient_clipping is such a value"
+        ) from error
+
+
 def save_optimizer_of_shards(accelerator: Accelerator, optimizer: Any, model: nn.Module, folder: str) -> None:
     """The optimizer alone: the weights stand beside it as a reward model, by which a run goes on with any number of processes."""
     from accelerate.utils.fsdp_utils import save_fsdp_optimizer

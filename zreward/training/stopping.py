@@ -9,7 +9,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from zreward.common.files import write_json
 from zreward.common.runs import say
@@ -42,7 +44,8 @@ class StopWhenAsked(TrainerCallback):
 class KeepBest(TrainerCallback):
     """Keeps the weights of the best dev point in RUN/best; ends the run after `patience` points without a better one.
 
-    It stands behind the dev curve, and reads its points from the run's log: nothing is lost by an interruption.
+    It stands behind the dev curve, and reads its points from the run's log, so that a resumed run decides as one that was not
+    interrupted.
     """
 
     def __init__(self, trainer: RewardTrainer, metric: str, patience: int | None) -> None:
@@ -56,7 +59,11 @@ class KeepBest(TrainerCallback):
         self._see(state, control)
 
     def _see(self, state, control) -> None:
-        points = points_of(state.log_history, self.metric)
+        if not any(row["step"] == state.global_step and self.metric in row for row in state.log_history):
+            return
+        # The first process decides for all: saving takes every one of them, and their points may differ in the last digit.
+        log = broadcast_object_list([state.log_history])[0]
+        points = points_of(log, self.metric)
         if not points or points[-1][0] != state.global_step:
             return
         step, value = best_of(points)
@@ -65,16 +72,30 @@ class KeepBest(TrainerCallback):
             self.trainer.save_model(str(run / BEST))
             if state.is_world_process_zero:
                 write_json(run / BEST_FACTS, {"step": step, "metric": self.metric, "value": value})
-        waited = sum(1 for each, _ in points if each > step)
-        if self.patience is not None and waited >= self.patience and state.global_step < state.max_steps:
-            say(f"stopped at step {state.global_step}: {self.metric} has not grown since step {step} ({value:.4f})")
+        if state.global_step < state.max_steps and is_out_of_patience(log, self.metric, self.patience):
+            if state.is_world_process_zero:
+                say(f"stopped at step {state.global_step}: {self.metric} has not grown since step {step} ({value:.4f})")
             control.should_training_stop = True
+
+
+def has_ended(checkpoint: Path, metric: str | None, patience: int | None) -> bool:
+    """Whether the run had lost its patience when it wrote this checkpoint: there is nothing left to train."""
+    log = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).log_history
+    return is_out_of_patience(log, metric, patience)
 
 
 def points_of(log: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
     """Step and value of every point of the dev curve. Values that are not finite (a constant's correlation) are no points."""
     values = [(row["step"], row[metric]) for row in log if row.get(metric) is not None]
     return [(step, value) for step, value in values if math.isfinite(value)]
+
+
+def is_out_of_patience(log: Sequence[Mapping[str, Any]], metric: str | None, patience: int | None) -> bool:
+    """Whether `patience` points have come since the best one."""
+    if metric is None or patience is None:
+        return False
+    points = points_of(log, metric)
+    return bool(points) and sum(step > best_of(points)[0] for step, _ in points) >= patience
 
 
 def best_of(points: Sequence[tuple[int, float]]) -> tuple[int, float]:

@@ -29,8 +29,9 @@ from zreward.models.checkpoint import load_weights, save
 from zreward.models.kernels.check import use_right_kernels
 from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
-from zreward.training.engines import in_full_precision, one_gpu_a_process, save_optimizer_of_shards
+from zreward.training.engines import in_full_precision, mismatches_told, one_gpu_a_process, save_optimizer_of_shards
 from zreward.training.recipe import Recipe
+from zreward.training.stopping import has_ended
 from zreward.training.zero_shards import fit_shards, mend_read_shards, settings_of
 
 _REFUSED = "refused"  # key of a batch that a worker could not make
@@ -173,18 +174,23 @@ class RewardTrainer(Trainer):
         return {k: v.to(self.args.device) if hasattr(v, "to") else v for k, v in inputs.items()}
 
     def run_to_end(self, checkpoint: Path | None) -> None:
-        """Train, from a checkpoint where there is one. One of the last step is loaded, and nothing is trained."""
-        if checkpoint is not None and step_of(checkpoint) >= self.args.max_steps:
+        """Train, from a checkpoint where there is one. One of the run's last step is loaded, and nothing is trained."""
+        if checkpoint is not None and self._was_last(checkpoint):
             self._load_from_checkpoint(str(checkpoint))
             return
         if checkpoint is not None:
             fit_shards(self.accelerator, checkpoint)
         try:
-            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with mismatches_told():
+                self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, _Progress) and callback.training_bar is not None:
                     callback.training_bar.close()  # a message is the last line, not half a bar
+
+    def _was_last(self, checkpoint: Path) -> bool:
+        ended = step_of(checkpoint) >= self.args.max_steps
+        return ended or has_ended(checkpoint, self.recipe.best_by, self.recipe.patience)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Trainer's files, then the marker; only then do older checkpoints go.
