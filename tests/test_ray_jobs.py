@@ -1,4 +1,4 @@
-"""`--engine ray`: a real Ray cluster of this machine, two workers, one of which is killed; the bytes are one process's."""
+"""`--engine ray`: a real Ray cluster of this machine, two workers, some killed; the bytes are one process's (`slow`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from tests.tiny import tiny_model, tiny_records
 from zreward.cli import main as cli
+from zreward.common import ray_workers
 from zreward.common.errors import InputError
 from zreward.common.files import file_digest
 from zreward.common.ray_workers import JOBS_A_WORKER, run_jobs
@@ -60,6 +61,17 @@ def test_killed_workers_start_again_and_every_job_is_done(tmp_path):
     assert len(list(tmp_path.glob("died-*"))) == 2
 
 
+def make_deadly():
+    return lambda job: os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_workers_that_always_die_are_given_up(monkeypatch):
+    monkeypatch.setattr(ray_workers, "DEATHS", 1)
+    with pytest.raises(InputError, match=r"died more than 1 times, .* repeat the command with a smaller --batch-size"):
+        run_jobs(make_deadly, 1)
+
+
 def make_refusing():
     def work(job) -> None:
         raise InputError(f"job {job} is refused")
@@ -77,6 +89,7 @@ def test_more_workers_than_there_is_room_for_are_refused():
         run_jobs(make_refusing, 4096)
 
 
+@pytest.mark.slow
 def test_label_and_score_write_what_one_process_writes(world, tmp_path, monkeypatch):
     label = ["label", world / "base", "--data", world / "data.jsonl", "--seed", 3, "--shard-size", 3]
     score = ["score", world / "base", "--data", world / "data.jsonl"]

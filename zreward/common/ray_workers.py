@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tqdm import tqdm
+
 from zreward.common.errors import InputError
 from zreward.common.jobs import Job
 
@@ -50,7 +52,7 @@ def run_jobs(make: Callable[[], Work], workers: int | None = None) -> int:
         How many jobs there were.
 
     Raises:
-        InputError: more workers than the cluster has GPUs or CPUs; and what a job raises.
+        InputError: more workers than the cluster has GPUs or CPUs; workers that die again and again; and what a job raises.
     """
     with _cluster() as ray:
         kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
@@ -70,9 +72,15 @@ def run_jobs(make: Callable[[], Work], workers: int | None = None) -> int:
             ray_remote_args_fn=_patience,
             **needs,
         )
-        for batch in done.iter_batches(batch_size=1):
-            if batch["refused"][0]:
-                raise InputError(str(batch["refused"][0]))
+        try:
+            for batch in tqdm(done.iter_batches(batch_size=1), total=count, desc="jobs", unit="job"):
+                if batch["refused"][0]:
+                    raise InputError(str(batch["refused"][0]))
+        except ray.exceptions.RayActorError as error:
+            raise InputError(
+                f"workers of the Ray cluster died more than {DEATHS} times, out of memory perhaps; what is done is kept: repeat "
+                f"the command with a smaller --batch-size or fewer --workers. Ray says: {str(error).splitlines()[-1][:300]}"
+            ) from error
         return count
 
 
