@@ -4,12 +4,14 @@ The rest of the suite is not asked, so the rate is a lower bound.
 """
 
 _VALUES = "tests/test_values.py"
-_OBJECTIVES = ["tests/test_objectives.py", "tests/test_objective_inputs.py"]
+_OBJECTIVES = ["tests/test_objectives.py", "tests/test_objective_inputs.py", "tests/test_importance.py"]
 _ROLLOUT = [
     _VALUES,
     "tests/training/test_parts.py",
     "tests/training/test_rollout_parts.py",
     "tests/training/test_rollout_oracle.py",
+    "tests/training/test_rollout_engine.py",
+    "tests/training/test_stopping.py",
 ]
 _DIRECT = [
     _VALUES,
@@ -54,12 +56,11 @@ PLAN: dict[str, list[str]] = {
     "zreward/models/reasoning.py": [*_PREFIX, "tests/models/test_judged_traces.py", "tests/models/test_not_finite.py"],
     "zreward/training/rollout.py": _ROLLOUT,
     "zreward/training/rollout_data.py": [_VALUES, "tests/training/test_parts.py"],
-    "zreward/training/rollout_objectives.py": [
-        *(_VALUES, "tests/training/test_rollout_parts.py", "tests/training/test_rollout_oracle.py"),
-    ],
+    "zreward/training/rollout_objectives.py": _ROLLOUT,
     "zreward/training/direct.py": _DIRECT,
     "zreward/training/trainer_base.py": [
         *("tests/training/test_parts.py", "tests/training/test_trainer_base.py", "tests/training/test_workers.py"),
+        "tests/training/test_stopping.py",
     ],
     "zreward/training/targets.py": [
         _VALUES,
