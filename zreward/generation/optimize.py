@@ -11,7 +11,6 @@ import random
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -33,6 +32,7 @@ from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
 from zreward.generation.inputs import generator_fingerprint, inputs_of
 from zreward.generation.judges import load_judge, load_student
+from zreward.generation.outcome import OUTCOME, PAGE, Outcome, is_finished, read_outcome, write_outcome
 from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import HOLDOUT, NO_JUDGE, OptimizeRecipe, stored_recipe
@@ -43,17 +43,6 @@ from zreward.models.finished import check_left
 from zreward.models.kernels.check import use_right_kernels
 
 _KEPT = 2  # checkpoints
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: the folder of the weights that are kept, the step they are from, and what stopped it when."""
-
-    model: Path
-    step: int
-    stopped_at: int
-    guard: str | None
-    message: str
 
 
 def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
@@ -77,13 +66,13 @@ def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
             "zreward.common.config.load_config(OptimizeRecipe, path)"
         )
     run = RunDirectory(Path(recipe.out))
-    accelerator, finished = _accelerator(recipe, run.path), _is_finished(run.path)
+    accelerator, finished = _accelerator(recipe, run.path), is_finished(run.path)
     with run.claim(recipe.to_dict(), resume, finished, stored_recipe, writes=accelerator.is_main_process):
         if resume and finished:
             again = "use --resume, which continues from the last checkpoint and writes it again"
-            check_left(run.path / "model", f"delete {run.path / 'outcome.json'} and {again}")
+            check_left(run.path / "model", f"delete {run.path / OUTCOME} and {again}")
             say(f"{run.path} is finished: nothing to do")
-            return _read_outcome(run.path)
+            return read_outcome(run.path)
         accelerator.wait_for_everyone()  # before the first of them writes into the folder that the others read
         return _run(recipe, accelerator, run, resume)
 
@@ -114,7 +103,7 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: RunDirectory, re
         command = shlex.join(["zreward", "optimize", str(run.path / run.config)])
         facts = {"command": command, "student": recipe.student, "seed": recipe.seed}
         ending = describe_ending(outcome.step, outcome.stopped_at, outcome.guard, outcome.message, recipe.holdout)
-        write_optimization_page(run.path / "report.html", evaluations, grids, ending, facts, final)
+        write_optimization_page(run.path / PAGE, evaluations, grids, ending, facts, final)
     return outcome
 
 
@@ -140,16 +129,6 @@ def _accelerator(recipe: OptimizeRecipe, run: Path) -> Accelerator:
     if recipe.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("recipe: mixed_precision is 'fp16', but the device is a CPU; expected a GPU, or bf16 or no")
     return accelerator
-
-
-def _is_finished(run: Path) -> bool:
-    """The page is written last."""
-    return (run / "outcome.json").exists() and (run / "report.html").exists()
-
-
-def _read_outcome(run: Path) -> Outcome:
-    stored = json.loads((run / "outcome.json").read_text(encoding="utf-8"))
-    return Outcome(run / "model", stored["step"], stored["stopped_at"], stored["guard"], stored["message"])
 
 
 def _split(held_out: list[str], recipe: OptimizeRecipe) -> tuple[list[str], list[str]]:
@@ -386,9 +365,7 @@ class _Optimization:
             step = self.step
             self._keep("model")
         outcome = Outcome(self.run / "model", step, self.step, guard, message)
-        write_json(
-            self.run / "outcome.json", {"step": step, "stopped_at": self.step, "guard": guard, "message": message}
-        )
+        write_outcome(self.run, outcome)
         return outcome
 
     def _log(self, metrics: dict[str, float]) -> None:
