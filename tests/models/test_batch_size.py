@@ -90,7 +90,7 @@ def sizes(monkeypatch):
 )
 def test_score_goes_by_the_choice_unless_it_is_told(sizes, monkeypatch, limits, options, expected):
     model, noted = sizes
-    monkeypatch.setattr("zreward.models.reward_model.default_batch", lambda backbone, longest: limits)
+    monkeypatch.setattr("zreward.models.scoring.default_batch", lambda backbone, longest: limits)
     pictures = noise_pictures(40)
     scores = model.score(pictures, "a red circle", ["realism"], **options).probs
     assert noted == expected

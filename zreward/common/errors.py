@@ -79,3 +79,9 @@ def check_counts(**counts: int | None) -> None:
             raise InputError(f"{name} is {shown(count)}; expected a whole number, at least 1") from None
         if wrong:
             raise InputError(f"{name} is {count}; expected at least 1")
+
+
+def check_temperature(temperature: float) -> None:
+    """InputError unless it is a finite number, 0 or more."""
+    if not isinstance(temperature, int | float) or not 0 <= temperature < float("inf"):
+        raise InputError(f"temperature is {shown(temperature)}; expected a number, 0 (greedy) or more")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from zreward.common.errors import InputError, check_counts, shown
+from zreward.common.errors import InputError, check_counts, check_temperature
 from zreward.common.texts import match_prompts
 from zreward.distribution import ScoreDistribution
 from zreward.endpoint.client import EndpointClient
@@ -175,8 +175,7 @@ class EndpointTeacher:
         images, names = as_pictures(images), self.check_dimensions(dimensions)
         texts = match_prompts(prompts, len(images))
         check_counts(traces=traces)
-        if not isinstance(temperature, int | float) or not 0 <= temperature < float("inf"):
-            raise InputError(f"temperature is {shown(temperature)}; expected a number, 0 (greedy) or more")
+        check_temperature(temperature)
         seeds = iter(torch.randint(2**31 - 1, (len(images) * len(names) * traces,)).tolist())
         asked = [_Question(i, name, next(seeds)) for i in range(len(images)) for name in names for _ in range(traces)]
         answers = self._side_by_side(images, texts, asked, functools.partial(self._after_trace, temperature))

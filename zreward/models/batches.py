@@ -70,6 +70,23 @@ def prefetch(function: Callable[[A], B], items: Iterable[A], size: int) -> Itera
                 future.cancel()
 
 
+def prefetch_windows(
+    function: Callable[[A], B], items: Sequence[A], prompts: Sequence[str], size: int
+) -> Iterator[tuple[int, list[B], list[str]]]:
+    """`prefetch`, each list with the number of its first item and the prompts of its items.
+
+    Args:
+        function: called in threads.
+        items: N of them.
+        prompts: N texts.
+        size: the items of a list; the last one may be shorter.
+    """
+    first = 0
+    for opened in prefetch(function, items, size):
+        yield first, opened, list(prompts[first : first + len(opened)])
+        first += len(opened)
+
+
 class OomRetry:
     """Runs a function over batches; when memory runs out, it halves the batch and remembers the smaller size.
 

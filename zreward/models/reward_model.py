@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zreward.common.errors import InputError, check_counts, counted, shown
+from zreward.common.errors import InputError, check_counts, check_temperature, counted
 from zreward.common.texts import match_prompts
 from zreward.distribution import ScoreDistribution
 from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone
-from zreward.models.batch_size import DEFAULT, default_batch
-from zreward.models.batches import OomRetry, pack, prefetch
+from zreward.models.batch_size import DEFAULT
+from zreward.models.batches import OomRetry, prefetch_windows
 from zreward.models.checkpoint import load, save
 from zreward.models.collation import collate
 from zreward.models.feeding import decode, grid_of, prepare
@@ -30,6 +29,7 @@ from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, t
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row, check_references
+from zreward.models.scoring import score_opened
 from zreward.models.tokens import ConversationEncoder, check_vocabulary
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -201,12 +201,10 @@ class RewardModel(nn.Module):
             token_budget: as in `score`.
         """
         check_references(self.forms, [each[1] for each in shown] if shown and len(shown[0]) > 1 else None, len(shown))
-        done = 0
-        for opened in prefetch(lambda each: tuple(map(self.decode, each)), shown, window):
-            texts = prompts[done : done + len(opened)]
-            with evaluation_mode(self), counted(done):
+        windows = prefetch_windows(lambda each: tuple(map(self.decode, each)), shown, prompts, window)
+        for first, opened, texts in windows:
+            with evaluation_mode(self), counted(first):
                 part = self.score_opened(opened, texts, names, batch_size, token_budget)
-            done += len(opened)
             yield part
 
     @torch.no_grad()
@@ -219,19 +217,7 @@ class RewardModel(nn.Module):
         token_budget: int | None = None,
     ) -> ScoreDistribution:
         """`score` for what `open` or `decode` returned: every item's image, and its reference for models that compare."""
-
-        def run(chosen: list[int]) -> ScoreDistribution:
-            images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
-            with counted(chosen):
-                return self.distribution_of(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
-
-        lengths = [self.length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
-        if batch_size is None:
-            batch_size, default_budget = default_batch(self.backbone, max(lengths))
-            token_budget = token_budget or default_budget
-        batches = pack(lengths, batch_size, token_budget)
-        parts = [part for batch in batches for part in self.oom_retry.run(run, batch, [lengths[i] for i in batch])]
-        return ScoreDistribution.cat(parts)[torch.tensor([i for batch in batches for i in batch]).argsort()]
+        return score_opened(self, shown, prompts, names, batch_size, token_budget)
 
     def forward(
         self,
@@ -300,17 +286,13 @@ class RewardModel(nn.Module):
         prompts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
         check_references(self.forms, None, len(images))
-        if not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
-            raise InputError(f"temperature is {shown(temperature)}; expected a number, 0 (greedy) or more")
+        check_temperature(temperature)
         if not images:
             raise InputError("no images were given; judge needs at least one")
-        size = batch_size or 8
         judgements: list[Judgement] = []
         with evaluation_mode(self):
-            for chunk in prefetch(self.decode, images, size):
-                start = len(judgements)
-                texts = prompts[start : start + len(chunk)]
-                with counted(start, what=images):
+            for first, chunk, texts in prefetch_windows(self.decode, images, prompts, batch_size or 8):
+                with counted(first, what=images):
                     judgements += judge_opened(self, chunk, texts, traces, names, temperature)
         return judgements
 

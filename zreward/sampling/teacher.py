@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.common.errors import counted
+from zreward.common.errors import check_counts, check_temperature, counted
 from zreward.common.texts import match_prompts
 from zreward.distribution import ScoreDistribution
-from zreward.models.batches import prefetch
+from zreward.models.batches import prefetch_windows
 from zreward.models.checkpoint_files import META_FILE, find_folder
 from zreward.models.devices import find_device, find_dtype
 from zreward.models.names import find_model
@@ -74,10 +74,12 @@ class VllmTeacher:
         """`RewardModel.judge`."""
         images = as_pictures(images)
         prompts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
+        check_counts(traces=traces, batch_size=batch_size)
+        check_temperature(temperature)
         judged: list[Judgement] = []
-        for opened in prefetch(self.model.decode, images, batch_size or len(images)):
-            texts = prompts[len(judged) : len(judged) + len(opened)]
-            with counted(len(judged), what=images):
+        windows = prefetch_windows(self.model.decode, images, prompts, batch_size or len(images))
+        for first, opened, texts in windows:
+            with counted(first, what=images):
                 judged += self._started(opened, texts, names).judge(opened, texts, traces, names, temperature)
         return judged
 
@@ -91,12 +93,10 @@ class VllmTeacher:
         token_budget: int | None = None,
     ) -> Iterator[ScoreDistribution]:
         """`RewardModel.score_windows`; vLLM makes batches of its own."""
-        done = 0
-        for opened in prefetch(lambda each: self.model.decode(each[0]), shown, window):
-            texts = prompts[done : done + len(opened)]
-            with counted(done):
+        windows = prefetch_windows(lambda each: self.model.decode(each[0]), shown, prompts, window)
+        for first, opened, texts in windows:
+            with counted(first):
                 part = self._started(opened, texts, names).score(opened, texts, names)
-            done += len(opened)
             yield part
 
     def report(self) -> str:
