@@ -2,8 +2,8 @@
 
     ~/.cache/zreward/records/<digest of the file's path and the options>/      XDG_CACHE_HOME moves it
 
-It is made anew when the data file, one of its pictures, or a line that was skipped has changed. It holds a copy of pictures
-that are embedded in the data file. It may be deleted at any time.
+It is made anew when the data file, one of its pictures, or a line that was skipped has changed, and when it is damaged. It holds
+a copy of pictures that are embedded in the data file. It may be deleted at any time. What another user put there is not read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from typing import Any
 import PIL
 import pyarrow as pa
 
+from zreward.common.bounded import read_json
 from zreward.common.files import atomic_folder, disk_errors, remove_folder, write_json
 from zreward.common.temporary import waiting_lock
+from zreward.common.text_files import MAX_BYTES
 from zreward.common.version import __version__
 from zreward.data.bad_lines import BadLine
 from zreward.data.file_state import known_state, state_of
@@ -82,23 +84,47 @@ def _seen(record: Record) -> Seen:
 @contextmanager
 def _place(reading: Reading[Any]) -> Iterator[Path]:
     """The folder of these records, held alone. Where the cache cannot be written to, one that goes away with the block."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zreward" / "records"
-    with suppress(OSError):
-        home.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(json.dumps(_options(reading)).encode()).hexdigest()[:16]
-    if os.access(home, os.W_OK | os.X_OK):
-        with waiting_lock(home / f"{name}.lock"):
-            yield home / name
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / name
+    with ExitStack() as held:
+        home = _home()
+        try:
+            if home is None:
+                raise PermissionError
+            home.mkdir(parents=True, exist_ok=True)
+            held.enter_context(waiting_lock(home / f"{name}.lock"))
+            if not (os.access(home, os.W_OK | os.X_OK) and _is_ours(home / name)):
+                raise PermissionError
+        except OSError:
+            home = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        yield home / name
+
+
+def _home() -> Path | None:
+    """None for a user without a home."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(named) if named else Path.home() / ".cache") / "zreward" / "records"
+    except RuntimeError:
+        return None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is not there yet, or this user made it; links are not followed."""
+    try:
+        return folder.lstat().st_uid == _user()
+    except FileNotFoundError:
+        return True
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows: files have no such owner, 0 there
 
 
 def _options(reading: Reading[Any]) -> list[Any]:
-    """What a table depends on beside the contents of files."""
+    """What a table depends on beside the contents of files; and whose it is, where users share a cache folder."""
     rubric = reading.rubric.fingerprint() if reading.rubric is not None else None
     path = os.path.abspath(reading.name)
-    return [__version__, PIL.__version__, path, reading.name, rubric, reading.skip_bad, reading.split]
+    return [__version__, PIL.__version__, path, reading.name, rubric, reading.skip_bad, reading.split, _user()]
 
 
 def _write(folder: Path, reading: Reading[Seen]) -> None:
@@ -106,7 +132,8 @@ def _write(folder: Path, reading: Reading[Seen]) -> None:
     with disk_errors(folder, "; free disk space, or name another cache folder in XDG_CACHE_HOME"):
         write_table(read_records(reading, bad), folder / _TABLE)
     lines = [[*line, known_state(line.image) if line.image else None] for line in bad.lines]
-    facts = {"file": os.path.abspath(reading.name), "state": source, "good": bad.good, "bad": lines}
+    table = _table_state(folder / _TABLE)
+    facts = {"file": os.path.abspath(reading.name), "state": source, "good": bad.good, "bad": lines, "table": table}
     write_json(folder / _FACTS, facts)
 
 
@@ -114,22 +141,29 @@ def _stored(folder: Path, reading: Reading[Any]) -> Records | None:
     """What an earlier call left, unless something has changed since. Its skipped lines are reported again."""
     try:
         facts, records = _facts(folder / _FACTS), RecordTable(folder / _TABLE).whole
+        good, is_whole = facts["good"], facts["table"] == _table_state(folder / _TABLE)
         lines = [(BadLine(*line[:5]), line[5]) for line in facts["bad"]]
         files = [(reading.name, facts["state"]), *((line.image, state) for line, state in lines if line.image)]
         changed = [path for path, state in files if state_of(path) != (None if state is None else tuple(state))]
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         return None
-    if changed or not _unchanged(records):
+    if changed or not is_whole or not _unchanged(records):
         return None
     bad = reading.bad_lines()
     for line, _ in lines:
         bad.add(line)
-    bad.finish(facts["good"])
+    bad.finish(good)
     return records
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_json(file, MAX_BYTES)
+
+
+def _table_state(file: Path) -> list[int]:
+    """Its size, date and inode: what stays when its folder gets its name, and changes when it is written to."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
 
 
 def _remove_orphans(home: Path) -> None:

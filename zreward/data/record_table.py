@@ -75,11 +75,14 @@ class Records(Sequence[Record]):
     def picture_files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The path of each picture that is a file, and its state when it was checked."""
         rows = self._table.values(self._rows, ("path", "state"))
-        return ((row["path"], tuple(row["state"])) for row in rows if row["path"] is not None)
+        return ((row["path"], tuple(row["state"] or ())) for row in rows if row["path"] is not None)
 
 
 class RecordTable:
-    """A file that `write_table` wrote. Errors of pyarrow, and OSError, for what is none."""
+    """A file that `write_table` wrote. Errors of pyarrow, OSError and ValueError for what is none.
+
+    All of its offsets and texts are checked first: pyarrow follows wrong ones out of the file, which ends the process.
+    """
 
     def __init__(self, file: Path) -> None:
         with file.open("rb") as opened:
@@ -87,8 +90,10 @@ class RecordTable:
         self._reader, self._taken = pa.ipc.open_file(pa.py_buffer(self._map)), 0
         if self._reader.schema != _SCHEMA:
             raise pa.ArrowInvalid("another schema")
-        batches = self._reader.num_record_batches
-        self._count = BATCH * (batches - 1) + self._batch(batches - 1, _RECORD).num_rows
+        sizes = [self._checked_size(number) for number in range(self._reader.num_record_batches)]
+        if not sizes or any(size != BATCH for size in sizes[:-1]) or not 0 < sizes[-1] <= BATCH:
+            raise pa.ArrowInvalid("batches of another size")
+        self._count = sum(sizes)
         self._alive: WeakValueDictionary[int, Record] = WeakValueDictionary()
 
     @property
@@ -116,6 +121,11 @@ class RecordTable:
             batch = self._batch(first // BATCH, columns)
             start = max(rows.start - first, 0)
             yield from batch.slice(start, min(rows.stop - first, BATCH) - start).to_pylist()
+
+    def _checked_size(self, number: int) -> int:
+        batch = self._batch(number, _SCHEMA.names)
+        batch.validate(full=True)
+        return batch.num_rows
 
     def _batch(self, number: int, columns: Sequence[str]) -> pa.RecordBatch:
         self._taken += 1
