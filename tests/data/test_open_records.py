@@ -7,17 +7,31 @@ import io
 import json
 import multiprocessing
 import os
+import sqlite3
 import tracemalloc
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from zreward.common.errors import InputError
-from zreward.data import Record, check_disjoint, file_state, images, load_records, open_records, save_records
+from zreward.data import (
+    Record,
+    check_disjoint,
+    file_state,
+    images,
+    load_records,
+    open_records,
+    record_cache,
+    save_records,
+)
 from zreward.data import fingerprint as fingerprints
 from zreward.data.fingerprint import records_fingerprint
+from zreward.data.record_table import RecordTable
 from zreward.rubric import Rubric
 
 
@@ -174,6 +188,106 @@ def test_a_damaged_cache_is_made_again(tmp_path, cache, opened):
         file.write_bytes(content)
         opened.clear()
         assert list(open_records(data)) == load_records(data, check_images=False) and len(opened) == 10
+
+
+def rewritten(file: Path, content: bytes) -> None:
+    """The same file with another content and the date that it had, as a failing disk leaves it."""
+    state = os.stat(file)
+    file.write_bytes(content)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def _read_damaged(data: Path, file: Path, content: bytes) -> None:
+    for seed in range(80):
+        changed, places = bytearray(content), Random(seed)
+        for _ in range(places.choice([1, 3, 20])):
+            changed[places.randrange(len(content))] = places.randrange(256)
+        rewritten(file, changed)
+        with suppress(pa.ArrowException, OSError, ValueError):
+            assert list(RecordTable(file).whole)
+
+
+def test_a_table_with_wrong_bytes_does_not_end_the_process(tmp_path, cache):
+    """pyarrow follows offsets without looking: of eighty such tables, several were a segmentation fault."""
+    data = with_files(tmp_path, 200)
+    open_records(data)
+    (file,) = cache.glob("*/records.arrow")
+    reader = multiprocessing.get_context("fork").Process(target=_read_damaged, args=(data, file, file.read_bytes()))
+    reader.start()
+    reader.join()
+    assert reader.exitcode == 0
+
+
+def test_a_table_that_was_written_to_is_made_again(tmp_path, cache, opened):
+    """Scores that somebody changed there are not trained on."""
+    data = with_files(tmp_path, 10)
+    open_records(data)
+    (file,) = cache.glob("*/records.arrow")
+    file.write_bytes(file.read_bytes().replace(b"number 3", b"number 8"))
+    opened.clear()
+    assert open_records(data)[3].prompt == "a cube, number 3" and len(opened) == 10
+
+
+@pytest.mark.parametrize("facts", [{"good": None}, {"table": None}, {"bad": [[1]]}, {"state": 7}])
+def test_facts_with_wrong_values_are_made_again(tmp_path, cache, opened, facts):
+    data = with_files(tmp_path, 10)
+    open_records(data)
+    (file,) = cache.glob("*/facts.json")
+    right = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in {**right, **facts}.items() if value is not None}))
+    opened.clear()
+    assert len(open_records(data)) == len(opened) == 10
+
+
+def test_what_another_user_put_into_the_cache_is_not_read(tmp_path, cache, opened, monkeypatch):
+    """Nor replaced: a shared folder may not allow it."""
+    data = with_files(tmp_path, 10)
+    open_records(data)
+    me, (folder,) = record_cache._user(), cache.glob("*/")
+    monkeypatch.setattr(record_cache, "_user", lambda: me + 1)
+    open_records(data)  # another user's own folder, by its name
+    theirs = next(each for each in cache.glob("*/") if each != folder)
+    before = os.stat(theirs)
+    opened.clear()
+    assert len(open_records(data)) == len(opened) == 10  # its owner is not who it is named after
+    assert os.path.samestat(os.stat(theirs), before) and len(list(cache.glob("*/"))) == 2
+
+
+def test_a_lock_that_cannot_be_opened(tmp_path, cache, opened):
+    data = with_files(tmp_path, 10)
+    open_records(data)
+    (lock,) = cache.glob("*.lock")
+    lock.unlink()
+    lock.mkdir()
+    opened.clear()
+    assert len(open_records(data)) == len(opened) == 10
+
+
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    data = with_files(tmp_path, 3)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(record_cache.Path, "home", home)
+    assert list(open_records(data)) == load_records(data)
+
+
+def test_a_full_folder_of_temporary_files(tmp_path, monkeypatch):
+    connect = sqlite3.connect
+
+    def small(*arguments, **options):
+        table = connect(*arguments, **options)
+        table.execute("PRAGMA max_page_count = 4")
+        return table
+
+    data = save_records([replace(record, id=f"{n:0500}") for n, record in enumerate(rated(60))], tmp_path / "r.parquet")
+    monkeypatch.setattr(sqlite3, "connect", small)
+    for read in (load_records, open_records):
+        with pytest.raises(
+            InputError, match=r"ids of the records cannot be noted there .*full\); free disk space, .* in TMPDIR"
+        ):
+            read(data)
 
 
 def test_without_a_cache_folder_records_are_checked_every_time(tmp_path, monkeypatch, opened):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -160,7 +161,10 @@ def _no_such_split(reading: Reading[Any], splits: list[str]) -> InputError:
 
 
 class _Places:
-    """Where each id was read first, in SQLite's temporary file: memory does not grow with the source."""
+    """Where each id was read first, in SQLite's temporary file: memory does not grow with the source.
+
+    InputError where the folder of temporary files is full.
+    """
 
     def __init__(self) -> None:
         self._table = sqlite3.connect("", isolation_level=None)
@@ -169,10 +173,16 @@ class _Places:
 
     def first(self, name: str, place: str) -> str:
         """The place at which `name` was given first: this one, or an earlier one."""
-        added = self._table.execute("INSERT OR IGNORE INTO places VALUES (?, ?)", (name.encode(), place))
-        if added.rowcount:
-            return place
-        return str(self._table.execute("SELECT place FROM places WHERE id = ?", (name.encode(),)).fetchone()[0])
+        key = name.encode()
+        try:
+            if self._table.execute("INSERT OR IGNORE INTO places VALUES (?, ?)", (key, place)).rowcount:
+                return place
+            return str(self._table.execute("SELECT place FROM places WHERE id = ?", (key,)).fetchone()[0])
+        except sqlite3.OperationalError as error:
+            raise InputError(
+                f"{tempfile.gettempdir()}: the ids of the records cannot be noted there ({error}); free disk space, or name "
+                "another folder for temporary files in TMPDIR"
+            ) from error
 
     def close(self) -> None:
         self._table.close()

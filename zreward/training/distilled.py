@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import overload
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from zreward.common.errors import InputError
+from zreward.common.files import disk_errors
 from zreward.data import Record
 from zreward.training.direct import DirectItem, LazyItems
 
@@ -88,7 +90,7 @@ class _Groups(Sequence[list[DirectItem]]):
 
 
 class _Spool:
-    """A growing array on disk, in a file that goes when the array goes."""
+    """A growing array on disk, in a file that goes when the array goes. InputError where there is no more space for it."""
 
     def __init__(self, dtype: type) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (the array reads from it)
@@ -97,14 +99,22 @@ class _Spool:
     def add(self, rows: np.ndarray) -> None:
         if len(rows):
             self._shape = rows.shape[1:]
-            self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
+            with self._errors():
+                self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
 
     def whole(self) -> np.ndarray:
         """All rows, mapped into memory."""
         if not self._file.tell():
             return np.empty(0, self._dtype)
-        self._file.flush()
+        with self._errors():
+            self._file.flush()
         return np.memmap(self._file, self._dtype, "r").reshape(-1, *self._shape)
+
+    @staticmethod
+    def _errors() -> AbstractContextManager[None]:
+        return disk_errors(
+            tempfile.gettempdir(), "; free disk space, or name another folder for temporary files in TMPDIR"
+        )
 
 
 def _numbers(table: pa.Table) -> np.ndarray:
