@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -17,9 +18,10 @@ from tests.endpoint.server import Served, answer, serving
 from tests.tiny import noise_pictures, sharpen, tiny_model
 from zreward.common import http
 from zreward.common.errors import InputError
-from zreward.endpoint import client
+from zreward.endpoint import client, connection
 from zreward.endpoint.settings import EndpointSettings, read_settings
 from zreward.endpoint.teacher import EndpointTeacher
+from zreward.serving.client import RewardClient
 
 PICTURES = noise_pictures(1)
 
@@ -300,9 +302,70 @@ def test_the_key_is_sent_and_told_to_nobody_else(model, folder, monkeypatch):
             assert "secret" not in str(found.value)
         assert "secret" not in json.dumps(teacher.fingerprint()) + teacher.report()
         assert "authorization" not in connect(url, folder).connection.client._http.headers
+        for start in (0, 60, 78, 280, 285, 290):  # where messages are cut, too
+            for mood in (
+                JSONResponse({"error": {"message": "x" * start + "sk-very-secret"}}, 400),
+                PlainTextResponse("x" * start + "sk-very-secret"),
+                PlainTextResponse("", 307, {"location": f"http://{'x' * (start % 80)}/sk-very-secret"}),
+            ):
+                served.mood.append(mood)
+                with pytest.raises(InputError) as found:
+                    ask(teacher)
+                assert "sk-" not in str(found.value), str(found.value)
     monkeypatch.setenv("MY_KEY", "two words")
     with pytest.raises(InputError, match="spaces"):
         connect(url, folder, api_key_variable="MY_KEY")
+
+
+def test_half_a_character_in_a_trace(model, folder):
+    """Where the budget cuts an emoji in two, some servers answer half a surrogate pair, which no file and no request holds."""
+    with serving(model, most=500) as (url, served):
+        teacher = connect(url, folder)
+        served.mood.append(changed(served, *CHOICE, "message", to={"content": "nice \ud83d\ude00, \ud83d"}))
+        (judged,) = teacher.judge(PICTURES, "a red circle", dimensions=["realism"])
+        assert judged.traces == {"realism": ["nice \U0001f600, \ufffd"]}
+
+
+@pytest.mark.parametrize("names", [["a\x1b[2J"], ["a\nb", "judge"], ["\ud800"]])
+def test_names_of_models_that_no_terminal_should_show(model, folder, names):
+    listed = {"data": [{"id": name} for name in names]}
+    client = SimpleNamespace(url="http://u", settings=EndpointSettings("http://u"), models=lambda: listed)
+    with pytest.raises(InputError, match="a model is called '.*', expected a name without control characters") as found:
+        connection._find_model(client)
+    assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"timeout": 1e300}, "timeout 1e[+]300; expected 0 or more, and seconds above 0, at most 1,000,000"),
+        ({"timeout": float("nan")}, "timeout nan; expected"),
+        ({"concurrency": 10**6}, "concurrency is 1,000,000, expected at most 1,024"),
+        ({"extra": {"top_k": float("nan")}}, "extra is .*, which is no JSON"),
+        ({"extra": {"stop_word": "\ud800"}}, "extra is .*, which is no JSON"),
+        ({"extra": {"x": object()}}, "extra is .*, which is no JSON"),
+    ],
+)
+def test_settings_that_no_request_can_follow(settings, told):
+    with pytest.raises(InputError, match=told):
+        EndpointSettings("http://127.0.0.1:1/v1", **settings)
+
+
+@pytest.mark.parametrize("url", ["http://x/\ud800", "http://xn--/v1", f"http://{'a' * 64}/v1"])
+def test_addresses_that_no_name_server_knows(url):
+    for client_of in (lambda: EndpointTeacher.connect(EndpointSettings(url)), lambda: RewardClient(url)):
+        with pytest.raises(InputError, match="expected (an address such as|one such as) http://127.0.0.1:8000"):
+            client_of()
+
+
+@pytest.mark.parametrize(("name", "value"), [("HTTP_PROXY", "foo://bar"), ("ALL_PROXY", "socks5://x:1")])
+def test_proxies_that_cannot_be_used(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    for client_of in (client.EndpointClient, lambda settings: RewardClient(settings.url)):
+        with pytest.raises(InputError, match=f"{name}.* of the environment: .*; correct or unset it"):
+            client_of(EndpointSettings("http://judge.example/v1"))
+    with pytest.raises(InputError, match="timeout inf; expected"):
+        RewardClient("http://127.0.0.1:1", timeout=float("inf"))
 
 
 def test_settings_files(tmp_path, folder):

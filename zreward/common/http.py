@@ -5,24 +5,30 @@ from __future__ import annotations
 import ipaddress
 import random
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 from tenacity import RetryCallState, wait_exponential
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shown
 
 BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)  # a connection that broke off
 LONGEST_WAIT = 600.0  # seconds: no server makes a client sleep for longer
 CONNECT = 10.0  # seconds
+MOST_SECONDS = 1e6  # of a time limit: a system's clock takes no more
+_LABEL = 63  # letters between the dots of a host's name
 
 
 def parse_address(url: str) -> httpx.URL:
     """InputError unless it is http:// or https:// and a host."""
     try:
         address = httpx.URL(url if "://" in url else f"http://{url}")
-    except (httpx.InvalidURL, TypeError) as error:
-        raise InputError(f"{url!r}: {error}; expected an address such as http://127.0.0.1:8000") from None
-    if address.scheme not in ("http", "https") or not address.host or any(map(str.isspace, url)):
+        host = address.host
+    except (httpx.InvalidURL, UnicodeError, TypeError) as error:
+        raise InputError(f"{shown(url)}: {error}; expected an address such as http://127.0.0.1:8000") from None
+    is_name = host and all(len(label) <= _LABEL for label in host.split("."))
+    if address.scheme not in ("http", "https") or not is_name or any(map(str.isspace, url)):
         raise InputError(f"{url!r} is no address of a server; expected one such as http://127.0.0.1:8000")
     return address
 
@@ -45,6 +51,17 @@ def proxy_for(address: httpx.URL) -> str | None:
     if not found or urllib.request.proxy_bypass(address.host):
         return None
     return found.rpartition("@")[2]
+
+
+@contextmanager
+def environment_errors() -> Iterator[None]:
+    """InputError for what a client refuses in here of the environment: its proxies and certificates."""
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        raise InputError(
+            f"HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE or SSL_CERT_DIR of the environment: {error}; correct or unset it"
+        ) from None
 
 
 def check_token(token: str) -> str:

@@ -36,12 +36,13 @@ class Completion:
     completion_tokens: int | None
 
 
-def parse_json(content: bytes) -> dict[str, Any]:
-    """A JSON object; AnswerError for anything else, NaN and Infinity included."""
+def parse_json(content: bytes, secret: str = "") -> dict[str, Any]:
+    """A JSON object; AnswerError for anything else, NaN and Infinity included, without the secret."""
     try:
         found = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise AnswerError(f"not JSON ({str(error)[:100]}): {shown(content[:80])}") from None
+        told = content.replace(secret.encode(), b"***") if secret else content
+        raise AnswerError(f"not JSON ({str(error)[:100]}): {shown(told[:80])}") from None
     if not isinstance(found, dict):
         raise AnswerError(f"a JSON {type(found).__name__}, expected an object")
     return found
@@ -63,8 +64,8 @@ def read_completion(answer: dict[str, Any], with_logprobs: bool) -> Completion:
     if not isinstance(usage, dict):
         raise AnswerError(f"usage is {shown(usage)}, expected an object")
     return Completion(
-        text,
-        reasoning,
+        _whole(text),
+        _whole(reasoning),
         choice.get("finish_reason") == "length",
         _positions(choice) if with_logprobs else (),
         _count(usage, "prompt_tokens"),
@@ -73,8 +74,17 @@ def read_completion(answer: dict[str, Any], with_logprobs: bool) -> Completion:
 
 
 def read_models(answer: dict[str, Any]) -> list[str]:
-    """The names of the models that a server offers."""
-    return [_of(each, "id", str) for each in _of(answer, "data", list) if isinstance(each, dict)]
+    """The names of the models that a server offers. AnswerError for one that no terminal should show."""
+    names = [_of(each, "id", str) for each in _of(answer, "data", list) if isinstance(each, dict)]
+    wrong = next((name for name in names if not name.isprintable()), None)
+    if wrong is not None:
+        raise AnswerError(f"a model is called {shown(wrong)}, expected a name without control characters")
+    return names
+
+
+def _whole(text: str) -> str:
+    """Half a character, where the token budget cut one in two, becomes the sign for it (U+FFFD): no file could hold it."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _positions(choice: dict[str, Any]) -> tuple[Position, ...]:

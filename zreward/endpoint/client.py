@@ -13,7 +13,17 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
 from zreward.common.errors import InputError, shorten
-from zreward.common.http import BROKEN, CONNECT, check_token, failure, is_here, parse_address, pause, proxy_for
+from zreward.common.http import (
+    BROKEN,
+    CONNECT,
+    check_token,
+    environment_errors,
+    failure,
+    is_here,
+    parse_address,
+    pause,
+    proxy_for,
+)
 from zreward.common.http import stated_wait as wait_of
 from zreward.endpoint.answers import AnswerError, parse_json
 from zreward.endpoint.settings import EndpointSettings
@@ -67,13 +77,14 @@ class EndpointClient:
         self._proxy = None if is_here(address.host) else proxy_for(address)
         self._key = check_token(os.environ.get(settings.api_key_variable, ""))
         headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers=headers,
-            timeout=httpx.Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
-            limits=httpx.Limits(max_connections=settings.concurrency),
-            trust_env=not is_here(address.host),
-        )
+        with environment_errors():
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx.Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
+                limits=httpx.Limits(max_connections=settings.concurrency),
+                trust_env=not is_here(address.host),
+            )
         self._policy: dict[str, Any] = {
             "retry": retry_if_exception_type((_NoAnswer, *BROKEN, httpx.TimeoutException)),
             "stop": stop_after_attempt(settings.retries + 1),
@@ -128,20 +139,17 @@ class EndpointClient:
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise AnswerError(f"{self.url}: a compressed answer, which was not asked for")
             try:
-                return parse_json(content)
+                return parse_json(content, self._key)
             except AnswerError as error:
                 raise AnswerError(
                     f"{self.url}: the answer is {error}; is this the address of an OpenAI-compatible API?"
                 ) from None
-        what = f"{status} {_detail(content)}"
-        if self._key:
-            what = what.replace(self._key, "***")  # some servers repeat it
+        what = f"{status} {_detail(content, self._key)}"
         if status in RETRIED or (status >= 500 and status not in _UNSUPPORTED):
             raise _NoAnswer(what, wait_of(answer))
         if answer.is_redirect:
-            raise EndpointError(
-                f"{self.url}: redirects to {shorten(answer.headers.get('location', '?'))}; name that address"
-            )
+            place = _plain(_without(self._key, answer.headers.get("location", "?")))
+            raise EndpointError(f"{self.url}: redirects to {shorten(place)}; name that address")
         if status in (401, 403):
             raise EndpointError(
                 f"{self.url}: {what}; put the key into the environment variable {self.settings.api_key_variable}"
@@ -175,14 +183,22 @@ class _UnsupportedError(Exception):
     """The server does not know such a request."""
 
 
-def _detail(content: bytes) -> str:
-    """A server's own message, shortened, without control characters."""
+def _detail(content: bytes, secret: str) -> str:
+    """A server's own message, shortened, without control characters, and without the key, which some servers repeat."""
     try:
         found: Any = parse_json(content)
     except AnswerError:
-        found = content[:1000].decode(errors="replace")
+        found = content.decode(errors="replace")
     for key in ("error", "detail", "message"):
         if isinstance(found, dict):
             found = found.get(key, found)
-    text = " ".join(str(found)[:10_000].split())
-    return shorten("".join(letter if letter.isprintable() else "?" for letter in text), 300)
+    return shorten(_plain(" ".join(_without(secret, str(found))[:10_000].split())), 300)
+
+
+def _without(secret: str, text: str) -> str:
+    """Of the whole text: a key that is cut in two is not found."""
+    return text.replace(secret, "***") if secret else text
+
+
+def _plain(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from zreward.common.config import load_config
 from zreward.common.errors import InputError, shown
+from zreward.common.http import MOST_SECONDS
 from zreward.models.checkpoint_files import META_FILE
 
 PREFIX = "endpoint:"
+_MOST_THREADS = 1024
 FORMS = ("auto", "exported", "continued", "asked")
 _OURS = {
     *(
@@ -54,14 +57,21 @@ class EndpointSettings:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise InputError(f"endpoint: {key} is {value}, expected at least 1")
-        if self.retries < 0 or not self.timeout > 0:
+        if self.concurrency > _MOST_THREADS:
+            raise InputError(f"endpoint: concurrency is {self.concurrency:,}, expected at most {_MOST_THREADS:,}")
+        if self.retries < 0 or not 0 < self.timeout <= MOST_SECONDS:
             raise InputError(
-                f"endpoint: retries is {self.retries}, timeout {self.timeout}; expected 0 or more, and seconds above 0"
+                f"endpoint: retries is {self.retries}, timeout {self.timeout}; expected 0 or more, and seconds above 0, at "
+                f"most {MOST_SECONDS:,.0f}"
             )
         if self.answer not in FORMS:
             raise InputError(f"endpoint: answer is {shown(self.answer)}, expected one of {', '.join(FORMS)}")
         if taken := sorted(_OURS & set(self.extra)):
             raise InputError(f"endpoint: extra holds {', '.join(taken)}, which zreward sets itself; leave it out")
+        try:
+            json.dumps(self.extra, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"endpoint: extra is {shown(self.extra)}, which is no JSON: {error}") from None
         if self.checkpoint and not (Path(self.checkpoint) / META_FILE).is_file():
             raise InputError(f"endpoint: checkpoint {self.checkpoint} has no {META_FILE}; expected a zreward model")
 

@@ -26,7 +26,9 @@ from zreward.common.errors import InputError, check_counts
 from zreward.common.http import (
     BROKEN,
     CONNECT,
+    MOST_SECONDS,
     check_token,
+    environment_errors,
     failure,
     is_here,
     parse_address,
@@ -70,8 +72,10 @@ class RewardClient:
         self, url: str, token: str | None = None, chunk: int = 16, retries: int = 5, timeout: float = 120.0
     ) -> None:
         check_counts(chunk=chunk)
-        if retries < 0 or not timeout > 0:
-            raise InputError(f"retries is {retries}, timeout {timeout}; expected 0 or more, and seconds above 0")
+        if retries < 0 or not 0 < timeout <= MOST_SECONDS:
+            raise InputError(
+                f"retries is {retries}, timeout {timeout}; expected 0 or more, and seconds above 0, at most {MOST_SECONDS:,.0f}"
+            )
         address = parse_address(url)
         self.url, self.chunk = str(address).rstrip("/"), chunk
         self._proxy = None if is_here(address.host) else proxy_for(address)
@@ -80,9 +84,10 @@ class RewardClient:
             "headers": {"Authorization": f"Bearer {check_token(token)}"} if token else {},
             "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT)),
             "trust_env": not is_here(address.host),  # HTTP_PROXY and the like
-            "verify": httpx.create_ssl_context(),  # made once: it takes longer than a request
         }
-        self._http = httpx.Client(**self._options)
+        with environment_errors():
+            self._options["verify"] = httpx.create_ssl_context()  # made once: it takes longer than a request
+            self._http = httpx.Client(**self._options)
         self._policy: dict[str, Any] = {
             "retry": retry_if_exception_type((_NoAnswer, *BROKEN)),
             "stop": stop_after_attempt(retries + 1),
