@@ -192,6 +192,16 @@ def test_a_seeded_token_is_the_first_whose_cumulative_probability_passes_the_row
                 assert found[n].tolist() == [0.0 if token == passed else -math.inf for token in range(10)]
 
 
+def test_half_precision_scores_are_drawn_from_in_float32():
+    """The number lies between the first token's probability and what bfloat16 makes of it."""
+    scores = torch.tensor([[0.1, 0.2, 0.3, *[-30.0] * 7]], dtype=torch.bfloat16)
+    exact, rounded = scores.double().softmax(-1)[0, 0], scores.softmax(-1)[0, 0].double()
+    between = (exact + rounded) / 2
+    assert abs(exact - rounded) > 1e-4
+    found = _Draw(between.view(1, 1), 3, 1.0)(PROMPT[:1], scores)
+    assert found[0].argmax().item() == (0 if between < exact else 1)
+
+
 def test_seeds_choose_the_tokens_unless_it_is_greedy():
     drawing, greedy = Written([1], [1]), Written([1], [1])
     sample(drawing, seeds=[1, 2], temperature=0.7)

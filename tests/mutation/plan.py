@@ -18,6 +18,7 @@ _DIRECT = [
     "tests/training/test_parts.py",
     "tests/training/test_direct_parts.py",
     "tests/training/test_direct_oracle.py",
+    "tests/training/test_lazy_items.py",
 ]
 _PREFIX = [
     _VALUES,
@@ -66,6 +67,7 @@ PLAN: dict[str, list[str]] = {
         _VALUES,
         "tests/training/test_target_rows.py",
         "tests/training/test_targets.py",
+        "tests/training/test_lazy_items.py",
     ],
     "zreward/training/augment.py": ["tests/training/test_parts.py"],
 }

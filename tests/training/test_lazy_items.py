@@ -137,7 +137,6 @@ def test_pictures_that_are_kept_are_those_of_their_records(make_recipe, tiny_dat
         for number in range(len(trainer.train_dataset)):
             (image,) = trainer.collate([trainer.train_dataset[number]])["images"]
             assert torch.equal(image, model.decode(records[number // len(NAMES)].image))
-            gc.collect()
     assert len(trainer._opened) == len({str(record.image) for record in records})
 
 

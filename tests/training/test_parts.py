@@ -71,6 +71,12 @@ def test_unrated_records_become_one_item_for_every_dimension():
     items = unrated_items(RECORDS[:2], ["a", "b"])
     assert [(item.records, item.dimension) for item in items] == [((r,), name) for r in RECORDS[:2] for name in "ab"]
     assert items[0].scores == () and items[0].targets is None
+    assert [item.number for item in items] == [0, 1, 2, 3]
+
+
+def test_pairs_are_numbered_by_their_place():
+    pairs = [Pair(0, 1, "realism", 2.5)] * 3
+    assert [item.number for item in pair_items(RECORDS, pairs, tiny_model(), smoothing=0.0)] == [0, 1, 2]
 
 
 def test_rated_dimensions_become_direct_items():

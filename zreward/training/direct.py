@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,9 +62,9 @@ class DirectItem:
 class LazyItems(Sequence[DirectItem]):
     """Items that are made when they are asked for."""
 
-    @abstractmethod
     def groups(self, by_image: bool) -> Sequence[list[DirectItem]]:
         """The dimensions of one record together, or each item on its own."""
+        raise NotImplementedError
 
 
 def annotated_items(

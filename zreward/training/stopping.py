@@ -80,6 +80,8 @@ class KeepBest(TrainerCallback):
 
 def has_ended(checkpoint: Path, metric: str | None, patience: int | None) -> bool:
     """Whether the run had lost its patience when it wrote this checkpoint: there is nothing left to train."""
+    if patience is None:
+        return False
     log = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).log_history
     return is_out_of_patience(log, metric, patience)
 
