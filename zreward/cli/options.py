@@ -76,9 +76,14 @@ def load_model(name: str, device: str | None = None):
     return RewardModel.from_pretrained(name, device=device)
 
 
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name stands for one behind an OpenAI-compatible API."""
+    return name.startswith("endpoint:")
+
+
 def load_teacher(ctx: typer.Context, name: str, device: str | None):
     """A model of this machine, or one behind an endpoint."""
-    if not name.startswith("endpoint:"):
+    if not is_endpoint(name):
         return load_model(name, device)
     refuse_unused(ctx, "with an endpoint: the model runs on its server", "device")
     from zreward.endpoint.teacher import EndpointTeacher

@@ -22,6 +22,7 @@ from zreward.cli.options import (
     Traces,
     Workers,
     check_source,
+    is_endpoint,
     job_of,
     load_teacher,
     names_of,
@@ -127,7 +128,7 @@ def label(
     one_of_engines(engine, "generate", "vllm", "ray")
     if engine != "ray":
         refuse_unused(ctx, "without --engine ray", "workers")
-    elif teacher.startswith("endpoint:"):
+    elif is_endpoint(teacher):
         raise InputError(
             "--engine ray runs a model of the cluster; an endpoint answers many requests at once: leave it out"
         )
@@ -139,7 +140,7 @@ def label(
     if dry_run:
         from zreward.training.label_dry_run import check_inputs
 
-        asked = engine == "vllm" or teacher.startswith("endpoint:")
+        asked = engine == "vllm" or is_endpoint(teacher)
         model = _teacher(ctx, teacher, device, engine, vllm) if asked else None
         for line in check_inputs(teacher, data, out, options, split, skip_bad, job, model):
             typer.echo(f"checked: {line}")
@@ -177,7 +178,7 @@ def _teacher(ctx: typer.Context, name: str, device: str | None, engine: str, opt
     from zreward.sampling.options import VllmOptions
     from zreward.sampling.teacher import VllmTeacher
 
-    if name.startswith("endpoint:"):
+    if is_endpoint(name):
         raise InputError("--engine vllm runs a model of this machine; an endpoint brings its own engine: leave it out")
     alone = [f"memory={ALONE}", *(options or [])]  # no trainer beside it
     return VllmTeacher.from_pretrained(name, config_from_overrides(VllmOptions, alone, "--vllm"))

@@ -16,20 +16,8 @@ PREFIX = "endpoint:"
 _MOST_THREADS = 1024
 FORMS = ("auto", "exported", "continued", "asked")
 _OURS = {
-    *(
-        "model",
-        "messages",
-        "stream",
-        "n",
-        "logprobs",
-        "top_logprobs",
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "seed",
-        "stop",
-    ),
-    *("add_generation_prompt", "continue_final_message", "chat_template_kwargs"),
+    *("model", "messages", "stream", "n", "logprobs", "top_logprobs", "max_tokens", "temperature", "top_p", "seed"),
+    *("stop", "add_generation_prompt", "continue_final_message", "chat_template_kwargs"),
 }
 """Fields of a request that zreward sets itself."""
 
@@ -74,10 +62,6 @@ class EndpointSettings:
             raise InputError(f"endpoint: extra is {shown(self.extra)}, which is no JSON: {error}") from None
         if self.checkpoint and not (Path(self.checkpoint) / META_FILE).is_file():
             raise InputError(f"endpoint: checkpoint {self.checkpoint} has no {META_FILE}; expected a zreward model")
-
-
-def is_endpoint(name: str) -> bool:
-    return name.startswith(PREFIX)
 
 
 def read_settings(name: str) -> EndpointSettings:

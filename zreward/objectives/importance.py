@@ -3,7 +3,9 @@
     w_t = min(pi(y_t | y_<t) / q(y_t | y_<t), cap)                       y ~ q, no gradient
 
 Tokens were drawn from q, and the policy gradient expects them from pi: each token's term is weighted by w_t. Cut at `cap`, the
-weights have a bounded variance and a small bias (truncated importance sampling, token by token; TRL and verl do the same).
+weights have a bounded variance and a small bias: truncated importance sampling (Ionides, "Truncated Importance Sampling",
+J. Comput. Graph. Stat. 17(2), 2008), token by token, as TRL (`vllm_importance_sampling_correction`) and verl apply it to
+roll-outs. Not in the paper, which does not say what samples.
 
 Shapes: N sequences, T tokens.
 """

@@ -10,9 +10,7 @@ from zreward.common.errors import InputError, check_counts
 @dataclass(frozen=True)
 class VllmOptions:
     server: str | None = None  # address of a vLLM server on this machine, with GPUs of its own; default: this process
-    max_length: int = (
-        8192  # the most tokens of a prompt, its picture, trace and answer; at most the model's own context
-    )
+    max_length: int = 8192  # the most tokens of prompt, picture, trace and answer; at most the model's own context
     max_sequences: int = 256  # sequences that are sampled at a time
     memory: float = 0.3  # share of the GPU's memory for the engine: its copy of the weights, keys and values
     cache_gib: float | None = None  # GiB of keys and values; default: what `memory` leaves, on CPUs 1
