@@ -15,7 +15,7 @@ import pytest
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from tests.endpoint.server import Served, answer, serving
-from tests.tiny import noise_pictures, sharpen, tiny_model
+from tests.tiny import noise_pictures
 from zreward.common import http
 from zreward.common.errors import InputError
 from zreward.endpoint import client, connection
@@ -24,18 +24,6 @@ from zreward.endpoint.teacher import EndpointTeacher
 from zreward.serving.client import RewardClient
 
 PICTURES = noise_pictures(1)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return sharpen(tiny_model("qwen3_vl", seed=1), 3)
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    place = tmp_path_factory.mktemp("judge")
-    model.save_pretrained(place)
-    return str(place)
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +130,7 @@ def test_another_kind_of_answer(model, folder, mood, told):
         assert len(served.asked) == begun + 1  # not tried again
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 529])
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 529])
 def test_what_passes_is_tried_again(model, folder, status):
     with serving(model, most=500) as (url, served):
         teacher = connect(url, folder, retries=2)
@@ -231,6 +219,17 @@ def test_connections_that_close_in_the_middle(model, folder, monkeypatch):
         assert len(count) == 3
         with pytest.raises(InputError, match="is the server running"):
             asked.models()
+
+
+def test_an_error_names_the_item_by_its_place_in_all_windows(model, folder):
+    with serving(model, most=500) as (url, served):
+        windows = connect(url, folder).score_windows(
+            [(picture,) for picture in noise_pictures(3)], ["x"] * 3, ("realism",), 2
+        )
+        assert len(next(windows)) == 2
+        served.mood.append(PlainTextResponse("no"))
+        with pytest.raises(InputError, match="^item 2, dimension 'realism'"):
+            next(windows)
 
 
 def test_the_first_error_ends_the_others(model, folder):

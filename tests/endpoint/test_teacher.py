@@ -15,28 +15,20 @@ from PIL import Image
 from tests.endpoint.server import NAME, serving
 from tests.tiny import DIMENSIONS, noise_pictures, sharpen, tiny_model
 from zreward.common.errors import InputError
+from zreward.endpoint.client import EndpointClient
+from zreward.endpoint.connection import Connection
 from zreward.endpoint.settings import EndpointSettings
 from zreward.endpoint.teacher import EndpointTeacher
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.models.teacher import ReportedDistribution
+from zreward.prompting import PromptForms
 from zreward.publishing.export import export
+from zreward.rubric import Rubric
 
 PROMPTS = ["a red circle", "two blue squares above a cross", "the large green triangle"]
 ALL = 1000  # more than the tiny vocabulary
-
-
-@pytest.fixture(scope="module")
-def model():
-    return sharpen(tiny_model("qwen3_vl", seed=1), 3)
-
-
-@pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    place = tmp_path_factory.mktemp("judge")
-    model.save_pretrained(place)
-    return str(place)
 
 
 @pytest.fixture
@@ -107,7 +99,7 @@ def test_what_a_judgement_counts(model, folder, pictures):
         (judged,) = remote.judge(pictures[:1], PROMPTS[0], traces=3, dimensions=["realism"], temperature=0)
         usage = remote.connection.client.usage
         fact = judged.distribution.facts[0][0]
-        assert judged.tokens.tolist() == [[5]] * 3 and judged.truncated.all()
+        assert judged.tokens.tolist() == [[5]] * 3 and judged.truncated.tolist() == [[True]] * 3
         assert len(set(judged.traces["realism"])) == 1
         traces = [body for body in served.asked if body.get("stop")]
         assert [body["max_tokens"] for body in traces] == [5] * 3 and {
@@ -180,6 +172,26 @@ def test_a_server_that_cannot_continue_is_asked(model, folder, pictures):
         assert label["messages"][-1]["content"] == "Answer with one level only: 1, 2, 3, 4, 5, 6, 7, 8, 9."
         assert not {"chat_template_kwargs", "continue_final_message"} & {*trace, *label, *direct}
         assert direct["messages"][-1]["content"][-1]["text"].endswith(" rate the realism now")
+
+
+ANSWERS = {"top_logprobs": 7, "longest_side": 64, "extra": {"top_k": -1}}
+TRANSPORT = {"concurrency": 1, "retries": 9, "timeout": 1.0, "api_key_variable": "MY_KEY"}
+
+
+def test_the_fingerprint_holds_what_answers_depend_on_and_nothing_of_how_they_travel():
+    def facts(url: str = "http://127.0.0.1:1/v1", model: str = "a", form: str = "asked", tokens: int = 9, **settings):
+        client, rubric, forms = EndpointClient(EndpointSettings(url, **settings)), Rubric.default(), PromptForms()
+        remote = EndpointTeacher(Connection(client, model, form, rubric, forms), rubric, forms, tokens)
+        remote.close()
+        return remote.fingerprint()
+
+    plain = facts()
+    changes = [{key: value} for key, value in ANSWERS.items()] + [{"model": "b"}, {"form": "continued"}, {"tokens": 8}]
+    for change in changes:
+        assert facts(**change) != plain, change
+    for change in ({key: value} for key, value in TRANSPORT.items()):
+        assert facts(**change) == plain, change
+    assert facts(url="http://127.0.0.1:2/v1") == plain
 
 
 def test_pictures_are_sent_as_they_are_seen_and_nothing_else(model, folder, tmp_path):
