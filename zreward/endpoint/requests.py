@@ -12,13 +12,11 @@ prefix. Some templates strip white space at the ends of a turn; then the model w
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from typing import Any
 
 from zreward.models.chat_template import ANSWER_START
-from zreward.models.pixels import ResolutionPolicy, resize, to_image, to_pixels
+from zreward.models.pixels import ResolutionPolicy, png_uri, resize, to_pixels
 from zreward.prompting import PromptForms, messages
 from zreward.rubric import Dimension, Rubric
 
@@ -38,9 +36,7 @@ def data_uri(image: Any, longest_side: int | None = None) -> str:
     if longest_side is not None:
         height, width = pixels.shape[-2:]
         pixels = resize(pixels, ResolutionPolicy(longest_side).target((height, width), 1))
-    file = io.BytesIO()
-    to_image(pixels).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return png_uri(pixels)
 
 
 def chat(

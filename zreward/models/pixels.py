@@ -6,6 +6,8 @@ Everything becomes a float tensor (3, H, W) in [0, 1]; what follows (here and in
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -124,6 +126,13 @@ def as_floats(pixels: Tensor) -> Tensor:
 def to_image(pixels: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> RGB, rounded to 8 bits."""
     return Image.fromarray((pixels.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+
+
+def png_uri(pixels: Tensor, compress_level: int = 6) -> str:
+    """(3, H, W) in [0, 1] -> a PNG inside a data URI, rounded to 8 bits. `compress_level`: 0 (fast) to 9 (small)."""
+    file = io.BytesIO()
+    to_image(pixels).save(file, "PNG", compress_level=compress_level)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def as_pictures(images: Any) -> list[Any]:

@@ -10,8 +10,6 @@ Pictures travel as PNG: those that zreward had to resize are rounded to 8 bits, 
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -21,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from zreward.common.errors import InputError, shorten, shown
+from zreward.models.pixels import png_uri
 from zreward.models.rollout import Trace
 from zreward.sampling.options import VllmOptions
 from zreward.sampling.questions import Question, Sampled, TokenRules, sampling_params, scoring_params
@@ -120,7 +118,7 @@ class ServerVllm:
 
     def _generate(self, questions: Sequence[Question], params: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         def ask(question: Question, chosen: dict[str, Any]) -> dict[str, Any]:
-            parts = [{"type": "image_url", "url": _png(picture)} for picture in question.pictures]
+            parts = [{"type": "image_url", "url": png_uri(picture, compress_level=1)} for picture in question.pictures]
             body = {"model": self._adapter or self.model, "token_ids": question.ids, "content_parts": parts}
             answer = self._call("POST", _GENERATE, body | {"sampling_params": chosen | {"output_kind": _FINAL}})
             with self._checked(_GENERATE):
@@ -211,11 +209,3 @@ def _log_prob(value: Any) -> float:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name}, which is no number")
-
-
-def _png(picture: Tensor) -> str:
-    file = io.BytesIO()
-    Image.fromarray((picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()).save(
-        file, "PNG", compress_level=1
-    )
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
