@@ -109,7 +109,8 @@ def test_files_and_what_they_say(tmp_path):
     assert body["model"] == "judge" and body["max_tokens"] == 1 and body["top_logprobs"] == 9
     assert body["logprob_token_ids"] == body["allowed_token_ids"] == ids == model.encoder.label_ids.tolist()
     assert plan["tokens"]["generate"]["sampling_params"]["logprob_token_ids"] == ids
-    assert "judge" in (tmp_path / "judge" / "README.md").read_text()
+    readme = (tmp_path / "judge" / "README.md").read_text()
+    assert "vllm serve judge" in readme and "chat requests are near" not in readme
     assert model.tokenizer.chat_template == tiny_model("qwen3_vl").tokenizer.chat_template  # as it was
 
 
@@ -161,6 +162,7 @@ def test_where_line_ends_meet_the_request_by_tokens_is_exact_and_says_so(tmp_pat
     export(model, tmp_path / "judge")
     plan = json.loads((tmp_path / "judge" / "request.json").read_text())
     assert plan["chat_is_exact"] is False and "`tokens` is exact" in plan["chat"]["how"]
+    assert "Its chat requests are near the model's own distribution" in (tmp_path / "judge" / "README.md").read_text()
     (picture,) = noise_pictures(1)
     found, expected = both(model, tmp_path / "judge", picture, False)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -177,6 +179,10 @@ def test_what_cannot_be_exported(tmp_path, monkeypatch):
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
     with pytest.raises(InputError, match="compares with a reference picture"):
         export(comparing(model, COMPARISON), tmp_path / "x")
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "quantization", "4bit", raising=False)
+        with pytest.raises(InputError, match="quantised; load the model without quantization"):
+            export(model, tmp_path / "x")
     monkeypatch.setattr(model.backbone.base.config, "model_type", "strange", raising=False)
     with pytest.raises(InputError, match=r"model type 'strange': transformers knows no processor"):
         export(model, tmp_path / "x")

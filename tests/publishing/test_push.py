@@ -72,7 +72,15 @@ def hub(monkeypatch) -> Iterator[Hub]:
 @pytest.fixture
 def folder(tmp_path):
     export(tiny_model("qwen3_vl"), tmp_path / "judge")
-    for name in ("optimizer.pt", "trainer_state.json", "notes.md", "training_args.bin"):
+    left = (
+        "optimizer.pt",
+        "trainer_state.json",
+        "training_args.json",
+        "rng_state_0.json",
+        "scheduler.json",
+        "optimizer.json",
+    )
+    for name in (*left, "notes.md", "training_args.bin"):
         (tmp_path / "judge" / name).write_text("{}")
     return tmp_path / "judge"
 
