@@ -68,9 +68,10 @@ class StandInEngine:
         ids: list[int] = []
         log_probs: list[float] = []
         for uniform in uniforms([seed], self.rules.budget)[0]:
-            logits = self._next([*question.ids, *ids], question) / temperature
+            logits = self._next([*question.ids, *ids], question) / (temperature or 1.0)
             logits[list(self.rules.banned)] = float("-inf")
-            chosen = int(draw(logits.softmax(-1)[None], uniform[None])[0])
+            drawn = draw(logits.softmax(-1)[None], uniform[None])[0] if temperature else logits.argmax()
+            chosen = int(drawn)
             ids.append(chosen)
             log_probs.append(float(logits.log_softmax(-1)[chosen]) + self.shift)
             if chosen == self.rules.stop_id:
