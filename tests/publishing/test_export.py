@@ -24,7 +24,7 @@ from tests.tiny import (
 from zreward.common.errors import InputError
 from zreward.models.pairwise import comparing
 from zreward.models.reward_model import RewardModel
-from zreward.models.scratch import build_model
+from zreward.models.scratch import CHAT_TEMPLATE, SPECIAL, build_model
 from zreward.publishing.export import export
 
 PROMPT = "a large red circle"
@@ -141,6 +141,19 @@ def test_traces_begin_as_in_training(tmp_path):
     assert first == second
 
 
+def test_a_template_that_begins_traces_itself_is_left_to_it(tmp_path):
+    tokenizer = tiny_tokenizer()
+    begins = "{% if enable_thinking %}{{ '<think>' }}{% endif %}"
+    tokenizer.chat_template = CHAT_TEMPLATE.replace("<|im_start|> assistant{%", f"<|im_start|> assistant{begins}{{%")
+    model = RewardModel(build_model("qwen3_vl", SPEC, tokenizer), tokenizer, tiny_rubric(), FORMS).eval()
+    export(model, tmp_path / "judge")
+    again = RewardModel.from_pretrained(tmp_path / "judge").encoder
+    for reasoning in (True, False):
+        dimension = model.rubric.dimensions[0]
+        assert again.encode(PROMPT, dimension, reasoning) == model.encoder.encode(PROMPT, dimension, reasoning)
+    assert (tmp_path / "judge" / "chat_template.jinja").read_text().count("<think>") == 1
+
+
 def test_where_line_ends_meet_the_request_by_tokens_is_exact_and_says_so(tmp_path):
     """As with Qwen's own tokenizers: "\\n" of the template and "\\n" of the answer prefix become one token in one text."""
     from dataclasses import replace
@@ -152,8 +165,6 @@ def test_where_line_ends_meet_the_request_by_tokens_is_exact_and_says_so(tmp_pat
     vocabulary = {**core["vocab"], "ĊĊ": len(core["vocab"])}
     merges = [("Ċ", "Ċ"), *(tuple(pair) for pair in core["merges"])]
     tokenizer = Qwen3_5Tokenizer(vocab=vocabulary, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    from zreward.models.scratch import CHAT_TEMPLATE, SPECIAL
-
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
     tokenizer.chat_template = CHAT_TEMPLATE.replace("<|im_start|> assistant{%", "<|im_start|> assistant{{ '\\n' }}{%")
     torch.manual_seed(0)
