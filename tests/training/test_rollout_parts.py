@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +16,12 @@ from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Record
 from zreward.distribution import ScoreScale
 from zreward.models.backbone import BackboneOutput
+from zreward.models.draws import seed_of
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
+from zreward.training import rollout as rollout_module
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout import RolloutTrainer, _Rollout
 from zreward.training.rollout_data import pair_items
@@ -243,6 +247,44 @@ def test_every_step_logs_its_roll_out(make_trainer):
     for row in steps:
         assert row["trace_tokens"] == 2.0 and row["truncated"] == 1.0
         assert {"reward", "group_spread", "absolute_error", "policy_loss"} <= row.keys()
+
+
+def test_a_trace_has_a_seed_of_its_step_item_side_and_place(make_trainer):
+    trainer, asked = make_trainer(), []
+    (item,) = trainer.train_dataset
+    trainer.reward_model.reason = lambda images, rows, temperature, seeds: (
+        asked.append(seeds) or [Trace((5, 6), truncated=True) for _ in rows]
+    )
+    items = [replace(item, number=4), replace(item, number=9)]
+    for step in (0, 3):
+        trainer.state.global_step = step
+        trainer._roll_out(trainer.collate(items))
+        expected = []
+        for number in (4, 9):
+            for side in (0, 1):
+                for place in (0, 1):
+                    expected.append(seed_of(trainer.args.seed, step, number, side, place))
+        assert asked[-1] == expected and len(set(expected)) == 8
+    by_batch = make_trainer(seed_by="batch")
+    by_batch.reward_model.reason = trainer.reward_model.reason
+    by_batch._roll_out(by_batch.collate(items))
+    assert asked[-1] is None
+
+
+def test_a_roll_out_is_watched(make_trainer, monkeypatch):
+    watched = []
+
+    @contextmanager
+    def watchdog(what, seconds, advice):
+        watched.append((what, seconds, advice))
+        yield
+        watched.append("done")
+
+    monkeypatch.setattr(rollout_module, "watchdog", watchdog)
+    trainer = make_trainer(stall_after=7.0)
+    trainer._roll_out(trainer.collate(list(trainer.train_dataset)))
+    advice = "rollout.stall_after says so. There is no checkpoint yet: start again"
+    assert watched == [("a roll-out", 7.0, advice), "done"]
 
 
 class Steps(TrainerCallback):

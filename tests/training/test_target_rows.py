@@ -18,6 +18,7 @@ from zreward.distribution import ScoreDistribution
 from zreward.models.pairwise import comparing
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
+from zreward.models.teacher import ReportedDistribution
 from zreward.training import targets
 from zreward.training.recipe import DataRecipe
 from zreward.training.targets import LabelOptions, distilled_items, explained_items, label
@@ -244,3 +245,14 @@ def test_records_of_older_versions_are_told_by_size_bytes_and_pixels(tmp_path):
     for prompt, image in zip("abc", (b"one.png 5", b"encoded", picture.tobytes()), strict=True):
         digest.update(prompt.encode() + b"\0" + hashlib.sha256(image).digest())
     assert targets._records_fingerprint_1(records) == digest.hexdigest()[:16]
+
+
+def test_what_a_server_reported_is_written_beside_its_distribution():
+    probs = torch.tensor([[[0.25, 0.75], [1.0, 0.0]]])
+    facts = (({"bounded": 0.125}, {"bounded": 0.5}),)
+    reported = ReportedDistribution(probs, torch.tensor([1.0, 2.0]), ("a", "b"), facts)
+    rows = targets._shard_rows(reported, 3, "a dog", ("a", "b"))
+    assert [(row["record"], row["probs"], row["mean"], row["bounded"]) for row in rows] == [
+        (3, [0.25, 0.75], 1.75, 0.125),
+        (3, [1.0, 0.0], 1.0, 0.5),
+    ]
