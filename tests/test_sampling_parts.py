@@ -5,6 +5,7 @@ vLLM itself is tried in tests/sampling, wrong answers of a server in tests/train
 
 from __future__ import annotations
 
+import base64
 import json
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ import zreward.sampling.teacher
 from tests.tiny import noise_pictures, sharpen, tiny_model
 from tests.training.stand_in_engine import StandInEngine
 from zreward.common.errors import InputError
+from zreward.models.pixels import png_uri, to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.sampling.options import VllmOptions
@@ -124,6 +126,22 @@ def test_of_several_processes_one_brings_the_weights(server, tmp_path):
     assert server.asked == []
     engine.score(QUESTIONS[:1])
     assert server.asked[-1][1]["model"] == "zreward-1"  # by the name that the first process gives it
+
+
+@pytest.mark.parametrize("factor", [2.0, 8.0])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
+def test_rounding_to_8_bits_moves_a_resized_pictures_label_a_little(family, factor):
+    """The figure in docs/guides/vllm.md. A picture that travels as PNG is the same but for rounding."""
+    model = sharpen(tiny_model(family, seed=1), factor)
+    shown = [model.open(picture) for picture in noise_pictures(4, ((40, 50), (70, 33)))]
+    sent = [to_pixels(base64.b64decode(png_uri(picture, 1).partition(",")[2])) for picture in shown]
+    assert max(float((mine - other).abs().max()) for mine, other in zip(shown, sent, strict=True)) <= 0.5 / 255 + 1e-6
+    rows = [Row(i, "a red circle", name) for i in range(4) for name in ("realism", "alignment")]
+    with torch.no_grad():
+        exact, rounded = (
+            model.backbone(model.collate(images, rows)).score_logits.softmax(-1) for images in (shown, sent)
+        )
+    assert 1e-5 < (exact - rounded).abs().max() < 1e-3
 
 
 # A model with a stand-in for vLLM, beside the model itself.

@@ -5,7 +5,8 @@ It is started with the same base as the trainer:
     VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_SERVER_DEV_MODE=1 vllm serve BASE --enable-scale-out --generation-config vllm
         --logprobs-mode processed_logprobs --enable-lora --max-lora-rank 64 --limit-mm-per-prompt '{"image": 1, "video": 0}'
 
-Pictures travel as PNG: those that zreward had to resize are rounded to 8 bits, which moves a label's probability by about 1e-4.
+Pictures travel as PNG: those that zreward had to resize are rounded to 8 bits, which moves a tiny model's label probabilities by
+up to 1e-3.
 """
 
 from __future__ import annotations
