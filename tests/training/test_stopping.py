@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -18,7 +19,7 @@ from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, read_metrics
 from zreward.common.termination import Terminated, termination
-from zreward.common.watchdog import EXIT_CODE
+from zreward.common.watchdog import EXIT_CODE, watchdog
 from zreward.models.reward_model import RewardModel
 from zreward.training import rollout_objectives
 from zreward.training.recipe import Recipe, RolloutRecipe
@@ -221,6 +222,31 @@ def test_a_run_that_fails_has_logged_every_step_and_names_its_last_good_checkpoi
     assert RewardTrainer.last_good(trainer).endswith("checkpoint-2: continue from it with --resume")
     trainer = SimpleNamespace(run=RunDirectory(Path(recipe.out) / "other"))
     assert RewardTrainer.last_good(trainer) == "There is no checkpoint yet: start again"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import sys; sys.stderr.close()",
+        "import sys; sys.stderr = None",
+        "import io, sys; sys.stderr = io.StringIO()",
+        "import os; os.close(2)",
+        "from tqdm import tqdm; import threading; lock = tqdm.get_lock(); threading.Thread(target=lock.acquire).start()",
+    ],
+)
+def test_what_hangs_is_ended_whatever_became_of_the_streams(before):
+    """The last one is a thread that hangs while it writes beside a progress bar."""
+    program = f"{before}\nimport time\nfrom zreward.common.watchdog import watchdog\nwith watchdog('x', 0.3, 'y'): time.sleep(30)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == EXIT_CODE
+    assert "so this process is ended" in ended.stderr or "os.close" in before
+
+
+def test_a_time_that_no_clock_measures_is_none(recwarn):
+    """Its thread died with OverflowError, which pytest warns of."""
+    with watchdog("x", 1e300, "y"):
+        time.sleep(0.1)
+    assert not recwarn.list
 
 
 def test_what_hangs_is_ended_and_shows_where_it_hung():

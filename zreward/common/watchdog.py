@@ -8,15 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zreward.common.runs import say
-
 EXIT_CODE = 75  # EX_TEMPFAIL: try again
+_STDERR = 2
 
 
 @contextmanager
 def watchdog(what: str, seconds: float, advice: str) -> Iterator[None]:
     """Work in here that takes longer prints what every thread is doing, and ends the process at once."""
-    timer = threading.Timer(seconds, _end, (what, seconds, advice))
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _end, (what, seconds, advice))
     timer.daemon = True
     timer.start()
     try:
@@ -26,6 +25,10 @@ def watchdog(what: str, seconds: float, advice: str) -> Iterator[None]:
 
 
 def _end(what: str, seconds: float, advice: str) -> None:
-    faulthandler.dump_traceback(all_threads=True)
-    say(f"{what} did not end within {seconds:g} seconds, so this process is ended; {advice}")
-    os._exit(EXIT_CODE)
+    """Past Python's streams, which may be closed or replaced, and past the lock of progress bars, which may be what hangs."""
+    message = f"zreward: {what} did not end within {seconds:g} seconds, so this process is ended; {advice}\n"
+    try:
+        faulthandler.dump_traceback(_STDERR, all_threads=True)
+        os.write(_STDERR, message.encode(errors="backslashreplace"))
+    finally:
+        os._exit(EXIT_CODE)
