@@ -152,6 +152,56 @@ def test_the_card(folder, tmp_path):
     assert (folder / "README.md").read_text() == "My own words."
 
 
+def test_nothing_of_this_machine_is_published(hub, folder, tmp_path):
+    """Hidden files, links to files elsewhere, and what is named after a secret."""
+    (folder / ".token.json").write_text("{}")
+    (tmp_path / "id").write_text("private")
+    for name in ("vocab.txt", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(tmp_path / "id")
+        with pytest.raises(
+            InputError, match=f"{name} is a link to {tmp_path / 'id'}, whose content would be published"
+        ):
+            push(folder, "me/judge", FACTS)
+        (folder / name).unlink()
+    for name in ("credentials.json", "hf_token.txt", "my-secrets.json", "API_KEY.txt"):
+        (folder / name).write_text("{}")
+        with pytest.raises(InputError, match=f"{name} would be published, and its name speaks of a secret"):
+            push(folder, "me/judge", FACTS)
+        (folder / name).unlink()
+    assert not hub.calls and (tmp_path / "id").read_text() == "private"
+    sent = push(folder, "me/judge", FACTS).files
+    assert ".token.json" not in sent and "tokenizer.json" in sent and "README.md" in sent
+    for name in ("special_tokens_map.json", "added_tokens.json"):
+        (folder / name).write_text("{}")
+    assert len(push(folder, "me/judge", FACTS, dry_run=True).files) == len(sent) + 2
+
+
+def test_a_checkpoint_in_the_hubs_own_cache_is_made_of_links(folder, tmp_path):
+    place = tmp_path / "models--me--judge" / "snapshots" / "0123"
+    blobs = tmp_path / "models--me--judge" / "blobs"
+    place.mkdir(parents=True)
+    blobs.mkdir()
+    for file in folder.iterdir():
+        file.rename(blobs / file.name)
+        (place / file.name).symlink_to(blobs / file.name)
+    assert "model.safetensors" in push(place, "me/judge", FACTS, dry_run=True).files
+
+
+def test_a_card_is_written_whole_or_not_at_all(folder, monkeypatch):
+    before = (folder / "README.md").read_text()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match=r"README.md: cannot write: No space left"):
+        push(folder, "me/judge", FACTS, dry_run=True)
+    assert (folder / "README.md").read_text() == before
+
+
+def test_metrics_that_are_nested_without_end(folder, tmp_path):
+    (tmp_path / "metrics.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"metrics.json is no JSON .*recursion"):
+        push(folder, "me/judge", CardFacts("mit", "Data.", "", tmp_path / "metrics.json", "x"), dry_run=True)
+
+
 def test_what_is_refused_before_anything_is_sent(hub, folder, tmp_path):
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")

@@ -12,6 +12,7 @@ from typing import Any
 
 from zreward.common.bounded import read_json
 from zreward.common.errors import InputError, shown
+from zreward.common.files import write_text
 from zreward.common.text_files import read_text
 from zreward.models.checkpoint import Meta, read_meta
 from zreward.models.checkpoint_files import META_FILE
@@ -61,7 +62,7 @@ def write_card(folder: Path, repo: str, facts: CardFacts) -> bool:
         there = read_text(file)
         if MADE not in there and WRITTEN not in there:
             return False
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)
     return True
 
 
@@ -120,9 +121,10 @@ def _results(facts: CardFacts) -> str:
 
 
 def _metrics(file: Path) -> Sequence[dict[str, Any]]:
+    text = read_text(file)
     try:
-        rows = json.loads(read_text(file))
-    except ValueError as error:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{file} is no JSON ({error}); expected what `zreward evaluate --json {file}` writes"
         ) from None

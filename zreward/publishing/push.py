@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from zreward.publishing.card import CardFacts, write_card
 from zreward.publishing.readme import README
 
 _SENT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", README)
+_SECRET = re.compile(r"(?i)secret|credential|passw|api[_-]?key|access[_-]?token|hf[_-]?token|id_rsa")
 _KEPT = ("trainer_state.json", "training_args.json", "optimizer*", "scheduler*", "rng_state*")
 """What a trainer leaves beside a model."""
 
@@ -63,6 +65,7 @@ def push(folder: str | Path, repo: str, facts: CardFacts, private: bool = False,
             f"{folder} is a LoRA adapter, and its files name its base by a path of this machine; `zreward export {folder} OUT "
             "--merge` writes a whole model"
         )
+    _refuse_strangers(folder)
     own_card = not write_card(folder, repo, facts)
     files = tuple(sorted(file.name for file in folder.iterdir() if _is_sent(file)))
     if dry_run:
@@ -72,7 +75,24 @@ def push(folder: str | Path, repo: str, facts: CardFacts, private: bool = False,
 
 def _is_sent(file: Path) -> bool:
     named = any(file.match(pattern) for pattern in _SENT) and not any(file.match(pattern) for pattern in _KEPT)
-    return named and file.is_file()
+    return named and not file.name.startswith(".") and file.is_file()
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """InputError for a link to a file elsewhere, whose content would be published, and for a file that speaks of a secret.
+
+    The hub's own cache is made of links into a folder beside the checkpoint's.
+    """
+    inside = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        inside.append(folder.resolve().parents[1] / "blobs")
+    for file in filter(_is_sent, sorted(folder.iterdir())):
+        if not any(file.resolve().is_relative_to(place) for place in inside):
+            raise InputError(
+                f"{file} is a link to {file.resolve()}, whose content would be published; put the file itself there, or remove it"
+            )
+        if _SECRET.search(file.stem):
+            raise InputError(f"{file} would be published, and its name speaks of a secret; move it out of {folder}")
 
 
 def _send(api, folder: Path, repo: str, private: bool, files: tuple[str, ...]) -> str:
