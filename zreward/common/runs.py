@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -159,7 +160,7 @@ class RunDirectory:
         """The whole checkpoints, oldest first. `step-N` appears as a whole; `checkpoint-N` is whole with its marker."""
         atomic = list(self.checkpoint_folder.glob("step-*"))
         marked = [folder for folder in self.checkpoint_folder.glob("checkpoint-*") if (folder / COMPLETE).exists()]
-        return sorted([*atomic, *marked], key=step_of)
+        return sorted(filter(_has_step, [*atomic, *marked]), key=step_of)
 
     def last_checkpoint(self) -> Path | None:
         return max(self.checkpoints(), key=step_of, default=None)
@@ -172,7 +173,7 @@ class RunDirectory:
     def remove_half_written(self) -> None:
         """Checkpoints without their marker, which a kill cut off."""
         for folder in self.checkpoint_folder.glob("checkpoint-*"):
-            if not (folder / COMPLETE).exists():
+            if _has_step(folder) and not (folder / COMPLETE).exists():
                 remove_checkpoint(folder)
 
 
@@ -188,6 +189,11 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
 
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
+
+
+def _has_step(folder: Path) -> bool:
+    """False for somebody's own copy, such as checkpoint-100-old."""
+    return re.fullmatch(r"(step|checkpoint)-\d{1,18}", folder.name, re.ASCII) is not None
 
 
 def remove_checkpoint(folder: Path) -> None:

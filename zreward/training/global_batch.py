@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-from zreward.common.errors import InputError
+from zreward.common.bounded import read_json
+from zreward.common.errors import InputError, shown
 from zreward.common.files import write_json
 from zreward.common.runs import say
 from zreward.training.recipe import Recipe
 
 FILE = "processes.json"
+_LARGEST = 2**53  # rows, as recipes take them
+_PROCESSES = 65_536  # that are tried as divisors
 
 
 def note_processes(run: Path, recipe: Recipe, processes: int) -> None:
@@ -29,20 +31,21 @@ def keep_global_batch(run: Path, recipe: Recipe, processes: int) -> Recipe:
     Runs of older versions did not write theirs down, and go on as their recipe says.
 
     Raises:
-        InputError: this number of processes cannot make it.
+        InputError: this number of processes cannot make it; a damaged file.
     """
     file = run / FILE
     if not file.exists():
         return recipe
-    begun = json.loads(file.read_text(encoding="utf-8"))["global_batch"]
+    begun = _begun_with(file)
     if global_batch(recipe, processes) == begun:
         return recipe
     share, left = divmod(begun, processes)
     if left:
-        able = [str(n) for n in range(1, begun + 1) if begun % n == 0]
+        able = [str(n) for n in range(1, min(begun, _PROCESSES) + 1) if begun % n == 0]
+        named = f"{', '.join(able[:-1])} or {able[-1]}" if len(able) > 1 else able[0]
         raise InputError(
             f"{run} was started with a global batch of {begun}, which {processes} processes cannot share evenly; resume with "
-            f"{', '.join(able[:-1])} or {able[-1]}"
+            f"{named}"
         )
     size = next(size for size in range(min(recipe.optimizer.batch_size, share), 0, -1) if share % size == 0)
     optimizer = replace(recipe.optimizer, batch_size=size, gradient_accumulation=share // size)
@@ -51,3 +54,13 @@ def keep_global_batch(run: Path, recipe: Recipe, processes: int) -> Recipe:
         f"optimizer.gradient_accumulation={share // size}"
     )
     return replace(recipe, optimizer=optimizer)
+
+
+def _begun_with(file: Path) -> int:
+    begun = read_json(file).get("global_batch")
+    if not isinstance(begun, int) or isinstance(begun, bool) or not 0 < begun <= _LARGEST:
+        raise InputError(
+            f"{file}: global_batch is {shown(begun)}, expected a number of rows, 1 to {_LARGEST:,}. The file is damaged: write "
+            "the right number into it (optimizer.batch_size x optimizer.gradient_accumulation x processes of the first start)"
+        )
+    return begun

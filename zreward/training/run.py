@@ -30,6 +30,7 @@ from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
 from zreward.training.stopping import KeepBest, StopWhenAsked
 from zreward.training.trainer_base import RewardTrainer, is_main_process, training_arguments
+from zreward.training.whole_checkpoint import check_checkpoint
 
 
 def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None) -> Path:
@@ -86,7 +87,10 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         with termination() as asked:
             stopper = StopWhenAsked(trainer, asked)
             trainer.add_callback(stopper)
-            trainer.run_to_end(run.last_checkpoint() if resume else None)
+            last = run.last_checkpoint() if resume else None
+            if last is not None:
+                check_checkpoint(last, trainer.args)
+            trainer.run_to_end(last)
         if stopper.stopped:
             raise Terminated(f"stopped by SIGTERM at step {trainer.state.global_step}; continue with --resume")
         trainer.save_model(str(final))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,11 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from zreward.common.bounded import read_json
+from zreward.common.errors import InputError, shown
 from zreward.common.files import write_json
-from zreward.common.runs import say
+from zreward.common.runs import METRICS, say
+from zreward.training.recipe import DEV_METRICS
 
 if TYPE_CHECKING:
     from zreward.training.trainer_base import RewardTrainer
@@ -106,6 +108,15 @@ def best_of(points: Sequence[tuple[int, float]]) -> tuple[int, float]:
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """Step, metric and value of the best weights of a run, where it keeps them."""
+    """Step, metric and value of the best weights of a run, where it keeps them. InputError for a damaged file."""
     file = run / BEST_FACTS
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    found = read_json(file)
+    step, metric, value = (found.get(key) for key in ("step", "metric", "value"))
+    if not isinstance(step, int) or metric not in DEV_METRICS or not isinstance(value, int | float):
+        raise InputError(
+            f"{file} holds {shown(found)}, expected step, metric and value of the weights in {run / BEST}; it is damaged. The "
+            f"points of the dev curve are in {run / METRICS}"
+        )
+    return found

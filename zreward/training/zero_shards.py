@@ -15,11 +15,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from zreward.common.errors import InputError
+from zreward.common.bounded import read_bytes
+from zreward.common.errors import InputError, shown
 from zreward.common.files import atomic_folder, write_text
 from zreward.common.runs import say
 
-_LATEST = "latest_universal"  # the file by which DeepSpeed finds it
+_TAG = "latest"  # the file by which DeepSpeed finds its shards
+_LATEST = "latest_universal"  # and the converted ones
 
 
 def fit_shards(accelerator: Accelerator, checkpoint: Path) -> None:
@@ -27,26 +29,45 @@ def fit_shards(accelerator: Accelerator, checkpoint: Path) -> None:
 
     The converted copy lies in the checkpoint beside the original, in float32: 12 bytes per trained parameter.
 
+    DeepSpeed reads its shards as pickles, which can run code: only those inside the checkpoint.
+
     Raises:
-        InputError: the checkpoint has no optimizer that DeepSpeed wrote.
+        InputError: the checkpoint has no optimizer that DeepSpeed wrote; one of its files names a folder elsewhere.
     """
     if accelerator.distributed_type is not DistributedType.DEEPSPEED:
         return
-    tag = checkpoint / "latest"
-    if not tag.exists():
+    if not (checkpoint / _TAG).exists():
         raise InputError(
             f"{checkpoint} was not written by DeepSpeed, so its optimizer cannot be gone on with; resume under the engine "
             "that the run was started with"
         )
-    shards = checkpoint / tag.read_text(encoding="utf-8").strip()
+    shards = _named(checkpoint, _TAG)
     saved_by = len(list(shards.glob("*_optim_states.pt")))
+    if not saved_by:
+        raise InputError(f"{shards} holds no optimizer of DeepSpeed (*_optim_states.pt); {_older(checkpoint)}")
+    converted = (checkpoint / _LATEST).exists() and _named(checkpoint, _LATEST)
     if saved_by == accelerator.num_processes:
         return
-    if accelerator.is_main_process and not (checkpoint / _LATEST).exists():
+    if accelerator.is_main_process and not converted:
         say(f"{shards} is of {saved_by} processes: it is converted for {accelerator.num_processes}")
         _convert(shards, checkpoint)
     accelerator.wait_for_everyone()
     accelerator.state.deepspeed_plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
+
+
+def _named(checkpoint: Path, file: str) -> Path:
+    """The folder of shards that a file of the checkpoint names."""
+    name = read_bytes(checkpoint / file, "the name of a folder", 1024).decode(errors="replace").strip()
+    folder = checkpoint / name
+    if "\0" in name or name == ".." or folder.parent != checkpoint or folder.is_symlink() or not folder.is_dir():
+        raise InputError(
+            f"{checkpoint / file} names {shown(name)}, expected a folder inside {checkpoint}; {_older(checkpoint)}"
+        )
+    return folder
+
+
+def _older(checkpoint: Path) -> str:
+    return f"delete {checkpoint} and use --resume, which goes on from the one before it, or from the start"
 
 
 def _convert(shards: Path, checkpoint: Path) -> None:
