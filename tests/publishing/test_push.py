@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
+import shlex
 from collections.abc import Iterator
 
 import httpx
@@ -18,6 +20,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.publishing.card import MADE, CardFacts
 from zreward.publishing.export import export
 from zreward.publishing.push import push
+from zreward.publishing.readme import usage
 
 FACTS = CardFacts("apache-2.0", "800 drawn pictures, each rated by nine people.", "Qwen/Qwen3.5-9B")
 
@@ -186,6 +189,32 @@ def test_a_checkpoint_in_the_hubs_own_cache_is_made_of_links(folder, tmp_path):
         file.rename(blobs / file.name)
         (place / file.name).symlink_to(blobs / file.name)
     assert "model.safetensors" in push(place, "me/judge", FACTS, dry_run=True).files
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    """The other disk, to which it leads, may be the one with space."""
+    (tmp_path / "there").mkdir()
+    for name, target in (("link", "there"), ("new", "not-yet")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        export(tiny_model("qwen3_vl"), tmp_path / name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / target / "model.safetensors").is_file()
+
+
+def test_the_current_folder_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in (".", "", str(tmp_path)):
+        with pytest.raises(InputError, match="is the current folder, which cannot be replaced"):
+            export(tiny_model("qwen3_vl"), out)
+
+
+def test_a_folders_name_runs_nothing_in_the_commands_of_its_readme():
+    name = 'judge"; touch ran $(touch ran) `touch ran` #'
+    text = usage(name, "realism", exact=True)
+    command = next(line for line in text.splitlines() if line.startswith("vllm serve"))
+    assert shlex.split(command)[2] == shlex.split(command)[4] == name
+    for block in text.split("```python\n")[1:]:
+        literals = [node.value for node in ast.walk(ast.parse(block.split("```")[0])) if isinstance(node, ast.Constant)]
+        assert {name, f"{name}/request.json"} & set(literals)
 
 
 def test_a_card_is_written_whole_or_not_at_all(folder, monkeypatch):

@@ -22,7 +22,7 @@ def export(model: RewardModel, out: str | Path, merge: bool = False) -> Path:
 
     Args:
         model: with an adapter on it only where `merge` is true; it is merged in place.
-        out: a new or empty folder.
+        out: a new or empty folder, or a link to one; not the current one.
         merge: merge LoRA weights into the base's.
 
     Returns:
@@ -35,13 +35,16 @@ def export(model: RewardModel, out: str | Path, merge: bool = False) -> Path:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already; choose another folder, or delete it")
+    place = Path(os.path.realpath(out))
+    if place == Path(os.path.realpath(".")):
+        raise InputError(f"{out} is the current folder, which cannot be replaced; name another one")
     if model.forms.reference:
         raise InputError("the model compares with a reference picture; exported are models that score single pictures")
     _check_weights(model, merge)
     template = export_template(model)
     exact = is_exact(model, template)
     name = os.path.basename(os.path.normpath(out))
-    with atomic_folder(out) as folder:
+    with atomic_folder(place) as folder:
         _merged(model).save_pretrained(folder)
         _save_tokenizer(model, template, folder)
         write_processor(model, folder)

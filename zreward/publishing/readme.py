@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+
 from zreward.publishing.request import FILE
 
 README = "README.md"
@@ -24,12 +27,13 @@ def usage(name: str, dimension: str, exact: bool) -> str:
         if exact
         else " Its chat requests are near the model's own distribution; `tokens` is exact, and says what it needs."
     )
+    quoted, shell = json.dumps(name, ensure_ascii=False), shlex.quote(name)
     return f"""## With zreward
 
 ```python
 from zreward import RewardModel
 
-print(RewardModel.from_pretrained("{name}").score(["picture.png"], "the picture's prompt"))
+print(RewardModel.from_pretrained({quoted}).score(["picture.png"], "the picture's prompt"))
 ```
 
 ## With plain transformers
@@ -43,9 +47,9 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-processor = AutoProcessor.from_pretrained("{name}")
-model = AutoModelForImageTextToText.from_pretrained("{name}")
-plan = json.load(open("{name}/{FILE}"))
+processor = AutoProcessor.from_pretrained({quoted})
+model = AutoModelForImageTextToText.from_pretrained({quoted})
+plan = json.load(open({json.dumps(f"{name}/{FILE}", ensure_ascii=False)}))
 body = plan["chat"]["bodies"]["{dimension}"]
 turns = [
     {{
@@ -79,7 +83,7 @@ print(sum(p.item() * label["score"] for p, label in zip(probs, plan["labels"])))
 ## With vLLM
 
 ```sh
-vllm serve {name} --served-model-name {name} --limit-mm-per-prompt '{{"image": 1, "video": 0}}'
+vllm serve {shell} --served-model-name {shell} --limit-mm-per-prompt '{{"image": 1, "video": 0}}'
 ```
 
 `{FILE}` holds the request for each dimension and says how to read the answer. One token is generated.{seam}
