@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,9 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from tests.ports import held_port, number
 from tests.publishing.loading import plain_scores
 from tests.sampling.models import vllm_model
-from tests.sampling.test_server import ARGUMENTS, ROOT, SETTINGS, _wait
+from tests.sampling.servers import serving
 from tests.tiny import noise_pictures
 from zreward.endpoint.requests import data_uri
 from zreward.models.reward_model import RewardModel
@@ -31,24 +27,8 @@ PROMPT = "a large red circle"
 def served(tmp_path_factory) -> Iterator[tuple[Path, str]]:
     """The exported folder, and the address of its server."""
     folder = export(vllm_model("qwen3_vl"), tmp_path_factory.mktemp("exported") / "judge")
-    held = held_port()
-    log = (folder.parent / "log").open("w")
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    server = subprocess.Popen(
-        [*command, "--served-model-name", "judge", "--port", str(number(held)), *ARGUMENTS],
-        cwd=ROOT,
-        env=os.environ | SETTINGS,
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{number(held)}"
-    try:
-        _wait(server, address, folder.parent / "log")
+    with serving(folder, folder.parent / "log", "--served-model-name", "judge") as address:
         yield folder, address
-    finally:
-        server.terminate()
-        server.wait(60)
-        held.close()
 
 
 def filled(body: dict[str, Any], uri: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from tests.ports import held_port, number
 from tests.sampling.models import OPTIONS, own_answers, pictures, rows, vllm_model
+from tests.sampling.servers import ROOT, serving
 from tests.tiny import tiny_records
 from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
@@ -29,27 +29,6 @@ from zreward.training.recipe import Recipe
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.run import build_trainer, load_model
 
-ROOT = Path(__file__).parents[2]
-SETTINGS = {
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-    "VLLM_SERVER_DEV_MODE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TORCHDYNAMO_DISABLE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}
-ARGUMENTS = (
-    *("--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "32", "--enforce-eager"),
-    *(
-        "--kv-cache-memory-bytes",
-        str(256 << 20),
-        "--skip-mm-profiling",
-        "--limit-mm-per-prompt",
-        '{"image":1,"video":0}',
-    ),
-    *("--logprobs-mode", "processed_logprobs", "--generation-config", "vllm", "--enable-scale-out"),
-    *("--worker-extension-cls", "zreward.sampling.cpu_worker.CpuWorker"),
-)
-
 
 @pytest.fixture(scope="module", params=[None, 4], ids=["full", "lora"])
 def place(request, tmp_path_factory) -> Iterator[tuple[Path, str, int | None]]:
@@ -57,39 +36,9 @@ def place(request, tmp_path_factory) -> Iterator[tuple[Path, str, int | None]]:
     folder = tmp_path_factory.mktemp("server")
     vllm_model("qwen3_vl").save_pretrained(folder / "base")
     save_records(tiny_records(6, 2, seed=0), folder / "train.jsonl")
-    held = held_port()
     lora = ("--enable-lora", "--max-lora-rank", "8") if request.param else ()
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "base")]
-    log = (folder / "log").open("w")
-    server = subprocess.Popen(
-        [*command, "--port", str(number(held)), *ARGUMENTS, *lora],
-        cwd=ROOT,
-        env=os.environ | SETTINGS,
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{number(held)}"
-    try:
-        _wait(server, address, folder / "log")
+    with serving(folder / "base", folder / "log", *lora) as address:
         yield folder, address, request.param
-    finally:
-        server.terminate()
-        server.wait(60)
-        held.close()
-
-
-def _wait(server: subprocess.Popen, address: str, log: Path) -> None:
-    import httpx
-
-    for _ in range(600):
-        assert server.poll() is None, log.read_text()[-3000:]
-        try:
-            if httpx.get(f"{address}/health", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.5)
-    raise AssertionError(log.read_text()[-3000:])
 
 
 def trainer_of(place: tuple[Path, str, int | None], steps: int) -> RolloutTrainer:
