@@ -68,6 +68,11 @@ def shorten(text: Any, most: int = _SHOWN) -> str:
     return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
+def plain(text: str) -> str:
+    """A text for a message, with question marks instead of control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def check_counts(**counts: int | None) -> None:
     """InputError naming the first count that is below one, or no whole number; None stands for a default."""
     for name, count in counts.items():

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from zreward.common.errors import InputError, shorten
+from zreward.common.errors import InputError, plain, shorten
 from zreward.common.http import (
     BROKEN,
     CONNECT,
@@ -148,7 +148,7 @@ class EndpointClient:
         if status in RETRIED or (status >= 500 and status not in _UNSUPPORTED):
             raise _NoAnswer(what, wait_of(answer))
         if answer.is_redirect:
-            place = _plain(_without(self._key, answer.headers.get("location", "?")))
+            place = plain(_without(self._key, answer.headers.get("location", "?")))
             raise EndpointError(f"{self.url}: redirects to {shorten(place)}; name that address")
         if status in (401, 403):
             raise EndpointError(
@@ -192,13 +192,9 @@ def _detail(content: bytes, secret: str) -> str:
     for key in ("error", "detail", "message"):
         if isinstance(found, dict):
             found = found.get(key, found)
-    return shorten(_plain(" ".join(_without(secret, str(found))[:10_000].split())), 300)
+    return shorten(plain(" ".join(_without(secret, str(found))[:10_000].split())), 300)
 
 
 def _without(secret: str, text: str) -> str:
     """Of the whole text: a key that is cut in two is not found."""
     return text.replace(secret, "***") if secret else text
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

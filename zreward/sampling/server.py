@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.common.errors import InputError, shorten, shown
+from zreward.common.errors import InputError, plain, shorten, shown
 from zreward.models.pixels import png_uri
 from zreward.models.rollout import Trace
 from zreward.sampling.options import VllmOptions
@@ -161,11 +161,9 @@ class ServerVllm:
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         status, kind, content = self._request(method, path, body)
         if status != 200:
-            text = " ".join(content[:10_000].decode(errors="replace").split())
-            plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+            text = shorten(plain(" ".join(content[:10_000].decode(errors="replace").split())), 300)
             raise InputError(
-                f"vllm.server {self.address}{path}: status {status}, {shorten(plain, 300)}; start it as docs/guides/vllm.md "
-                "says"
+                f"vllm.server {self.address}{path}: status {status}, {text}; start it as docs/guides/vllm.md says"
             )
         with self._checked(path):
             return json.loads(content, parse_constant=_refuse) if kind.startswith("application/json") else content
