@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from tests.endpoint.server import Served, answer, serving
-from tests.tiny import noise_pictures
+from tests.tiny import COMPARISON, noise_pictures, tiny_rubric
 from zreward.common import http
 from zreward.common.errors import InputError
+from zreward.distribution import ScoreScale
 from zreward.endpoint import client, connection
 from zreward.endpoint.settings import EndpointSettings, read_settings
 from zreward.endpoint.teacher import EndpointTeacher
+from zreward.models.pairwise import comparing
 from zreward.serving.client import RewardClient
 
 PICTURES = noise_pictures(1)
@@ -270,16 +273,28 @@ def test_no_logprobs_are_found_out_with_the_first_question(model, folder):
 
 
 def test_labels_that_begin_one_another(model, tmp_path, folder):
-    from dataclasses import replace
-
-    from tests.tiny import tiny_rubric
-    from zreward.distribution import ScoreScale
-
     replace(tiny_rubric(), scale=ScoreScale(1, 5.5, 0.5), labels=tuple(map(str, range(1, 11)))).to_yaml(
         tmp_path / "r.yaml"
     )
     with pytest.raises(InputError, match="'1' could be the beginning of '10'"):
         EndpointTeacher.connect(EndpointSettings("http://127.0.0.1:1/v1", rubric=str(tmp_path / "r.yaml")))
+
+
+def test_a_rubric_that_is_not_the_checkpoints(folder, tmp_path):
+    own, place = tiny_rubric(), tmp_path / "r.yaml"
+    replace(own, dimensions=own.dimensions[:1]).to_yaml(place)
+    settings = EndpointSettings("http://127.0.0.1:1/v1", checkpoint=folder, rubric=str(place), retries=0)
+    with pytest.raises(InputError, match="r.yaml is another rubric than that of .*; leave one out"):
+        EndpointTeacher.connect(settings)
+    own.to_yaml(place)
+    with pytest.raises(InputError, match="is the server running"):  # the same one twice is fine
+        EndpointTeacher.connect(settings)
+
+
+def test_a_model_that_compares_two_pictures(model, tmp_path):
+    comparing(model, COMPARISON).save_pretrained(tmp_path / "pair")
+    with pytest.raises(InputError, match="compares with a reference picture, .*; name a checkpoint that scores single"):
+        EndpointTeacher.connect(EndpointSettings("http://127.0.0.1:1/v1", checkpoint=str(tmp_path / "pair")))
 
 
 @pytest.mark.parametrize("url", ["http://me:secret@host/v1", "http://host/v1?key=secret"])

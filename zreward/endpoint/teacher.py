@@ -76,7 +76,8 @@ class EndpointTeacher:
         check_labels(rubric.labels)
         if forms.reference:
             raise InputError(
-                f"endpoint: {settings.checkpoint} compares with a reference, which endpoints are not asked for"
+                f"endpoint: {settings.checkpoint} compares with a reference picture, which endpoints are not sent; name a "
+                "checkpoint that scores single pictures"
             )
         return cls(connect(EndpointClient(settings), rubric, forms), rubric, forms, tokens)
 
