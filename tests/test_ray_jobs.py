@@ -115,3 +115,12 @@ def test_what_does_not_go_together_is_refused(world, tmp_path, monkeypatch, caps
     where = ["score", world / "base", "--data", world / "data.jsonl", "--out", tmp_path / "scores.parquet"]
     assert command(*where, *words, monkeypatch=monkeypatch) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["garbage", "ray://nowhere.invalid:10001"])
+def test_an_address_at_which_no_cluster_is(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(
+        InputError, match=f"Ray does not start at RAY_ADDRESS='{address}': .*; correct RAY_ADDRESS, or unset it"
+    ):
+        run_jobs(lambda: print, 1)

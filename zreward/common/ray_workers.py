@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shorten
 from zreward.common.jobs import Job
 
 DEATHS = 8  # of a worker, or in one job, after which Ray gives up
@@ -52,7 +52,8 @@ def run_jobs(make: Callable[[], Work], workers: int | None = None) -> int:
         How many jobs there were.
 
     Raises:
-        InputError: more workers than the cluster has GPUs or CPUs; workers that die again and again; and what a job raises.
+        InputError: a RAY_ADDRESS at which no cluster is; more workers than the cluster has GPUs or CPUs; workers that die again
+            and again; and what a job raises.
     """
     with _cluster() as ray:
         kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
@@ -91,7 +92,13 @@ def _cluster() -> Iterator[Any]:
 
     own = "RAY_ADDRESS" not in os.environ
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.init(include_dashboard=False if own else None, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(include_dashboard=False if own else None, log_to_driver=False, logging_level=logging.ERROR)
+    except (ValueError, ConnectionError, RuntimeError) as error:
+        where = "on this machine" if own else f"at RAY_ADDRESS={os.environ['RAY_ADDRESS']!r}"
+        raise InputError(
+            f"Ray does not start {where}: {shorten(str(error).strip(), 300)}; correct RAY_ADDRESS, or unset it"
+        ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars, context.raise_original_map_exception = False, True
     try:
