@@ -59,7 +59,10 @@ def read_labels(positions: Sequence[Position], labels: Sequence[str], anywhere: 
     listed = [(token, math.exp(logprob)) for token, logprob in position.listed]
     total = math.fsum(p for _, p in listed)
     if total > _MOST:
-        raise InputError(f"the listed probabilities sum to {total:.3f}, expected at most 1: {shown(listed)}")
+        raise InputError(
+            f"the listed probabilities sum to {total:.3f}, expected at most 1: {shown(listed)}; the server's logprobs cannot be "
+            "used, choose another server"
+        )
     found = _sums(listed, labels)
     if not found:
         raise InputError(_why_none(position, labels))
@@ -123,6 +126,9 @@ def _why_none(position: Position, labels: Sequence[str]) -> str:
 def _normalised(probs: list[float], is_bound: list[bool]) -> LabelReading:
     total = math.fsum(probs)
     if not total > 0:
-        raise InputError("all labels have probability 0 in the answer; expected at least one that the model may give")
+        raise InputError(
+            "all labels have probability 0 in the answer; expected at least one that the model may give: remove what bans "
+            "tokens from extra, or choose another server"
+        )
     shares = tuple(p / total for p in probs)
     return LabelReading(shares, math.fsum(p for p, bound in zip(shares, is_bound, strict=False) if bound))

@@ -44,7 +44,10 @@ def _processor_class(model_type: str) -> str:
 
     found = PROCESSOR_MAPPING_NAMES.get(model_type)
     if not isinstance(found, str):
-        raise InputError(f"model type {model_type!r}: transformers knows no processor for it; it cannot be exported")
+        raise InputError(
+            f"model type {model_type!r}: transformers knows no processor for it; exported are Qwen-type models and "
+            f"{', '.join(_SQUARE)}"
+        )
     return found
 
 

@@ -59,7 +59,9 @@ def push(folder: str | Path, repo: str, facts: CardFacts, private: bool = False,
     check_folder(folder)
     check_pickles(folder, "model.safetensors")
     if not any(folder.glob("*.safetensors")):
-        raise InputError(f"{folder} has no safetensors weights; nothing to push")
+        raise InputError(
+            f"{folder} has no safetensors weights; name the folder of a run's model, or of `zreward export`"
+        )
     if os.path.lexists(folder / ADAPTER_CONFIG):
         raise InputError(
             f"{folder} is a LoRA adapter, and its files name its base by a path of this machine; `zreward export {folder} OUT "
