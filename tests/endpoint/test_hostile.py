@@ -120,6 +120,8 @@ def test_an_answer_that_is_wrong_in_one_place(model, folder, path, to, told):
         ),
         (JSONResponse({"error": {"message": "bad key"}}, 401), "401 bad key; put the key into .* ZREWARD_ENDPOINT_KEY"),
         (PlainTextResponse("gone", 404), "404 gone; is the address right"),
+        (PlainTextResponse("no", 405), "405 no; is the address right"),
+        (PlainTextResponse("no", 501), "501 no; is the address right"),
         (JSONResponse({"detail": "\x1b[2Jgone\n\x07"}, 400), r"400 \?\[2Jgone \?$"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 
 import pytest
@@ -40,11 +39,7 @@ def test_nothing_of_the_training_is_left_when_the_comparison_begins(folder, monk
     monkeypatch.setattr(module._Optimization, "__init__", noted)
     found = []
     monkeypatch.setattr(module, "measure_final", lambda *_: found.extend(type(one()) for one in living if one()))
-    gc.disable()  # what refers to itself goes only when somebody asks for it
-    try:
-        optimize(recipe)
-    finally:
-        gc.enable()
+    optimize(recipe)
     assert len(living) == 5 and found == []
 
 
