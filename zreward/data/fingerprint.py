@@ -17,6 +17,7 @@ from zreward.data.record import Record
 from zreward.data.record_table import Records
 
 _CHUNK = 64  # pictures that are read together
+_AS_JSON = json.JSONEncoder(sort_keys=True)
 
 
 def records_fingerprint(records: Sequence[Record], ratings: bool = False) -> str:
@@ -31,19 +32,22 @@ def records_fingerprint(records: Sequence[Record], ratings: bool = False) -> str
 
 
 def record_digests(records: Sequence[Record], ratings: bool = False) -> Iterator[bytes]:
-    """SHA-256 of each record, in order; files are read by a few threads."""
+    """SHA-256 of each record, in order; files are read by a few threads. Of `open_records` the pictures' digests are known."""
+    found = records.facts(ratings) if isinstance(records, Records) else _facts(records, ratings)
+    for facts in found:
+        yield hashlib.sha256(_AS_JSON.encode(facts).encode()).digest()
+
+
+def _facts(records: Sequence[Record], ratings: bool) -> Iterator[list[object]]:
     for record, image in zip(records, _image_digests(records), strict=True):
         facts: list[object] = [record.prompt, image]
         if ratings:
             facts += [_plain(record.scores), _plain(record.stds), record.group]
-        yield hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+        yield facts
 
 
 def _image_digests(records: Sequence[Record]) -> Iterator[str]:
-    """`image_digest` of each. Those of `open_records` are known."""
-    if isinstance(records, Records):
-        yield from (digest.hex() for digest in records.image_digests())
-        return
+    """`image_digest` of each."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         for start in range(0, len(records), _CHUNK):
             yield from threads.map(lambda record: image_digest(record.image), records[start : start + _CHUNK])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -26,6 +26,7 @@ _SCHEMA = pa.schema(
     + [("content", pa.large_binary()), ("tags", pa.list_(_TEXT)), ("state", pa.list_(pa.int64()))]
     + [("digest", pa.binary(32)), ("pixels", pa.binary(32))]
 )
+_NONE = "{}"  # the ratings of most rows
 _RECORD = ("prompt", "path", "content", "scores", "stds", "group", "split", "rubric_version", "tags", "id")
 
 
@@ -60,9 +61,15 @@ class Records(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         return self._table.records(self._rows)
 
-    def image_digests(self) -> Iterator[bytes]:
-        """SHA-256 of each picture's encoded bytes, as they were when it was checked."""
-        return (row["digest"] for row in self._table.values(self._rows, ("digest",)))
+    def facts(self, ratings: bool) -> Iterator[list[object]]:
+        """Of each its prompt and the SHA-256 of its picture's encoded bytes, as they were when it was checked, in hexadecimal.
+
+        `ratings`: also scores, their spreads and the group.
+        """
+        columns = ("prompt", "digest", *(("scores", "stds", "group") if ratings else ()))
+        for row in self._table.values(self._rows, columns):
+            rated = [_unpacked(row["scores"]), _unpacked(row["stds"]), row["group"]] if ratings else []
+            yield [row["prompt"], row["digest"].hex(), *rated]
 
     def pixel_hashes(self) -> Iterator[str]:
         """`zreward.data.images.pixel_hash` of each picture, as it was when it was checked."""
@@ -144,29 +151,30 @@ def write_table(records: Iterable[tuple[Record, Seen]], file: Path) -> None:
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows = map(_row, records)
         while part := list(islice(rows, BATCH)):
-            writer.write_batch(pa.RecordBatch.from_pylist(part, schema=_SCHEMA))
+            columns = zip(zip(*part, strict=True), _SCHEMA.types, strict=True)
+            writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=_SCHEMA))
 
 
-def _row(seen_record: tuple[Record, Seen]) -> dict[str, Any]:
+def _row(seen_record: tuple[Record, Seen]) -> tuple[Any, ...]:
+    """Values in the order of the schema."""
     record, seen = seen_record
-    assert isinstance(record.image, str | bytes), "a file holds paths or encoded pictures"
-    return {
-        "prompt": record.prompt,
-        "path": record.image if isinstance(record.image, str) else None,
-        "content": record.image if isinstance(record.image, bytes) else None,
-        "scores": json.dumps(record.scores),
-        "stds": json.dumps(record.stds),
-        "group": record.group,
-        "split": record.split,
-        "rubric_version": record.rubric_version,
-        "id": record.id,
-        "tags": list(record.tags),
-        **seen._asdict(),
-    }
+    image = record.image
+    assert isinstance(image, str | bytes), "a file holds paths or encoded pictures"
+    path, content = (image, None) if isinstance(image, str) else (None, image)
+    texts = (record.prompt, path, _packed(record.scores), _packed(record.stds), record.group, record.split)
+    return (*texts, record.rubric_version, record.id, content, record.tags, seen.state, seen.digest, seen.pixels)
 
 
 def _record(values: dict[str, Any]) -> Record:
     content, path = values.pop("content"), values.pop("path")
     for key in ("scores", "stds"):
-        values[key] = json.loads(values[key])
+        values[key] = _unpacked(values[key])
     return Record(image=path if content is None else content, **values)
+
+
+def _packed(ratings: Mapping[str, Any]) -> str:
+    return json.dumps(ratings) if ratings else _NONE
+
+
+def _unpacked(ratings: str) -> dict[str, Any]:
+    return {} if ratings == _NONE else json.loads(ratings)
