@@ -26,6 +26,7 @@ from zreward.data import (
     images,
     load_records,
     open_records,
+    reading,
     record_cache,
     save_records,
 )
@@ -107,6 +108,23 @@ def test_they_are_the_records_that_load_records_returns(tmp_path, suffix):
             records[151]
     train = open_records(data, Rubric.default(), split="train")
     assert list(train) == load_records(data, Rubric.default(), split="train")
+
+
+def test_small_and_large_pictures_keep_their_order_and_damaged_ones_their_line(tmp_path):
+    """Chunks of small embedded pictures are checked without threads."""
+    file = io.BytesIO()
+    Image.effect_noise((40, 40), 90).save(file, "PNG")
+    assert len(file.getvalue()) > reading._SMALL > len(png(3))
+    records = rated(200)
+    records[70] = replace(records[70], image=file.getvalue())
+    data = save_records(records, tmp_path / "r.parquet")
+    assert list(open_records(data)) == load_records(data) == records
+    for row in (3, 71):  # in a chunk without threads, and in one with them
+        records[row] = replace(records[row], image=png(row)[:-30])
+    save_records(records, data)
+    for read in (load_records, open_records):
+        with pytest.raises(InputError, match=r":row 3: .*truncated.*\n.*:row 71: .*truncated.*\n2 bad lines"):
+            read(data)
 
 
 def test_a_record_that_is_kept_is_not_made_twice(tmp_path):

@@ -87,7 +87,7 @@ def _png(content: bytes) -> Parts:
             raise DamagedError(f"{kind.decode()} chunk is cut or fails its checksum")
         if kind in (b"IHDR", b"PLTE", b"IDAT"):
             header = body if kind == b"IHDR" else header
-            kept.append(_chunk(kind, body))
+            kept.append(content[at : at + 12 + length])
         elif kind == b"IEND":
             break
         elif whole and kind == b"tRNS":

@@ -77,7 +77,7 @@ def encoded(image: Any) -> bytes:
 
 def held_image(image: Any) -> Any:
     """The bytes or the path that a mapping {bytes, path} holds; anything else as it is."""
-    if not isinstance(image, Mapping):
+    if isinstance(image, bytes | str) or not isinstance(image, Mapping):
         return image
     unknown = sorted(str(key) for key in set(image) - {"bytes", "path"})
     if unknown:
@@ -182,13 +182,13 @@ def _of_bytes(content: bytes, most: int) -> Image.Image:
         parts = take_apart(content)
     except DamagedError as error:
         raise InputError(f"broken or truncated image: {error}; get the file again") from None
-    with _opened(parts.pixels or content) as opened:
-        check_size(opened.width, opened.height, most)
-        picture = _decoded(opened)
-    if parts.pixels is not None:
-        picture.info.update(exif=parts.exif, icc_profile=parts.profile)
-    exif = picture.info.get("exif")
-    return _shown(picture, orientation(exif) if isinstance(exif, bytes) else 1)
+    with _opened(parts.pixels or content) as picture:
+        check_size(picture.width, picture.height, most)
+        _decode(picture)
+        if parts.pixels is not None:
+            picture.info.update(exif=parts.exif, icc_profile=parts.profile)
+        exif = picture.info.get("exif")
+        return _shown(picture, orientation(exif) if isinstance(exif, bytes) else 1)
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -206,7 +206,9 @@ def _opened(content: bytes) -> Image.Image:
 def _of_pil(image: Image.Image, most: int) -> Image.Image:
     check_size(image.width, image.height, most)
     with _lock(image):
-        picture, turned = _decoded(image), _orientation(image)
+        _decode(image)
+        picture, turned = image.copy(), _orientation(image)
+        picture.format = image.format
     return _shown(picture, turned)
 
 
@@ -224,8 +226,8 @@ def _orientation(image: Image.Image) -> int:
         return stored
 
 
-def _decoded(image: Image.Image) -> Image.Image:
-    """A copy with its pixels decoded."""
+def _decode(image: Image.Image) -> None:
+    """Decode its pixels."""
     try:
         try:
             image.load()
@@ -233,11 +235,8 @@ def _decoded(image: Image.Image) -> Image.Image:
             if getattr(image, "tile", None) != []:
                 raise
             image.load()  # the pixels were whole: only what follows them was not
-        picture = image.copy()
     except Exception as error:  # each of Pillow's decoders has its own errors for broken data
         raise InputError(f"broken or truncated image: {error}; get the file again") from error
-    picture.format = image.format
-    return picture
 
 
 def _shown(picture: Image.Image, turned: int) -> Image.Image:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,7 @@ from zreward.rubric import Rubric
 
 _CHUNK = 64  # rows whose images are decoded together
 _TASK = 8  # of them in a thread's task
+_SMALL = 1 << 10  # bytes of an encoded picture
 T = TypeVar("T")
 
 
@@ -38,7 +40,7 @@ T = TypeVar("T")
 class Reading(Generic[T]):
     """How a source of records is read: which of them are wanted, and what is looked at.
 
-    `look` is called in a thread with every wanted record; its InputError makes the line a bad one.
+    `look` is called, in threads, with every wanted record; its InputError makes the line a bad one.
     """
 
     source: Any
@@ -56,7 +58,7 @@ class Reading(Generic[T]):
     def name(self) -> str:
         return str(self.source) if self.is_file else "data set"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where relative paths start."""
         return Path(self.source).parent if self.is_file else Path()
@@ -146,9 +148,19 @@ def _checked(reading: Reading[T], rows: Iterator[SourceRow]) -> Iterator[tuple[S
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         while chunk := list(islice(rows, _CHUNK)):
+            if all(map(_is_small, chunk)):
+                yield from map(check, chunk)
+                continue
             parts = [chunk[start : start + _TASK] for start in range(0, len(chunk), _TASK)]
             for part in threads.map(lambda some: [check(row) for row in some], parts):
                 yield from part
+
+
+def _is_small(row: SourceRow) -> bool:
+    """Whether its picture is looked at in less time than threads take to hand it over."""
+    image = row.data.get("image") if row.data is not None else None
+    content = image.get("bytes") if isinstance(image, dict) else image
+    return row.data is None or (isinstance(content, bytes) and len(content) <= _SMALL)
 
 
 def _is_wanted(record: Record, reading: Reading[Any]) -> bool:

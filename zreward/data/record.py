@@ -76,8 +76,9 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: str | os.PathLike[str] = "") -> Record:
         """Strict: an unknown key is refused with the nearest known one. Null means absent. Paths start at `folder`."""
-        for key in data:
-            check_key(key)
+        if not _KEYS.issuperset(data):
+            for key in data:
+                check_key(key)
         for key in ("prompt", "image"):
             if data.get(key) is None:
                 raise InputError(f"missing {key!r}")
@@ -133,6 +134,7 @@ class Record:
 
 
 KEYS = tuple(f.name for f in fields(Record))
+_KEYS = frozenset(KEYS)
 
 
 def check_key(key: Any) -> None:

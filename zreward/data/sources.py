@@ -6,9 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zreward.common.errors import InputError
 from zreward.common.text_files import check_encoding
@@ -17,8 +16,7 @@ from zreward.data.record import check_key
 _BATCH = 256  # Parquet rows in memory at a time
 
 
-@dataclass(frozen=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """`data` is the row as a mapping, or None when `error` says why it could not be read."""
 
     number: int
@@ -135,7 +133,9 @@ def _without_empty(value: Any) -> Any:
 def parse_json(text: str, what: str = "", strict: bool = True) -> Any:
     """JSON: InputError also for a key that stands twice in an object and, if `strict`, for NaN and Infinity."""
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant if strict else None)
+        if text.startswith("\ufeff"):
+            return json.loads(text)  # says what is wrong
+        return (_STRICT if strict else _LENIENT).decode(text)
     except InputError as error:
         raise InputError(f"{what}{error}") from None
     except json.JSONDecodeError as error:
@@ -159,3 +159,7 @@ def _no_constant(name: str) -> Any:
 
 def _brief(value: Any) -> str:
     return f"<{len(value):,} bytes>" if isinstance(value, bytes) else f"<{type(value).__name__}>"
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_object)
