@@ -13,12 +13,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from transformers import ProgressCallback, Trainer, TrainerCallback
+from transformers.trainer import SCHEDULER_NAME
 
 from tests.tiny import tiny_model
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, remove_checkpoint
 from zreward.training import trainer_base
 from zreward.training.trainer_base import RewardTrainer, training_arguments
+from zreward.training.zero_shards import settings_of
 
 
 class Idle(RewardTrainer):
@@ -138,19 +140,43 @@ def test_the_bar_shows_a_point_of_the_dev_curve_that_was_written_between_two_log
     assert shown == [{"dev_hpa": "0.750", "loss": "1.250"}]
 
 
+def test_a_process_takes_one_gpu_and_no_weight_is_rounded(make_trainer, monkeypatch):
+    """On eight GPUs transformers would split a process's batch over all it sees; accelerate would cast under FSDP."""
+    seen = []
+    monkeypatch.setattr(trainer_base, "one_gpu_a_process", lambda arguments: seen.append(arguments) or arguments)
+    monkeypatch.setattr(trainer_base, "in_full_precision", seen.append)
+    trainer = make_trainer()
+    assert seen == [trainer.args, trainer.accelerator] and seen[0] is trainer.args
+
+
+def test_figures_of_a_step_are_means_over_micro_batches_and_processes(make_trainer, monkeypatch):
+    trainer, other = make_trainer(), {"reward": 3.0, "kl": 0.5}
+    monkeypatch.setattr(trainer_base, "gather_object", lambda own: [*own, other])
+    for reward in (1.0, 2.0):
+        trainer.record(reward=torch.tensor(reward))
+    trainer.log({"loss": 7.0})
+    assert {"loss": 7.0, "reward": 2.25, "kl": 0.5}.items() <= trainer.state.log_history[-1].items()
+    trainer.log({"loss": 8.0})
+    assert trainer.state.log_history[-1]["reward"] == 3.0  # this process added nothing to the second step
+
+
 # --- how a run goes on
 
 
 @pytest.mark.parametrize(
     ("step", "expected"), [(None, "trained from"), (5, "trained from"), (6, "loaded"), (7, "loaded")]
 )
-def test_a_run_goes_on_from_its_checkpoint_unless_that_is_of_the_last_step(make_trainer, tmp_path, step, expected):
-    trainer, seen = make_trainer(), []
+def test_a_run_goes_on_from_its_checkpoint_unless_that_is_of_the_last_step(
+    make_trainer, tmp_path, monkeypatch, step, expected
+):
+    trainer, seen, fitted = make_trainer(), [], []
     checkpoint = None if step is None else tmp_path / f"checkpoint-{step}"
+    monkeypatch.setattr(trainer_base, "fit_shards", lambda *given: fitted.append((*given, list(seen))))
     trainer.train = lambda resume_from_checkpoint: seen.append(("trained from", resume_from_checkpoint))
     trainer._load_from_checkpoint = lambda folder: seen.append(("loaded", folder))
     trainer.run_to_end(checkpoint)
     assert seen == [(expected, None if checkpoint is None else str(checkpoint))]
+    assert fitted == ([(trainer.accelerator, checkpoint, [])] if step == 5 else [])  # before the engine reads them
 
 
 def test_the_bar_is_closed_before_a_message(make_trainer):
@@ -245,3 +271,79 @@ def test_a_checkpoint_that_cannot_be_removed_whole_is_none_any_more(tmp_path, mo
     assert RunDirectory(tmp_path).checkpoints() == [] and not folder.exists()
     remove_checkpoint(folder)  # another process was first
     assert not folder.exists()
+
+
+# --- what engines need
+
+
+@pytest.fixture
+def called(monkeypatch) -> list[tuple]:
+    """Calls of the functions that write and mend what an engine's processes hold, in their order."""
+    calls: list[tuple] = []
+    for name in ("save", "save_optimizer_of_shards", "mend_read_shards"):
+        monkeypatch.setattr(
+            trainer_base, name, lambda *given, name=name, **options: calls.append((name, *given, *options.values()))
+        )
+    return calls
+
+
+@pytest.mark.parametrize("writes", [True, False])
+@pytest.mark.parametrize("folder", [None, "elsewhere"])
+def test_one_process_saves_the_model_and_all_wait_for_it(make_trainer, called, monkeypatch, writes, folder):
+    trainer, kept = make_trainer(), torch.ones(1)
+    monkeypatch.setattr(type(trainer.args), "should_save", writes)
+    trainer.accelerator.wait_for_everyone = lambda: called.append(("waited",))
+    trainer._save(folder, {"model.head": kept, "other": kept})
+    expected = ("save", trainer.reward_model, Path(folder or trainer.args.output_dir), {"head": kept})
+    assert called == [*([expected] if writes else []), ("waited",)]
+    trainer._save(folder)
+    assert not writes or called[-2][-1] is None
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_sharded_optimizer_is_saved_by_all_and_its_schedule_by_one(
+    make_trainer, called, monkeypatch, tmp_path, writes
+):
+    trainer = make_trainer()
+    monkeypatch.setattr(type(trainer.args), "should_save", writes)
+    trainer.is_fsdp_enabled = True
+    trainer.create_optimizer_and_scheduler(6)
+    trainer._save_optimizer_and_scheduler(str(tmp_path))
+    assert called == [
+        ("save_optimizer_of_shards", trainer.accelerator, trainer.optimizer, trainer.model, str(tmp_path))
+    ]
+    schedule = tmp_path / SCHEDULER_NAME
+    assert schedule.exists() is writes
+    if writes:
+        assert torch.load(schedule, weights_only=True) == trainer.lr_scheduler.state_dict()
+    called.clear()
+    trainer.is_fsdp_enabled = False
+    trainer._save_optimizer_and_scheduler(str(tmp_path))
+    assert called == []
+
+
+@pytest.mark.parametrize("missing", ["model", "lr_scheduler"])
+def test_nothing_is_saved_of_an_optimizer_before_training(make_trainer, called, tmp_path, missing):
+    trainer = make_trainer()
+    trainer.is_fsdp_enabled = True
+    trainer.create_optimizer_and_scheduler(6)
+    setattr(trainer, missing, None)
+    with pytest.raises(AssertionError, match="training has begun"):
+        trainer._save_optimizer_and_scheduler(str(tmp_path))
+    assert called == []
+
+
+@pytest.mark.parametrize("deepspeed", [True, False])
+@pytest.mark.parametrize("checkpoint", ["there", None])
+def test_the_settings_of_a_read_optimizer_are_those_it_was_made_with(
+    make_trainer, called, monkeypatch, deepspeed, checkpoint
+):
+    trainer, read = make_trainer(), []
+    monkeypatch.setattr(Trainer, "_load_optimizer_and_scheduler", lambda trainer, folder: read.append(folder))
+    trainer.is_deepspeed_enabled = deepspeed
+    optimizer = trainer.create_optimizer()
+    assert optimizer is trainer.optimizer and trainer._groups == settings_of(optimizer)
+    trainer._load_optimizer_and_scheduler(checkpoint)
+    assert read == [checkpoint]
+    mended = [("mend_read_shards", trainer.optimizer, trainer._groups)]
+    assert called == (mended if deepspeed and checkpoint else [])
