@@ -67,6 +67,26 @@ def test_opened_pictures_are_kept_where_the_recipe_says_so(make_trainer, keep, e
         assert torch.equal(shown, trainer.reward_model.decode(each.record.image))
 
 
+@pytest.mark.parametrize("kind", ["bytes", "path", "picture"])
+def test_a_picture_is_kept_however_it_is_given(make_trainer, tmp_path, kind):
+    pictures = noise_pictures(2)
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in (0, 1)]
+    images = {
+        "bytes": [path.read_bytes() for path in paths],
+        "path": [str(path) for path in paths],
+        "picture": pictures,
+    }
+    items = [item(Record("a", images[kind][number], {}), "realism", 0.5) for number in (0, 1, 0)]
+    trainer, opened = make_trainer(items, keep_images=True, group_dimensions=False)
+    trainer.collate(trainer.train_dataset)
+    batch = trainer.collate(trainer.train_dataset)
+    assert opened == images[kind]
+    for shown, number in zip(batch["images"], (0, 1, 0), strict=True):
+        assert torch.equal(shown, trainer.reward_model.decode(pictures[number]))
+
+
 def test_pictures_and_prompts_are_changed_where_the_recipe_says_so(make_trainer):
     trainer, _ = make_trainer([item(A, "realism", 0.5)], augment=True, word_dropout=0.5)
     batch = trainer.collate(trainer.train_dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,7 @@ from zreward.training import rollout as rollout_module
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout import RolloutTrainer, _Rollout
 from zreward.training.rollout_data import pair_items
-from zreward.training.rollout_objectives import OBJECTIVES, Grpo, Sequences, sampled_tokens
+from zreward.training.rollout_objectives import OBJECTIVES, Grpo, Sequences, _correction, divergences, sampled_tokens
 from zreward.training.run import prepare
 
 SCALE = ScoreScale(1, 3, 1)  # R = 2
@@ -171,18 +172,55 @@ def test_parts_of_gdso(batch, preference):
     assert loss.item() == pytest.approx(0.25 + 3 * pointwise + 5 * gap, abs=1e-12)
 
 
-def test_parts_of_opd(batch):
+@pytest.mark.parametrize("weight", [None, 2.0])
+def test_parts_of_opd(batch, weight):
+    """`weight`: how much more likely the policy finds a trace's tokens than the engine that sampled them."""
     output, sequences = batch
     teacher = torch.tensor([[-0.5, -3.0, -1.0], [-1.5, 9.0, -0.25]]).double()
     old = torch.tensor([[-1.5, -2.0, -0.5], [-0.5, 9.0, -0.5]]).double()
-    given = Sequences(sequences.inputs, torch.tensor([2, 0]), teacher_log_probs=teacher, old_log_probs=old)
-    loss, parts = OBJECTIVES["opd"](output, None, given, recipe(), SCALE)
+    sampler = None if weight is None else old[:, :2] - math.log(weight)
+    given = Sequences(
+        sequences.inputs,
+        torch.tensor([2, 0]),
+        teacher_log_probs=teacher,
+        old_log_probs=old,
+        sampler_log_probs=sampler,
+    )
+    loss, parts = OBJECTIVES["opd"](output, None, given, recipe(importance_cap=3.0), SCALE)
     labels = [4 - math.log(1 + math.e**2 + math.e**4), 2 - math.log(math.e**2 + 2)]
-    first = ((1.0 * -1) + (-1.0 * -2) + (-0.5 * labels[0])) / 3  # (teacher - old) times the log-probability
-    second = ((-1.0 * -0.5) + (0.25 * labels[1])) / 2
+    w = weight or 1.0
+    first = (w * (1.0 * -1) + w * (-1.0 * -2) + (-0.5 * labels[0])) / 3  # (teacher - old) times the log-probability
+    second = (w * (-1.0 * -0.5) + (0.25 * labels[1])) / 2
     assert loss.item() == pytest.approx(-(first + second) / 2, abs=1e-12)
     kl = (((-1 + 0.5) + (-2 + 3) + (labels[0] + 1)) / 3 + ((-0.5 + 1.5) + (labels[1] + 0.25)) / 2) / 2
     assert parts["policy_loss"] is loss and parts["reverse_kl"].item() == pytest.approx(kl, abs=1e-12)
+    assert weight is None or parts["sampler_difference_max"].item() == pytest.approx(math.log(weight), abs=1e-12)
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_weights_and_divergences_are_numbers_that_pass_no_gradient(batch, reused):
+    """An engine that finds one token likelier than the policy does, and one less likely."""
+    output, sequences = batch
+    log_probs = output.trace_log_probs.requires_grad_()
+    policy = log_probs.detach() - 0.25 if reused else log_probs.detach()
+    sampler = policy + torch.tensor([[0.5, -0.75], [0.0, 9.0]]).double()  # the last one stands outside of the mask
+    given = replace(sequences, sampler_log_probs=sampler, old_log_probs=policy if reused else None)
+    mask = torch.tensor([[True, True], [True, False]])
+    weights, parts = _correction(log_probs, mask, given, recipe(importance_cap=2.0))
+    expected = [[math.exp(-0.5), 2.0], [1.0]]  # e to 0.75 is above the cap
+    assert [row[keep].tolist() for row, keep in zip(weights, mask, strict=True)] == [
+        pytest.approx(row, abs=1e-12) for row in expected
+    ]
+    assert {name: value.item() for name, value in parts.items()} == {
+        "sampler_difference": pytest.approx(1.25 / 3, abs=1e-12),
+        "sampler_difference_max": pytest.approx(0.75, abs=1e-12),
+    }
+    found = divergences(output, replace(given, ref_log_probs=policy - 1.0), recipe())
+    behind = {"reference_kl": 1.25, "policy_kl": 0.25} if reused else {"reference_kl": 1.0}  # in log-probability
+    assert {name: value.item() for name, value in found.items()} == {
+        name: pytest.approx(math.exp(-gap) - 1 + gap, abs=1e-12) for name, gap in behind.items()
+    }
+    assert not any(value.requires_grad for value in (weights, *parts.values(), *found.values()))
 
 
 @pytest.fixture
@@ -269,6 +307,40 @@ def test_a_trace_has_a_seed_of_its_step_item_side_and_place(make_trainer):
     by_batch.reward_model.reason = trainer.reward_model.reason
     by_batch._roll_out(by_batch.collate(items))
     assert asked[-1] is None
+
+
+def test_a_written_score_is_drawn_by_its_traces_own_seed(make_trainer):
+    """The same whatever stands beside it in the batch, and once per roll-out."""
+    trainer = make_trainer(reward_from="parsed")
+    logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    seeds = [seed_of(0, 0, 0, side, place) for side in (0, 1) for place in (0, 1)]
+    made = rollout()
+    made.seeds = seeds
+    trainer._sample_labels(made, logits)
+    expected = []
+    for row, seed in zip(logits.double().tolist(), seeds, strict=True):
+        digest = hashlib.sha256(f"{seed}/label".encode()).digest()
+        own = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") // 2)
+        uniform = torch.empty(1, dtype=torch.float64).uniform_(generator=own).item()
+        weights = [math.exp(value / trainer.options.temperature) for value in row]
+        below = [sum(weights[: n + 1]) / sum(weights) for n in range(9)]
+        expected.append(next(n for n, value in enumerate(below) if value > uniform))
+    assert made.labels.tolist() == expected and len(set(expected)) > 2
+    trainer._sample_labels(made, logits.flip(0))
+    assert made.labels.tolist() == expected
+
+
+@pytest.mark.parametrize(("limit", "stops"), [(None, False), (0.5, False), (0.499, True)])
+def test_a_divergence_up_to_the_limit_goes_on(make_trainer, monkeypatch, limit, stops):
+    trainer = make_trainer(beta=0.1, max_kl=limit)
+    found = {"reference_kl": torch.tensor(0.5)}
+    monkeypatch.setattr(rollout_module, "divergences", lambda output, sequences, options: found)
+    if not stops:
+        assert trainer._divergences(None, None) is found
+        return
+    said = r"step 0: reference_kl is 0.5 per token, above rollout.max_kl \(0.499\). There is no checkpoint yet"
+    with pytest.raises(FloatingPointError, match=said):
+        trainer._divergences(None, None)
 
 
 def test_a_roll_out_is_watched(make_trainer, monkeypatch):

@@ -17,7 +17,7 @@ from transformers.trainer import SCHEDULER_NAME
 
 from tests.tiny import tiny_model
 from zreward.common.errors import InputError
-from zreward.common.runs import RunDirectory, remove_checkpoint
+from zreward.common.runs import RunDirectory, read_metrics, remove_checkpoint
 from zreward.training import trainer_base
 from zreward.training.trainer_base import RewardTrainer, training_arguments
 from zreward.training.zero_shards import settings_of
@@ -271,6 +271,24 @@ def test_a_checkpoint_that_cannot_be_removed_whole_is_none_any_more(tmp_path, mo
     assert RunDirectory(tmp_path).checkpoints() == [] and not folder.exists()
     remove_checkpoint(folder)  # another process was first
     assert not folder.exists()
+
+
+def test_the_file_of_metrics_has_the_rows_of_the_log_as_soon_as_they_are_there(tmp_path):
+    run = RunDirectory(tmp_path)
+    files = trainer_base._RunFiles(run)
+
+    def after(step, log, main=True) -> list:
+        getattr(files, step)(None, SimpleNamespace(is_world_process_zero=main, log_history=log), None)
+        return read_metrics(tmp_path)
+
+    first, second, third = ({"step": n, "loss": n / 4} for n in (1, 2, 3))
+    assert after("on_log", [first, second]) == [first, second]
+    assert after("on_log", [first, second, third]) == [first, second, third]
+    assert after("on_train_begin", [first], main=False) == [first, second, third]
+    assert after("on_train_begin", [first]) == [first]  # resumed: what came after its checkpoint is logged again
+    assert after("on_log", [first, third], main=False) == [first]
+    assert after("on_log", [first, third]) == [first, third]
+    assert after("on_train_end", [second, third]) == [second, third]
 
 
 # --- what engines need
