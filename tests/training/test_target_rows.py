@@ -229,6 +229,23 @@ def test_a_shard_that_cannot_be_read_is_named_with_the_first_line_of_the_reason(
         targets._shard_table(tmp_path / "a.parquet", ["record"])
 
 
+@pytest.mark.parametrize(("fault", "labelled"), [("one shard twice", 3), ("no shard", 0)])
+def test_records_without_a_row_are_counted(made, fault, labelled):
+    """In a folder of version 0.1, which has no checksums: shards of records 0 and 1, 2 and 3, 4."""
+    model, folder = made
+    stored = json.loads((folder / "manifest.json").read_text())
+    stored |= {"schema": 1, "records": targets._records_fingerprint_1(RECORDS)}
+    (folder / "manifest.json").write_text(json.dumps(stored))
+    first, second, third = sorted(folder.glob("targets-*.parquet"))
+    if fault == "no shard":
+        for shard in (first, second, third):
+            shard.unlink()
+    else:
+        second.write_bytes(first.read_bytes())
+    with pytest.raises(InputError, match=f"{labelled} of 5 records are labelled; run `zreward label` to the end"):
+        distilled_items(folder, RECORDS, DataRecipe(train=""), model)
+
+
 def test_targets_of_another_rubric_are_refused(made):
     model, folder = made
     stored = json.loads((folder / "manifest.json").read_text())
