@@ -137,20 +137,24 @@ def test_another_attention_implementation_has_a_key_of_its_own(judge, encoded):
 # --- the sums
 
 
+def sums(*weights: torch.Tensor) -> list[int]:
+    return _sums_of_bits(weights, torch.device("cpu")).tolist()
+
+
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.complex64]
 )
 @pytest.mark.parametrize("shape", [(8, 16), (5, 3), (7,), (), (4, 2, 3), (1, 4), (0, 4)])
 def test_every_bit_of_every_number_counts(dtype, shape):
     weight = (50 * torch.rand(shape, generator=torch.Generator().manual_seed(0))).to(dtype)
-    before = _sums_of_bits(weight).tolist()
+    before = sums(weight)
     words = weight.view(-1).view(torch.uint8) if weight.numel() else []
     for place in range(len(words)):
         for bit in (0, 7):
             words[place] ^= 1 << bit
-            assert _sums_of_bits(weight).tolist() != before, (place, bit)
+            assert sums(weight) != before, (place, bit)
             words[place] ^= 1 << bit
-    assert _sums_of_bits(weight).tolist() == before
+    assert sums(weight) == before
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -168,9 +172,9 @@ def test_numbers_count_by_their_places(dtype):
             one = weight.clone()
             one[0, [column, (column + 4) % 8]] = weight[0, [(column + 4) % 8, column]]
             others.append(one)
-    before = _sums_of_bits(weight).tolist()
+    before = sums(weight)
     for number, other in enumerate(others):
-        assert (_sums_of_bits(other).tolist() == before) == torch.equal(other, weight), number
+        assert (sums(other) == before) == torch.equal(other, weight), number
 
 
 MIXER = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits
@@ -210,15 +214,16 @@ def test_sums_by_a_plain_loop(dtype, width, start, words):
     weight = flat[start:].view(4, width)
     rows = [row.numpy().view(words).tolist() for row in weight]
     sums_of_rows, sums_of_columns = [sum(row) for row in rows], [sum(column) for column in zip(*rows, strict=True)]
-    assert _sums_of_bits(weight).tolist() == [by_place(sums_of_rows), by_place(sums_of_columns)]
+    assert sums(weight) == [by_place(sums_of_rows), by_place(sums_of_columns)]
     one = flat[start : start + width]
-    assert _sums_of_bits(one).tolist() == [by_place([sum(rows[0])]), by_place(rows[0])], "a vector is one row"
+    assert sums(one) == [by_place([sum(rows[0])]), by_place(rows[0])], "a vector is one row"
+    assert sums(weight, one) == [by_place([*sums_of_rows, sum(rows[0])]), by_place([*sums_of_columns, *rows[0]])]
 
 
 def test_weights_that_are_views_of_others():
     """Transposed, strided, or at an odd place of a flat buffer, as some engines keep them."""
     flat = torch.rand(100, generator=torch.Generator().manual_seed(0))
     for view in (flat[:96].view(8, 12).T, flat[1:97].view(8, 12), flat[:96].view(8, 12)[:, ::2], flat[::3]):
-        before = _sums_of_bits(view).tolist()
+        before = sums(view)
         view.view(-1)[0].add_(1) if view.is_contiguous() else view[0].add_(1)
-        assert _sums_of_bits(view).tolist() != before
+        assert sums(view) != before

@@ -7,7 +7,7 @@ sums read the language model's weights twice a call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ def _key(backbone: Backbone, ids_H: Tensor) -> tuple[Any, ...]:
     return (
         tuple(ids_H.tolist()),
         tuple((weight.dtype, weight.device) for weight in weights),
-        tuple(torch.cat([_sums_of_bits(weight).to(device) for weight in weights]).tolist()),
+        tuple(_sums_of_bits(weights, device).tolist()),
         tuple(_adapters(backbone)),
         backbone.base.config.get_text_config()._attn_implementation,
         autocast,
@@ -85,20 +85,24 @@ def _read_by_text(backbone: Backbone) -> Iterator[Tensor]:
     return chain(language.parameters(), language.buffers())
 
 
-def _sums_of_bits(weight: Tensor) -> Tensor:
-    """(2,): of a tensor's bits as whole numbers, wrapping around: of its rows and of its columns, each counted by its place.
+def _sums_of_bits(weights: Iterable[Tensor], device: torch.device) -> Tensor:
+    """(2,): of the weights' bits as whole numbers, wrapping around: of all rows and of all columns, each counted by its place.
 
     Any single change changes both; rows, columns or two numbers that change places change one of them.
     """
+    words = [_words(weight) for weight in weights]
+    return torch.stack([_by_place(torch.cat([bits.sum(axis).to(device) for bits in words])) for axis in (1, 0)])
+
+
+def _words(weight: Tensor) -> Tensor:
+    """A tensor's bits as rows of whole numbers, without a copy."""
     bits = weight.flatten(1) if weight.ndim > 1 else weight.view(1, -1)
     size = bits.element_size()
     if size == 8:
-        bits = bits.view(torch.int32)  # as whole words, an even number of changed signs would cancel
-    elif bits.is_contiguous() and bits.shape[1] * size % 8 == 0 and bits.storage_offset() * size % 8 == 0:
-        bits = bits.view(torch.int64)  # the fastest: no conversion
-    else:
-        bits = bits.view(_INTEGERS[size])
-    return torch.stack([_by_place(bits.sum(axis)) for axis in (1, 0)])
+        return bits.view(torch.int32)  # as whole words, an even number of changed signs would cancel
+    if bits.is_contiguous() and bits.shape[1] * size % 8 == 0 and bits.storage_offset() * size % 8 == 0:
+        return bits.view(torch.int64)  # the fastest: no conversion
+    return bits.view(_INTEGERS[size])
 
 
 def _by_place(sums: Tensor) -> Tensor:
