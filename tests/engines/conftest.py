@@ -33,7 +33,7 @@ def folder(tmp_path_factory) -> Path:
     """Records, an untrained model with opinions, another one, and the targets that it writes."""
     place = tmp_path_factory.mktemp("engines")
     save_records(tiny_records(8, 2, seed=0), place / "train.jsonl")
-    save_records(tiny_records(2, 2, seed=1), place / "dev.jsonl")
+    save_records(tiny_records(2, 3, seed=1)[1:], place / "dev.jsonl")
     sharpen(tiny_model(trace_tokens=5), 4).save_pretrained(place / "base")
     sharpen(tiny_model(trace_tokens=5, seed=7), 4).save_pretrained(place / "teacher")
     teacher = RewardModel.from_pretrained(place / "teacher")
@@ -55,6 +55,7 @@ def recipe_of(folder: Path, method: str, out: Path, ranks: int, steps: int, **mo
         "trainer": {"use_cpu": True, "adam_epsilon": 1e-4},
         "eval_every": 2,
         "eval_temperature": 0,
+        "eval_batch_size": 2,  # five records are three batches, the last of one: no two processes have equally much
     }
     raw["optimizer"]["batch_size"] = GLOBAL_BATCH // ranks // accumulation
     if method in ("risd", "rewarddance"):

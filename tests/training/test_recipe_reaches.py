@@ -10,6 +10,7 @@ import torch
 
 from tests.tiny import COMPARISON, noise_pictures, tiny_model
 from zreward.common.errors import InputError
+from zreward.common.jobs import Job
 from zreward.common.runs import RunDirectory
 from zreward.data import Record, load_records
 from zreward.data.writing import save_records
@@ -154,6 +155,28 @@ def test_the_dev_curve_has_its_points_at_its_steps_and_at_the_end(step):
     curve._add_point = lambda args, state, control: seen.append(state.global_step)
     curve.on_step_end(None, SimpleNamespace(global_step=step, max_steps=7), None)
     assert seen == ([step] if step in (3, 6, 7) else [])
+
+
+@pytest.mark.parametrize(("processes", "job"), [(1, None), (3, Job(2, 3))])
+def test_each_process_scores_its_part_of_the_dev_records(monkeypatch, processes, job):
+    """The rest is that of `predict` (tests/test_shared_evaluation.py)."""
+    from types import SimpleNamespace
+
+    from zreward.training import curves
+
+    model, asked, predict = tiny_model(), [], curves.predict
+
+    def noted(*what, job, together, **how):
+        asked.append((job, together))
+        return predict(*what, **how)
+
+    monkeypatch.setattr(curves, "predict", noted)
+    curve = curves.DevCurve(model, list(DEV), ["realism"], False, every=3, seed=0)
+    state = SimpleNamespace(global_step=0, log_history=[])
+    for together in (False, True):
+        monkeypatch.setattr(type(model.backbone), "runs_together", together)
+        curve.on_train_begin(SimpleNamespace(world_size=processes, process_index=1), state, None)
+    assert asked == [(job, False), (job, True)] and len(state.log_history) == 2
 
 
 def test_what_the_model_is_loaded_with(make_recipe):

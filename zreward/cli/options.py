@@ -97,7 +97,9 @@ def say_usage(teacher) -> dict[str, str]:
 
     if isinstance(teacher, RewardModel):
         return {}
-    asked = teacher.report()
+    asked, job = teacher.report(), Job.of_rank()
+    if job is not None:
+        asked = f"process {job}: {asked}"
     typer.echo(asked, err=True)
     return {"asked": asked}
 

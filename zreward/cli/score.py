@@ -40,7 +40,7 @@ from zreward.cli.options import (
     say_usage,
 )
 from zreward.common.errors import InputError
-from zreward.common.jobs import is_first_of_all
+from zreward.common.jobs import Job, is_first_of_all
 
 
 def score(
@@ -196,6 +196,7 @@ def evaluate(
 
     PLCC and SRCC are the linear and the rank correlation. HPA is the share of same-prompt pairs that the model orders as
     people do; margin HPA counts pairs that people put more than half a point apart. Ties and calibration come with them.
+    The processes of torchrun or `accelerate launch` share the records.
     """
     from zreward.common.runs import versions
     from zreward.data import load_records
@@ -211,7 +212,7 @@ def evaluate(
         )
     refuse_unsampled(ctx, reasoning, temperature, traces)
     check_source(data)
-    names = names_of(dimensions)
+    names, job = names_of(dimensions), Job.of_rank()
     loaded = load_teacher(ctx, model, device)
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
@@ -225,8 +226,11 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         temperature=temperature,
+        job=job,
     )
     asked = say_usage(loaded)
+    if job is not None and job.number > 1:
+        return
     rows = metrics_table(predictions, records)
     if json_file != STDOUT:
         print_table(rows, f"{model} on {data}", loaded.rubric.scale)

@@ -177,6 +177,14 @@ def remove_jobs(home: Path) -> None:
             remove_folder(folder)
 
 
+def join() -> None:
+    """Let the processes of this launch wait for one another, unless they can already."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+
+
 def is_first_of_all(job: Job) -> bool:
     """Wait until every rank of this launch is here; True in the first one, which goes on alone.
 
@@ -184,8 +192,7 @@ def is_first_of_all(job: Job) -> bool:
     """
     import torch.distributed as dist
 
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+    join()
     dist.barrier()
     return job.number == 1
 

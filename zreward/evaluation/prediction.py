@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from zreward.common.errors import InputError, check_counts, counted
+from zreward.common.errors import InputError, check_counts
+from zreward.common.jobs import Job
+from zreward.common.ranks import gathered
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
+from zreward.evaluation.asking import Answers, Batch, Questions, judge, own_batches, score
 from zreward.evaluation.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
 from zreward.evaluation.tables import MARGIN, POOLED, print_table
 
@@ -96,6 +99,8 @@ def predict(
     seed: int = 0,
     progress: bool = True,
     temperature: float = 1.0,
+    job: Job | None = None,
+    together: bool = False,
 ) -> Predictions:
     """Score every record, directly or after reasoning.
 
@@ -112,6 +117,9 @@ def predict(
         seed: of sampling.
         progress: show a progress bar.
         temperature: of sampling; 0 is greedy.
+        job: this process, where all processes of a launch call this together: each asks its share of the batches, and each
+            returns what one process would. Default: this process is alone.
+        together: with `job`: every forward pass takes all processes, because the model's weights are sharded.
 
     Returns:
         Distributions, output tokens and truncation for every record and dimension.
@@ -123,63 +131,31 @@ def predict(
         raise InputError("no records to evaluate; the data set is empty")
     check_counts(traces=traces, batch_size=batch_size)
     _check_records(model, records, dimensions)
-    others = _others(records) if model.forms.reference else None
-    names, size = model.check_dimensions(dimensions), batch_size or (8 if reasoning else 32)
-    probs, tokens, truncated = [], [], []
-    begin = time.perf_counter()
-    bar = tqdm(total=len(records), desc="reasoning" if reasoning else "scoring", unit="image", disable=not progress)
-    shown = [(record.image,) for record in records]
-    scores = model.score_windows(shown, [record.prompt for record in records], names, size, batch_size)
-    with torch.random.fork_rng(range(torch.cuda.device_count())), bar:
-        torch.manual_seed(seed)
-        for start in range(0, len(records), size):
-            chunk = records[start : start + size]
-            images, prompts = [record.image for record in chunk], [record.prompt for record in chunk]
-            known = [record.id or record.image for record in records]
-            with counted(start if reasoning or others else 0, what=known):
-                if reasoning:
-                    for judgement in model.judge(images, prompts, traces, names, temperature, size):
-                        probs.append(judgement.distribution.probs)
-                        tokens.append(judgement.tokens.float().mean(0, keepdim=True) + 1)
-                        truncated.append(judgement.truncated.float().mean(0, keepdim=True))
-                else:
-                    if others is None:
-                        probs.append(next(scores).probs)
-                    else:
-                        probs.append(_compare(model, chunk, others[start : start + size], names, size))
-                    tokens.append(torch.ones(len(chunk), len(names)))
-                    truncated.append(torch.zeros(len(chunk), len(names)))
-            bar.update(len(chunk))
+    names, begin = model.check_dimensions(dimensions), time.perf_counter()
+    asked = Questions.about(records, compares=bool(model.forms.reference))
+    size = batch_size or (8 if reasoning else 32)
+    batches = own_batches(len(asked), size, job, together)
+    own: dict[int, Answers] = {}
+    with torch.random.fork_rng(range(torch.cuda.device_count())), _bar(batches, reasoning, progress, job) as bar:
+        if reasoning:
+            answers = judge(model, asked, batches, names, traces, temperature, size, seed)
+        else:
+            answers = score(model, asked, batches, names, size if together else batch_size)
+        for batch, part in zip(batches, answers, strict=True):
+            if batch.number is not None:
+                own[batch.number] = part.first(batch.count)
+            bar.update(batch.count)
+    everything = Answers.cat(gathered(job, own, -(-len(asked) // size)))
     seconds = time.perf_counter() - begin
-    probs_NDS = torch.cat(probs).detach().cpu()
-    bins, tokens_ND, truncated_ND = model.rubric.scale.bins, torch.cat(tokens), torch.cat(truncated)
-    return Predictions(probs_NDS, bins, names, tokens_ND, truncated_ND, seconds, compares=others is not None)
+    probs, tokens, truncated = map(asked.by_record, everything)
+    return Predictions(probs, model.rubric.scale.bins, names, tokens, truncated, seconds, asked.pairs is not None)
 
 
-def _others(records: Sequence[Record]) -> list[list[Record]]:
-    """For every record the others of its prompt group, which it can be compared with."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.group_key, []).append(record)
-    others = [[other for other in groups[record.group_key] if other is not record] for record in records]
-    for number, (record, found) in enumerate(zip(records, others, strict=True)):
-        if not found:
-            raise InputError(
-                f"record {record.id or number}: the only picture of its prompt; a model that compares needs a second one"
-            )
-    return others
-
-
-def _compare(
-    model: RewardModel, records: Sequence[Record], others: list[list[Record]], names: tuple[str, ...], size: int
-) -> Tensor:
-    """(N, D, 2): the answers about each record, averaged over the pictures it is compared with."""
-    asked = [(record, other) for record, found in zip(records, others, strict=True) for other in found]
-    images, prompts = [record.image for record, _ in asked], [record.prompt for record, _ in asked]
-    of_record = [number for number, found in enumerate(others) for _ in found]
-    with counted(of_record):
-        answers = model.score(images, prompts, names, size, references=[other.image for _, other in asked]).probs
-    return torch.stack([part.mean(0) for part in answers.split([len(found) for found in others])])
+def _bar(batches: Sequence[Batch], reasoning: bool, progress: bool, job: Job | None) -> tqdm:
+    """Of the first process's part, where there are several."""
+    hidden = not progress or (job is not None and job.number > 1)
+    what = "reasoning" if reasoning else "scoring"
+    return tqdm(total=sum(batch.count for batch in batches), desc=what, unit="image", disable=hidden)
 
 
 def evaluate(

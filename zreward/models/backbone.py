@@ -64,6 +64,11 @@ class Backbone(nn.Module):
         return isinstance(self, FSDPModule)
 
     @property
+    def runs_together(self) -> bool:
+        """Whether a forward pass takes all processes, because FSDP or DeepSpeed's ZeRO-3 shards the weights."""
+        return self.is_sharded or is_deepspeed_zero3_enabled()
+
+    @property
     def base(self) -> Any:
         """The Hugging Face model itself, without a PEFT wrapper (adapter layers stay in place)."""
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model

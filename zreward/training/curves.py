@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
+from zreward.common.jobs import Job
 from zreward.data import Record
 from zreward.evaluation.prediction import metrics_table, predict
 from zreward.models.reward_model import RewardModel
@@ -15,7 +16,10 @@ from zreward.training.recipe import DEV_METRICS
 
 
 class DevCurve(TrainerCallback):
-    """Adds dev_hpa, dev_margin_hpa, dev_plcc and dev_srcc (dimensions pooled) to the log at step 0 and every `every` steps."""
+    """Adds dev_hpa, dev_margin_hpa, dev_plcc and dev_srcc (dimensions pooled) to the log at step 0 and every `every` steps.
+
+    Of several processes each scores its part of the records, and all have the same points.
+    """
 
     def __init__(
         self,
@@ -49,7 +53,11 @@ class DevCurve(TrainerCallback):
             self._add_point(args, state, control)
 
     def _add_point(self, args, state, control) -> None:
-        predictions = predict(self.model, self.records, self.dimensions, progress=False, **self.how)
+        job = Job(args.process_index + 1, args.world_size) if args.world_size > 1 else None
+        together = self.model.backbone.runs_together
+        predictions = predict(
+            self.model, self.records, self.dimensions, progress=False, job=job, together=together, **self.how
+        )
         pooled = next(row for row in metrics_table(predictions, self.records) if row["dimension"] == "all")
         point = {name: pooled[name.removeprefix("dev_")] for name in DEV_METRICS}
         state.log_history.append({"step": state.global_step, **point})
