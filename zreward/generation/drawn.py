@@ -63,10 +63,14 @@ def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: S
 
 def diversity(pixels: Tensor, seeds: int) -> float:
     """Root mean square pixel distance between two pictures of a prompt, mean over pairs and prompts, [0, 1] units."""
+    return distances(pixels, seeds).mean().item()
+
+
+def distances(pixels: Tensor, seeds: int) -> Tensor:
+    """Of every pair of a prompt's pictures, (pairs, prompts), as `diversity`."""
     groups_PKC = pixels.unflatten(0, (-1, seeds)).flatten(2)  # P prompts, K seeds, C numbers of a picture
     pairs = list(itertools.combinations(range(seeds), 2))
-    distance = torch.stack([(groups_PKC[:, a] - groups_PKC[:, b]).square().mean(-1).sqrt() for a, b in pairs])
-    return distance.mean().item()
+    return torch.stack([(groups_PKC[:, a] - groups_PKC[:, b]).square().mean(-1).sqrt() for a, b in pairs])
 
 
 def grid(pixels: Tensor, columns: int, zoom: int = 1) -> Image.Image:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import lcm
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zreward.common.files import atomic_path
+from zreward.common.jobs import Job
+from zreward.common.ranks import gathered, own_numbers
 from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import Adaptation
 from zreward.generation.aggregate import Aggregate
 from zreward.generation.anchor import drift
-from zreward.generation.drawn import diversity, draw_all, grid, own_seeds
+from zreward.generation.drawn import distances, draw_all, grid, own_seeds
 from zreward.generation.guards import Evaluation
 from zreward.generation.judges import Judge
 from zreward.generation.sampling import SamplingPlan, draw
@@ -22,12 +26,14 @@ from zreward.models.reward_model import RewardModel
 
 PICTURES, FIRST_SEED = 2, 10_000  # of a prompt
 GRID_PROMPTS = 8
+T = TypeVar("T")
 
 
 class Evaluator:
     """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one.
 
-    The scores of `final`, the judge of the last comparison, are recorded but decide nothing.
+    The scores of `final`, the judge of the last comparison, are recorded but decide nothing. `job` is this process among those
+    of its launch.
     """
 
     def __init__(
@@ -42,54 +48,76 @@ class Evaluator:
         steps: int,
         batch_size: int,
         options: dict[str, Any],
+        job: Job | None = None,
     ) -> None:
         self.adaptation, self.prompts, self.student, self.dimensions = adaptation, prompts, student, dimensions
         self.aggregate, self.holdout, self.final = aggregate, holdout, final
         self.steps, self.batch_size, self.options = steps, batch_size, options
+        self.job = job
         self._seeds = own_seeds(len(prompts), PICTURES, FIRST_SEED)
+        # Whole batches of pictures, and all pictures of a prompt: what is computed together does not depend on the processes.
+        self._own = own_numbers(job, len(prompts), lcm(batch_size, PICTURES) // PICTURES)
         self._reference: ScoreDistribution | None = None
 
     @torch.no_grad()
     def evaluate(self, step: int, grids: Path | None = None) -> Evaluation:
-        """Draw and measure after `step` optimizer steps; the grid of pictures goes to a file in `grids`."""
-        prompts = [prompt for prompt in self.prompts for _ in range(PICTURES)]
+        """Draw and measure after `step` optimizer steps; the grid of pictures goes to a file in `grids`.
+
+        All processes of a launch call this together. Each draws and measures its own prompts; all get the same numbers, and
+        the first one writes the file.
+        """
         with self.adaptation.averaged():
             pixels = self._draw(self.adaptation.pipeline)
             moved = self._drift()
-        scores = self._scores(pixels, prompts)
+        scores = self._scores(pixels)
         if self.aggregate.kind == "beats" and self._reference is None:
             with self.adaptation.frozen_pipeline() as pipeline:
-                self._reference = self._scores(self._draw(pipeline), prompts)
+                self._reference = self._scores(self._draw(pipeline))
         if grids is not None:
-            shown = grid(pixels[: GRID_PROMPTS * PICTURES], GRID_PROMPTS, zoom=max(1, 96 // pixels.shape[-1]))
-            with atomic_path(grids / f"step-{step:05d}.png") as temporary:
-                shown.save(temporary, format="PNG")
+            self._write_grid(pixels, grids / f"step-{step:05d}.png")
         scale = self.student.rubric.scale
         return Evaluation(
             step,
             self.aggregate(scores, self._reference).mean().item(),
             dict(zip(scores.dimensions, scores.mean.mean(0).tolist(), strict=True)),
-            self._judged(self.holdout, pixels, prompts),
+            self._judged(self.holdout, pixels),
             scores.entropy.mean().item(),
             (scores.mean > scale.max - scale.step).float().mean().item(),
-            diversity(pixels, PICTURES),
+            torch.stack(self._of_all(distances(pixels, PICTURES).T), 1).mean().item(),
             moved,
-            self._judged(self.final, pixels, prompts),
+            self._judged(self.final, pixels),
         )
 
-    def _judged(self, judge: Judge | None, pixels: Tensor, prompts: Sequence[str]) -> dict[str, float]:
+    def _of_all(self, values: Iterable[T]) -> list[T]:
+        """One value for each prompt of this process -> for each prompt."""
+        return gathered(self.job, dict(zip(self._own, values, strict=True)), len(self.prompts))
+
+    def _judged(self, judge: Judge | None, pixels: Tensor) -> dict[str, float]:
         """Mean score by dimension; empty without a judge."""
         if judge is None:
             return {}
-        means = judge(pixels, prompts).mean(0).tolist()
+        own = judge(pixels, self._asked()) if self._own else np.empty((0, len(judge.dimensions)))
+        means = np.concatenate(self._of_all(own.reshape(-1, PICTURES, len(judge.dimensions)))).mean(0).tolist()
         return {name: mean for name, mean in zip(judge.dimensions, means, strict=True) if name in self.dimensions}
 
     def _draw(self, pipeline: Any) -> Tensor:
+        """The pictures of this process's prompts."""
+        if not self._own:
+            return torch.empty(0, 3, 1, 1)
+        prompts, seeds = [self.prompts[n] for n in self._own], [self._seeds[n] for n in self._own]
         with self.adaptation.computing():
-            return draw_all(pipeline, self.prompts, self._seeds, self.steps, self.batch_size, **self.options)
+            return draw_all(pipeline, prompts, seeds, self.steps, self.batch_size, **self.options)
+
+    def _asked(self) -> list[str]:
+        """The prompt of each of this process's pictures."""
+        return [self.prompts[number] for number in self._own for _ in range(PICTURES)]
 
     def _drift(self) -> float:
-        """Of a fixed batch of the prompts, over all denoising steps."""
+        """Of a fixed batch of the prompts, over all denoising steps; by the last process, which has the fewest pictures."""
+        measures = self.job is None or self.job.number == self.job.count
+        return gathered(self.job, {0: self._measure_drift()} if measures else {}, 1)[0]
+
+    def _measure_drift(self) -> float:
         count = min(self.batch_size, len(self.prompts))
         seeds, plan = [mine[0] for mine in self._seeds[:count]], SamplingPlan(self.steps)
         with self.adaptation.computing():
@@ -97,8 +125,23 @@ class Evaluator:
         with self.adaptation.frozen() as frozen:
             return drift(drawn.calls, frozen).item()
 
-    def _scores(self, pixels: Tensor, prompts: Sequence[str]) -> ScoreDistribution:
-        return score_pixels(self.student, pixels, prompts, self.dimensions, self.batch_size)
+    def _scores(self, pixels: Tensor) -> ScoreDistribution:
+        """The student's, of the pictures of all processes."""
+        own = torch.empty(0, PICTURES)
+        if self._own:
+            scored = score_pixels(self.student, pixels, self._asked(), self.dimensions, self.batch_size)
+            own = scored.probs.unflatten(0, (-1, PICTURES))
+        return ScoreDistribution(torch.cat(self._of_all(own)), self.student.rubric.scale.bins, tuple(self.dimensions))
+
+    def _write_grid(self, pixels: Tensor, file: Path) -> None:
+        own = (pixels * 255).round().to(torch.uint8).unflatten(0, (-1, PICTURES))
+        first = self._of_all([each if n < GRID_PROMPTS else None for n, each in zip(self._own, own, strict=True)])
+        if self.job is not None and self.job.number > 1:
+            return
+        pictures = torch.cat([each for each in first if each is not None]) / 255
+        shown = grid(pictures, GRID_PROMPTS, zoom=max(1, 96 // pictures.shape[-1]))
+        with atomic_path(file) as temporary:
+            shown.save(temporary, format="PNG")
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from zreward.common.errors import InputError, NotFiniteError
 from zreward.common.files import atomic_folder, write_json
+from zreward.common.jobs import Job
 from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
 from zreward.distribution import ScoreDistribution
@@ -178,8 +179,9 @@ class _Optimization:
         self.options = recipe.generator.options
         final = load_judge(recipe.final.judge) if recipe.final.judge not in (HOLDOUT, NO_JUDGE) else None
         how = (holdout, final, recipe.generator.steps, size, self.options)
+        job = Job(accelerator.process_index + 1, accelerator.num_processes) if accelerator.num_processes > 1 else None
         self.evaluator = Evaluator(
-            self.adaptation, watched, self.student, self.dimensions, recipe.reward.aggregate, *how
+            self.adaptation, watched, self.student, self.dimensions, recipe.reward.aggregate, *how, job
         )
 
     # The loop.
@@ -312,7 +314,7 @@ class _Optimization:
 
     def _look(self) -> None:
         """Measure held-out pictures, and keep the weights when they are the best so far."""
-        evaluation = self.evaluator.evaluate(self.step, self.run / "grids" if self._is_main else None)
+        evaluation = self.evaluator.evaluate(self.step, self.run / "grids")
         better = self.guards.see(evaluation)
         if not self._is_main:
             return
