@@ -17,6 +17,7 @@ FEW, MANY = 5_000, 500_000
 def test_half_a_million_rows_need_the_memory_of_five_thousand():
     command = [sys.executable, str(BENCHMARK), str(FEW), str(MANY)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    print(done.stdout)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     peaks = {(line["launch"], line["rows"]): line["peak_mib"] for line in lines}
     launches = {line["launch"] for line in lines}
@@ -24,5 +25,5 @@ def test_half_a_million_rows_need_the_memory_of_five_thousand():
     for launch in launches:
         # Held in memory, the rows took 3,000 MiB for label and 13,000 MiB for RISD more.
         assert peaks[launch, MANY] - peaks[launch, FEW] < 250, (launch, peaks)
-    again = [line for line in lines if line["rows"] == MANY and line["launch"].endswith("again")]
-    assert all(line["start_up_s"] < 60 for line in again), again
+    for line in lines:  # of one core: a clock would tell what else the machine does
+        assert line["start_up_cpu_s"] < 60, line
