@@ -19,8 +19,9 @@ from zreward.data.importers.agiqa3k import COLUMNS
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, learn_tokenizer, make_scratch, shared_words
 from zreward.rubric import Rubric
+from zreward.training.annotated import annotated_items
 from zreward.training.augment import REACH, drop_words, flip_and_shift
-from zreward.training.direct import annotated_items, by_image
+from zreward.training.direct import by_image
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import load_model, train
 

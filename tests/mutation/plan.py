@@ -56,9 +56,12 @@ PLAN: dict[str, list[str]] = {
     "zreward/models/rollout.py": [_VALUES, "tests/models/test_sampled_traces.py", "tests/models/test_judge.py"],
     "zreward/models/reasoning.py": [*_PREFIX, "tests/models/test_judged_traces.py", "tests/models/test_not_finite.py"],
     "zreward/training/rollout.py": _ROLLOUT,
-    "zreward/training/rollout_data.py": [_VALUES, "tests/training/test_parts.py"],
+    "zreward/training/rollout_data.py": [
+        *(_VALUES, "tests/training/test_parts.py", "tests/training/test_lazy_items.py"),
+    ],
     "zreward/training/rollout_objectives.py": _ROLLOUT,
     "zreward/training/direct.py": _DIRECT,
+    "zreward/training/annotated.py": _DIRECT,
     "zreward/training/trainer_base.py": [
         *("tests/training/test_parts.py", "tests/training/test_trainer_base.py", "tests/training/test_workers.py"),
         "tests/training/test_stopping.py",

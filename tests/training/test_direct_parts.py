@@ -60,7 +60,7 @@ def test_a_batch_shows_every_picture_of_a_group_once(make_trainer):
 def test_opened_pictures_are_kept_where_the_recipe_says_so(make_trainer, keep, expected):
     items = [item(A, "realism", 0.5), item(B, "realism", 0.5), item(A, "alignment", 0.5)]
     trainer, opened = make_trainer(items, keep_images=keep, group_dimensions=False)
-    assert trainer.train_dataset == [[each] for each in items]
+    assert list(trainer.train_dataset) == [[each] for each in items]
     batch = trainer.collate(trainer.train_dataset)
     assert opened == expected
     for shown, each in zip(batch["images"], items, strict=True):

@@ -15,8 +15,9 @@ from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, remove_checkpoint
 from zreward.data import Pair, Record
 from zreward.training import trainer_base
+from zreward.training.annotated import annotated_items, compared_items
 from zreward.training.augment import drop_words, flip_and_shift
-from zreward.training.direct import DirectItem, annotated_items, by_image, compared_items
+from zreward.training.direct import DirectItem, by_image
 from zreward.training.rollout_data import RepeatSampler, pair_items, unrated_items
 from zreward.training.trainer_base import RewardTrainer, training_arguments
 
@@ -64,7 +65,7 @@ def test_pairs_become_items_winner_first_with_scores_and_targets():
 @pytest.mark.parametrize("pair", [Pair(0, 2, "realism", 1.0), Pair(2, 0, "realism", 1.0)])
 def test_a_pair_with_an_unrated_side_is_a_mistake_of_the_program(pair):
     with pytest.raises(AssertionError, match="mined among rated records"):
-        pair_items(RECORDS, [pair], tiny_model(), smoothing=0.0)
+        pair_items(RECORDS, [pair], tiny_model(), smoothing=0.0)[0]
 
 
 def test_unrated_records_become_one_item_for_every_dimension():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
+from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from zreward.common.errors import InputError
 from zreward.data.record import Record
@@ -45,31 +49,45 @@ def mine_pairs(
     Raises:
         InputError: a dimension that no record rates, a `max_per_group` below 1.
     """
+    return list(each_pair(records, dimensions, include_ties, max_per_group, seed))
+
+
+def each_pair(
+    records: Sequence[Record],
+    dimensions: Sequence[str] | None = None,
+    include_ties: bool = False,
+    max_per_group: int | None = None,
+    seed: int = 0,
+) -> Iterator[Pair]:
+    """`mine_pairs`, one after the other. Every record is read once, and none is held."""
     if max_per_group is not None and max_per_group < 1:
         raise InputError(f"max_per_group is {max_per_group}; expected at least 1, or none for all pairs")
     if isinstance(dimensions, str):
         raise InputError(f"dimensions is {dimensions!r}; expected a list of names")
-    rated = sorted({name for record in records for name in record.scores if record.ratings(name)})
-    names = rated if dimensions is None else list(dimensions)
-    unrated = [name for name in names if name not in rated]
-    if unrated and records:
-        raise InputError(f"no record rates {unrated}; the dimensions that are rated are {rated}")
-    groups: dict[str, list[int]] = defaultdict(list)
+    groups: dict[str, array[int]] = defaultdict(lambda: array("q"))
+    scores: dict[str, np.ndarray] = {}
     for index, record in enumerate(records):
         groups[record.group_key].append(index)
-    pairs = []
+        for name in record.scores:
+            score = record.score(name)
+            if score is not None:
+                scores.setdefault(name, np.full(len(records), np.nan))[index] = score
+    names = sorted(scores) if dimensions is None else list(dimensions)
+    unrated = [name for name in names if name not in scores]
+    if unrated and records:
+        raise InputError(f"no record rates {unrated}; the dimensions that are rated are {sorted(scores)}")
     for key, members in groups.items():
         for name in names:
-            found = _pairs(records, members, name, include_ties)
+            found = _pairs(scores[name], members, name, include_ties)
             if max_per_group is not None and len(found) > max_per_group:
                 drawn = random.Random(f"{seed}\0{name}\0{key}").sample(range(len(found)), max_per_group)
                 found = [found[position] for position in sorted(drawn)]
-            pairs += found
-    return pairs
+            yield from found
 
 
-def _pairs(records: Sequence[Record], members: Sequence[int], name: str, include_ties: bool) -> list[Pair]:
-    scored = [(index, score) for index in members if (score := records[index].score(name)) is not None]
+def _pairs(scores: np.ndarray, members: Iterable[int], name: str, include_ties: bool) -> list[Pair]:
+    """Of one group. `scores`: of every record, NaN where it is not rated."""
+    scored = [(index, score) for index in members if not math.isnan(score := float(scores[index]))]
     found = []
     for (a, score_a), (b, score_b) in itertools.combinations(scored, 2):
         gap = score_a - score_b

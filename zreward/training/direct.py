@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, stack, tensor
+from torch import Tensor, stack
 
 from zreward.common.runs import RunDirectory
-from zreward.data import Pair, Record
+from zreward.data import Record
 from zreward.models.backbone import BackboneOutput
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
@@ -19,6 +21,7 @@ from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
 from zreward.training.augment import drop_words, flip_and_shift
+from zreward.training.lazy_items import Groups, LazyItems
 from zreward.training.recipe import DataRecipe, Recipe
 from zreward.training.trainer_base import RewardTrainer
 
@@ -59,39 +62,18 @@ class DirectItem:
     reference: Record | None = None  # what the picture is compared with; the target is then over no and yes
 
 
-class LazyItems(Sequence[DirectItem]):
-    """Items that are made when they are asked for."""
+class DirectItems(LazyItems[DirectItem]):
+    """Items over records that are not held."""
 
-    def groups(self, by_image: bool) -> Sequence[list[DirectItem]]:
-        """The dimensions of one record together, or each item on its own."""
-        raise NotImplementedError
-
-
-def annotated_items(
-    records: Sequence[Record], dimensions: Sequence[str], model: RewardModel, smoothing: float
-) -> list[DirectItem]:
-    """SFT's items: the raters' histogram of every rated (record, dimension)."""
-    items = []
-    for record in records:
-        for name in dimensions:
-            target = record.target(name, model.rubric.scale, smoothing)
-            if target is not None:
-                items.append(DirectItem(record, name, target))
-    return items
+    @abstractmethod
+    def pictures(self) -> np.ndarray:
+        """(M,), 0 or more: equal for items of the same record (and reference)."""
 
 
-def compared_items(records: Sequence[Record], pairs: Sequence[Pair]) -> list[DirectItem]:
-    """The pairwise RewardDance's items: every pair in both orders; equal scores are half a yes."""
-    items = []
-    for pair in pairs:
-        winner, loser, yes = records[pair.winner], records[pair.loser], 1.0 if pair.gap > 0 else 0.5
-        items.append(DirectItem(winner, pair.dimension, tensor([1 - yes, yes]), reference=loser))
-        items.append(DirectItem(loser, pair.dimension, tensor([yes, 1 - yes]), reference=winner))
-    return items
-
-
-def by_image(items: Sequence[DirectItem]) -> list[list[DirectItem]]:
+def by_image(items: Sequence[DirectItem]) -> Sequence[list[DirectItem]]:
     """The dimensions of one record (and reference) together, so that a picture passes the vision tower once."""
+    if isinstance(items, DirectItems):
+        return Groups(items, items.pictures())
     groups: dict[tuple[int, int], list[DirectItem]] = {}
     for item in items:
         groups.setdefault((id(item.record), id(item.reference)), []).append(item)
@@ -114,11 +96,7 @@ class DirectTrainer(RewardTrainer):
     ) -> None:
         self.loss = loss or LOSSES[recipe.method]
         self._opened: dict[str | bytes | int, Tensor] = {}
-        dataset: Sequence[list[DirectItem]]
-        if isinstance(items, LazyItems):
-            dataset = items.groups(recipe.data.group_dimensions)
-        else:
-            dataset = by_image(items) if recipe.data.group_dimensions else [[item] for item in items]
+        dataset = by_image(items) if recipe.data.group_dimensions else Groups(items)
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 
     def collate(self, items: list[list[DirectItem]]) -> dict[str, Any]:

@@ -1,14 +1,12 @@
-"""RISD's items without holding them: their numbers lie in files that are mapped into memory, records are made when asked for.
+"""Items with a teacher's answers (RISD, RewardDance): their numbers lie in files that are mapped into memory.
 
 Axes: M items (labelled pairs of record and dimension), K traces of one question, S score bins.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from typing import overload
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +15,16 @@ import torch
 from torch import Tensor
 
 from zreward.common.errors import InputError
-from zreward.common.files import disk_errors
 from zreward.data import Record
-from zreward.training.direct import DirectItem, LazyItems
+from zreward.models.rollout import Trace
+from zreward.training.annotated import AnnotatedItems
+from zreward.training.direct import DirectItem, DirectItems
+from zreward.training.lazy_items import Spool
 
 TRACE_PROBS, PROBS = "trace_probs", "probs"
 
 
-class DistilledItems(LazyItems):
+class DistilledItems(DirectItems):
     """Every item of some tables with the teacher's distribution.
 
     Args:
@@ -37,7 +37,7 @@ class DistilledItems(LazyItems):
 
     def __init__(self, records: Sequence[Record], names: Sequence[str], one_hot: bool, tables: Iterable[pa.Table]):
         self._records, self._names, self._one_hot = records, tuple(names), one_hot
-        rows, dimensions, probs = _Spool(np.int32), _Spool(np.int16), _Spool(np.float64)
+        rows, dimensions, probs = Spool(np.int32), Spool(np.int16), Spool(np.float64)
         for table in tables:
             rows.add(table["record"].to_numpy())
             dimensions.add(pc.index_in(table["dimension"], value_set=pa.array(names, pa.string())).to_numpy())
@@ -47,17 +47,9 @@ class DistilledItems(LazyItems):
     def __len__(self) -> int:
         return len(self._rows_M)
 
-    @overload
-    def __getitem__(self, key: int) -> DirectItem: ...
-
-    @overload
-    def __getitem__(self, key: slice) -> list[DirectItem]: ...
-
-    def __getitem__(self, key: int | slice) -> DirectItem | list[DirectItem]:
-        if isinstance(key, slice):
-            return [self[index] for index in range(len(self))[key]]
-        record = self._records[int(self._rows_M[key])]
-        return DirectItem(record, self._names[self._dimensions_M[key]], self._target(key))
+    def make(self, index: int) -> DirectItem:
+        record = self._records[int(self._rows_M[index])]
+        return DirectItem(record, self._names[self._dimensions_M[index]], self._target(index))
 
     def _target(self, index: int) -> Tensor:
         probs = torch.tensor(self._probs[index], dtype=torch.get_default_dtype())
@@ -66,55 +58,49 @@ class DistilledItems(LazyItems):
             probs_S = torch.nn.functional.one_hot(probs_S.argmax(), len(probs_S)).float()
         return probs_S
 
-    def groups(self, by_image: bool) -> Sequence[list[DirectItem]]:
-        """A picture's dimensions follow one another in the files of `zreward label`."""
-        if not by_image:
-            return _Groups(self, range(len(self)))
-        return _Groups(self, np.flatnonzero(np.diff(self._rows_M, prepend=-1)))
+    def pictures(self) -> np.ndarray:
+        return self._rows_M
 
 
-class _Groups(Sequence[list[DirectItem]]):
-    """Items that follow one another, cut before each of `starts`."""
+class Chains:
+    """Post-hoc chains, each of one record and dimension, as token ids on disk."""
 
-    def __init__(self, items: DistilledItems, starts: Sequence[int] | np.ndarray) -> None:
-        self._items, self._starts = items, starts
+    def __init__(self) -> None:
+        self._places, self._stops, self._tokens, self._count = Spool(np.int32), Spool(np.int64), Spool(np.int32), 0
+
+    def add(self, row: int, dimension: int, chain: Trace) -> None:
+        self._count += len(chain)
+        self._places.add(np.array([(row, dimension)]))
+        self._stops.add(np.array([self._count]))
+        self._tokens.add(np.array(chain.ids))
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(M, 2) row and dimension, (M,) where each chain stops, and all tokens."""
+        return self._places.whole().reshape(-1, 2), self._stops.whole(), self._tokens.whole()
+
+
+class ExplainedItems(DirectItems):
+    """Annotated items, each with its post-hoc chain. KeyError unless every item has one."""
+
+    def __init__(self, items: AnnotatedItems, chains: Chains) -> None:
+        self._items = items
+        places_M2, self._stops_M, self._tokens = chains.whole()
+        self._order_M = np.lexsort(places_M2.T[::-1])
+        wanted = np.stack([items.rows_M, items.dimensions_M], 1)
+        if not np.array_equal(places_M2[self._order_M], wanted):
+            raise KeyError("a rated record has no chain")
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._items)
 
-    def __getitem__(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        stop = self._starts[index + 1] if index + 1 < len(self) else len(self._items)
-        return self._items[int(self._starts[index]) : int(stop)]
+    def make(self, index: int) -> DirectItem:
+        item, place = self._items[index], self._order_M[index]
+        start = self._stops_M[place - 1] if place else 0
+        chain = Trace(tuple(self._tokens[start : self._stops_M[place]].tolist()), truncated=False)
+        return replace(item, explanation=(int(item.target.argmax()), chain))
 
-
-class _Spool:
-    """A growing array on disk, in a file that goes when the array goes. InputError where there is no more space for it."""
-
-    def __init__(self, dtype: type) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (the array reads from it)
-        self._dtype, self._shape = np.dtype(dtype), ()
-
-    def add(self, rows: np.ndarray) -> None:
-        if len(rows):
-            self._shape = rows.shape[1:]
-            with self._errors():
-                self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
-
-    def whole(self) -> np.ndarray:
-        """All rows, mapped into memory."""
-        if not self._file.tell():
-            return np.empty(0, self._dtype)
-        with self._errors():
-            self._file.flush()
-        return np.memmap(self._file, self._dtype, "r").reshape(-1, *self._shape)
-
-    @staticmethod
-    def _errors() -> AbstractContextManager[None]:
-        return disk_errors(
-            tempfile.gettempdir(), "; free disk space, or name another folder for temporary files in TMPDIR"
-        )
+    def pictures(self) -> np.ndarray:
+        return self._items.pictures()
 
 
 def _numbers(table: pa.Table) -> np.ndarray:

@@ -12,10 +12,13 @@ from pathlib import Path
 from zreward.common import registry
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
-from zreward.data import Pair, Record, mine_pairs
+from zreward.data import Pair, Record
+from zreward.data.pairs import each_pair
 from zreward.models.reward_model import RewardModel
+from zreward.training.annotated import annotated_items, compared_items
 from zreward.training.curves import DevCurve
-from zreward.training.direct import DirectItem, DirectTrainer, annotated_items, compared_items
+from zreward.training.direct import DirectItem, DirectTrainer
+from zreward.training.lazy_items import SpooledPairs
 from zreward.training.recipe import Recipe
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
@@ -35,10 +38,10 @@ class Job:
     dimensions: tuple[str, ...]
     callbacks: Sequence[DevCurve]
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> Sequence[Pair]:
         """Same-prompt pairs of the records. InputError where there are none."""
-        options = self.recipe.rollout
-        pairs = mine_pairs(self.records, self.dimensions, include_ties=options.include_ties, seed=self.recipe.seed)
+        mined = each_pair(self.records, self.dimensions, self.recipe.rollout.include_ties)
+        pairs = SpooledPairs(mined, self.dimensions)
         if not pairs:
             raise InputError(
                 f"{self.recipe.data.train}: no prompt has two rated images, so there are no pairs for {self.recipe.method}"

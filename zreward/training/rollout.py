@@ -7,6 +7,7 @@ S bins, T tokens. The methods differ only in their objective. Direct losses and 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class RolloutTrainer(RewardTrainer):
         reward_model: RewardModel,
         recipe,
         run: RunDirectory,
-        items: list[RolloutItem],
+        items: Sequence[RolloutItem],
         callbacks=(),
         teacher: RewardModel | None = None,
         objective: Objective | None = None,

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from zreward.data import Pair, Record
+from zreward.distribution import ScoreScale
 from zreward.models.reward_model import RewardModel
+from zreward.training.lazy_items import LazyItems
 
 
 @dataclass(frozen=True)
@@ -24,25 +26,47 @@ class RolloutItem:
     number: int = 0  # its place among all items
 
 
-def pair_items(
-    records: Sequence[Record], pairs: Sequence[Pair], model: RewardModel, smoothing: float
-) -> list[RolloutItem]:
+def pair_items(records: Sequence[Record], pairs: Sequence[Pair], model: RewardModel, smoothing: float) -> PairItems:
     """Mined pairs (indices) as training instances."""
-    items: list[RolloutItem] = []
-    for pair in pairs:
-        sides = (records[pair.winner], records[pair.loser])
+    return PairItems(records, pairs, model.rubric.scale, smoothing)
+
+
+class PairItems(LazyItems[RolloutItem]):
+    """`pair_items`."""
+
+    def __init__(self, records: Sequence[Record], pairs: Sequence[Pair], scale: ScoreScale, smoothing: float) -> None:
+        self._records, self._pairs, self._scale, self._smoothing = records, pairs, scale, smoothing
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def make(self, index: int) -> RolloutItem:
+        pair = self._pairs[index]
+        sides = (self._records[pair.winner], self._records[pair.loser])
         winner, loser = (side.score(pair.dimension) for side in sides)
-        targets = [side.target(pair.dimension, model.rubric.scale, smoothing) for side in sides]
+        targets = [side.target(pair.dimension, self._scale, self._smoothing) for side in sides]
         assert winner is not None and loser is not None, "pairs are mined among rated records"
         rated = torch.stack([target for target in targets if target is not None])
-        items.append(RolloutItem(sides, pair.dimension, (winner, loser), rated, len(items)))
-    return items
+        return RolloutItem(sides, pair.dimension, (winner, loser), rated, index)
 
 
-def unrated_items(records: Sequence[Record], dimensions: Sequence[str]) -> list[RolloutItem]:
+def unrated_items(records: Sequence[Record], dimensions: Sequence[str]) -> UnratedItems:
     """Every dimension of every record, on its own."""
-    sides = [(record, name) for record in records for name in dimensions]
-    return [RolloutItem((record,), name, number=number) for number, (record, name) in enumerate(sides)]
+    return UnratedItems(records, dimensions)
+
+
+class UnratedItems(LazyItems[RolloutItem]):
+    """`unrated_items`."""
+
+    def __init__(self, records: Sequence[Record], dimensions: Sequence[str]) -> None:
+        self._records, self._names = records, tuple(dimensions)
+
+    def __len__(self) -> int:
+        return len(self._records) * len(self._names)
+
+    def make(self, index: int) -> RolloutItem:
+        row, number = divmod(index, len(self._names))
+        return RolloutItem((self._records[row],), self._names[number], number=index)
 
 
 class RepeatSampler(Sampler):

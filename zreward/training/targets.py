@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import ReportedDistribution, Teacher
-from zreward.training.direct import DirectItem, annotated_items
-from zreward.training.distilled import DistilledItems
+from zreward.training.annotated import annotated_items
+from zreward.training.direct import DirectItem
+from zreward.training.distilled import Chains, DistilledItems, ExplainedItems
 from zreward.training.recipe import DataRecipe
 
 OTHER_TARGETS = "targets made with other inputs or other options"
@@ -218,29 +219,24 @@ def _first_traces(table: pa.Table, wanted: int | None, folder: Path) -> pa.Table
 
 def explained_items(
     folder: Path, records: Sequence[Record], data: DataRecipe, dimensions: Sequence[str], model: RewardModel
-) -> list[DirectItem]:
+) -> Sequence[DirectItem]:
     """RewardDance's items: annotations with a post-hoc chain each, written by the model that made the targets.
 
     Of an item's traces the one is taken whose own distribution gives the annotation most weight: the chain that best
     explains the given score. Raises InputError like `distilled_items`, and for targets made without reasoning.
     """
-    scale, chains = model.rubric.scale, {}
-    chosen = list(records[: data.train_records])
+    chosen, chains = records[: data.train_records], Chains()
     shards, names = _read(folder, records, dimensions, model)
     columns = ("record", "dimension", "traces", "trace_probs")
     for row in (row for shard in shards for row in _labelled(shard, columns, names, len(chosen)).to_pylist()):
-        target = chosen[row["record"]].target(row["dimension"], scale, data.smoothing)
+        target = chosen[row["record"]].target(row["dimension"], model.rubric.scale, data.smoothing)
         if target is None:
             continue
         if not row["traces"]:
             raise InputError(f"{folder}: holds no traces; label without `--direct`")
         best = int((torch.tensor(row["trace_probs"]) @ target).argmax())
-        chains[row["record"], row["dimension"]] = (int(target.argmax()), model.as_trace(row["traces"][best]))
-    index = {id(record): number for number, record in enumerate(chosen)}
-    return [
-        replace(item, explanation=chains[index[id(item.record)], item.dimension])
-        for item in annotated_items(chosen, dimensions, model, data.smoothing)
-    ]
+        chains.add(row["record"], names.index(row["dimension"]), model.as_trace(row["traces"][best]))
+    return ExplainedItems(annotated_items(chosen, names, model, data.smoothing), chains)
 
 
 def _read(
