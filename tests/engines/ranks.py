@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tests.engines.passes import Watch
 from zreward.common.runs import read_metrics
 from zreward.training.recipe import Recipe
 
@@ -58,6 +59,7 @@ class Launch:
     watch: str = ""  # the folder whose file-system steps are events
     kill: tuple[int, int] | None = None  # rank, and the number of the event at which it dies
     late: int | None = None  # the rank that is a second late at every save
+    count: bool = False  # what passes the decoder layers (tests.engines.passes)
 
 
 class Launcher:
@@ -178,6 +180,7 @@ def _train(told: Launch, rank: int) -> None:
     from zreward.training.dry_run import dry_run
     from zreward.training.run import train
 
+    passes = Watch() if told.count else None
     for name, raw in told.recipes.items():
         print(f"--- {name}", flush=True)
         recipe = config_from_dict(Recipe, raw)
@@ -185,6 +188,8 @@ def _train(told: Launch, rank: int) -> None:
             print(dry_run(recipe), flush=True)
         else:
             train(recipe, resume=told.resume)
+        if passes is not None:
+            passes.write(recipe, rank)
         unset_hf_deepspeed_config()  # or the next model would be loaded as this run's configuration says
         assert AcceleratorState().distributed_type.value == KINDS[told.engine], "another engine than asked for"
     torch.distributed.destroy_process_group()

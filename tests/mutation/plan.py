@@ -26,6 +26,7 @@ _PREFIX = [
     "tests/models/test_whole_rows.py",
     "tests/models/test_self_check.py",
     "tests/models/test_judge.py",
+    "tests/models/test_split_weights.py",
 ]
 
 PLAN: dict[str, list[str]] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.planning.conftest import RECIPES
-from zreward.planning.engines import Engine
 from zreward.planning.networks import network_of
 from zreward.planning.plan import make_plan
 from zreward.planning.shapes import shape_of
@@ -13,9 +14,9 @@ from zreward.planning.tokens import PROMPT, pieces_of
 from zreward.training.recipe import load_recipe
 
 
-def _pieces(recipe, engine=Engine()):  # noqa: B008 - frozen
+def _pieces(recipe):
     network = network_of(recipe)
-    return pieces_of(recipe, network, shape_of(network), engine)
+    return pieces_of(recipe, network, shape_of(network))
 
 
 def test_a_roll_out_in_pieces():
@@ -31,9 +32,10 @@ def test_a_roll_out_in_pieces():
     assert pieces.rollouts == 4
 
 
-def test_sharded_engines_read_every_row_whole():
+def test_rows_are_read_whole_where_the_recipe_says_so():
     recipe = load_recipe(RECIPES / "qwen3.5-9b-risd.yaml")
-    shared, whole = _pieces(recipe), _pieces(recipe, Engine("fsdp", 8))
+    shared = _pieces(recipe)
+    whole = _pieces(replace(recipe, optimizer=replace(recipe.optimizer, share_prefix=False)))
     assert whole.tokens == 4 * whole.lengths.row
     assert shared.tokens == whole.tokens - 3 * whole.lengths.opening
     assert whole.lengths.trace == 0 and whole.sequences == 0 and whole.traced == 0

@@ -10,8 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from transformers import ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer import SCHEDULER_NAME
 
@@ -79,20 +77,14 @@ def test_transformers_gets_the_backbone_the_settings_and_the_items(make_trainer)
 
 @pytest.mark.parametrize("wanted", [None, True, False])
 @pytest.mark.parametrize("rubric", ["", "The levels:"])
-@pytest.mark.parametrize("engine", [DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.FSDP])
-def test_what_rows_have_in_common_is_shared_where_forms_and_engine_allow(
-    make_recipe, tmp_path, monkeypatch, capsys, wanted, rubric, engine
+def test_what_rows_have_in_common_is_shared_as_the_recipe_says_or_where_the_rubric_stands_in_front(
+    make_recipe, tmp_path, wanted, rubric
 ):
-    monkeypatch.setattr(Accelerator, "distributed_type", engine)
-    monkeypatch.setattr(trainer_base, "in_full_precision", lambda accelerator: None)  # there is no plugin
     model, recipe = tiny_model(), make_recipe("sft")
     model.forms = replace(model.forms, rubric=rubric)
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, share_prefix=wanted))
     trainer = Idle(model, recipe, RunDirectory(tmp_path / "run"), [1])
-    asked = bool(rubric) if wanted is None else wanted
-    assert trainer.shares is (asked and engine is not DistributedType.FSDP)
-    told = "not shared under FSDP yet" in capsys.readouterr().out
-    assert told == (asked and engine is DistributedType.FSDP)
+    assert trainer.shares is (bool(rubric) if wanted is None else wanted)
 
 
 @pytest.mark.parametrize(

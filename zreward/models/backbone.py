@@ -60,8 +60,8 @@ class Backbone(nn.Module):
 
     @property
     def is_sharded(self) -> bool:
-        """Whether FSDP keeps a part of the weights only, and brings them together while a layer runs."""
-        return isinstance(self, FSDPModule)
+        """Whether each process keeps a part of the weights only (FSDP, ZeRO-3), and all gather a layer's while it runs."""
+        return isinstance(self, FSDPModule) or hasattr(next(self.parameters()), "ds_id")
 
     @property
     def runs_together(self) -> bool:

@@ -81,6 +81,11 @@ class PassCache(DynamicCache):
         if not leaves:
             self.forget()
 
+    def left_with_graph(self, number: int) -> list[Tensor]:
+        """What a layer has left for later passes, where a gradient may come back through it."""
+        layer = cast("_Keys | _States", self.layers[number])
+        return [part for part in layer.own_left() if part.requires_grad]
+
     def forget_graphs(self) -> None:
         """What carries a graph belongs to the pass that went on from it."""
         for layer in cast("list[_Keys | _States]", self.layers):
@@ -152,8 +157,10 @@ class _Keys(DynamicLayer):
 
     @property
     def carries_graph(self) -> bool:
-        parts = [part.own if isinstance(part, Prefixed) else part for part in self._made or ()]
-        return any(part.requires_grad for part in parts)
+        return any(part.requires_grad for part in self.own_left())
+
+    def own_left(self) -> list[Tensor]:
+        return [part.own if isinstance(part, Prefixed) else part for part in self._made or ()]
 
     def forget(self) -> None:
         """Leave nothing, in a second run either."""
@@ -219,7 +226,10 @@ class _States(LinearAttentionLayer):
 
     @property
     def carries_graph(self) -> bool:
-        return any(part is not None and part.requires_grad for part in (self.left_conv, self.left_recurrent))
+        return any(part.requires_grad for part in self.own_left())
+
+    def own_left(self) -> list[Tensor]:
+        return [part for part in (self.left_conv, self.left_recurrent) if part is not None]
 
     def forget(self) -> None:
         """Leave nothing, in a second run either."""

@@ -22,6 +22,7 @@ from zreward.models.rollout import Trace, sample_traces
 from zreward.models.rows import Row
 from zreward.models.shared_prefix import generation_inputs
 from zreward.models.sharing import Part
+from zreward.models.split_weights import in_all
 from zreward.models.tokens import pad, to_left
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _encode_questions(
     if cut is None or cut.prefix is None:
         return None
     lengths = cut.branches.mask.sum(1).view(-1, each)
-    if (lengths != lengths[0]).any():
+    if not in_all(backbone, bool((lengths == lengths[0]).all())):
         return None
     encoded = shared.encode(backbone, cut, Images(backbone.encode_images(inputs), inputs.grid))
     assert encoded is not None, "there are prefixes"

@@ -23,6 +23,7 @@ from zreward.models.opening import Opening
 from zreward.models.padding import gated_layers, watch_padding
 from zreward.models.passes import Images, PrefixState, run_pass, run_prefix
 from zreward.models.sharing import SharedRows, share_rows
+from zreward.models.split_weights import alike, in_all, prepare_layers
 
 if TYPE_CHECKING:
     from zreward.models.backbone import Backbone
@@ -98,11 +99,12 @@ class SharedPrefix:
         with evaluation_mode(backbone):
             together = backbone.read(self.hidden_states(backbone, few, cut), of_branches(few, cut)).score_logits
             apart = backbone.read(backbone.hidden_states(few), few).score_logits
-        if not apart.isfinite().all():
+        if not in_all(backbone, bool(apart.isfinite().all())):
             return  # told of where the scores are read
         worst = float((together.softmax(-1) - apart.softmax(-1)).abs().max())
-        self.right = worst <= _TOLERANCE.get(backbone.base.dtype, _TOLERANCE_OF_HALVES)
-        if not self.right:
+        right = worst <= _TOLERANCE.get(backbone.base.dtype, _TOLERANCE_OF_HALVES)
+        self.right = in_all(backbone, right)
+        if not right:
             warnings.warn(
                 f"{type(backbone.base).__name__}: read in passes that share what rows have in common, probabilities differ by "
                 f"{worst:.2g} from those of whole rows; every row is read whole from now on, which costs more",
@@ -120,6 +122,24 @@ def _is_reentrant(backbone: Backbone) -> bool:
 
 
 def _share(backbone: Backbone, inputs: ModelInput, kept: bool, singly: bool, ahead: int = 0) -> SharedRows | None:
+    """As `_share_here`; where weights are split, in the same passes in all processes, or not at all."""
+    cut = _share_here(backbone, inputs, kept, singly, ahead)
+    if not backbone.is_sharded:
+        return cut
+    if not alike(backbone, _passes(cut)):  # some have a single row, or a single item
+        cut = _share_here(backbone, inputs, kept=True, singly=True, ahead=ahead)
+        if not alike(backbone, _passes(cut)):
+            return None
+    prepare_layers(backbone.base)
+    return cut
+
+
+def _passes(cut: SharedRows | None) -> int:
+    """A number for which passes are run."""
+    return 0 if cut is None else 1 + (cut.opening is not None) + 2 * (cut.prefix is not None)
+
+
+def _share_here(backbone: Backbone, inputs: ModelInput, kept: bool, singly: bool, ahead: int) -> SharedRows | None:
     """`share_rows`, but for rows in which padding between the passes may push tokens out of a sliding window."""
     cut = share_rows(inputs, backbone.image_token_id, kept, singly)
     window = shortest_window(backbone.base.config)

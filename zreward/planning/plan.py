@@ -128,7 +128,7 @@ def planned(recipe: Recipe, machines: Machines, network: Network, shape: Shape, 
         )
     engine = machines.engine
     itemsize = _itemsize(recipe, network, engine)
-    pieces = pieces_of(recipe, network, shape, engine)
+    pieces = pieces_of(recipe, network, shape)
     memory = memory_of(recipe, shape, teacher, pieces, engine, itemsize, machines.memory)
     work = work_of(recipe, shape, teacher, pieces, engine, itemsize, machines.card)
     return Plan(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zreward.models.pixels import ResolutionPolicy
-from zreward.planning.engines import Engine
 from zreward.planning.networks import Network
 from zreward.planning.shapes import Shape
 from zreward.prompting import PromptForms, messages
@@ -64,11 +63,11 @@ class Pieces:
         return self.sides * (self.lengths.row - self.lengths.trace) if self.sequences else 0
 
 
-def pieces_of(recipe: Recipe, network: Network, shape: Shape, engine: Engine) -> Pieces:
+def pieces_of(recipe: Recipe, network: Network, shape: Shape) -> Pieces:
     """One GPU's work in a step of the recipe."""
     lengths = lengths_of(recipe, network, shape)
     optimizer, options = recipe.optimizer, recipe.rollout
-    shared = _shares(recipe, network, engine)
+    shared = _shares(recipe, network)
     if not find_method(recipe.method).reasons:
         questions = _dimensions(recipe, network) if recipe.data.group_dimensions else 1
         sides, rows, branches = optimizer.batch_size, optimizer.batch_size * questions, questions
@@ -120,11 +119,10 @@ def image_tokens(recipe: Recipe, network: Network, shape: Shape) -> int:
     return policy.most_pixels(shape.patch) // shape.patch**2
 
 
-def _shares(recipe: Recipe, network: Network, engine: Engine) -> bool:
+def _shares(recipe: Recipe, network: Network) -> bool:
     """As the trainers decide (training.trainer_base)."""
     wanted = recipe.optimizer.share_prefix
-    shares = bool(_forms(network).rubric) if wanted is None else wanted
-    return shares and engine.name in ("none", "ddp")
+    return bool(_forms(network).rubric) if wanted is None else wanted
 
 
 def _dimensions(recipe: Recipe, network: Network) -> int:

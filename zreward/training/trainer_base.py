@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
@@ -96,17 +96,8 @@ class RewardTrainer(Trainer):
         if self.pop_callback(ProgressCallback):
             self.add_callback(_Progress())
         in_full_precision(self.accelerator)
-        self.shares = self._may_share()
-
-    def _may_share(self) -> bool:
-        """Whether what rows have in common is encoded once. Not with engines under which that was never tried."""
-        wanted = self.recipe.optimizer.share_prefix
-        shares = bool(self.reward_model.forms.rubric) if wanted is None else wanted
-        engine = self.accelerator.distributed_type
-        if shares and engine in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            print(f"every row is read whole: what rows have in common is not shared under {engine.value} yet")
-            return False
-        return shares
+        wanted = recipe.optimizer.share_prefix
+        self.shares = bool(reward_model.forms.rubric) if wanted is None else wanted
 
     def prepare_device(self) -> None:
         """Float32 is float32 unless `trainer.tf32` is set; kernels that are not right on this device are replaced."""
