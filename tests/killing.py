@@ -128,6 +128,8 @@ def watch(folder: str, happened: Any) -> None:
 
     def half(value, file, *arguments, **options):
         save(value, file, *arguments, **options)
+        if not isinstance(file, str | os.PathLike):
+            return  # what one process sends another
         size = os.path.getsize(file)
         happened(f"half of {Path(file).name}", lambda: os.truncate(file, size // 2))
 
