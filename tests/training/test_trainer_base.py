@@ -277,9 +277,9 @@ def test_the_file_of_metrics_has_the_rows_of_the_log_as_soon_as_they_are_there(t
     assert after("on_log", [first, second]) == [first, second]
     assert after("on_log", [first, second, third]) == [first, second, third]
     assert after("on_train_begin", [first], main=False) == [first, second, third]
-    assert after("on_train_begin", [first]) == [first]  # resumed: what came after its checkpoint is logged again
-    assert after("on_log", [first, third], main=False) == [first]
-    assert after("on_log", [first, third]) == [first, third]
+    assert after("on_train_begin", [first, second]) == [first, second]  # resumed: what came later is logged again
+    assert after("on_log", [first, second, third], main=False) == [first, second]
+    assert after("on_log", [first, second, third]) == [first, second, third]
     assert after("on_train_end", [second, third]) == [second, third]
 
 
