@@ -54,6 +54,15 @@ def test_a_rollout_is_cut_into_forward_passes(size, expected):
     assert RolloutTrainer._slices(trainer, _Rollout(inputs(7), [], [], 1)) == expected
 
 
+def test_a_process_with_fewer_sequences_makes_as_many_passes_as_the_fullest():
+    """Where weights are sharded, the others would wait for it for ever."""
+    trainer, rollout = SimpleNamespace(options=SimpleNamespace(sequences_per_forward=2)), _Rollout(inputs(3), [], [], 1)
+    rollout.most = 7
+    assert RolloutTrainer._slices(trainer, rollout) == [slice(0, 2), slice(2, 3), slice(0, 1), slice(0, 1)]
+    trainer.options.sequences_per_forward = None
+    assert RolloutTrainer._slices(trainer, rollout) == [slice(0, 3)]
+
+
 def rollout(**fields) -> _Rollout:
     """One pair, two traces a side: of 3, 1, 2 and 2 tokens, the second one cut off."""
     traces = [Trace((5, 5, 5), False), Trace((5,), True), Trace((5, 5), False), Trace((5, 5), False)]

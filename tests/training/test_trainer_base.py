@@ -142,14 +142,15 @@ def test_a_process_takes_one_gpu_and_no_weight_is_rounded(make_trainer, monkeypa
 
 
 def test_figures_of_a_step_are_means_over_micro_batches_and_processes(make_trainer, monkeypatch):
-    trainer, other = make_trainer(), {"reward": 3.0, "kl": 0.5}
+    """Where an epoch ends, a process has fewer items than another, or none."""
+    trainer, other = make_trainer(), {"reward": [(3.0, 1.0), (5.0, 0.5)], "kl": [(0.5, 1.0), (9.0, 0.0)]}
     monkeypatch.setattr(trainer_base, "gather_object", lambda own: [*own, other])
-    for reward in (1.0, 2.0):
+    for reward, trainer.counted in ((1.0, 1.0), (2.0, 1.5)):
         trainer.record(reward=torch.tensor(reward))
     trainer.log({"loss": 7.0})
-    assert {"loss": 7.0, "reward": 2.25, "kl": 0.5}.items() <= trainer.state.log_history[-1].items()
+    assert {"loss": 7.0, "reward": (1 + 3 + 3 + 2.5) / 4, "kl": 0.5}.items() <= trainer.state.log_history[-1].items()
     trainer.log({"loss": 8.0})
-    assert trainer.state.log_history[-1]["reward"] == 3.0  # this process added nothing to the second step
+    assert trainer.state.log_history[-1]["reward"] == 5.5 / 1.5  # this process added nothing to the second step
 
 
 # --- how a run goes on

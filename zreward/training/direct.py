@@ -23,7 +23,7 @@ from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
 from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.lazy_items import Groups, LazyItems
 from zreward.training.recipe import DataRecipe, Recipe
-from zreward.training.trainer_base import RewardTrainer
+from zreward.training.trainer_base import WEIGHT, RewardTrainer
 
 Loss = Callable[[BackboneOutput, ModelInput, Tensor, DataRecipe], Tensor]
 """(output, its input, target probabilities (N, S), options) -> ()"""
@@ -112,12 +112,21 @@ class DirectTrainer(RewardTrainer):
                 images.append(self._open(first.reference))
             for item in group:
                 rows.append(Row(image, item.record.prompt, item.dimension, None, item.explanation, reference))
-        return {"images": images, "rows": rows, "target": stack([item.target for group in items for item in group])}
+        target = stack([item.target for group in items for item in group])
+        return {"images": images, "rows": rows, "target": target, "lengths": [len(group) for group in items]}
+
+    def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
+        lengths = batch["lengths"][:count]
+        rows = batch["rows"][: sum(lengths)]
+        last = max(row.image if row.reference is None else row.reference for row in rows)
+        images, target = batch["images"][: last + 1], batch["target"][: len(rows)]
+        return {"images": images, "rows": rows, "target": target, "lengths": lengths}
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Also counts rows: micro-batches have unequally many where dimensions are grouped or an epoch ends."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = torch.tensor(sum(len(batch["rows"]) for batch in batches) / max(len(batches), 1), device=device)
+        counted = sum(len(batch["rows"]) for batch in batches if batch.get(WEIGHT, 1))
+        rows = torch.tensor(counted / max(len(batches), 1), device=device)
         self._mean_rows = self.accelerator.reduce(rows, reduction="mean").item()
         return batches, items
 
@@ -127,7 +136,7 @@ class DirectTrainer(RewardTrainer):
         output = model(batch)
         loss = self.loss(output, batch, inputs["target"], self.recipe.data)
         self.refuse_nan(loss)
-        return loss * (len(rows) / self._mean_rows)  # every row of the step counts alike
+        return loss * (len(rows) * bool(inputs.get(WEIGHT, 1)) / self._mean_rows)  # every row of the step counts alike
 
     def _augmented(self, images: list[Tensor], rows: list[Row]) -> tuple[list[Tensor], list[Row]]:
         """Drawn here and not in `collate`, which runs ahead of the step: a resumed run would draw other numbers."""

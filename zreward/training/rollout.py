@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from zreward.common.runs import RunDirectory
 from zreward.common.watchdog import watchdog
@@ -39,7 +38,7 @@ from zreward.training.rollout_objectives import (
     sampled_log_probs,
     sampled_tokens,
 )
-from zreward.training.trainer_base import RewardTrainer
+from zreward.training.trainer_base import MOST, WEIGHT, RewardTrainer
 
 
 class RolloutTrainer(RewardTrainer):
@@ -89,12 +88,20 @@ class RolloutTrainer(RewardTrainer):
     def collate(self, items: list[RolloutItem]) -> dict[str, Any]:
         return {"items": items, "images": [self.reward_model.decode(r.image) for item in items for r in item.records]}
 
-    def _get_train_sampler(self, train_dataset=None) -> Sampler:
+    def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
+        items = batch["items"][:count]
+        return {"items": items, "images": batch["images"][: sum(len(item.records) for item in items)]}
+
+    def _get_train_sampler(self, train_dataset=None) -> RepeatSampler:
         block = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         return RepeatSampler(self._items, block, self.options.updates_per_rollout, self.args.seed)
 
+    def indices_of_an_epoch(self) -> int:
+        return len(self._get_train_sampler())
+
     def training_step(self, model, inputs: dict[str, Any], num_items_in_batch=None) -> Tensor:
         rollout = self._rollout_for(inputs)
+        self.counted = rollout.weight
         model.train()
         total = torch.zeros((), device=self.args.device)
         slices = self._slices(rollout)
@@ -110,7 +117,9 @@ class RolloutTrainer(RewardTrainer):
                 loss, parts = self.objective(output, mu, part, self.options, self.scale)
                 self.refuse_nan(loss)
                 parts |= self._divergences(output, part)
-                share = (rows.stop - rows.start) / len(rollout.inputs)
+                share = (rows.stop - rows.start) / len(rollout.inputs) * rollout.weight
+                if index > 0 and rows.start == 0:  # keeps another process company
+                    share = 0.0
                 backward(self.accelerator, loss * share / self.current_gradient_accumulation_steps)
             total += loss.detach() * share
             self.record(**{name: value.detach() for name, value in parts.items()})
@@ -151,7 +160,8 @@ class RolloutTrainer(RewardTrainer):
             mask = inputs.trace_mask.bool()
             given = torch.tensor(log_probs, device=mask.device)
             rated["sampler_log_probs"] = given.new_zeros(mask.shape).masked_scatter(mask, given)
-        return _Rollout(inputs, rows, [record for record, _ in sides], G, seeds, **rated)
+        most = batch.get(MOST, len(items)) * len(inputs) // len(items)
+        return _Rollout(inputs, rows, [record for record, _ in sides], G, seeds, batch.get(WEIGHT, 1.0), most, **rated)
 
     def _sample(
         self, images: list[Tensor], rows: list[Row], seeds: list[int] | None
@@ -181,13 +191,13 @@ class RolloutTrainer(RewardTrainer):
         """Score logits (M, S) and the sampled tokens' log-probabilities (M, T) under the present weights (or `module`'s)."""
         network: Any = module or self.model
         outputs = [network(rollout.inputs.rows(rows), self.options.temperature) for rows in self._slices(rollout)]
-        score_logits = torch.cat([output.score_logits for output in outputs])
+        score_logits = torch.cat([output.score_logits for output in outputs])[: len(rollout.inputs)]
         self._sample_labels(rollout, score_logits)
         log_probs = []
         for rows, output in zip(self._slices(rollout), outputs, strict=True):
             labels = None if rollout.labels is None else rollout.labels[rows]
             log_probs.append(sampled_log_probs(output, labels, self.options.temperature))
-        return score_logits, torch.cat(log_probs)
+        return score_logits, torch.cat(log_probs)[: len(rollout.inputs)]
 
     def _sample_labels(self, rollout: _Rollout, score_logits_MS: Tensor) -> None:
         """Let the policy write its score, once per roll-out, where the method wants a written score."""
@@ -266,7 +276,7 @@ class RolloutTrainer(RewardTrainer):
                 of_trace = log_probs[:, :-1][sampled[:, :-1]]
                 trace = log_probs.new_zeros(mask[rows].shape).masked_scatter(mask[rows], of_trace)
                 found.append(torch.cat([trace, log_probs[:, -1:]], 1))
-            rollout.teacher_log_probs = torch.cat(found)
+            rollout.teacher_log_probs = torch.cat(found)[: len(rollout.inputs)]
         return rollout.teacher_log_probs
 
     def _divergences(self, output: BackboneOutput, sequences: Sequences) -> dict[str, Tensor]:
@@ -281,9 +291,11 @@ class RolloutTrainer(RewardTrainer):
         return found
 
     def _slices(self, rollout: _Rollout) -> list[slice]:
+        """Rows of a pass each; then the first row, while other processes still need this one's shard of the weights."""
         total = len(rollout.inputs)
-        size = self.options.sequences_per_forward or total
-        return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+        most = max(total, rollout.most)
+        size = self.options.sequences_per_forward or most
+        return [slice(n, min(n + size, total)) if n < total else slice(0, 1) for n in range(0, most, size)]
 
     def _expected(self, score_logits: Tensor) -> Tensor:
         return score_logits.softmax(-1) @ self.scale.bins.to(score_logits)
@@ -303,6 +315,8 @@ class _Rollout:
     records: list[Record]  # one per side
     group_size: int
     seeds: list[int] | None = None  # (M,): each sequence's own, or none
+    weight: float = 1.0  # its number of items over the mean of all processes
+    most: int = 0  # sequences of the process that has most
     score_BJ: Tensor | None = None  # when rated
     target_BJS: Tensor | None = None
     labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score

@@ -10,9 +10,9 @@ import os
 import shutil
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -35,6 +35,10 @@ from zreward.training.stopping import has_ended
 from zreward.training.zero_shards import fit_shards, mend_read_shards, settings_of
 
 _REFUSED = "refused"  # key of a batch that a worker could not make
+WEIGHT, MOST = (
+    "weight",
+    "most",
+)  # keys of a batch: its items over those of the mean process; items of the fullest process
 
 
 def training_arguments(recipe: Recipe, run: RunDirectory, computed_in: torch.dtype | None = None) -> TrainingArguments:
@@ -78,10 +82,12 @@ class RewardTrainer(Trainer):
 
     read: tuple[Sequence[Record], Sequence[Record], RewardModel | None] = ((), (), None)
     """What it was made from: records to train on, records of the dev curve, teacher."""
+    counted: float = 1.0
+    """What the micro-batch counts whose metrics are recorded: its items, over those of the mean process."""
 
     def __init__(self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
-        self._step_metrics: dict[str, list[float]] = defaultdict(list)
+        self._step_metrics: dict[str, list[tuple[float, float]]] = defaultdict(list)
         arguments = one_gpu_a_process(training_arguments(recipe, run, reward_model.computed_in))
         try:
             super().__init__(
@@ -122,17 +128,39 @@ class RewardTrainer(Trainer):
                 raise
             return {_REFUSED: str(error)}
 
+    def indices_of_an_epoch(self) -> int:
+        """How many items its sampler names."""
+        return len(cast(Sequence[Any], self.train_dataset))
+
+    def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
+        """What `collate` makes of the first `count` items of a batch, one at least."""
+        raise NotImplementedError
+
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, items = super().get_batch_samples(self._weighed(epoch_iterator), num_batches, device)
         refused = next((batch[_REFUSED] for batch in batches if _REFUSED in batch), None)
         if refused is not None:
             raise InputError(refused)
         return batches, items
 
+    def _weighed(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Takes out what accelerate repeats to give every process an equal last batch: one process would not see it.
+
+        A process without an item of its own passes one on with weight 0: the others wait for its gradients.
+        """
+        for batch in batches:
+            last = self.accelerator.gradient_state.end_of_dataloader and not self.args.dataloader_drop_last
+            size, ranks = self.args.per_device_train_batch_size, self.args.world_size
+            left = self.indices_of_an_epoch() % (size * ranks) if last else 0
+            if left and ranks > 1 and _REFUSED not in batch:
+                own = min(max(left - self.args.process_index * size, 0), size)
+                batch = self.first_of(batch, max(own, 1)) | {WEIGHT: own * ranks / left, MOST: min(left, size)}
+            yield batch
+
     def record(self, **metrics: Tensor | float) -> None:
-        """Add values to this step's log entry (their mean over the step's micro-batches is logged)."""
+        """Add values to this step's log entry (their mean over the step's micro-batches, by `counted`, is logged)."""
         for name, value in metrics.items():
-            self._step_metrics[name].append(float(value))
+            self._step_metrics[name].append((float(value), self.counted))
 
     def refuse_nan(self, loss: Tensor) -> None:
         """A loss that is not finite stops the run: the last checkpoint is the last good state."""
@@ -156,10 +184,12 @@ class RewardTrainer(Trainer):
 
     def _averages(self) -> dict[str, float]:
         """Of this step's metrics, over micro-batches and processes."""
-        everywhere = gather_object([{name: sum(v) / len(v) for name, v in self._step_metrics.items()}])
+        everywhere = gather_object([dict(self._step_metrics)])
         self._step_metrics.clear()
-        names = dict.fromkeys(name for one in everywhere for name in one)
-        return {name: statistics.fmean(one[name] for one in everywhere if name in one) for name in names}
+        found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for name, values in (item for one in everywhere for item in one.items()):
+            found[name] += values
+        return {name: statistics.fmean(*zip(*values, strict=True)) for name, values in found.items()}
 
     def _prepare_inputs(self, inputs):
         return {k: v.to(self.args.device) if hasattr(v, "to") else v for k, v in inputs.items()}
