@@ -1,0 +1,97 @@
+"""Rows a second of `label` and of `score --data` in two ranks, over those of one. Each rank has one thread.
+
+    python benchmarks/rank_throughput.py
+
+Ranks are processes that do a launch's jobs, timed from the moment at which all of them have loaded the model until the last is
+done; the merge is left out. One and two ranks take turns, and the median of each is taken: other
+programs on the machine take time from the two ranks first, so run it where at least two cores are idle.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zreward.common.jobs import Job
+from zreward.data import Record, load_records, save_records
+from zreward.inference.bulk_jobs import score_job
+from zreward.models.reward_model import RewardModel
+from zreward.models.scratch import ScratchSpec, make_scratch
+from zreward.rubric import Rubric
+from zreward.training.target_jobs import label_job
+from zreward.training.targets import LabelOptions
+
+ROWS = {"label": 64, "score": 2048}
+OPTIONS = LabelOptions(traces=2, shard_size=8, batch_size=8)
+TURNS, SIDE = 3, 64
+
+
+def measure_rank_throughput() -> dict[str, dict[str, float]]:
+    """For label and score: {one, two: rows a second; ratio}."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder))
+        for what, rows in ROWS.items():
+            turns = [[rows / seconds(what, folder, ranks, turn) for ranks in (1, 2)] for turn in range(TURNS)]
+            one, two = map(statistics.median, zip(*turns, strict=True))
+            found[what] = {"one": round(one, 1), "two": round(two, 1), "ratio": round(two / one, 2)}
+    return found
+
+
+def make(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(max(ROWS.values())):
+        picture = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+        records.append(Record(f"a red cube left of a green ball, number {number}", picture))
+    for what, count in ROWS.items():
+        save_records(records[:count], folder / f"{what}.parquet")
+    prompts = [record.prompt for record in records[:100]]
+    model = make_scratch("qwen3_vl", ScratchSpec(), prompts, Rubric.default(), max_trace_tokens=16)
+    model.save_pretrained(folder / "model")
+
+
+def seconds(what: str, folder: str, ranks: int, turn: int) -> float:
+    """That the ranks take together."""
+    context = multiprocessing.get_context("spawn")
+    barrier, times = context.Barrier(ranks), context.Queue()
+    jobs = [(what, folder, f"{what}-{ranks}-{turn}", Job(n + 1, ranks), barrier, times) for n in range(ranks)]
+    started = [context.Process(target=work, args=arguments) for arguments in jobs]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join()
+        if one.exitcode:
+            raise SystemExit(f"a rank of {what} failed")
+    begun, ended = zip(*(times.get() for _ in started), strict=True)
+    return max(ended) - min(begun)
+
+
+def work(what: str, folder: str, out: str, job: Job, barrier: Barrier, times: Any) -> None:
+    torch.set_num_threads(1)
+    model, place, data = RewardModel.from_pretrained(f"{folder}/model"), Path(folder, out), f"{folder}/{what}.parquet"
+    records = load_records(data)
+    model.score([records[0].image], [records[0].prompt])
+    barrier.wait()
+    begun = time.perf_counter()
+    if what == "label":
+        label_job(model, "small", records, place, OPTIONS, job)
+    else:
+        score_job(model, data, place.with_suffix(".parquet"), job)
+    times.put((begun, time.perf_counter()))
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
+    print(json.dumps(measure_rank_throughput()))
