@@ -171,6 +171,7 @@ class Backbone(nn.Module):
             and type(weight) is nn.Parameter
             and not weight.is_meta
             and weight.is_floating_point()
+            and not hasattr(weight, "ds_id")  # under ZeRO-3 rows of a weight have no backward pass
         ):
             bias = None if head.bias is None else head.bias[self.label_ids]
             return _at_least_float32(F.linear(hidden_NH, weight[self.label_ids], bias))

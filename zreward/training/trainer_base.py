@@ -88,6 +88,7 @@ class RewardTrainer(Trainer):
     def __init__(self, reward_model: RewardModel, recipe: Recipe, run: RunDirectory, dataset, callbacks=()) -> None:
         self.reward_model, self.recipe, self.run = reward_model, recipe, run
         self._step_metrics: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._has_begun = False  # an engine has the weights
         arguments = one_gpu_a_process(training_arguments(recipe, run, reward_model.computed_in))
         try:
             super().__init__(
@@ -199,6 +200,7 @@ class RewardTrainer(Trainer):
         if checkpoint is not None and self._was_last(checkpoint):
             self._load_from_checkpoint(str(checkpoint))
             return
+        self._has_begun = True
         if checkpoint is not None:
             fit_shards(self.accelerator, checkpoint)
         try:
@@ -231,6 +233,12 @@ class RewardTrainer(Trainer):
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self.run.keep_checkpoints(self.recipe.keep_checkpoints)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self._has_begun:
+            super().save_model(output_dir, _internal_call)
+        else:
+            self._save(output_dir)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """By one process. The others wait: what they add to the folder would vanish when the finished one takes its place."""

@@ -81,8 +81,11 @@ def _convert(shards: Path, checkpoint: Path) -> None:
 
 
 def settings_of(optimizer: Any) -> list[dict[str, Any]]:
-    """Of each group of parameters."""
-    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    """Of each group of parameters, with how many it has."""
+    return [
+        {name: value for name, value in group.items() if name != "params"} | {"count": len(group["params"])}
+        for group in optimizer.param_groups
+    ]
 
 
 def mend_read_shards(optimizer: Any, settings: Sequence[Mapping[str, Any]]) -> None:
@@ -92,5 +95,9 @@ def mend_read_shards(optimizer: Any, settings: Sequence[Mapping[str, Any]]) -> N
     for state in optimizer.state.values():
         if isinstance(state.get("step"), torch.Tensor):
             state["step"] = state["step"].clone()
+    if len(optimizer.param_groups) < len(
+        settings
+    ):  # ZeRO-3 leaves out empty ones, such as an adapter's without weight decay
+        settings = [own for own in settings if own["count"]]
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group["weight_decay"] = own["weight_decay"]
