@@ -31,7 +31,7 @@ ENGINES: dict[str, dict[str, str]] = {
         "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_RESHARD_AFTER_FORWARD": "true",
         "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
     },
     "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
     "zero3": {
@@ -60,6 +60,8 @@ class Launch:
     kill: tuple[int, int] | None = None  # rank, and the number of the event at which it dies
     late: int | None = None  # the rank that is a second late at every save
     count: bool = False  # what passes the decoder layers (tests.engines.passes)
+    measure: bool = False  # print how much memory loading took
+    brought: bool | None = None  # what `zreward.training.engines` believes of the engine: that it brings the weights
 
 
 class Launcher:
@@ -174,6 +176,12 @@ def _train(told: Launch, rank: int) -> None:
         _note_events(told, rank)
     if told.late == rank:
         _be_late()
+    if told.measure:
+        _measure_loading()
+    if told.brought is not None:
+        from zreward.training import engines
+
+        engines._brings_weights = lambda engine: told.brought
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from zreward.common.config import config_from_dict
@@ -238,6 +246,22 @@ def _note_events(told: Launch, rank: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     watch(told.watch, happened)
+
+
+def _measure_loading() -> None:
+    """From here to the moment when a trainer is built: the model is loaded, and nothing sharded."""
+    import psutil
+
+    from zreward.training import run
+
+    build, process = run.build_trainer, psutil.Process()
+    before = process.memory_info().rss
+
+    def measured(*arguments: Any) -> Any:
+        print(f"loading took {process.memory_info().rss - before} bytes", flush=True)
+        return build(*arguments)
+
+    run.build_trainer = measured
 
 
 def _be_late() -> None:

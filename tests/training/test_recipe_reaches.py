@@ -164,17 +164,18 @@ def test_each_process_scores_its_part_of_the_dev_records(monkeypatch, processes,
 
     from zreward.training import curves
 
-    model, asked, predict = tiny_model(), [], curves.predict
+    model, asked = tiny_model(), []
+    made = curves.predict(model, DEV, ["realism"], progress=False)
 
-    def noted(*what, job, together, **how):
+    def noted(*_, job, together, **__):
         asked.append((job, together))
-        return predict(*what, **how)
+        return made
 
     monkeypatch.setattr(curves, "predict", noted)
     curve = curves.DevCurve(model, list(DEV), ["realism"], False, every=3, seed=0)
     state = SimpleNamespace(global_step=0, log_history=[])
     for together in (False, True):
-        monkeypatch.setattr(type(model.backbone), "runs_together", together)
+        monkeypatch.setattr(type(model.backbone), "is_sharded", together)
         curve.on_train_begin(SimpleNamespace(world_size=processes, process_index=1), state, None)
     assert asked == [(job, False), (job, True)] and len(state.log_history) == 2
 
@@ -294,7 +295,7 @@ def test_the_seed_is_set_before_a_new_adapter_is_drawn(make_recipe, monkeypatch)
         pass
 
     def drawn(seed: int) -> float:
-        def load(recipe, device):
+        def load(*_):
             raise Loaded(torch.rand(1).item())
 
         monkeypatch.setattr(run_module, "load_model", load)

@@ -58,15 +58,14 @@ class Backbone(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         self.base.gradient_checkpointing_disable()
 
+    def tie_weights(self) -> None:
+        """FSDP2 asks for it where it has replaced weights."""
+        self.base.tie_weights()
+
     @property
     def is_sharded(self) -> bool:
         """Whether each process keeps a part of the weights only (FSDP, ZeRO-3), and all gather a layer's while it runs."""
         return isinstance(self, FSDPModule) or hasattr(next(self.parameters()), "ds_id")
-
-    @property
-    def runs_together(self) -> bool:
-        """Whether a forward pass takes all processes, because FSDP or DeepSpeed's ZeRO-3 shards the weights."""
-        return self.is_sharded or is_deepspeed_zero3_enabled()
 
     @property
     def base(self) -> Any:

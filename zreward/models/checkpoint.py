@@ -49,6 +49,7 @@ def load(
     max_trace_tokens: int | None,
     trainable_adapter: bool,
     attn_implementation: str | None,
+    empty: bool = False,
 ) -> RewardModel:
     """`RewardModel.from_pretrained`, where the arguments are described; `make` is its class."""
     check_counts(max_trace_tokens=max_trace_tokens)
@@ -75,7 +76,7 @@ def load(
     number_format = find_dtype(dtype or (meta.dtype if meta else None), device)
     quantization = quantization or (meta.quantization if meta else None)
     tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base.folder)
-    model = load_network(base.folder, device, number_format, quantization, attn_implementation)
+    model = load_network(base.folder, device, number_format, quantization, attn_implementation, empty)
     if adapter is not None:
         model = add_adapter(model, folder, trainable_adapter).to(device)
     with told_of(folder, "a reward model"):
@@ -88,8 +89,10 @@ def load(
             recorded_layout([folder, base.folder], model),
             max_trace_tokens or (meta.max_trace_tokens if meta else 512),
         )
-    reward_model.base = base
-    _try_out(reward_model.eval(), folder)
+    reward_model.base, reward_model.empty = base, empty
+    reward_model.eval()
+    if not empty:
+        _try_out(reward_model, folder)
     if not meta and rubric is None:
         warnings.warn(
             f"{path} brings no {META_FILE} and no rubric was given: it is asked with the default rubric", stacklevel=3

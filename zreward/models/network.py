@@ -13,6 +13,7 @@ import torch
 from zreward.common.errors import InputError, shorten
 from zreward.models.adapters import WEIGHTS
 from zreward.models.checkpoint_files import CONFIG, check_pickles
+from zreward.models.empty import empty_network
 from zreward.models.precision import set_tf32
 from zreward.models.weight_files import count_numbers, weight_files
 
@@ -26,8 +27,12 @@ def load_network(
     dtype: torch.dtype,
     quantization: str | None,
     attn_implementation: str | None = None,
+    empty: bool = False,
 ) -> Any:
-    """The image-text-to-text model of a folder, on the device. InputError for weights that are missing or do not fit."""
+    """The image-text-to-text model of a folder, on the device. InputError for weights that are missing or do not fit.
+
+    `empty`: without reading its weights (`zreward.models.empty`).
+    """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     if not os.path.lexists(folder / CONFIG):
@@ -44,6 +49,9 @@ def load_network(
     with told_of(folder, "an image-text-to-text model"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _check_size(folder, config)
+        if empty:
+            chosen = {"attn_implementation": attn_implementation} if attn_implementation else {}
+            return empty_network(config, dtype, **chosen)
         parts: Any = AutoModelForImageTextToText.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True, **options
         )

@@ -71,6 +71,7 @@ class RewardModel(nn.Module):
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
         self.backbone.to(next(model.parameters()).device)
         self.computed_in: torch.dtype | None = None  # where weights are kept in float32 for training only
+        self.empty = False  # an engine will bring the weights
         self.base: Base | None = None  # the files that the weights came from, for adapters that are trained on them
 
     @property
@@ -96,6 +97,7 @@ class RewardModel(nn.Module):
         max_trace_tokens: int | None = None,
         trainable_adapter: bool = False,
         attn_implementation: str | None = None,
+        empty: bool = False,
     ) -> RewardModel:
         """Load a checkpoint or adapter by name: a folder, a hub name, or a name that an installed package offers.
 
@@ -114,6 +116,7 @@ class RewardModel(nn.Module):
             trainable_adapter: an adapter's weights take gradients, for training that goes on with it.
             attn_implementation: "sdpa", "eager", "flash_attention_2", "flash_attention_3" or "flex_attention"; default
                 transformers' choice. What rows share is read in place with sdpa only, and copied with the others.
+            empty: on the CPU, without reading the weights: for training under an engine that brings them from the first process.
 
         Returns:
             The model in evaluation mode.
@@ -123,7 +126,7 @@ class RewardModel(nn.Module):
                 tokens, an unsupported model.
         """
         options = (rubric, forms, device, dtype, quantization, resolution, max_trace_tokens, trainable_adapter)
-        return load(cls, path, *options, attn_implementation)
+        return load(cls, path, *options, attn_implementation, empty)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`.

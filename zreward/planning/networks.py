@@ -57,7 +57,7 @@ def network_of(recipe: Recipe, file: Path | None = None) -> Network:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT speaks of weights, of which there are none
         with torch.device("meta"):
-            prepare(cast(RewardModel, SimpleNamespace(backbone=network.backbone)), recipe)
+            prepare(cast(RewardModel, SimpleNamespace(backbone=network.backbone, empty=False)), recipe)
     return network
 
 

@@ -54,7 +54,7 @@ class DevCurve(TrainerCallback):
 
     def _add_point(self, args, state, control) -> None:
         job = Job(args.process_index + 1, args.world_size) if args.world_size > 1 else None
-        together = self.model.backbone.runs_together
+        together = self.model.backbone.is_sharded
         predictions = predict(
             self.model, self.records, self.dimensions, progress=False, job=job, together=together, **self.how
         )

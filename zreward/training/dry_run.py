@@ -62,7 +62,7 @@ def dry_run(recipe: Recipe) -> str:
     """
     family = architecture(recipe.model.name)
     # The arguments may not live on: under ZeRO-3, weights would be split while they are made.
-    _, processes = start(recipe, training_arguments(recipe, RunDirectory(Path(recipe.out))))
+    _, processes, _ = start(recipe, training_arguments(recipe, RunDirectory(Path(recipe.out))))
     rubric = Rubric.default()
     records = _random_records(2 * PAIRS * recipe.optimizer.gradient_accumulation * processes, rubric, recipe.seed)
     torch.manual_seed(recipe.seed)

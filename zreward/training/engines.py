@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from zreward.common.errors import InputError
 from zreward.common.runs import say
@@ -33,11 +34,12 @@ def engine_of(arguments: TrainingArguments) -> str:
     return DDP if arguments.world_size > 1 else NONE
 
 
-def start(recipe: Recipe, arguments: TrainingArguments) -> tuple[torch.device, int]:
+def start(recipe: Recipe, arguments: TrainingArguments) -> tuple[torch.device, int, bool]:
     """Join the other processes.
 
     Returns:
-        Where weights are to be loaded: this process's GPU, or where an engine takes them; and how many processes there are.
+        Where weights are to be loaded: this process's GPU, or where an engine takes them; how many processes there are; and
+        whether this one need not load any, because the engine brings them from the first one.
 
     Raises:
         InputError: what the engine cannot do, with what can be done instead.
@@ -50,7 +52,13 @@ def start(recipe: Recipe, arguments: TrainingArguments) -> tuple[torch.device, i
         )
     engine = engine_of(arguments)
     _refuse_what_it_cannot(recipe, engine)
-    return torch.device("cpu") if engine in (FSDP, DEEPSPEED) else device, arguments.world_size
+    place = torch.device("cpu") if engine in (FSDP, DEEPSPEED) else device
+    return place, arguments.world_size, arguments.process_index > 0 and _brings_weights(engine)
+
+
+def _brings_weights(engine: str) -> bool:
+    """FSDP2 does where accelerate's fsdp_cpu_ram_efficient_loading is set, ZeRO-3 always."""
+    return (engine == FSDP and _is_set("FSDP_CPU_RAM_EFFICIENT_LOADING")) or is_deepspeed_zero3_enabled()
 
 
 def one_gpu_a_process(arguments: TrainingArguments) -> TrainingArguments:

@@ -15,6 +15,7 @@ from zreward.common.termination import Terminated, termination
 from zreward.data import Record, check_disjoint, open_records
 from zreward.models.attention_names import check_attention
 from zreward.models.devices import find_device
+from zreward.models.empty import emptied
 from zreward.models.finished import check_left
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
@@ -65,11 +66,11 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
             say(f"{run.path} is finished: nothing to do; the model is {final}")
             return final
         # The arguments may not live on: under ZeRO-3, transformers would load weights that are split already.
-        device, processes = start(recipe, training_arguments(recipe, run))
+        device, processes, empty = start(recipe, training_arguments(recipe, run))
         if resume:
             recipe = keep_global_batch(run.path, recipe, processes)
         set_seed(recipe.seed)
-        model = model or load_model(recipe, device)
+        model = model or load_model(recipe, device, empty)
         check_engine(model, recipe, processes)
         trainer = build_trainer(recipe, run, model)
         trainer.prepare_device()
@@ -115,8 +116,11 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     return trainer
 
 
-def load_model(recipe: Recipe, device: torch.device | None = None) -> RewardModel:
-    """The recipe's starting model, with its adapter when one is asked for. Default device: CUDA when there is one."""
+def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool = False) -> RewardModel:
+    """The recipe's starting model, with its adapter when one is asked for. Default device: CUDA when there is one.
+
+    `empty`: an engine will bring its weights.
+    """
     wanted = recipe.model
     name, device = wanted.name, find_device("cpu" if recipe.trainer.get("use_cpu") else device)
     resolution = None
@@ -134,6 +138,7 @@ def load_model(recipe: Recipe, device: torch.device | None = None) -> RewardMode
         max_trace_tokens=wanted.max_trace_tokens,
         trainable_adapter=True,
         attn_implementation=wanted.attn_implementation,
+        empty=empty,
     )
     return prepare(model, recipe)
 
@@ -181,7 +186,7 @@ def train_in_float32(model: RewardModel) -> RewardModel:
     halves = [p for p in model.backbone.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)]
     for weight in halves:
         model.computed_in = weight.dtype
-        weight.data = weight.data.float()
+        weight.data = emptied(weight, torch.float32) if model.empty else weight.data.float()
     return model
 
 
