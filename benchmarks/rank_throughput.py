@@ -3,8 +3,9 @@
     python benchmarks/rank_throughput.py
 
 Ranks are processes that do a launch's jobs, timed from the moment at which all of them have loaded the model until the last is
-done; the merge is left out. One and two ranks take turns, and the median of each is taken: other
-programs on the machine take time from the two ranks first, so run it where at least two cores are idle.
+done; the merge is left out. One and two ranks take turns, and the median of each is taken. Other programs on the machine take
+time from two ranks first: run it where at least two cores are idle. `cpu_ratio` bears them: it is the CPU time of one rank over
+that of the busier of two, and so what `ratio` is where cores and memory are not shared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from multiprocessing.synchronize import Barrier
@@ -38,14 +38,15 @@ TURNS, SIDE = 3, 64
 
 
 def measure_rank_throughput() -> dict[str, dict[str, float]]:
-    """For label and score: {one, two: rows a second; ratio}."""
+    """For label and score: {one, two: rows a second; ratio; cpu_ratio}."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
         for what, rows in ROWS.items():
-            turns = [[rows / seconds(what, folder, ranks, turn) for ranks in (1, 2)] for turn in range(TURNS)]
-            one, two = map(statistics.median, zip(*turns, strict=True))
-            found[what] = {"one": round(one, 1), "two": round(two, 1), "ratio": round(two / one, 2)}
+            turns = np.array([[seconds(what, folder, ranks, turn) for ranks in (1, 2)] for turn in range(TURNS)])
+            (one, one_cpu), (two, two_cpu) = np.median(turns, 0)
+            figures = {"one": rows / one, "two": rows / two, "ratio": one / two, "cpu_ratio": one_cpu / two_cpu}
+            found[what] = {name: round(float(value), 2) for name, value in figures.items()}
     return found
 
 
@@ -62,8 +63,8 @@ def make(folder: Path) -> None:
     model.save_pretrained(folder / "model")
 
 
-def seconds(what: str, folder: str, ranks: int, turn: int) -> float:
-    """That the ranks take together."""
+def seconds(what: str, folder: str, ranks: int, turn: int) -> tuple[float, float]:
+    """That the ranks take together by the clock; of CPU time, that the busiest of them takes."""
     context = multiprocessing.get_context("spawn")
     barrier, times = context.Barrier(ranks), context.Queue()
     jobs = [(what, folder, f"{what}-{ranks}-{turn}", Job(n + 1, ranks), barrier, times) for n in range(ranks)]
@@ -74,8 +75,8 @@ def seconds(what: str, folder: str, ranks: int, turn: int) -> float:
         one.join()
         if one.exitcode:
             raise SystemExit(f"a rank of {what} failed")
-    begun, ended = zip(*(times.get() for _ in started), strict=True)
-    return max(ended) - min(begun)
+    begun, ended, used = zip(*(times.get() for _ in started), strict=True)
+    return max(ended) - min(begun), max(used)
 
 
 def work(what: str, folder: str, out: str, job: Job, barrier: Barrier, times: Any) -> None:
@@ -84,12 +85,12 @@ def work(what: str, folder: str, out: str, job: Job, barrier: Barrier, times: An
     records = load_records(data)
     model.score([records[0].image], [records[0].prompt])
     barrier.wait()
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     if what == "label":
         label_job(model, "small", records, place, OPTIONS, job)
     else:
         score_job(model, data, place.with_suffix(".parquet"), job)
-    times.put((begun, time.perf_counter()))
+    times.put((begun, time.perf_counter(), time.process_time() - used))
 
 
 if __name__ == "__main__":
