@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from zreward.data.record import Record
 from zreward.data.writing import save_records
 from zreward.evaluation.asking import Batch, own_batches
 from zreward.evaluation.prediction import Predictions, predict
+from zreward.models.draws import seed_of
 from zreward.models.pairwise import comparing
 
 PROMPTS = ["a red circle", "a red circle", "a red circle", "two blue squares", "two blue squares"]
@@ -54,6 +56,33 @@ def predictions(case: str, job: Job | None = None) -> tuple[Predictions, int]:
     return predict(model, records(), NAMES, **how), passed
 
 
+def sampled_by_batch() -> SimpleNamespace:
+    """What several processes sample: the first batch by the seed, the others each by a seed of its own."""
+    model, asked, judged = small_model(0), records(), []
+    for number, seed in enumerate((3, seed_of(3, 1), seed_of(3, 2))):
+        torch.manual_seed(seed)
+        batch = asked[2 * number : 2 * number + 2]
+        judged += model.judge([one.image for one in batch], [one.prompt for one in batch], 2, NAMES, 1.0, 2)
+    return SimpleNamespace(
+        probs=torch.cat([one.distribution.probs for one in judged]),
+        output_tokens=torch.stack([one.tokens.float().mean(0) for one in judged]) + 1,
+        truncated=torch.stack([one.truncated.float().mean(0) for one in judged]),
+    )
+
+
+def test_one_process_draws_all_traces_in_a_row(float64):
+    """As every version did: figures that were published stay what they are."""
+    alone, _ = predictions("sampled")
+    torch.manual_seed(3)
+    model, asked, probs = small_model(0), records(), []
+    for start in (0, 2, 4):
+        batch = asked[start : start + 2]
+        judged = model.judge([one.image for one in batch], [one.prompt for one in batch], 2, NAMES, 1.0, 2)
+        probs += [one.distribution.probs for one in judged]
+    assert torch.equal(alone.probs, torch.cat(probs))
+    assert not torch.allclose(alone.probs[2:], sampled_by_batch().probs[2:], atol=1e-3)
+
+
 def predict_together(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for case in CASES:
         made, passed = predictions(case, Job(rank + 1, 2))
@@ -71,12 +100,14 @@ def shared(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_get_the_rows_of_one_and_each_asks_its_part(shared, float64, case):
     alone, passed = predictions(case)
+    if case == "sampled":
+        alone = sampled_by_batch()
     assert len({tuple(row) for row in alone.probs[:, 0].tolist()}) == 5, "rows could change places"
     ranks = [torch.load(shared / f"{case}-{rank}.pt") for rank in (0, 1)]
     for rank in ranks:
         for name in ("probs", "output_tokens", "truncated"):
             assert torch.allclose(rank[name], getattr(alone, name), rtol=0, atol=1e-12)
-        assert rank["compares"] == alone.compares
+        assert rank["compares"] == (case == "compared")
     assert torch.equal(ranks[0]["probs"], ranks[1]["probs"])
     if case == "as if sharded":
         assert ranks[0]["passed"] == ranks[1]["passed"] < passed, "as many passes of as many pictures"
@@ -96,7 +127,7 @@ def test_processes_that_need_one_another_ask_equally_much():
 def command(folder: Path, name: str, launcher: list[str]) -> subprocess.CompletedProcess:
     out = [f"--{kind}={folder / f'{name}.{kind}'}" for kind in ("json", "csv", "html")]
     words = ["evaluate", str(folder / "base"), "--data", str(folder / "rated.jsonl"), "--batch-size", "2"]
-    told = [sys.executable, *launcher, "-m", "zreward.cli", *words, "--reasoning", *out]
+    told = [sys.executable, *launcher, "-m", "zreward.cli", *words, "--reasoning", "--temperature", "0", *out]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(told, capture_output=True, text=True, env=settings, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -31,7 +31,7 @@ def evaluate(folder: Path, run: str, monkeypatch: pytest.MonkeyPatch) -> dict:
 
     monkeypatch.setattr(evaluator, "draw_all", noted)
     monkeypatch.setattr(Judge, "__call__", lambda *asked: judged.append(len(asked[1])) or judge(*asked))
-    guards = {"prompts": 5, "holdout": str(folder / "judge"), "holdout_reasoning": True}
+    guards = {"prompts": 5, "holdout": str(folder / "judge")}
     reward = {"dimensions": ["alignment", "realism"], "aggregate": {"kind": "beats"}}
     optimization, _ = prepared(make_recipe(folder, out=str(folder / run), guards=guards, reward=reward), monkeypatch)
     generator = torch.Generator().manual_seed(0)

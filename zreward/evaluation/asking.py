@@ -123,10 +123,17 @@ def judge(
     temperature: float,
     size: int,
     seed: int,
+    alone: bool,
 ) -> Iterator[Answers]:
-    """The answers of each batch after reasoning. Each is seeded by its number: it does not matter which process asks it."""
+    """The answers of each batch after reasoning.
+
+    A process that is alone draws all traces in one row of random numbers. Among several, every batch has a seed of its own: it
+    does not matter which of them asks it.
+    """
+    torch.manual_seed(seed)
     for batch in batches:
-        torch.manual_seed(seed_of(seed, batch.number) if batch.number else seed)
+        if not alone and batch.number:
+            torch.manual_seed(seed_of(seed, batch.number))
         images, prompts = zip(*((asked.shown(each)[0], asked.prompt(each)) for each in batch.questions), strict=True)
         with _told_of(asked, batch.questions):
             judged = model.judge(list(images), list(prompts), traces, names, temperature, size)

@@ -118,7 +118,8 @@ def predict(
         progress: show a progress bar.
         temperature: of sampling; 0 is greedy.
         job: this process, where all processes of a launch call this together: each asks its share of the batches, and each
-            returns what one process would. Default: this process is alone.
+            returns everything, as one process would; sampled traces of several batches are others than one process
+            samples. Default: this process is alone.
         together: with `job`: every forward pass takes all processes, because the model's weights are sharded.
 
     Returns:
@@ -138,7 +139,7 @@ def predict(
     own: dict[int, Answers] = {}
     with torch.random.fork_rng(range(torch.cuda.device_count())), _bar(batches, reasoning, progress, job) as bar:
         if reasoning:
-            answers = judge(model, asked, batches, names, traces, temperature, size, seed)
+            answers = judge(model, asked, batches, names, traces, temperature, size, seed, alone=job is None)
         else:
             answers = score(model, asked, batches, names, size if together else batch_size)
         for batch, part in zip(batches, answers, strict=True):

@@ -18,7 +18,6 @@ from zreward.common import registry
 from zreward.common.errors import InputError
 from zreward.generation.drawn import to_image
 from zreward.generation.recipe import OptimizeRecipe
-from zreward.models.draws import seed_of
 from zreward.models.fingerprint import model_fingerprint
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
@@ -65,16 +64,10 @@ def load_judge(name: str, device: Any = None, reasoning: bool = False, batch_siz
     def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
         if not reasoning:
             return model.score(images, prompts, batch_size=batch_size).mean.double().numpy()
-        means = []
-        for start in range(0, len(images), batch_size):
-            chunk, asked = images[start : start + batch_size], prompts[start : start + batch_size]
-            with torch.random.fork_rng():
-                torch.manual_seed(
-                    seed_of(*asked)
-                )  # the batch's own: what is judged before it, and by whom, does not matter
-                judged = model.judge(chunk, asked, temperature=TEMPERATURE, batch_size=batch_size)
-            means += [judgement.distribution.mean for judgement in judged]
-        return torch.cat(means).double().numpy()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            judged = model.judge(images, prompts, temperature=TEMPERATURE, batch_size=batch_size)
+        return torch.cat([judgement.distribution.mean for judgement in judged]).double().numpy()
 
     return Judge(name, model.rubric.dimension_names, score, model_fingerprint(model))
 
