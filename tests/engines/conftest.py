@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,19 @@ def recipe_of(folder: Path, method: str, out: Path, ranks: int, steps: int, **mo
         raw[part] = {**raw.get(part, {}), **values} if isinstance(values, dict) else values
     recipe = config_from_dict(Recipe, raw)
     return replace(recipe, comparison=COMPARISON) if method == "rewarddance-pairwise" else recipe
+
+
+def zero3_environment(folder: Path) -> dict[str, str]:
+    """DeepSpeed splits weights as small as these only where it is told to, and frees them as soon as it may."""
+    zero = {
+        f"stage3_{name}": 0 for name in ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
+    }
+    zero |= {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}
+    batch = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    said = dict.fromkeys(batch, "auto") | {"zero_optimization": zero, "zero_allow_untested_optimizer": True}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "zero.json").write_text(json.dumps(said))
+    return {"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(folder / "zero.json")}
 
 
 def assert_same_steps(

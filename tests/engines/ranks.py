@@ -59,6 +59,7 @@ class Launch:
     watch: str = ""  # the folder whose file-system steps are events
     kill: tuple[int, int] | None = None  # rank, and the number of the event at which it dies
     late: int | None = None  # the rank that is a second late at every save
+    stand_in: bool = False  # for vLLM's server (tests.engines.stand_in_server)
     count: bool = False  # what passes the decoder layers (tests.engines.passes)
     measure: bool = False  # print how much memory loading took
     brought: bool | None = None  # what `zreward.training.engines` believes of the engine: that it brings the weights
@@ -189,6 +190,11 @@ def _train(told: Launch, rank: int) -> None:
     from zreward.training.run import train
 
     passes = Watch() if told.count else None
+    if told.stand_in:
+        import zreward.sampling.sampler
+        from tests.engines.stand_in_server import StandInServer
+
+        zreward.sampling.sampler.ServerVllm = StandInServer
     for name, raw in told.recipes.items():
         print(f"--- {name}", flush=True)
         recipe = config_from_dict(Recipe, raw)

@@ -198,8 +198,12 @@ def test_what_vllm_cannot_do_is_refused(stand_in, make_recipe):
     with pytest.raises(InputError, match=r"with one process only, these are 2; let them ask one server"):
         check_engine(tiny_model(), recipe, 2)
     check_engine(tiny_model(), make_recipe("gdso", rollout__engine="vllm", vllm__server="127.0.0.1:1"), 2)
-    with pytest.raises(InputError, match="does not go with fsdp yet"):
-        _refuse_what_it_cannot(recipe, "fsdp")
+    for engine in ("fsdp", "deepspeed"):
+        with pytest.raises(
+            InputError, match=f"own process does not go with {engine}, .* let all processes ask one server"
+        ):
+            _refuse_what_it_cannot(recipe, engine)
+        _refuse_what_it_cannot(make_recipe("gdso", rollout__engine="vllm", vllm__server="127.0.0.1:1"), engine)
     model = tiny_model()
     model.encoder.stop_ids = [1, 2]
     with pytest.raises(InputError, match="is 2 tokens in this model's tokenizer; vLLM stops at one token"):

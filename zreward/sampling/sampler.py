@@ -87,7 +87,8 @@ class EngineSampler:
         )
         if self._leads:
             shutil.rmtree(folder, ignore_errors=True)
-            write(self.model, folder)
+        if self._leads or self.model.backbone.is_sharded:
+            write(self.model, folder, self._leads)
         load(folder)
         if self._processes is not None:
             self._processes.wait_for_everyone()

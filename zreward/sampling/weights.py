@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zreward.models.preprocessor import save_preprocessor
+from zreward.models.shards import gathered, whole
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -30,31 +31,44 @@ def adapter_rank(model: RewardModel) -> int | None:
     return max(config.r for config in model.backbone.model.peft_config.values())
 
 
-def write_adapter(model: RewardModel, folder: Path) -> None:
-    model.backbone.model.save_pretrained(folder)
+def write_adapter(model: RewardModel, folder: Path, leads: bool = True) -> None:
+    """Where weights are split, all processes have to call; the one that `leads` writes."""
+    network = model.backbone.model
+    adapter = {name: value for name, value in network.state_dict(keep_vars=True).items() if ".lora_" in name}
+    adapter = whole(adapter, leads)
+    if leads:
+        network.save_pretrained(folder, state_dict=adapter)
 
 
-def write_weights(model: RewardModel, folder: Path, merge: bool = True) -> None:
-    """A plain Hugging Face folder with everything that vLLM reads: an adapter is merged into the copy, or left out of it."""
-    base = model.backbone.base
-    base.save_pretrained(folder, state_dict=weights_of(model, merge))
+def write_weights(model: RewardModel, folder: Path, leads: bool = True, merge: bool = True) -> None:
+    """A plain Hugging Face folder with everything that vLLM reads: an adapter is merged into the copy, or left out of it.
+
+    Where weights are split, all processes have to call; the one that `leads` writes.
+    """
+    weights = weights_of(model, merge, leads)
+    if not leads:
+        return
+    model.backbone.base.save_pretrained(folder, state_dict=weights)
     model.tokenizer.save_pretrained(folder)
     save_preprocessor(model, folder)
 
 
 @torch.no_grad()
-def weights_of(model: RewardModel, merge: bool) -> dict[str, Tensor]:
+def weights_of(model: RewardModel, merge: bool, keep: bool = True) -> dict[str, Tensor]:
     """The weights by the Hugging Face model's names, in the precision that passes compute in.
 
-    Merging adds to copies: weights that an adapter is added to and taken from again are not the same bits.
+    Merging adds to copies: weights that an adapter is added to and taken from again are not the same bits. Where weights are
+    split, all processes have to call; those that do not `keep` get nothing.
     """
-    base = model.backbone.base
-    weights = {name.replace(".base_layer.", "."): value for name, value in base.state_dict().items()}
+    named = model.backbone.base.state_dict(keep_vars=True).items()
+    own = {name.replace(".base_layer.", "."): value for name, value in named if ".lora_" not in name}
+    kept = whole(own, keep)
     for name, layer in _adapted(model) if merge else []:
-        weights[f"{name}.weight"] = layer.get_base_layer().weight + sum(
-            layer.get_delta_weight(adapter) for adapter in layer.active_adapters if adapter in layer.lora_A
-        )
-    kept = {name: value for name, value in weights.items() if ".lora_" not in name}
+        active = [adapter for adapter in layer.active_adapters if adapter in layer.lora_A]
+        with gathered([value for part, value in layer.named_parameters() if part.startswith("lora_")]):
+            added = whole({adapter: layer.get_delta_weight(adapter) for adapter in active}, keep)
+        if keep:
+            kept[f"{name}.weight"] = kept[f"{name}.weight"] + sum(added.values())
     dtype = model.computed_in
     return {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in kept.items()}
 

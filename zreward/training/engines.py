@@ -76,10 +76,10 @@ def _refuse_what_it_cannot(recipe: Recipe, engine: str) -> None:
             f"recipe: model.quantization does not go with {engine}, which shards weights; launch without it (each GPU then "
             "holds the quantised model), or leave model.quantization out"
         )
-    if recipe.rollout.engine == "vllm":
+    if recipe.rollout.engine == "vllm" and recipe.vllm.server is None:
         raise InputError(
-            f"recipe: rollout.engine vllm does not go with {engine} yet, which splits the weights that it copies; launch with "
-            "plain data parallelism (recipes/accelerate/multi_gpu.yaml) and vllm.server, or use rollout.engine generate"
+            f"recipe: rollout.engine vllm in the trainer's own process does not go with {engine}, which splits the weights; "
+            "let all processes ask one server (vllm.server), or use rollout.engine generate"
         )
     if recipe.rollout.beta and not recipe.model.lora_rank:
         raise InputError(

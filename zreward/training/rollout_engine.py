@@ -40,4 +40,5 @@ def start_sampler(
     images = [model.decode(record.image) for record, _ in sides]
     rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides)]
     processes = accelerator if accelerator.num_processes > 1 else None
-    return EngineSampler(model, recipe.vllm, (images, rows), processes=processes)
+    # The model itself may still be on the CPU, where FSDP and DeepSpeed take it from.
+    return EngineSampler(model, recipe.vllm, (images, rows), accelerator.device, processes)
