@@ -17,9 +17,10 @@ from typing import Any
 
 from PIL import Image
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shown
 from zreward.data.colour import to_srgb
 from zreward.data.containers import DamagedError, orientation, take_apart
+from zreward.data.fields import plain_text
 
 MAX_PIXELS = 8192 * 8192  # larger headers are refused before any pixel is decoded (decompression bombs)
 MAX_BYTES = 1 << 30  # of an encoded image
@@ -90,6 +91,21 @@ def held_image(image: Any) -> Any:
     if content is None and not isinstance(path, str | os.PathLike):
         raise InputError(f"image is a mapping with a path of type {type(path).__name__}, expected a path or bytes")
     return path if content is None else content
+
+
+def as_source(image: Any) -> ImageSource:
+    """How a record keeps a picture: a path, bytes or a PIL image; an open file or {bytes, path} becomes what it holds.
+
+    InputError for anything else. The picture is not opened.
+    """
+    image = held_image(image)
+    if isinstance(image, bytearray | memoryview) or hasattr(image, "read"):
+        return encoded(image)
+    if isinstance(image, str | os.PathLike):
+        return plain_text(os.fspath(image), "image")
+    if not isinstance(image, bytes | Image.Image):
+        raise InputError(f"image is {shown(image)}, expected a path, encoded bytes or a PIL image")
+    return image
 
 
 def as_list(images: Any) -> list[Any]:

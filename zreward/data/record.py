@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from zreward.common.errors import InputError
-from zreward.common.texts import check_prompt, check_unicode, is_blank
+from zreward.common.errors import InputError, shown
+from zreward.common.texts import check_prompt
 from zreward.data.aggregation import Scores, aggregate, rating_list, target_distribution
-from zreward.data.images import ImageSource, check_path, encoded, held_image, open_image, refuse_url
+from zreward.data.fields import check_known, finite_number, plain_text, texts
+from zreward.data.images import ImageSource, as_source, check_path, held_image, open_image, refuse_url
 from zreward.distribution import ScoreScale
 from zreward.rubric import Rubric
 
@@ -56,20 +54,9 @@ class Record:
         check_prompt(self.prompt)
         for name in ("group", "split", "rubric_version", "id"):
             if getattr(self, name) is not None:
-                _text(getattr(self, name), name)
-        image = self.image
-        if isinstance(image, Mapping):
-            image = held_image(image)
-        if isinstance(image, (bytearray, memoryview)) or hasattr(image, "read"):
-            image = encoded(image)
-        elif isinstance(image, (str, os.PathLike)):
-            image = _text(os.fspath(image), "image")
-        elif not isinstance(image, (bytes, Image.Image)):
-            raise InputError(f"image is {_show(image)}, expected a path, encoded bytes or a PIL image")
-        if isinstance(self.tags, str) or not isinstance(self.tags, Iterable):
-            raise InputError(f"tags is {_show(self.tags)}, expected a list of text")
-        object.__setattr__(self, "image", image)
-        object.__setattr__(self, "tags", tuple(_text(tag, "tag") for tag in self.tags))
+                plain_text(getattr(self, name), name)
+        object.__setattr__(self, "image", as_source(self.image))
+        object.__setattr__(self, "tags", texts(self.tags, "tags", "tag"))
         object.__setattr__(self, "scores", _scores(self.scores))
         object.__setattr__(self, "stds", _stds(self.stds, self.scores))
 
@@ -86,7 +73,7 @@ class Record:
         values["image"] = held_image(values["image"])
         if isinstance(values["image"], str):
             refuse_url(values["image"])
-            values["image"] = str(Path(folder, _text(values["image"], "image")))
+            values["image"] = str(Path(folder, plain_text(values["image"], "image")))
         return cls(**values)
 
     def validate(self, rubric: Rubric) -> None:
@@ -139,30 +126,28 @@ _KEYS = frozenset(KEYS)
 
 def check_key(key: Any) -> None:
     """InputError for a key that no record has, naming the nearest that it may stand for."""
-    if key in KEYS:
-        return
-    nearest = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise InputError(f"unknown key {key!r}; {hint}Known: {', '.join(KEYS)}")
+    check_known(key, KEYS)
 
 
 def _scores(scores: Any) -> dict[str, Scores]:
     if not isinstance(scores, Mapping):
-        raise InputError(f"scores is {_show(scores)}, expected {{dimension: score}}")
+        raise InputError(f"scores is {shown(scores)}, expected {{dimension: score}}")
     result: dict[str, Scores] = {}
     for name, value in scores.items():
-        what = f"score of {_text(name, 'dimension')!r}"
+        what = f"score of {plain_text(name, 'dimension')!r}"
         if value is None:
             continue
         if isinstance(value, Mapping):
             result[name] = {
-                _text(rater, f"{what}: rater"): None if rating is None else _number(rating, f"{what} by {rater!r}")
+                plain_text(rater, f"{what}: rater"): None
+                if rating is None
+                else finite_number(rating, f"{what} by {rater!r}")
                 for rater, rating in value.items()
             }
         elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-            result[name] = [_number(rating, what) for rating in value]
+            result[name] = [finite_number(rating, what) for rating in value]
         else:
-            result[name] = _number(value, what)
+            result[name] = finite_number(value, what)
         if result[name] in ([], {}):
             raise InputError(f"{what} is empty; leave the dimension out when nobody rated it")
     return result
@@ -170,38 +155,16 @@ def _scores(scores: Any) -> dict[str, Scores]:
 
 def _stds(stds: Any, scores: Mapping[str, Any]) -> dict[str, float]:
     if not isinstance(stds, Mapping):
-        raise InputError(f"stds is {_show(stds)}, expected {{dimension: standard deviation}}")
+        raise InputError(f"stds is {shown(stds)}, expected {{dimension: standard deviation}}")
     result = {}
     for name, value in stds.items():
         if value is None:
             continue
-        what = f"std of {_text(name, 'dimension')!r}"
-        result[name] = _number(value, what)
+        what = f"std of {plain_text(name, 'dimension')!r}"
+        result[name] = finite_number(value, what)
         if result[name] < 0:
             raise InputError(f"{what} is {value!r}, expected 0 or more, in score units")
         count = len(rating_list(scores.get(name)))
         if count != 1:
             raise InputError(f"{what} beside {count} ratings; a spread belongs to exactly one aggregate score")
     return result
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool):
-        try:
-            if math.isfinite(value):
-                return float(value)
-        except OverflowError:
-            pass
-    raise InputError(f"{what} is {_show(value)}, expected a finite number")
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or is_blank(value):
-        raise InputError(f"{what} is {_show(value)}, expected text that is not empty")
-    check_unicode(value, what)
-    return value
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,18 @@ from zreward.common.text_files import check_encoding
 from zreward.data.record import check_key
 
 _BATCH = 256  # Parquet rows in memory at a time
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a row may hold."""
+
+    check_key: Callable[[Any], None]  # InputError for a key that no row has
+    packed: tuple[str, ...]  # columns that may be JSON text
+    image: str  # the column of pictures: one, or a list of them
+
+
+RECORDS = Layout(check_key, ("scores", "stds"), "image")
 
 
 class SourceRow(NamedTuple):
@@ -31,24 +44,24 @@ class SourceRow(NamedTuple):
         return self.raw if isinstance(self.raw, str) else json.dumps(self.raw, ensure_ascii=False, default=_brief)
 
 
-def read_rows(source: Any) -> Iterator[SourceRow]:
+def read_rows(source: Any, layout: Layout = RECORDS) -> Iterator[SourceRow]:
     """Rows of a .jsonl or .parquet file (by its name) or of a `datasets.Dataset` / `IterableDataset`."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected records as .jsonl or .parquet")
-        reader = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}.get(path.suffix.lower())
-        if reader is None:
+        suffix = path.suffix.lower()
+        if suffix not in (".jsonl", ".ndjson", ".parquet"):
             raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
         try:
-            yield from reader(path)
+            yield from _parquet(path, layout) if suffix == ".parquet" else _json_lines(path, layout)
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     else:
-        yield from _dataset(source)
+        yield from _dataset(source, layout)
 
 
-def _json_lines(path: Path) -> Iterator[SourceRow]:
+def _json_lines(path: Path, layout: Layout) -> Iterator[SourceRow]:
     """Lines count from 1; blank ones are passed over."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -61,7 +74,7 @@ def _json_lines(path: Path) -> Iterator[SourceRow]:
             try:
                 data, error = parse_json(line.decode("utf-8")), ""
                 if not isinstance(data, dict):
-                    data, error = None, f"a {type(data).__name__}, expected an object with prompt and image"
+                    data, error = None, f"a {type(data).__name__}, expected an object with prompt and {layout.image}"
             except UnicodeDecodeError:
                 data, error = None, "not UTF-8 text"
             except InputError as problem:
@@ -69,51 +82,55 @@ def _json_lines(path: Path) -> Iterator[SourceRow]:
             yield SourceRow(number, f"{path}:{number}", text, data, error)
 
 
-def _parquet(path: Path) -> Iterator[SourceRow]:
+def _parquet(path: Path, layout: Layout) -> Iterator[SourceRow]:
     """Rows count from 0, as in pandas and datasets."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, str(path))
+            _check_columns(file.schema_arrow.names, str(path), layout)
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
-                    yield _unpacked(number, f"{path}:row {number}", row)
+                    yield _unpacked(number, f"{path}:row {number}", row, layout)
                     number += 1
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
 
 
-def _dataset(dataset: Any) -> Iterator[SourceRow]:
+def _dataset(dataset: Any, layout: Layout) -> Iterator[SourceRow]:
     datasets = sys.modules.get("datasets")  # whoever has a data set has imported it
     if datasets is None or not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         advice = f"; choose one of its splits {list(dataset)}" if isinstance(dataset, Mapping) else ""
         raise InputError(f"records from a {type(dataset).__name__}: expected a path or a datasets.Dataset{advice}")
     features = dataset.features or {}
-    _check_columns(features, "data set")
-    if isinstance(features.get("image"), datasets.Image):
-        # Decoding is ours: theirs would end the loop at the first truncated image.
-        dataset = dataset.cast_column("image", datasets.Image(decode=False))
+    _check_columns(features, "data set", layout)
+    feature, undecoded = features.get(layout.image), datasets.Image(decode=False)
+    listed = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+    # Decoding is ours: theirs would end the loop at the first truncated image.
+    if isinstance(feature, datasets.Image):
+        dataset = dataset.cast_column(layout.image, undecoded)
+    elif isinstance(listed, datasets.Image):
+        dataset = dataset.cast_column(layout.image, datasets.List(undecoded))
     for number, row in enumerate(dataset):
-        yield _unpacked(number, f"data set:row {number}", row)
+        yield _unpacked(number, f"data set:row {number}", row, layout)
 
 
-def _check_columns(names: Any, what: str) -> None:
+def _check_columns(names: Any, what: str, layout: Layout) -> None:
     """A wrong column is said once, not once for every row."""
     try:
         for name in names:
-            check_key(name)
+            layout.check_key(name)
     except InputError as error:
         raise InputError(f"{what}: column: {error}") from None
 
 
-def _unpacked(number: int, place: str, row: Mapping[str, Any]) -> SourceRow:
+def _unpacked(number: int, place: str, row: Mapping[str, Any], layout: Layout) -> SourceRow:
     """Columns as a record's fields: scores as JSON text are unpacked."""
     data = dict(row)
     try:
-        for key in ("scores", "stds"):
+        for key in layout.packed:
             if isinstance(data.get(key), str):
                 data[key] = parse_json(data[key], f"{key}: ")
             elif isinstance(data.get(key), Mapping):

@@ -11,6 +11,7 @@ from typing import Any
 
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
+from zreward.data.images import ImageSource, open_image
 from zreward.data.record import Record
 
 _ROW_GROUP = 256
@@ -34,7 +35,7 @@ def save_records(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
         else:
             with temporary.open("w", encoding="utf-8") as file:
                 for number, record in enumerate(records):
-                    file.write(_line(record, _image_file(record, number, path)) + "\n")
+                    file.write(_line(record, image_file(record.image, f"{number:06d}", path)) + "\n")
     return path
 
 
@@ -71,7 +72,7 @@ def _table(records: Sequence[Record], folder: Path, schema: Any) -> Any:
 
     rows = []
     for record in records:
-        row = _fields(record, _image_struct(record, folder))
+        row = _fields(record, image_struct(record.image, folder))
         rows.append(row | {key: json.dumps(row[key], ensure_ascii=False) for key in ("scores", "stds")})
     return pa.Table.from_pylist(rows, schema=schema)
 
@@ -89,24 +90,26 @@ def _schema() -> Any:
     return pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def _image_struct(record: Record, folder: Path) -> dict[str, Any]:
-    if isinstance(record.image, str):
-        return {"bytes": None, "path": _relative(record.image, folder)}
-    return {"bytes": record.image if isinstance(record.image, bytes) else _png(record), "path": None}
+def image_struct(image: ImageSource, folder: Path) -> dict[str, Any]:
+    """A picture as the Hugging Face struct {bytes, path}, paths relative to `folder` where they are below it."""
+    if isinstance(image, str):
+        return {"bytes": None, "path": _relative(image, folder)}
+    return {"bytes": image if isinstance(image, bytes) else _png(image), "path": None}
 
 
-def _image_file(record: Record, number: int, path: Path) -> str:
-    if isinstance(record.image, str):
-        return _relative(record.image, path.parent)
-    name = f"images/{path.stem}-{number:06d}.png"
-    with atomic_path(path.parent / name) as temporary:
-        temporary.write_bytes(_png(record))
-    return name
+def image_file(image: ImageSource, name: str, path: Path) -> str:
+    """The path under which the file PATH names a picture; one in memory is written to images/STEM-NAME.png beside it."""
+    if isinstance(image, str):
+        return _relative(image, path.parent)
+    own = f"images/{path.stem}-{name}.png"
+    with atomic_path(path.parent / own) as temporary:
+        temporary.write_bytes(_png(image))
+    return own
 
 
-def _png(record: Record) -> bytes:
+def _png(image: ImageSource) -> bytes:
     buffer = io.BytesIO()
-    record.open_image().save(buffer, format="PNG")
+    open_image(image).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

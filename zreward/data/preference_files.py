@@ -1,0 +1,158 @@
+"""Reading and writing preferences: JSONL, Parquet and Hugging Face data sets, as strictly as records.
+
+A JSONL line, or a Parquet row, holds the fields of `Preference`, or `ranks` in place of `votes` for a ranked list:
+
+    {"prompt": "a red cube", "images": ["a.png", "b.png"], "votes": {"a": 7, "b": 2, "tie": 1}}
+    {"prompt": "a red cube", "images": ["a.png", "b.png", "c.png"], "ranks": {"overall": {"r1": [1, 3, 2]}}}
+
+Image paths are relative to the file. In Parquet (and data sets) each image is a path, bytes, or the Hugging Face struct
+{bytes, path}; `votes` and `ranks` are JSON text, which `save_preferences` writes, or structs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_path
+from zreward.data.bad_lines import BadLine, BadLines
+from zreward.data.preference import Preference, check_preference_key, preferences_of
+from zreward.data.sources import Layout, SourceRow, read_rows
+from zreward.data.writing import image_file, image_struct
+
+LAYOUT = Layout(check_preference_key, ("votes", "ranks"), "images")
+_CHUNK = 64  # rows whose pictures are decoded together
+_ROW_GROUP = 256
+
+
+def load_preferences(
+    source: Any, skip_bad: bool = False, check_images: bool = True, split: str | None = None, progress: bool = False
+) -> list[Preference]:
+    """All preferences of a .jsonl or .parquet file, or of a `datasets.Dataset`; a ranked list becomes all of its pairs.
+
+    Args:
+        source: path of the file, or the data set. Image paths are relative to the file.
+        skip_bad: skip bad lines and write them to FILE.skipped.jsonl; otherwise they are one InputError.
+        check_images: decode every image; else only check that it exists.
+        split: keep only those of this split; images of the others are not checked.
+        progress: show a progress bar.
+
+    Returns:
+        The preferences, in the order of the source.
+
+    Raises:
+        InputError: "FILE:LINE: reason" for up to 20 bad lines; an empty source; an unknown split.
+    """
+    is_file = isinstance(source, str | os.PathLike)
+    name, folder = (str(source), Path(source).parent) if is_file else ("data set", Path())
+    bad = BadLines(name, skip_bad, f"{name}.skipped.jsonl" if is_file else None)
+    rows = read_rows(source, LAYOUT)
+    shown = tqdm(rows, f"reading {Path(name).name}", unit=" lines", disable=not progress)
+    found: list[Preference] = []
+    good, places, splits = 0, dict[str, str](), set[str]()
+    for row, line in _checked(iter(shown), folder, split, check_images):
+        if not isinstance(line, InputError) and row.data is not None and isinstance(name_of := row.data.get("id"), str):
+            first = places.setdefault(name_of, row.place)
+            if first != row.place:
+                line = InputError(f"id {name_of!r} is that of {first} already")
+        if isinstance(line, InputError):
+            bad.add(BadLine(row.number, row.place, str(line), row.text))
+            continue
+        good += 1
+        splits |= {one.split for one in line if one.split is not None}
+        found += [one for one in line if split is None or one.split == split]
+    bad.finish(good)
+    if not found:
+        there = f"the splits in it are {', '.join(map(repr, sorted(splits)))}" if splits else "its lines name no split"
+        raise InputError(f"{name}: no preference of split {split!r}; {there}")
+    return found
+
+
+def _checked(
+    rows: Iterator[SourceRow], folder: Path, split: str | None, check_images: bool
+) -> Iterator[tuple[SourceRow, list[Preference] | InputError]]:
+    """Each row with its preferences, or what is wrong with it."""
+
+    def check(row: SourceRow) -> list[Preference] | InputError:
+        try:
+            if row.data is None:
+                raise InputError(row.error)
+            line = preferences_of(row.data, folder)
+            for one in line:
+                if split is None or one.split == split:
+                    one.check_images(check_images)
+            return line
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        while chunk := list(islice(rows, _CHUNK)):
+            yield from zip(chunk, threads.map(check, chunk), strict=True)
+
+
+def save_preferences(preferences: Sequence[Preference], path: str | os.PathLike[str]) -> Path:
+    """Write `preferences` to PATH (.jsonl or .parquet) so that `load_preferences` gives them back.
+
+    Pictures as by `save_records`: paths below PATH's folder become relative to it; pictures in memory are embedded (Parquet)
+    or written beside the file (JSONL).
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".jsonl", ".parquet"):
+        raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
+    if not preferences:
+        raise InputError(f"{path}: there is no preference to write")
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            _write_parquet(preferences, path, temporary)
+            return path
+        with temporary.open("w", encoding="utf-8") as file:
+            for number, one in enumerate(preferences):
+                images = [
+                    image_file(image, f"{number:06d}{side}", path) for image, side in zip(one.images, "ab", strict=True)
+                ]
+                row = {key: value for key, value in _fields(one, images).items() if value not in (None, {}, [])}
+                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def _fields(one: Preference, images: list[Any]) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "prompt": one.prompt,
+        "images": images,
+        "votes": dict(one.votes),
+        "models": list(one.models),
+        "group": one.group,
+        "split": one.split,
+        "tags": list(one.tags),
+    }
+
+
+def _write_parquet(preferences: Sequence[Preference], path: Path, temporary: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.string()
+    types = dict.fromkeys(("id", "prompt", "votes", "group", "split"), text)
+    types |= dict.fromkeys(("models", "tags"), pa.list_(text))
+    types["images"] = pa.list_(pa.struct([("bytes", pa.binary()), ("path", text)]))
+    value = {"dtype": "string", "_type": "Value"}
+    notes = {"images": {"feature": {"_type": "Image"}, "_type": "List"}}
+    notes |= {name: {"feature": value, "_type": "List"} for name in ("models", "tags")}
+    features = {name: notes.get(name, value) for name in types}
+    schema = pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    with pq.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, len(preferences), _ROW_GROUP):
+            rows = []
+            for one in preferences[start : start + _ROW_GROUP]:
+                row = _fields(one, [image_struct(image, path.parent) for image in one.images])
+                rows.append(row | {"votes": json.dumps(row["votes"], ensure_ascii=False)})
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
