@@ -26,13 +26,13 @@ Array = NDArray[np.float64]
 
 def plcc(pred: Any, target: Any) -> float:
     """Pearson's linear correlation of two samples of length N."""
-    x, y = _vectors(pred=pred, target=target)
+    x, y = as_vectors(pred=pred, target=target)
     return _correlation(x, y, "plcc")
 
 
 def srcc(pred: Any, target: Any) -> float:
     """Spearman's rank correlation of two samples of length N; tied values share their mean rank."""
-    x, y = _vectors(pred=pred, target=target)
+    x, y = as_vectors(pred=pred, target=target)
     return _correlation(x, y, "srcc", rank=True)
 
 
@@ -59,8 +59,8 @@ def pair_counts(pred: Any, target: Any, group: Any, margin: float = 0.0) -> Pair
     Raises:
         ValueError: unequal lengths, NaN, no items.
     """
-    x, y = _vectors(pred=pred, target=target)
-    codes = _group_codes(group, len(x))
+    x, y = as_vectors(pred=pred, target=target)
+    codes = group_codes(group, len(x))
     if not np.isfinite(margin) or margin < 0:
         raise ValueError(f"margin is {margin!r}, expected a finite gap of 0 or more in score units")
     correct = tied = pairs = 0
@@ -116,8 +116,8 @@ def gsb(good: Any, same: Any, bad: Any) -> float:
     Raises:
         ValueError: negative counts, or all 0.
     """
-    g, s, b = _vectors(
-        good=np.atleast_1d(_numpy(good)), same=np.atleast_1d(_numpy(same)), bad=np.atleast_1d(_numpy(bad))
+    g, s, b = as_vectors(
+        good=np.atleast_1d(as_numpy(good)), same=np.atleast_1d(as_numpy(same)), bad=np.atleast_1d(as_numpy(bad))
     )
     total = g.sum() + s.sum() + b.sum()
     if min(g.min(), s.min(), b.min()) < 0 or total == 0:
@@ -197,7 +197,7 @@ def crps(probs: Any, counts: Any, bins: Any) -> float:
         bins: scores of the bins [S], rising.
     """
     p, c = _distributions(probs, counts)
-    (b,) = _vectors(bins=bins)
+    (b,) = as_vectors(bins=bins)
     if len(b) != p.shape[1] or (np.diff(b) <= 0).any():
         raise ValueError(f"crps: bins {b.tolist()} for {p.shape[1]} probabilities; expected one rising score for each")
     cdf_NS = p.cumsum(1)[:, :-1]  # F is constant between neighbouring bins
@@ -215,7 +215,7 @@ def expected_calibration_error(pred: Any, target: Any, n_bins: int = 10) -> floa
         target: people's scores [N].
         n_bins: bins of equal width from the smallest to the largest prediction; empty ones do not count.
     """
-    x, y = _vectors(pred=pred, target=target)
+    x, y = as_vectors(pred=pred, target=target)
     if n_bins < 1:
         raise ValueError(f"n_bins is {n_bins}, expected 1 or more")
     spread = np.ptp(x)
@@ -255,7 +255,7 @@ def _same_group_pairs(codes: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp
         yield order[first], order[first + offset]
 
 
-def _group_codes(group: Any, n: int) -> NDArray[np.intp]:
+def group_codes(group: Any, n: int) -> NDArray[np.intp]:
     keys: Sequence[Hashable] = group.tolist() if isinstance(group, (np.ndarray, torch.Tensor)) else list(group)
     if len(keys) != n:
         raise ValueError(f"group has {len(keys)} keys for {n} scores, expected one for each")
@@ -271,7 +271,7 @@ def _group_codes(group: Any, n: int) -> NDArray[np.intp]:
     return codes
 
 
-def _numpy(x: Any) -> Array:
+def as_numpy(x: Any) -> Array:
     if isinstance(x, torch.Tensor):
         return x.detach().double().cpu().numpy()
     try:
@@ -280,9 +280,9 @@ def _numpy(x: Any) -> Array:
         raise ValueError(f"expected numbers in a list, array or tensor of even shape, got {x!r:.200}") from None
 
 
-def _vectors(**named: Any) -> list[Array]:
+def as_vectors(**named: Any) -> list[Array]:
     """1-D float arrays of one length; everything else is a ValueError that names the argument."""
-    arrays = {name: _numpy(x) for name, x in named.items()}
+    arrays = {name: as_numpy(x) for name, x in named.items()}
     for name, x in arrays.items():
         if x.ndim != 1 or x.size == 0:
             raise ValueError(f"{name} has shape {list(x.shape)}, expected 1-D and not empty")
@@ -298,7 +298,7 @@ def _vectors(**named: Any) -> list[Array]:
 
 def _distributions(probs: Any, counts: Any) -> tuple[Array, Array]:
     """Predicted probabilities and rater counts, [N, S] both; counts may be weights, no item may be without any."""
-    p, c = _numpy(probs), _numpy(counts)
+    p, c = as_numpy(probs), as_numpy(counts)
     if p.ndim != 2 or p.shape != c.shape or p.size == 0:
         raise ValueError(f"probs {list(p.shape)} and counts {list(c.shape)}: expected [N, S] for both, not empty")
     if not (np.isfinite(p).all() and np.isfinite(c).all()) or min(p.min(), c.min()) < 0:
