@@ -74,7 +74,7 @@ def tie_calibrated_accuracy(pred: Any, target: Any, group: Any) -> TieCalibrated
     bounds = np.flatnonzero(np.r_[True, np.diff(codes[order]) != 0, True])
     gaps, tied, right, weights = [], [], [], []
     for start, end in itertools.pairwise(bounds):
-        i, j = np.triu_indices(end - start, 1)
+        i, j = np.triu_indices(int(end - start), 1)
         if not len(i):
             continue
         items = order[start:end]

@@ -14,6 +14,7 @@ from zreward.objectives.gdso import (
 from zreward.objectives.grpo import group_advantages, grpo_loss
 from zreward.objectives.importance import importance_weights
 from zreward.objectives.opd import opd_loss
+from zreward.objectives.preference import bradley_terry_votes_loss, win_log_probs, win_loss
 from zreward.objectives.rewarddance import rewarddance_loss
 from zreward.objectives.risd import risd_loss
 from zreward.objectives.sft import sft_loss
@@ -21,6 +22,7 @@ from zreward.objectives.sft import sft_loss
 __all__ = [
     "bradley_terry_loss",
     "bradley_terry_terms_detached",
+    "bradley_terry_votes_loss",
     "gdso_loss",
     "group_advantages",
     "grpo_loss",
@@ -35,4 +37,6 @@ __all__ = [
     "score_gap_loss_detached",
     "score_gap_terms_detached",
     "sft_loss",
+    "win_log_probs",
+    "win_loss",
 ]
