@@ -28,6 +28,7 @@ from zreward.cli import main as cli
 from zreward.common import registry
 from zreward.common.config import config_from_dict
 from zreward.data import Record
+from zreward.data.preference import preferences_of
 from zreward.endpoint.settings import EndpointSettings
 from zreward.generation.recipe import OptimizeRecipe
 from zreward.rubric import Rubric
@@ -159,9 +160,9 @@ class Reader:
         self._note(block, f"YAML: {what}")
 
     def _json(self, block: Block) -> None:
-        for line in block.text.splitlines():
-            Record.from_dict(json.loads(line))
-        self._note(block, "JSON: read as records")
+        for line in map(json.loads, block.text.splitlines()):
+            preferences_of(line) if "images" in line else Record.from_dict(line)
+        self._note(block, "JSON: read as records, or as preferences")
 
     def _csv(self, block: Block) -> None:
         rows = list(gold_rows(block.text, "gold.csv"))

@@ -50,6 +50,8 @@ def furnish(folder: Path, demo: Path) -> None:
     ]
     for name in ("ratings.jsonl", "records.jsonl"):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    vote = {"prompt": "a red cup", "images": ["a.png", "b.png"], "votes": {"a": 7, "b": 2}}
+    (folder / "votes.jsonl").write_text(json.dumps(vote) + "\n")
     Rubric.default().to_yaml(folder / "my-rubric.yaml")
 
 
