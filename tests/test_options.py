@@ -76,6 +76,9 @@ REFUSED = [
     (("init", "--out"), ("init", "sft", "--out", "old.csv")),
     (("init", "--out"), ("init", "rubric", "--out", "recipe.yaml")),
     (("data import", "--seed"), ("data", "import", "csv", "old.csv", "new", "--seed", "0")),
+    (("data import", "--image-a"), ("data", "import", "csv", "old.csv", "new", "--image-a", "x")),
+    (("data import", "--image-b"), ("data", "import", "csv", "old.csv", "new", "--image-b", "x")),
+    (("data import", "--score"), ("data", "import", "csv", "old.csv", "new", "--winner", "x", "--score", "y")),
     *(
         (("data import", f"--{name}"), ("data", "import", "agiqa3k", ".", "new", f"--{name}", "x"))
         for name in ("prompt", "image", "rater", "dimensions", "dimension", "score", "images", "rubric")
@@ -114,7 +117,8 @@ ALWAYS = {
     "studio import": "--images --database",
     "studio gold": "--database",
     "studio predict": "--database",
-    "data import": "--skip-bad",
+    "data import": "--skip-bad --winner",
+    "data preferences": "--dimensions --margin",
     "data split": "--out --train --dev --test --seed",
     "data check": "--rubric --json",
     "rubric check": "--model --prompt --reasoning",

@@ -40,6 +40,15 @@ def import_data(
         str | None, typer.Option(help="csv with one rating per line: column of the dimension.")
     ] = None,
     score: Annotated[str | None, typer.Option(help="csv with one rating per line: column of the score.")] = None,
+    winner: Annotated[
+        str | None, typer.Option(help="csv of comparisons: column that says which of two images was chosen.")
+    ] = None,
+    image_a: Annotated[
+        str | None, typer.Option(help="With --winner: column of the first image; default: guessed from its name.")
+    ] = None,
+    image_b: Annotated[
+        str | None, typer.Option(help="With --winner: column of the second image; default: guessed from its name.")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="csv: folder of the images; default: the folder of the CSV file.")
     ] = None,
@@ -55,13 +64,21 @@ def import_data(
         from zreward.data import import_agiqa3k
 
         of_csv = ("prompt", "image", "rater", "dimensions", "dimension", "score", "images", "rubric")
-        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv)
+        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv, "winner", "image_a", "image_b")
         typer.echo(f"records: {import_agiqa3k(root, out, seed=seed, skip_bad=skip_bad)}")
         return
     from zreward.data.importers.csv_ratings import Columns, import_csv
     from zreward.rubric import Rubric
 
     refuse_unused(ctx, "with csv: `zreward data split` makes splits", "seed")
+    if winner is not None:
+        from zreward.data.importers.csv_winners import WinnerColumns, import_winners
+
+        refuse_unused(ctx, "with --winner: nothing is scored", "image", "dimensions", "score", "rubric")
+        named = WinnerColumns(prompt, image_a, image_b, winner, rater, dimension)
+        typer.echo(import_winners(root, out, named, images, skip_bad))
+        return
+    refuse_unused(ctx, "without --winner", "image_a", "image_b")
     columns = Columns(prompt, image, rater, dimension, score, names_of(dimensions) or ())
     chosen = Rubric.from_yaml(rubric) if rubric else None
     typer.echo(str(import_csv(root, out, columns, images, chosen, skip_bad)))
@@ -92,6 +109,25 @@ def split(
     for name, part in parts.items():
         save_records(part, files[name])
         typer.echo(f"{name}: {files[name]} ({len(part):,} records, {len({r.prompt for r in part}):,} prompts)")
+
+
+@data_app.command()
+def preferences(
+    records: Records,
+    out: Annotated[Path, typer.Argument(help="Preferences to write (.jsonl, .parquet).")],
+    dimensions: Annotated[
+        str | None, typer.Option(help="Names of dimensions, separated by commas; default: all that are rated.")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, help="Scores that differ by at most this much are a tie.")] = 0.0,
+) -> None:
+    """Turn scored records into preferences: all pairs of a prompt, with a vote of everybody who scored both pictures."""
+    from zreward.data import load_records, record_preferences, save_preferences
+
+    _check_out(out, records)
+    found = record_preferences(load_records(records, check_images=False), names_of(dimensions), margin)
+    if not found:
+        raise InputError(f"{records}: no prompt has two pictures that are rated on the same dimension")
+    typer.echo(f"preferences: {save_preferences(found, out)} ({len(found):,} pairs of pictures)")
 
 
 @data_app.command()

@@ -98,8 +98,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward data import csv ratings.csv runs/mine --images pictures/",
         'zreward data import csv ratings.csv runs/mine --dimensions "cleanliness=How clean?,light"',
         "zreward data import csv long.csv runs/mine --dimension aspect --score value --rater worker",
+        "zreward data import csv choices.csv runs/mine --winner chosen",
         "zreward data import agiqa3k ROOT runs/agiqa3k",
     ),
+    "data preferences": ("zreward data preferences ratings.jsonl runs/preferences.jsonl --margin 0.5",),
     "data split": (
         "zreward data split records.jsonl --out splits",
         "zreward data split records.jsonl --out splits --train 0.7 --dev 0 --test 0.3 --seed 1",

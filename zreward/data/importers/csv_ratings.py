@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLine, BadLines
-from zreward.data.importers.table import INDEX, Table, read_table
+from zreward.data.importers.table import INDEX, Table, column_called, read_table
 from zreward.data.record import Record
 from zreward.data.writing import save_records
 from zreward.rubric import Dimension, Rubric
@@ -138,7 +138,7 @@ def _layout(table: Table, columns: Columns, rubric: Rubric | None) -> _Layout:
         named = getattr(columns, role, None)
         if named is not None and named not in table.header:
             raise InputError(f"{table.path}: no column {named!r}; the header is {', '.join(table.header)}")
-        column = named or next((_column(table, name) for name in names if _column(table, name)), None)
+        column = named or next((column_called(table, name) for name in names if column_called(table, name)), None)
         if column is not None and column not in roles.values():
             roles[role] = column
     if columns.dimensions or "dimension" not in roles or "score" not in roles:
@@ -156,18 +156,14 @@ def _layout(table: Table, columns: Columns, rubric: Rubric | None) -> _Layout:
     return _Layout(roles, wide, tuple(column for column in free if column not in wide.values()))
 
 
-def _column(table: Table, name: str) -> str | None:
-    return next((column for column in table.header if re.sub(r"[\s-]+", "_", column.lower()) == name), None)
-
-
 def _dimension_columns(table: Table, free: Sequence[str], columns: Columns, rubric: Rubric | None) -> dict[str, str]:
     """Dimension -> column: those that were named, those of the rubric, or all that hold ratings and nothing else."""
     if columns.dimensions:
         pairs = [(name.strip(), column.strip() or name.strip()) for name, _, column in
                  (text.partition("=") for text in columns.dimensions)]  # fmt: skip
-        found = {name: column if column in table.header else _column(table, column) for name, column in pairs}
+        found = {name: column if column in table.header else column_called(table, column) for name, column in pairs}
     elif rubric is not None:
-        found = {name: _column(table, name.replace("-", "_").lower()) for name in rubric.dimension_names}
+        found = {name: column_called(table, name.replace("-", "_").lower()) for name in rubric.dimension_names}
         found = {name: column for name, column in found.items() if column} or found
     else:
         found = {column: column for column in free if _holds_ratings(table, column)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,11 @@ def parse_table(text: str, path: Path) -> Table:
             fault = "stands twice" if name else "has no name"
             raise InputError(f"{path}:{rows[0][0]}: column {name!r} {fault}; the header is {', '.join(header)}")
     return Table(path, header, separator, tuple(rows[1:]))
+
+
+def column_called(table: Table, name: str) -> str | None:
+    """The column whose name is NAME, whatever its case and with spaces or hyphens for underscores."""
+    return next((column for column in table.header if re.sub(r"[\s-]+", "_", column.lower()) == name), None)
 
 
 def _width(line: str, separator: str) -> int:
