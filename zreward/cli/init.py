@@ -17,6 +17,7 @@ ABOUT = {
     "rewarddance": "Annotated scores, each followed by a post-hoc chain (zreward label writes the chains).",
     "rewarddance-pairwise": "Pairs of pictures of one prompt: is this one better than the reference?",
     "risd": "A student learns a teacher's distributions (zreward label writes them), without reasoning.",
+    "preference": "Votes on pairs of pictures, and ratings where there are some (data.rated).",
     "grpo": "A reasoning teacher, from the pointwise reward.",
     "gdso": "A reasoning teacher, from pointwise and pairwise rewards and direct losses.",
     "opd": "A student follows a teacher's log-probabilities on its own tokens.",
@@ -32,6 +33,7 @@ COMMON = {
 OWN: dict[str, dict[str, Any]] = {
     "rewarddance": {"data.targets": "targets"},
     "risd": {"data.targets": "targets"},
+    "preference": {"data.train": "preferences.jsonl"},
     "opd": {"rollout.teacher": "runs/my-gdso/model"},
 }
 OPTIMIZE = {

@@ -256,6 +256,7 @@ def _same_group_pairs(codes: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp
 
 
 def group_codes(group: Any, n: int) -> NDArray[np.intp]:
+    """(n,) group numbers, 0 for the first key, in the order of appearance. ValueError: not n keys, or one that is no key."""
     keys: Sequence[Hashable] = group.tolist() if isinstance(group, (np.ndarray, torch.Tensor)) else list(group)
     if len(keys) != n:
         raise ValueError(f"group has {len(keys)} keys for {n} scores, expected one for each")
@@ -272,6 +273,7 @@ def group_codes(group: Any, n: int) -> NDArray[np.intp]:
 
 
 def as_numpy(x: Any) -> Array:
+    """Numbers in a list, array or tensor as float64 on the CPU, in their shape. ValueError for anything else."""
     if isinstance(x, torch.Tensor):
         return x.detach().double().cpu().numpy()
     try:

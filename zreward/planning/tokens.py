@@ -70,7 +70,8 @@ def pieces_of(recipe: Recipe, network: Network, shape: Shape) -> Pieces:
     shared = _shares(recipe, network)
     if not find_method(recipe.method).reasons:
         questions = _dimensions(recipe, network) if recipe.data.group_dimensions else 1
-        sides, rows, branches = optimizer.batch_size, optimizer.batch_size * questions, questions
+        sides = optimizer.batch_size * (2 if recipe.method == "preference" else 1)
+        rows, branches = sides * questions, questions
         work = (optimizer.gradient_accumulation, 0.0, 0, 0, 0.0)
     else:
         sides = optimizer.batch_size * (1 if recipe.method == "opd" else 2)

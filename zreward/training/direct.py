@@ -48,6 +48,7 @@ LOSSES: dict[str, Loss] = {
     "risd": _distillation,
     "rewarddance": _with_chain,
     "rewarddance-pairwise": _annotations,
+    "preference": _annotations,  # of rated pictures; pairs have a loss of their own (preferred.py)
 }
 
 
@@ -122,11 +123,14 @@ class DirectTrainer(RewardTrainer):
         images, target = batch["images"][: last + 1], batch["target"][: len(rows)]
         return {"images": images, "rows": rows, "target": target, "lengths": lengths}
 
+    def count(self, batch: dict[str, Any]) -> int:
+        """Parts of a batch that count alike: none where it only keeps other processes company."""
+        return len(batch["rows"]) * bool(batch.get(WEIGHT, 1))
+
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Also counts rows: micro-batches have unequally many where dimensions are grouped or an epoch ends."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counted = sum(len(batch["rows"]) for batch in batches if batch.get(WEIGHT, 1))
-        rows = torch.tensor(counted / max(len(batches), 1), device=device)
+        rows = torch.tensor(sum(map(self.count, batches)) / max(len(batches), 1), device=device)
         self._mean_rows = self.accelerator.reduce(rows, reduction="mean").item()
         return batches, items
 
@@ -136,7 +140,7 @@ class DirectTrainer(RewardTrainer):
         output = model(batch)
         loss = self.loss(output, batch, inputs["target"], self.recipe.data)
         self.refuse_nan(loss)
-        return loss * (len(rows) * bool(inputs.get(WEIGHT, 1)) / self._mean_rows)  # every row of the step counts alike
+        return loss * (self.count(inputs) / self._mean_rows)  # every row of the step counts alike
 
     def _augmented(self, images: list[Tensor], rows: list[Row]) -> tuple[list[Tensor], list[Row]]:
         """Drawn here and not in `collate`, which runs ahead of the step: a resumed run would draw other numbers."""

@@ -25,7 +25,7 @@ from PIL import Image
 from zreward.common.bounded import read_json
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, read_metrics
-from zreward.data import Record, save_records
+from zreward.data import Record, record_preferences, save_preferences, save_records
 from zreward.models.devices import find_device, find_dtype
 from zreward.models.names import find_model
 from zreward.models.pairwise import PairwiseQuestion
@@ -85,11 +85,14 @@ def _small(recipe: Recipe, folder: Path, rubric: Rubric) -> Recipe:
     """The recipe of one step, whose inputs and results are in the folder."""
     targets = None if recipe.data.targets is None else str(folder / "targets")
     teacher = None if recipe.rollout.teacher is None else str(folder / "teacher")
+    rated = None if recipe.data.rated is None else str(folder / "rated.parquet")
     data = str(folder / "data.parquet")
     return replace(
         recipe,
         out=str(folder / "run"),
-        data=replace(recipe.data, train=data, train_split=None, dev=None, dimensions=None, targets=targets),
+        data=replace(
+            recipe.data, train=data, train_split=None, dev=None, dimensions=None, targets=targets, rated=rated
+        ),
         optimizer=replace(recipe.optimizer, steps=1, batch_size=PAIRS, warmup_steps=0),
         model=replace(recipe.model, quantization=None, attn_implementation=None),
         rollout=replace(recipe.rollout, teacher=teacher, engine="generate"),
@@ -104,7 +107,12 @@ def _small(recipe: Recipe, folder: Path, rubric: Rubric) -> Recipe:
 
 
 def _write_inputs(small: Recipe, base: RewardModel, records: Sequence[Record]) -> None:
-    save_records(records, small.data.train)
+    if find_method(small.method).prefers:
+        save_preferences(record_preferences(records), small.data.train)
+    else:
+        save_records(records, small.data.train)
+    if small.data.rated is not None:
+        save_records(records, small.data.rated)
     if small.data.targets is not None:
         label(base, "dry run", records, small.data.targets, LabelOptions())
     if small.rollout.teacher is not None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from zreward.common import registry
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
-from zreward.data import Pair, Record
+from zreward.data import Pair, Preference, Record
 from zreward.data.pairs import each_pair
 from zreward.models.reward_model import RewardModel
 from zreward.training.annotated import annotated_items, compared_items
 from zreward.training.curves import DevCurve
 from zreward.training.direct import DirectItem, DirectTrainer
 from zreward.training.lazy_items import SpooledPairs
+from zreward.training.preferred import PreferenceTrainer, preferred_items
 from zreward.training.recipe import Recipe
 from zreward.training.rollout import RolloutTrainer
 from zreward.training.rollout_data import pair_items, unrated_items
@@ -37,6 +38,7 @@ class Job:
     records: Sequence[Record]  # the first data.train_records of them
     dimensions: tuple[str, ...]
     callbacks: Sequence[DevCurve]
+    preferences: Sequence[Preference] = ()  # of data.train, where the method learns from them; `records` are rated ones
 
     def pairs(self) -> Sequence[Pair]:
         """Same-prompt pairs of the records. InputError where there are none."""
@@ -56,6 +58,7 @@ class Method:
     trainer: Callable[[Job], RewardTrainer]
     reasons: bool = False  # traces are sampled; the dev curve reasons too
     needs_ratings: bool = True  # of the trained dimensions
+    prefers: bool = False  # data.train holds preferences
     compares: bool = False  # the model is asked to compare with a reference
     unit: str = "items"  # what there is to train on
 
@@ -99,6 +102,12 @@ def _rewarddance_pairwise(job: Job) -> RewardTrainer:
     return _direct(job, compared_items(job.records, job.pairs()))
 
 
+def _preference(job: Job) -> RewardTrainer:
+    items = preferred_items(job.preferences, job.dimensions, job.recipe.data.group_dimensions)
+    rated = annotated_items(job.records, job.dimensions, job.model, job.recipe.data.smoothing)
+    return PreferenceTrainer(job.model, job.recipe, job.run, items, rated, job.callbacks)
+
+
 def _rated_rollouts(job: Job) -> RewardTrainer:
     items = pair_items(job.records, job.pairs(), job.model, job.recipe.data.smoothing)
     return RolloutTrainer(job.model, job.recipe, job.run, items, job.callbacks)
@@ -123,6 +132,7 @@ METHODS = {
     "risd": Method(_risd, needs_ratings=False),
     "rewarddance": Method(_rewarddance),
     "rewarddance-pairwise": Method(_rewarddance_pairwise, compares=True),
+    "preference": Method(_preference, needs_ratings=False, prefers=True, unit="pairs and rated pictures"),
     "grpo": Method(_rated_rollouts, reasons=True, unit="pairs"),
     "gdso": Method(_rated_rollouts, reasons=True, unit="pairs"),
     "opd": Method(_opd, reasons=True, needs_ratings=False),

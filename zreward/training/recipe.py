@@ -18,14 +18,14 @@ from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.scratch import ScratchSpec
 from zreward.sampling.options import VllmOptions
 
-METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd", "grpo", "gdso", "opd")
-DIRECT_METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd")
+METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd", "preference", "grpo", "gdso", "opd")
+DIRECT_METHODS = ("sft", "rewarddance", "rewarddance-pairwise", "risd", "preference")
 DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    train: str  # records (JSONL or Parquet) to train on
+    train: str  # records (JSONL or Parquet) to train on; of method preference, preferences
     train_split: str | None = None  # only records of this split
     train_records: int | None = None  # only this many records, the first ones
     dev: str | None = None  # records for the curve during training; never used for gradients
@@ -35,6 +35,9 @@ class DataRecipe:
     targets: str | None = None  # risd, rewarddance: the folder that `zreward label` wrote for `train`
     target_traces: int | None = None  # risd: average only the first K traces of each target
     one_hot_targets: bool = False  # risd: train on the target's most likely bin alone (ablation)
+    rated: str | None = None  # preference: records with scores, to be learned from as well
+    rated_weight: float = 1.0  # preference: weight of a rated picture; that of a pair is 1
+    preference_loss: str = "win_rate"  # preference: win_rate of the distributions, or bradley_terry of their means
     chain_weight: float = 1.0  # rewarddance: weight of the explanation's token loss; the score's is 1
     smoothing: float = 0.0  # ordinal smoothing of the raters' histograms: standard deviation in score points; 0: none
     workers: int = 0  # processes that open pictures; 0: the training process does. Losses are the same
@@ -114,7 +117,7 @@ class RolloutRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    method: str  # sft, rewarddance, rewarddance-pairwise, risd, grpo, gdso or opd
+    method: str  # sft, rewarddance, rewarddance-pairwise, risd, preference, grpo, gdso or opd
     out: str  # run directory: config, versions, metrics, checkpoints, final model
     data: DataRecipe  # what is trained on
     model: ModelRecipe  # what is trained
@@ -148,6 +151,7 @@ class Recipe:
             one_of("model.attn_implementation", self.model.attn_implementation, ATTENTIONS)
         one_of("rollout.reward_from", self.rollout.reward_from, ("expectation", "parsed"))
         one_of("rollout.seed_by", self.rollout.seed_by, ("item", "batch"))
+        one_of("data.preference_loss", self.data.preference_loss, ("win_rate", "bradley_terry"))
         one_of("rollout.preference_loss", self.rollout.preference_loss, ("score_gap", "bradley_terry"))
         if self.method in ("grpo", "gdso") and self.rollout.group_size < 2:
             raise InputError(
@@ -263,7 +267,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return load_config(Recipe, path, overrides)
 
 
-ONE_METHODS = {"target_traces": "risd", "one_hot_targets": "risd", "chain_weight": "rewarddance"}
+ONE_METHODS = {
+    "target_traces": "risd",
+    "one_hot_targets": "risd",
+    "chain_weight": "rewarddance",
+    "rated": "preference",
+    "rated_weight": "preference",
+    "preference_loss": "preference",
+}
 """Key of data -> the only method that it goes with."""
 DEV_METRICS = ("dev_hpa", "dev_margin_hpa", "dev_plcc", "dev_srcc")
 """What the dev curve logs."""

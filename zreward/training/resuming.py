@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zreward.common.files import file_digest
-from zreward.data import Record
+from zreward.data import Preference, Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.models.fingerprint import model_fingerprint, short_digest
 from zreward.models.reward_model import RewardModel
@@ -20,13 +20,20 @@ def is_finished(run: Path) -> bool:
 
 
 def inputs_of(
-    recipe: Recipe, model: RewardModel, train: Sequence[Record], dev: Sequence[Record], teacher: RewardModel | None
+    recipe: Recipe,
+    model: RewardModel,
+    train: Sequence[Record],
+    dev: Sequence[Record],
+    teacher: RewardModel | None,
+    preferences: Sequence[Preference] = (),
 ) -> dict[str, Any]:
     """Digests of everything that a run reads, under the recipe's keys. `model` as it is before the first step."""
     facts: dict[str, Any] = {
         "data": {"train": records_fingerprint(train, ratings=True)},
         "model": model_fingerprint(model, adapters=not recipe.model.lora_rank),
     }
+    if preferences:  # their pictures are among the records
+        facts["data"]["votes"] = short_digest([one.votes for one in preferences])
     if dev:
         facts["data"]["dev"] = records_fingerprint(dev, ratings=True)
     if recipe.data.targets:

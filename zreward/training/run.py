@@ -12,7 +12,7 @@ from transformers import set_seed
 from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
-from zreward.data import Record, check_disjoint, open_records
+from zreward.data import Preference, Record, check_disjoint, load_preferences, load_records, open_records
 from zreward.models.attention_names import check_attention
 from zreward.models.devices import find_device
 from zreward.models.empty import emptied
@@ -26,6 +26,7 @@ from zreward.training.curves import DevCurve
 from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
+from zreward.training.preferred import records_of
 from zreward.training.recipe import Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
@@ -75,7 +76,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         trainer = build_trainer(recipe, run, model)
         trainer.prepare_device()
         if main:
-            inputs = inputs_of(recipe, model, *trainer.read)
+            inputs = inputs_of(recipe, model, *trainer.read, preferences=getattr(trainer, "preferences", ()))
             if resume:
                 run.check_inputs(inputs)
                 run.remove_half_written()
@@ -101,19 +102,34 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
 def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> RewardTrainer:
     """The trainer for a recipe: data loaded and checked, nothing trained yet. Its `read` says what it was made from."""
     data = recipe.data
-    records = open_records(data.train, model.rubric, skip_bad=data.skip_bad, split=data.train_split)
-    chosen = records[: data.train_records]
     method = find_method(recipe.method)
+    records, preferences = _training_data(recipe, model.rubric)
+    chosen = records if method.prefers else records[: data.train_records]
     dimensions = _dimensions(recipe, method, chosen, model)
     trained = comparing(model, recipe.comparison) if method.compares else model
-    callbacks = _callbacks(recipe, method, records, dimensions, model.rubric, trained)
-    trainer = method.trainer(Job(recipe, run, trained, records, chosen, dimensions, callbacks))
+    read = [*records, *records_of(preferences)] if preferences else records
+    callbacks = _callbacks(recipe, method, read, dimensions, model.rubric, trained)
+    trainer = method.trainer(Job(recipe, run, trained, records, chosen, dimensions, callbacks, preferences))
     for curve in callbacks:
         curve.trackers = trainer.callback_handler
     if recipe.best_by is not None:
         trainer.add_callback(KeepBest(trainer, recipe.best_by, recipe.patience))
-    trainer.read = (chosen, callbacks[0].records if callbacks else [], getattr(trainer, "teacher", None))
+    trainer.read = (
+        read if preferences else chosen,
+        callbacks[0].records if callbacks else [],
+        getattr(trainer, "teacher", None),
+    )
     return trainer
+
+
+def _training_data(recipe: Recipe, rubric: Rubric) -> tuple[Sequence[Record], Sequence[Preference]]:
+    """Records of data.train; of a method that learns from preferences, the records of data.rated and the preferences."""
+    data = recipe.data
+    if not find_method(recipe.method).prefers:
+        return open_records(data.train, rubric, skip_bad=data.skip_bad, split=data.train_split), ()
+    preferences = load_preferences(data.train, skip_bad=data.skip_bad, split=data.train_split)[: data.train_records]
+    rated = load_records(data.rated, rubric, skip_bad=data.skip_bad, split=data.train_split) if data.rated else []
+    return rated, preferences
 
 
 def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool = False) -> RewardModel:
@@ -146,10 +162,9 @@ def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool =
 def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:
     wanted = recipe.model
     rubric = Rubric.from_yaml(wanted.rubric) if wanted.rubric else Rubric.default()
-    data = recipe.data
-    records = open_records(data.train, rubric, skip_bad=data.skip_bad, split=data.train_split)
+    records, preferences = _training_data(recipe, rubric)
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
-    prompts = [record.prompt for record in records]
+    prompts = [record.prompt for record in records] + [one.prompt for one in preferences]
     model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
     if wanted.attn_implementation not in (None, "sdpa"):
         check_attention(wanted.attn_implementation)

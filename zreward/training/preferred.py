@@ -1,0 +1,125 @@
+"""Learning from preferences: both pictures of a pair pass the model as two rows, and their distributions are compared.
+
+A batch may mix pairs with rated pictures. Every pair and dimension, and every rated picture and dimension, counts alike but for
+`data.rated_weight`. Axes: R rows of rated pictures, P pairs (one for each dimension with votes), S bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zreward.common.errors import InputError
+from zreward.common.runs import RunDirectory
+from zreward.data import Preference, Record
+from zreward.data.preference import OVERALL
+from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row
+from zreward.objectives import bradley_terry_votes_loss, sft_loss, win_loss
+from zreward.training.direct import DirectItem, DirectTrainer
+from zreward.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class PreferredItem:
+    """Two pictures of a prompt, and the share of the votes for the first on each dimension."""
+
+    preference: Preference
+    shares: tuple[tuple[str, float], ...]
+
+
+def preferred_items(
+    preferences: Sequence[Preference], dimensions: Sequence[str], together: bool = True
+) -> list[PreferredItem]:
+    """What there is to train on: preferences with votes on any of the dimensions, the dimensions of one together or apart.
+
+    Votes on "overall", where the rubric has no such dimension, are votes on the only one of `dimensions`.
+
+    Raises:
+        InputError: nobody voted on any of the dimensions.
+    """
+    only = dimensions[0] if len(dimensions) == 1 and OVERALL not in dimensions else None
+    items = []
+    for one in preferences:
+        found = {name: votes.share for name in dimensions if (votes := one.counts(name)) is not None}
+        if only is not None and only not in found and (votes := one.counts(OVERALL)) is not None:
+            found[only] = votes.share
+        parts = [tuple(found.items())] if together else [(part,) for part in found.items()]
+        items += [PreferredItem(one, part) for part in parts if part]
+    if not items:
+        voted = sorted({name for one in preferences for name in one.votes})
+        raise InputError(
+            f"no preference has votes on {list(dimensions)}; the votes are on {voted}. Use a rubric with these dimensions, or "
+            "name in data.dimensions the one that votes on 'overall' are to train"
+        )
+    return items
+
+
+class PreferenceTrainer(DirectTrainer):
+    """Trains score distributions so that they win as often as people chose, and on ratings where there are some."""
+
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        recipe: Recipe,
+        run: RunDirectory,
+        pairs: Sequence[PreferredItem],
+        rated: Sequence[DirectItem] = (),
+        callbacks=(),
+    ) -> None:
+        self.preferences = [item.preference for item in pairs]
+        super().__init__(reward_model, recipe, run, rated, callbacks)
+        assert isinstance(self.train_dataset, Sequence)
+        self.train_dataset = [*pairs, *self.train_dataset]
+
+    def collate(self, items: list[Any]) -> dict[str, Any]:
+        """Groups of rated items, and pairs -> pictures; R rated rows, then 2 P of pairs; targets (R, S), shares (P,)."""
+        rated = [group for group in items if not isinstance(group, PreferredItem)]
+        pairs = [item for item in items if isinstance(item, PreferredItem)]
+        batch: dict[str, Any] = {"images": [], "rows": [], "target": torch.zeros(0, 0)}
+        if rated:
+            batch = super().collate(rated)
+        images, rows, shares = batch["images"], batch["rows"], []
+        for item in pairs:
+            first, prompt = len(images), item.preference.prompt
+            images += [self._open(Record(prompt, image)) for image in item.preference.images]
+            for name, share in item.shares:
+                rows += [Row(first, prompt, name), Row(first + 1, prompt, name)]
+                shares.append(share)
+        return batch | {"share": torch.tensor(shares)}
+
+    def count(self, batch: dict[str, Any]) -> int:
+        return len(batch["target"]) + len(batch["share"])
+
+    def compute_loss(self, model, inputs, *_, **__):
+        images, rows = self._augmented(inputs["images"], inputs["rows"])
+        batch = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
+        logits = model(batch).score_logits
+        R, P = len(inputs["target"]), len(inputs["share"])
+        loss = logits.sum() * 0.0
+        if R:
+            rated = sft_loss(logits[:R].log_softmax(-1), inputs["target"])
+            self.record(rated_loss=rated.detach())
+            loss = loss + self.recipe.data.rated_weight * rated * R / (R + P)
+        if P:
+            preferred = self._compare(logits[R::2], logits[R + 1 :: 2], inputs["share"]).mean()
+            self.record(preference_loss=preferred.detach())
+            loss = loss + preferred * P / (R + P)
+        self.refuse_nan(loss)
+        return loss * (self.count(inputs) / self._mean_rows)
+
+    def _compare(self, logits_a_PS: Tensor, logits_b_PS: Tensor, share_P: Tensor) -> Tensor:
+        if self.recipe.data.preference_loss == "win_rate":
+            return win_loss(logits_a_PS.log_softmax(-1), logits_b_PS.log_softmax(-1), share_P)
+        bins = self.reward_model.rubric.scale.bins.to(logits_a_PS)
+        mu_a, mu_b = logits_a_PS.softmax(-1) @ bins, logits_b_PS.softmax(-1) @ bins
+        return bradley_terry_votes_loss(mu_a, mu_b, share_P)
+
+
+def records_of(preferences: Sequence[Preference]) -> list[Record]:
+    """Both pictures of every preference as unrated records: for checks of overlap and for the words of a new tokenizer."""
+    return [Record(one.prompt, image, group=one.group, split=one.split) for one in preferences for image in one.images]
