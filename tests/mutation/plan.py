@@ -33,6 +33,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/objectives/gdso.py": _OBJECTIVES,
     "zreward/objectives/grpo.py": _OBJECTIVES,
     "zreward/objectives/opd.py": _OBJECTIVES,
+    "zreward/objectives/preference.py": ["tests/test_preference_objective.py"],
     "zreward/objectives/rewarddance.py": _OBJECTIVES,
     "zreward/objectives/risd.py": _OBJECTIVES,
     "zreward/objectives/sft.py": _OBJECTIVES,
@@ -42,6 +43,7 @@ PLAN: dict[str, list[str]] = {
         *("tests/test_metrics_limits.py", "tests/test_metrics.py"),  # the tolerance of gaps
     ],
     "zreward/evaluation/metrics.py": ["tests/test_metrics_limits.py", "tests/test_metrics.py"],
+    "zreward/evaluation/preferences.py": ["tests/test_preference_metrics.py"],
     "zreward/data/aggregation.py": ["tests/data/test_aggregation.py"],
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
@@ -63,6 +65,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/training/rollout_objectives.py": _ROLLOUT,
     "zreward/training/direct.py": _DIRECT,
     "zreward/training/annotated.py": _DIRECT,
+    "zreward/training/preferred.py": ["tests/training/test_preferred.py"],
     "zreward/training/trainer_base.py": [
         *("tests/training/test_parts.py", "tests/training/test_trainer_base.py", "tests/training/test_workers.py"),
         "tests/training/test_stopping.py",
