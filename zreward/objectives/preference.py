@@ -23,7 +23,8 @@ from torch import Tensor
 def win_log_probs(log_probs_a: Tensor, log_probs_b: Tensor) -> Tensor:
     """log P(a > b) and log P(b > a) for independent draws, a tie being half a win.
 
-    In the logarithm throughout, so that sharp distributions far apart keep a finite loss and gradient.
+    In the logarithm throughout, so that sharp distributions far apart keep a finite loss and gradient. Minus infinity where
+    bins of probability zero leave no way to win.
 
     Args:
         log_probs_a: of the score bins, in rising order [N, S].
@@ -46,7 +47,8 @@ def win_loss(log_probs_a: Tensor, log_probs_b: Tensor, share_a: Tensor) -> Tenso
     Returns:
         Terms [N], in nats.
     """
-    return _cross_entropy(win_log_probs(log_probs_a, log_probs_b), share_a)
+    wins, losses = win_log_probs(log_probs_a, log_probs_b).unbind(-1)
+    return _cross_entropy(wins, losses, share_a)
 
 
 def bradley_terry_votes_loss(mu_a: Tensor, mu_b: Tensor, share_a: Tensor) -> Tensor:
@@ -63,17 +65,16 @@ def bradley_terry_votes_loss(mu_a: Tensor, mu_b: Tensor, share_a: Tensor) -> Ten
         Terms [N], in nats.
     """
     gap = mu_a - mu_b
-    return _cross_entropy(torch.stack([F.logsigmoid(gap), F.logsigmoid(-gap)], -1), share_a)
+    return _cross_entropy(F.logsigmoid(gap), F.logsigmoid(-gap), share_a)
 
 
 def _log_wins(winner: Tensor, loser: Tensor) -> Tensor:
     """log of the sum over s >= t of p(s) q(t), halved where they are equal."""
-    least = torch.finfo(winner.dtype).min / 4  # of a bin with probability zero: minus infinity would have no gradient
-    s, t = torch.tril_indices(winner.shape[-1], loser.shape[-1], device=winner.device)
+    S = winner.shape[-1]
+    s, t = torch.tril_indices(S, S, device=winner.device)
     halved = winner.new_zeros(len(s)).masked_fill(s == t, -math.log(2))
-    return torch.logsumexp(winner.clamp(min=least)[..., s] + loser.clamp(min=least)[..., t] + halved, -1)
+    return torch.logsumexp(winner[..., s] + loser[..., t] + halved, -1)
 
 
-def _cross_entropy(log_rates: Tensor, share_a: Tensor) -> Tensor:
-    shares = torch.stack([share_a, 1 - share_a], -1).to(log_rates)
-    return -(shares * log_rates.masked_fill(shares == 0, 0.0)).sum(-1)
+def _cross_entropy(log_wins: Tensor, log_losses: Tensor, share: Tensor) -> Tensor:
+    return -(torch.where(share > 0, share * log_wins, 0.0) + torch.where(share < 1, (1 - share) * log_losses, 0.0))
