@@ -100,15 +100,16 @@ class PreferenceTrainer(DirectTrainer):
         batch = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         logits = model(batch).score_logits
         R, P = len(inputs["target"]), len(inputs["share"])
-        loss = logits.sum() * 0.0
+        parts = []
         if R:
             rated = sft_loss(logits[:R].log_softmax(-1), inputs["target"])
             self.record(rated_loss=rated.detach())
-            loss = loss + self.recipe.data.rated_weight * rated * R / (R + P)
+            parts.append(self.recipe.data.rated_weight * rated * R)
         if P:
             preferred = self._compare(logits[R::2], logits[R + 1 :: 2], inputs["share"]).mean()
             self.record(preference_loss=preferred.detach())
-            loss = loss + preferred * P / (R + P)
+            parts.append(preferred * P)
+        loss = torch.stack(parts).sum() / (R + P)
         self.refuse_nan(loss)
         return loss * (self.count(inputs) / self._mean_rows)
 
