@@ -43,7 +43,6 @@ PLAN: dict[str, list[str]] = {
         *("tests/test_metrics_limits.py", "tests/test_metrics.py"),  # the tolerance of gaps
     ],
     "zreward/evaluation/metrics.py": ["tests/test_metrics_limits.py", "tests/test_metrics.py"],
-    "zreward/evaluation/preferences.py": ["tests/test_preference_metrics.py"],
     "zreward/data/aggregation.py": ["tests/data/test_aggregation.py"],
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],

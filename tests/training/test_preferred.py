@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model
 from tests.tiny import noise_pictures, tiny_model
@@ -18,6 +19,7 @@ from zreward.data import Preference, Record, save_preferences, save_records
 from zreward.training.preferred import preferred_items
 from zreward.training.recipe import Recipe
 from zreward.training.run import build_trainer, prepare, train
+from zreward.training.trainer_base import WEIGHT
 
 STEPS = 2
 PICTURES = noise_pictures(5, ((32, 32), (32, 16)), seed=1)
@@ -104,6 +106,8 @@ def test_gradients_are_those_of_the_plain_loop(case, share, tmp_path, float64, s
     check = run(trainer, model.backbone.model, lambda step: plain_loss(model, recipe), STEPS)
     logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert logged == pytest.approx(check.losses, rel=1e-6)
+    together = recipe.data.group_dimensions and recipe.optimizer.batch_size > 1
+    assert any(rows.prefix is not None for rows in shared_passes) == (share and together)
 
 
 def test_what_is_logged_of_a_mixed_step(tmp_path):
@@ -113,6 +117,34 @@ def test_what_is_logged_of_a_mixed_step(tmp_path):
     trainer.train()
     row = next(row for row in trainer.state.log_history if "loss" in row)
     assert row["loss"] == pytest.approx((4 * row["preference_loss"] + 0.5 * 3 * row["rated_loss"]) / 7, rel=1e-5)
+
+
+def test_dimensions_stand_together_or_apart():
+    together, apart = preferred_items(VOTED, NAMES), preferred_items(VOTED, NAMES, together=False)
+    assert [(VOTED.index(item.preference), *item.shares) for item in together] == [
+        (0, ("realism", 0.75), ("alignment", 0.5)),
+        (1, ("realism", 0.25)),
+        (2, ("alignment", 1.0)),
+    ]
+    assert [(VOTED.index(item.preference), *item.shares[0]) for item in apart] == SHARES
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    trainer = build_trainer(make_recipe(tmp_path), RunDirectory(tmp_path / "run"), tiny_model())
+    trainer._compare = lambda *given: torch.tensor([float("nan")], requires_grad=True)
+    with pytest.raises(FloatingPointError, match="step 0: the loss is nan"):
+        trainer.train()
+
+
+def test_what_other_processes_would_repeat_is_taken_out(tmp_path):
+    trainer = build_trainer(make_recipe(tmp_path, rated=True), RunDirectory(tmp_path / "run"), tiny_model())
+    items = trainer.train_dataset
+    batch = trainer.collate(items)
+    assert trainer.count(batch) == 7 and trainer.count(batch | {WEIGHT: 0.0}) == 0
+    part = trainer.first_of(batch, 5)
+    assert part["items"] == items[:5] and (len(part["target"]), len(part["share"])) == (1, 4)
+    pairs = trainer.first_of(batch, 2)
+    assert (len(pairs["target"]), pairs["share"].tolist(), len(pairs["images"])) == (0, [0.75, 0.5], 4)
 
 
 def test_votes_on_overall_train_the_only_dimension():

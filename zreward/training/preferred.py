@@ -7,8 +7,8 @@ A batch may mix pairs with rated pictures. Every pair and dimension, and every r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +22,10 @@ from zreward.models.rows import Row
 from zreward.objectives import bradley_terry_votes_loss, sft_loss, win_loss
 from zreward.training.direct import DirectItem, DirectTrainer
 from zreward.training.recipe import Recipe
+from zreward.training.trainer_base import WEIGHT
 
 
-@dataclass(frozen=True)
-class PreferredItem:
+class PreferredItem(NamedTuple):
     """Two pictures of a prompt, and the share of the votes for the first on each dimension."""
 
     preference: Preference
@@ -77,23 +77,29 @@ class PreferenceTrainer(DirectTrainer):
         self.train_dataset = [*pairs, *self.train_dataset]
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
-        """Groups of rated items, and pairs -> pictures; R rated rows, then 2 P of pairs; targets (R, S), shares (P,)."""
+        """Rated groups and pairs -> pictures, R rows of the first and 2 P of the others, target (R, S), share (P,), sides (P, 2)."""
         rated = [group for group in items if not isinstance(group, PreferredItem)]
         pairs = [item for item in items if isinstance(item, PreferredItem)]
-        batch: dict[str, Any] = {"images": [], "rows": [], "target": torch.zeros(0, 0)}
+        batch: dict[str, Any] = {"images": [], "rows": [], "target": []}
         if rated:
             batch = super().collate(rated)
-        images, rows, shares = batch["images"], batch["rows"], []
+        images, rows, shares, sides = batch["images"], batch["rows"], [], []
         for item in pairs:
-            first, prompt = len(images), item.preference.prompt
-            images += [self._open(Record(prompt, image)) for image in item.preference.images]
-            for name, share in item.shares:
-                rows += [Row(first, prompt, name), Row(first + 1, prompt, name)]
-                shares.append(share)
-        return batch | {"share": torch.tensor(shares)}
+            prompt, questions = item.preference.prompt, len(item.shares)
+            for image in item.preference.images:  # a picture's questions one after the other: they share its prefix
+                rows += [Row(len(images), prompt, name) for name, _ in item.shares]
+                images.append(self._open(Record(prompt, image)))
+            first = len(rows) - 2 * questions
+            sides += [(first + n, first + questions + n) for n in range(questions)]
+            shares += [share for _, share in item.shares]
+        sides_P2 = torch.tensor(sides, dtype=torch.long).view(-1, 2)
+        return batch | {"share": torch.tensor(shares), "sides": sides_P2, "items": items}
+
+    def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
+        return self.collate(batch["items"][:count])
 
     def count(self, batch: dict[str, Any]) -> int:
-        return len(batch["target"]) + len(batch["share"])
+        return (len(batch["target"]) + len(batch["share"])) * bool(batch.get(WEIGHT, 1))
 
     def compute_loss(self, model, inputs, *_, **__):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
@@ -106,7 +112,8 @@ class PreferenceTrainer(DirectTrainer):
             self.record(rated_loss=rated.detach())
             parts.append(self.recipe.data.rated_weight * rated * R)
         if P:
-            preferred = self._compare(logits[R::2], logits[R + 1 :: 2], inputs["share"]).mean()
+            a_P, b_P = inputs["sides"].unbind(1)
+            preferred = self._compare(logits[a_P], logits[b_P], inputs["share"]).mean()
             self.record(preference_loss=preferred.detach())
             parts.append(preferred * P)
         loss = torch.stack(parts).sum() / (R + P)
