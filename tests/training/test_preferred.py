@@ -144,7 +144,7 @@ def test_what_other_processes_would_repeat_is_taken_out(tmp_path):
     part = trainer.first_of(batch, 5)
     assert part["items"] == items[:5] and (len(part["target"]), len(part["share"])) == (1, 4)
     pairs = trainer.first_of(batch, 2)
-    assert (len(pairs["target"]), pairs["share"].tolist(), len(pairs["images"])) == (0, [0.75, 0.5], 4)
+    assert (len(pairs["target"]), pairs["share"].tolist(), len(pairs["images"])) == (0, [0.5, 0.75], 4)
 
 
 def test_votes_on_overall_train_the_only_dimension():

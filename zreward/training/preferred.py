@@ -77,7 +77,7 @@ class PreferenceTrainer(DirectTrainer):
         self.train_dataset = [*pairs, *self.train_dataset]
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
-        """Rated groups and pairs -> pictures, R rows of the first and 2 P of the others, target (R, S), share (P,), sides (P, 2)."""
+        """Rated groups and pairs -> pictures, R + 2 P rows, target (R, S), share (P,), and sides (P, 2): rows of a and of b."""
         rated = [group for group in items if not isinstance(group, PreferredItem)]
         pairs = [item for item in items if isinstance(item, PreferredItem)]
         batch: dict[str, Any] = {"images": [], "rows": [], "target": []}
