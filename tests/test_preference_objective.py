@@ -103,6 +103,13 @@ def test_a_bin_of_probability_zero_passes_no_nan(place):
         assert torch.isfinite(loss) and torch.isfinite(a.grad).all() and torch.isfinite(b.grad).all()
 
 
+@pytest.mark.parametrize(("share", "loss"), [(1.0, 0.0), (0.5, math.inf), (0.0, math.inf)])
+def test_a_picture_that_cannot_lose(share, loss):
+    top, bottom = torch.tensor([[-torch.inf, 0.0]]), torch.tensor([[0.0, -torch.inf]])
+    assert win_loss(top, bottom, torch.tensor([share])).item() == loss
+    assert win_loss(bottom, top, torch.tensor([1 - share])).item() == loss
+
+
 def test_the_best_answer_wins_as_often_as_people_chose():
     """A pair is learned from shares alone: the win rate arrives at the share, not at certainty."""
     logits = torch.zeros(2, 1, S, dtype=torch.float64, requires_grad=True)
