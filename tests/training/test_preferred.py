@@ -16,7 +16,7 @@ from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
 from zreward.data import Preference, Record, save_preferences, save_records
-from zreward.training.preferred import preferred_items
+from zreward.training.preferred import preferred_items, records_of
 from zreward.training.recipe import Recipe
 from zreward.training.run import build_trainer, prepare, train
 from zreward.training.trainer_base import WEIGHT
@@ -129,6 +129,13 @@ def test_dimensions_stand_together_or_apart():
     assert [(VOTED.index(item.preference), *item.shares[0]) for item in apart] == SHARES
 
 
+def test_pictures_of_pairs_are_checked_as_records_are():
+    pair = Preference("p", VOTED[0].images, "a", group="g", split="train")
+    assert [(one.prompt, one.image, one.scores, one.group, one.split) for one in records_of([pair])] == [
+        ("p", image, {}, "g", "train") for image in pair.images
+    ]
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     trainer = build_trainer(make_recipe(tmp_path), RunDirectory(tmp_path / "run"), tiny_model())
     trainer._compare = lambda *given: torch.tensor([float("nan")], requires_grad=True)
@@ -141,6 +148,7 @@ def test_what_other_processes_would_repeat_is_taken_out(tmp_path):
     items = trainer.train_dataset
     batch = trainer.collate(items)
     assert trainer.count(batch) == 7 and trainer.count(batch | {WEIGHT: 0.0}) == 0
+    assert trainer.count(batch | {WEIGHT: 1.5}) == 7
     part = trainer.first_of(batch, 5)
     assert part["items"] == items[:5] and (len(part["target"]), len(part["share"])) == (1, 4)
     pairs = trainer.first_of(batch, 2)

@@ -92,8 +92,7 @@ class PreferenceTrainer(DirectTrainer):
             first = len(rows) - 2 * questions
             sides += [(first + n, first + questions + n) for n in range(questions)]
             shares += [share for _, share in item.shares]
-        sides_P2 = torch.tensor(sides, dtype=torch.long).view(-1, 2)
-        return batch | {"share": torch.tensor(shares), "sides": sides_P2, "items": items}
+        return batch | {"share": torch.tensor(shares), "sides": torch.tensor(sides), "items": items}
 
     def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
         return self.collate(batch["items"][:count])
