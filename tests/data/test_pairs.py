@@ -8,6 +8,7 @@ import pytest
 
 from zreward.common.errors import InputError
 from zreward.data import Pair, Record, mine_pairs
+from zreward.data.pairs import each_pair
 
 
 def rated(prompt: str, group: str | None = None, **scores: object) -> Record:
@@ -108,3 +109,15 @@ def test_a_draw_keeps_the_order_of_the_records() -> None:
 def test_a_dimension_that_nobody_rated_cannot_be_asked_for() -> None:
     with pytest.raises(InputError, match=r"no record rates \['b'\]; the dimensions that are rated are \['a'\]"):
         mine_pairs([rated("p", a=1, b={"ann": None})], ["b"])
+
+
+def test_pairs_come_one_after_the_other_as_the_list_has_them() -> None:
+    """Dimensions in the order of the alphabet, whatever order a record names them in."""
+    scores = [(1.0, 3.0), (2.0, 3.0), (4.0, 1.0), (5.0, 2.0)]
+    records = [Record("p", bytes([n]), {"realism": a, "alignment": b}) for n, (a, b) in enumerate(scores, 1)]
+    every = list(each_pair(records))
+    assert every == mine_pairs(records) and len(every) == 6 + 5  # one tie on alignment is left out
+    assert [pair.dimension for pair in every] == ["alignment"] * 5 + ["realism"] * 6
+    some = [list(each_pair(records, max_per_group=2, seed=seed)) for seed in (0, 1, -1)]
+    assert list(each_pair(records, max_per_group=2)) == some[0] == mine_pairs(records, max_per_group=2)
+    assert some[0] != some[1] and some[0] != some[2]

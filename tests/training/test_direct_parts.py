@@ -11,6 +11,7 @@ from zreward.data import Record
 from zreward.models.rollout import Trace
 from zreward.training.augment import drop_words, flip_and_shift
 from zreward.training.direct import DirectItem, DirectTrainer
+from zreward.training.trainer_base import WEIGHT
 
 PICTURES = noise_pictures(3, ((32, 32), (32, 16), (16, 32)))
 A, B, C = (Record(f"a red circle {n}", picture, {}) for n, picture in enumerate(PICTURES))
@@ -65,6 +66,29 @@ def test_opened_pictures_are_kept_where_the_recipe_says_so(make_trainer, keep, e
     assert opened == expected
     for shown, each in zip(batch["images"], items, strict=True):
         assert torch.equal(shown, trainer.reward_model.decode(each.record.image))
+
+
+def test_the_first_groups_of_a_batch_have_their_rows_and_pictures(make_trainer):
+    items = [
+        item(A, "realism", 0.1),
+        item(A, "alignment", 0.2),
+        item(B, "realism", 0.3, reference=C),
+        item(C, "alignment", 0.4),
+    ]
+    trainer, _ = make_trainer(items, group_dimensions=True)
+    batch = trainer.collate(trainer.train_dataset)
+    assert (
+        trainer.count(batch) == 4
+        and trainer.count(batch | {WEIGHT: 1.5}) == 4
+        and trainer.count(batch | {WEIGHT: 0.0}) == 0
+    )
+    for count, rows, pictures in ((1, 2, 1), (2, 3, 3), (3, 4, 4)):
+        part = trainer.first_of(batch, count)
+        whole = trainer.collate(trainer.train_dataset[:count])
+        assert len(part["rows"]) == rows and len(part["images"]) == pictures
+        assert part["rows"] == whole["rows"] and part["lengths"] == whole["lengths"]
+        assert torch.equal(part["target"], whole["target"])
+        assert all(map(torch.equal, part["images"], whole["images"]))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "picture"])

@@ -28,6 +28,7 @@ from zreward.training.rollout import RolloutTrainer, _Rollout
 from zreward.training.rollout_data import pair_items
 from zreward.training.rollout_objectives import OBJECTIVES, Grpo, Sequences, _correction, divergences, sampled_tokens
 from zreward.training.run import prepare
+from zreward.training.trainer_base import MOST, WEIGHT
 
 SCALE = ScoreScale(1, 3, 1)  # R = 2
 TEMPERATURE = 0.5
@@ -61,6 +62,20 @@ def test_a_process_with_fewer_sequences_makes_as_many_passes_as_the_fullest():
     assert RolloutTrainer._slices(trainer, rollout) == [slice(0, 2), slice(2, 3), slice(0, 1), slice(0, 1)]
     trainer.options.sequences_per_forward = None
     assert RolloutTrainer._slices(trainer, rollout) == [slice(0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "expected"),
+    [
+        (3, 7, [slice(0, 3), slice(3, 4), slice(0, 1)]),
+        (2, 8, [slice(0, 2), slice(2, 4), slice(0, 1), slice(0, 1)]),
+        (None, 9, [slice(0, 4)]),
+        (3, 2, [slice(0, 3), slice(3, 4)]),
+    ],
+)
+def test_a_process_with_fewer_sequences_runs_as_many_passes(size, most, expected):
+    trainer = SimpleNamespace(options=SimpleNamespace(sequences_per_forward=size))
+    assert RolloutTrainer._slices(trainer, _Rollout(inputs(4), [], [], 1, most=most)) == expected
 
 
 def rollout(**fields) -> _Rollout:
@@ -316,6 +331,37 @@ def test_a_trace_has_a_seed_of_its_step_item_side_and_place(make_trainer):
     by_batch.reward_model.reason = trainer.reward_model.reason
     by_batch._roll_out(by_batch.collate(items))
     assert asked[-1] is None
+
+
+@pytest.mark.parametrize("method", ["grpo", "gdso"])
+def test_passes_that_keep_another_process_company_count_nothing(make_trainer, method):
+    """A roll-out of half the mean number of items, beside one of three times as many sequences."""
+    steps = {}
+    for more in ({}, {WEIGHT: 0.5, MOST: 3}):
+        torch.manual_seed(0)
+        trainer = make_trainer(sequences_per_forward=2)
+        trainer.objective, trainer.current_gradient_accumulation_steps = OBJECTIVES[method], 1
+        passes, forward = [], trainer.model.forward
+        trainer.model.forward = lambda batch, *rest: passes.append(len(batch)) or forward(batch, *rest)  # noqa: B023
+        loss = trainer.training_step(trainer.model, trainer.collate(list(trainer.train_dataset)) | more)
+        gradients = [weight.grad for weight in trainer.model.parameters() if weight.grad is not None]
+        steps[bool(more)] = (loss.item(), gradients, passes)
+    (loss, gradients, passes), (half, halves, longer) = steps[False], steps[True]
+    assert passes == [2, 2] * 2 and longer == [2, 2, 1, 1, 1, 1] * 2
+    assert half == pytest.approx(loss / 2, rel=1e-5)
+    assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-5
+    for one, other in zip(gradients, halves, strict=True):
+        torch.testing.assert_close(other, one / 2, rtol=1e-4, atol=1e-7)
+
+
+def test_the_first_items_of_a_batch_have_their_pictures(make_trainer):
+    trainer = make_trainer()
+    (item,) = trainer.train_dataset
+    batch = trainer.collate([item, replace(item, records=item.records[::-1]), item])
+    part = trainer.first_of(batch, 2)
+    assert part["items"] == batch["items"][:2] and len(part["images"]) == 4
+    assert all(one is other for one, other in zip(part["images"], batch["images"], strict=False))
+    assert trainer.indices_of_an_epoch() == 1
 
 
 def test_a_written_score_is_drawn_by_its_traces_own_seed(make_trainer):

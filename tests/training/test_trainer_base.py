@@ -153,6 +153,63 @@ def test_figures_of_a_step_are_means_over_micro_batches_and_processes(make_train
     assert trainer.state.log_history[-1]["reward"] == 5.5 / 1.5  # this process added nothing to the second step
 
 
+@pytest.mark.parametrize(
+    ("items", "rank", "kept", "weight"),
+    [
+        (3, 0, 2, 4 / 3),  # of three items one process has two, the other one
+        (3, 1, 1, 2 / 3),
+        (5, 0, 1, 2.0),  # a step of four, then one with a single item
+        (5, 1, 1, 0.0),  # without an item of its own it keeps the other company
+    ],
+)
+def test_what_is_repeated_at_an_epochs_end_is_taken_out(make_trainer, items, rank, kept, weight):
+    trainer = make_trainer()
+    trainer.train_dataset = list(range(items))
+    trainer.first_of = lambda batch, count: {"items": batch["items"][:count]}
+    arguments = {
+        "per_device_train_batch_size": 2,
+        "world_size": 2,
+        "process_index": rank,
+        "dataloader_drop_last": False,
+    }
+    state = SimpleNamespace(end_of_dataloader=True)
+    trainer.args, trainer.accelerator = SimpleNamespace(**arguments), SimpleNamespace(gradient_state=state)
+    full = {"items": ["x", "y"]}
+    (last,) = trainer._weighed(iter([full]))
+    most = 2 if items == 3 else 1
+    assert last == {"items": full["items"][:kept], "weight": pytest.approx(weight), "most": most}
+
+    def as_it_is(batch: dict = full) -> bool:
+        return list(trainer._weighed(iter([batch]))) == [batch]
+
+    assert as_it_is({"refused": "a picture cannot be read"})
+    state.end_of_dataloader = False
+    assert as_it_is()
+    state.end_of_dataloader, trainer.args.dataloader_drop_last = True, True
+    assert as_it_is()
+    trainer.args.dataloader_drop_last, trainer.args.world_size = False, 1
+    assert as_it_is()
+    trainer.args.world_size, trainer.train_dataset = 2, list(range(8))
+    assert as_it_is()
+
+
+def test_a_trainer_says_what_the_first_items_of_a_batch_are(make_trainer):
+    with pytest.raises(NotImplementedError):
+        make_trainer().first_of({}, 1)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_finished_runs_model_is_written_without_an_engine(make_trainer, monkeypatch, begun):
+    trainer, seen = make_trainer(), []
+    monkeypatch.setattr(Trainer, "save_model", lambda trainer, *given: seen.append(("by the engine", *given)))
+    trainer._save = lambda folder: seen.append(("alone", folder))
+    if begun:
+        trainer.train = lambda resume_from_checkpoint: None
+        trainer.run_to_end(None)
+    trainer.save_model("model")
+    assert seen == [("by the engine", "model", False) if begun else ("alone", "model")]
+
+
 # --- how a run goes on
 
 
