@@ -341,6 +341,7 @@ def test_passes_that_keep_another_process_company_count_nothing(make_trainer, me
         torch.manual_seed(0)
         trainer = make_trainer(sequences_per_forward=2)
         trainer.objective, trainer.current_gradient_accumulation_steps = OBJECTIVES[method], 1
+        trainer.reward_model.reason = lambda images, rows, *how: [Trace((5, 6 + n), True) for n in range(len(rows))]
         passes, forward = [], trainer.model.forward
         trainer.model.forward = lambda batch, *rest: passes.append(len(batch)) or forward(batch, *rest)  # noqa: B023
         loss = trainer.training_step(trainer.model, trainer.collate(list(trainer.train_dataset)) | more)
