@@ -54,6 +54,7 @@ def make_killed(folder: Path):
     return work
 
 
+@pytest.mark.slow
 def test_killed_workers_start_again_and_every_job_is_done(tmp_path):
     assert run_jobs(partial(make_killed, tmp_path), 2) == 2 * JOBS_A_WORKER
     made = {int(path.name[4:]): path.read_text() for path in tmp_path.glob("job-*")}

@@ -13,7 +13,7 @@ import pytest
 from tests.engines.ranks import Launcher
 from tests.tiny import COMPARISON, sharpen, tiny_model, tiny_records
 from zreward.common.config import config_from_dict
-from zreward.data import load_records
+from zreward.data import load_records, record_preferences, save_preferences
 from zreward.data.writing import save_records
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import Recipe
@@ -34,6 +34,7 @@ def folder(tmp_path_factory) -> Path:
     """Records, an untrained model with opinions, another one, and the targets that it writes."""
     place = tmp_path_factory.mktemp("engines")
     save_records(tiny_records(8, 2, seed=0), place / "train.jsonl")
+    save_preferences(record_preferences(tiny_records(8, 2, seed=0)), place / "votes.jsonl")
     save_records(tiny_records(2, 3, seed=1)[1:], place / "dev.jsonl")
     sharpen(tiny_model(trace_tokens=5), 4).save_pretrained(place / "base")
     sharpen(tiny_model(trace_tokens=5, seed=7), 4).save_pretrained(place / "teacher")
@@ -61,6 +62,8 @@ def recipe_of(folder: Path, method: str, out: Path, ranks: int, steps: int, **mo
     raw["optimizer"]["batch_size"] = GLOBAL_BATCH // ranks // accumulation
     if method in ("risd", "rewarddance"):
         raw["data"]["targets"] = str(folder / "targets")
+    if method == "preference":
+        raw["data"] |= {"train": str(folder / "votes.jsonl"), "rated": str(folder / "train.jsonl")}
     if method == "opd":
         raw["rollout"]["teacher"] = str(folder / "teacher")
     for part, values in more.items():

@@ -11,7 +11,7 @@ import pytest
 
 import zreward.sampling.sampler
 from tests.engines.conftest import assert_same_steps, recipe_of, zero3_environment
-from tests.engines.ranks import ENGINES, steps_of
+from tests.engines.ranks import steps_of
 from tests.engines.stand_in_server import StandInServer
 from zreward.training.run import train
 
@@ -50,7 +50,9 @@ def alone(recipes, tmp_path_factory) -> dict[str, list[dict]]:
     return {name: steps_of(recipe) for name, recipe in chosen.items()}
 
 
-@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "ddp"])
+@pytest.mark.parametrize(
+    "engine", ["fsdp2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero2", "zero3"))]
+)
 def test_split_weights_arrive_whole(launcher, recipes, alone, tmp_path, engine):
     chosen = recipes(tmp_path, 2)
     more = zero3_environment(tmp_path) if engine == "zero3" else {}

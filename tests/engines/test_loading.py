@@ -31,8 +31,15 @@ def resident_after_loading(log: str) -> int:
     return int(found)
 
 
-@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
-@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("adapter", "engine"),
+    [
+        pytest.param(False, "fsdp2", id="full-fsdp2"),
+        pytest.param(True, "fsdp2", id="lora-fsdp2", marks=pytest.mark.slow),
+        pytest.param(False, "zero3", id="full-zero3", marks=pytest.mark.slow),
+        pytest.param(True, "zero3", id="lora-zero3", marks=pytest.mark.slow),
+    ],
+)
 def test_only_the_first_process_has_the_model_before_it_is_sharded(launcher, folder, large, tmp_path, engine, adapter):
     path, size = large
     more = {"model": {"name": str(path)} | ({"lora_rank": 2} if adapter else {})}

@@ -15,7 +15,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.training.run import train
 
 
-@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
+@pytest.mark.parametrize("engine", ["fsdp2", pytest.param("zero3", marks=pytest.mark.slow)])
 def test_a_head_of_its_own_is_trained(launcher, folder, tmp_path, engine):
     """The other models of these tests tie it to the embeddings."""
     model = sharpen(tiny_model(), 4)
@@ -37,7 +37,7 @@ def test_a_head_of_its_own_is_trained(launcher, folder, tmp_path, engine):
         assert_same_steps(steps_of(together[method]), steps_of(recipe), 1e-4)
 
 
-@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
+@pytest.mark.parametrize("engine", ["fsdp2", pytest.param("zero3", marks=pytest.mark.slow)])
 def test_a_run_with_frozen_weights_is_gone_on_with(launcher, folder, tmp_path, engine):
     more = {"model": {"lora_rank": 2}, "save_every": 2, "keep_checkpoints": 2}
     recipe = recipe_of(folder, "sft", tmp_path / "run", 2, 4, **more)

@@ -36,7 +36,13 @@ CASES: dict[str, dict[str, Any]] = {
     "grpo": {"optimizer": CHECKPOINTED, "rollout": {"reward_from": "parsed", "updates_per_rollout": 2, "clip": 0.05}},
     "grpo-lora": {"model": LORA},
 }
-TRIED = {"fsdp2": tuple(CASES), "zero2": ("sft-lora", "gdso"), "zero3": ("sft", "risd-lora", "gdso-lora", "grpo")}
+FEW = ("sft-lora", "risd", "gdso-lora", "grpo")
+TRIED = [
+    pytest.param(("fsdp2", FEW), id="fsdp2"),
+    pytest.param(("fsdp2", tuple(CASES)), id="fsdp2-all", marks=pytest.mark.slow),
+    pytest.param(("zero2", ("sft-lora", "gdso")), id="zero2"),
+    pytest.param(("zero3", ("sft", "risd-lora", "gdso-lora", "grpo")), id="zero3", marks=pytest.mark.slow),
+]
 UNEQUAL: dict[str, dict[str, Any]] = {
     "sft": {"data": GROUPED, "accumulation": 2},  # a picture a process: four rows beside a single one
     "gdso": {"accumulation": 2},  # one pair a process, of dimensions whose questions are unequally long
@@ -108,11 +114,12 @@ def alone(asked, tmp_path_factory) -> dict[str, list[dict]]:
 
 @pytest.fixture(scope="module", params=TRIED)
 def together(request, launcher, asked, tmp_path_factory) -> tuple[str, dict[str, Recipe]]:
-    out = tmp_path_factory.mktemp(request.param)
-    recipes = _recipes(asked, {name: CASES[name] for name in TRIED[request.param]}, out, 2)
-    more = zero3_environment(out) if request.param == "zero3" else {}
-    launcher.train(recipes, request.param, 2, out / "job", environment=more, count=True)
-    return request.param, recipes
+    engine, names = request.param
+    out = tmp_path_factory.mktemp(engine)
+    recipes = _recipes(asked, {name: CASES[name] for name in names}, out, 2)
+    more = zero3_environment(out) if engine == "zero3" else {}
+    launcher.train(recipes, engine, 2, out / "job", environment=more, count=True)
+    return engine, recipes
 
 
 def test_two_processes_that_share_take_the_steps_of_one_that_reads_whole_rows(together, alone):
@@ -133,7 +140,7 @@ def test_prefixes_are_read_once_and_weights_are_there_while_a_layer_runs_only(to
         assert passes.gathered <= 2 if engine in SPLIT else passes.gathered == LAYERS
 
 
-@pytest.mark.parametrize("engine", SPLIT)
+@pytest.mark.parametrize("engine", ["fsdp2", pytest.param("zero3", marks=pytest.mark.slow)])
 def test_processes_whose_rows_differ_run_the_same_passes(launcher, unequal, tmp_path, engine):
     recipes = _recipes(unequal, UNEQUAL, tmp_path / "two", 2)
     more = zero3_environment(tmp_path) if engine == "zero3" else {}

@@ -9,7 +9,7 @@ import pytest
 from tests.engines.conftest import assert_same_steps, recipe_of
 from tests.engines.ranks import steps_of
 from tests.tiny import tiny_records
-from zreward.data import load_records, save_records
+from zreward.data import load_records, record_preferences, save_preferences, save_records
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import METHODS
 from zreward.training.run import train
@@ -21,6 +21,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rewarddance": {"data": {"dimensions": ["realism"], "train_records": 5}},  # 1 item: none for the second process
     "rewarddance-pairwise": {"data": {"group_dimensions": True}, "model": {"lora_rank": 2}},
     "risd": {"data": {"group_dimensions": False, "dimensions": ["realism"]}, "accumulation": 2},
+    "preference": {"data": {"group_dimensions": True}},
     "grpo": {
         "data": {"train_records": 3, "dimensions": ["realism"]},
         "rollout": {"updates_per_rollout": 2, "clip": 0.05},
@@ -39,6 +40,7 @@ def uneven(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("uneven")
     save_records([*tiny_records(1, 3, seed=3), *tiny_records(2, 2, seed=4)], place / "train.jsonl")
     save_records(load_records(folder / "dev.jsonl"), place / "dev.jsonl")
+    save_preferences(record_preferences(load_records(place / "train.jsonl")), place / "votes.jsonl")
     for name in ("base", "teacher"):
         (place / name).symlink_to(folder / name)
     teacher = RewardModel.from_pretrained(place / "teacher")
