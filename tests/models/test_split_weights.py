@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.tiny import DIMENSIONS, noise_pictures, sharpen, tiny_model
-from zreward.models import reasoning, split_weights
+from zreward.models import reasoning, shared_prefix, split_weights
 from zreward.models.backbone import Backbone
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
@@ -96,6 +97,37 @@ def test_rows_are_read_whole_where_another_process_cannot_share(judge, other):
     other += [WHOLE, WHOLE]
     assert judge.backbone.shared_prefix.cut(judge.backbone, rows_of(judge, DIMENSIONS)) is None
     assert not other
+
+
+def test_layers_are_prepared_before_several_passes(judge, other, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(shared_prefix, "prepare_layers", prepared.append)
+    other += [WHOLE, WHOLE]
+    judge.backbone.shared_prefix.cut(judge.backbone, rows_of(judge, DIMENSIONS))
+    assert prepared == []
+    other += [PREFIXED]
+    judge.backbone.shared_prefix.cut(judge.backbone, rows_of(judge, DIMENSIONS))
+    assert prepared == [judge.backbone.base]
+
+
+def test_the_second_attempt_cuts_as_the_others_do(judge, other, monkeypatch):
+    """With a prefix of its own for a single row, and as many tokens ahead."""
+    asked, found = [], SimpleNamespace(opening=None, prefix=object())
+
+    def share(backbone, inputs, kept, singly, ahead):
+        asked.append((kept, singly, ahead))
+        return found if singly else None
+
+    monkeypatch.setattr(shared_prefix, "_share_here", share)
+    other += [PREFIXED, PREFIXED]
+    assert shared_prefix._share(judge.backbone, None, kept=False, singly=False, ahead=7) is found
+    assert asked == [(False, False, 7), (True, True, 7)]
+
+
+def test_every_kind_of_passes_has_a_number_of_its_own():
+    kinds = [(None, None), (1, None), (None, 1), (1, 1)]
+    codes = [shared_prefix._passes(SimpleNamespace(opening=one, prefix=other)) for one, other in kinds]
+    assert [shared_prefix._passes(None), *codes] == [WHOLE, 1, BRANCHES, PREFIXED, BOTH]
 
 
 def test_the_first_comparison_counts_only_when_it_was_right_in_all(judge, other):

@@ -345,6 +345,7 @@ def test_passes_that_keep_another_process_company_count_nothing(make_trainer, me
         passes, forward = [], trainer.model.forward
         trainer.model.forward = lambda batch, *rest: passes.append(len(batch)) or forward(batch, *rest)  # noqa: B023
         loss = trainer.training_step(trainer.model, trainer.collate(list(trainer.train_dataset)) | more)
+        assert trainer.counted == more.get(WEIGHT, 1.0)
         gradients = [weight.grad for weight in trainer.model.parameters() if weight.grad is not None]
         steps[bool(more)] = (loss.item(), gradients, passes)
     (loss, gradients, passes), (half, halves, longer) = steps[False], steps[True]
