@@ -206,6 +206,19 @@ def filled(model) -> PassCache:
     return cache
 
 
+def test_what_a_layer_left_with_a_graph_is_told_by_layer(model, filled):
+    assert [filled.left_with_graph(number) for number in range(len(filled.layers))] == [[]] * len(filled.layers)
+    for number, layer in enumerate(filled.layers):
+        if isinstance(layer, _States):
+            layer.left_recurrent = layer.left_recurrent.requires_grad_()
+            assert filled.left_with_graph(number) == [layer.left_recurrent]
+        else:
+            keys, values = keys_of(2, 4)
+            layer = filled.layers[number] = _Keys(None, None, False)
+            layer.update(keys, values.requires_grad_())
+            assert [part is values for part in filled.left_with_graph(number)] == [True]
+
+
 def left(cache: PassCache) -> list[Tensor]:
     parts = [
         (layer.left_conv, layer.left_recurrent) if isinstance(layer, _States) else layer.left()
