@@ -333,13 +333,16 @@ def test_a_trace_has_a_seed_of_its_step_item_side_and_place(make_trainer):
     assert asked[-1] is None
 
 
+@pytest.mark.parametrize(
+    ("size", "alone", "beside"), [(2, [2, 2] * 2, [2, 2, 1, 1, 1, 1] * 2), (4, [4], [4, 1, 1] * 2)]
+)
 @pytest.mark.parametrize("method", ["grpo", "gdso"])
-def test_passes_that_keep_another_process_company_count_nothing(make_trainer, method):
+def test_passes_that_keep_another_process_company_count_nothing(make_trainer, method, size, alone, beside):
     """A roll-out of half the mean number of items, beside one of three times as many sequences."""
     steps = {}
     for more in ({}, {WEIGHT: 0.5, MOST: 3}):
         torch.manual_seed(0)
-        trainer = make_trainer(sequences_per_forward=2)
+        trainer = make_trainer(sequences_per_forward=size)
         trainer.objective, trainer.current_gradient_accumulation_steps = OBJECTIVES[method], 1
         trainer.reward_model.reason = lambda images, rows, *how: [Trace((5, 6 + n), True) for n in range(len(rows))]
         passes, forward = [], trainer.model.forward
@@ -349,7 +352,7 @@ def test_passes_that_keep_another_process_company_count_nothing(make_trainer, me
         gradients = [weight.grad for weight in trainer.model.parameters() if weight.grad is not None]
         steps[bool(more)] = (loss.item(), gradients, passes)
     (loss, gradients, passes), (half, halves, longer) = steps[False], steps[True]
-    assert passes == [2, 2] * 2 and longer == [2, 2, 1, 1, 1, 1] * 2
+    assert passes == alone and longer == beside
     assert half == pytest.approx(loss / 2, rel=1e-5)
     assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-5
     for one, other in zip(gradients, halves, strict=True):
