@@ -10,7 +10,8 @@ from zreward.common.runs import RunDirectory
 from zreward.data import Record
 from zreward.models.rollout import Trace
 from zreward.training.augment import drop_words, flip_and_shift
-from zreward.training.direct import DirectItem, DirectTrainer
+from zreward.training.direct import LOSSES, DirectItem, DirectItems, DirectTrainer
+from zreward.training.recipe import DIRECT_METHODS
 from zreward.training.trainer_base import WEIGHT
 
 PICTURES = noise_pictures(3, ((32, 32), (32, 16), (16, 32)))
@@ -66,6 +67,12 @@ def test_opened_pictures_are_kept_where_the_recipe_says_so(make_trainer, keep, e
     assert opened == expected
     for shown, each in zip(batch["images"], items, strict=True):
         assert torch.equal(shown, trainer.reward_model.decode(each.record.image))
+
+
+def test_every_direct_method_has_a_loss_and_items_say_which_pictures_they_show():
+    assert set(LOSSES) == set(DIRECT_METHODS)
+    with pytest.raises(TypeError, match="abstract"):
+        type("Items", (DirectItems,), {"__len__": lambda self: 0, "make": lambda self, index: None})()
 
 
 def test_the_first_groups_of_a_batch_have_their_rows_and_pictures(make_trainer):

@@ -145,8 +145,11 @@ def test_figures_of_a_step_are_means_over_micro_batches_and_processes(make_train
     """Where an epoch ends, a process has fewer items than another, or none."""
     trainer, other = make_trainer(), {"reward": [(3.0, 1.0), (5.0, 0.5)], "kl": [(0.5, 1.0), (9.0, 0.0)]}
     monkeypatch.setattr(trainer_base, "gather_object", lambda own: [*own, other])
+    assert trainer.counted == 1.0
     for reward, trainer.counted in ((1.0, 1.0), (2.0, 1.5)):
         trainer.record(reward=torch.tensor(reward))
+    assert trainer._step_metrics["reward"] == [(1.0, 1.0), (2.0, 1.5)]
+    assert all(type(value) is float for value, _ in trainer._step_metrics["reward"]), "a tensor would keep its graph"
     trainer.log({"loss": 7.0})
     assert {"loss": 7.0, "reward": (1 + 3 + 3 + 2.5) / 4, "kl": 0.5}.items() <= trainer.state.log_history[-1].items()
     trainer.log({"loss": 8.0})
@@ -191,6 +194,13 @@ def test_what_is_repeated_at_an_epochs_end_is_taken_out(make_trainer, items, ran
     assert as_it_is()
     trainer.args.world_size, trainer.train_dataset = 2, list(range(8))
     assert as_it_is()
+
+
+def test_batches_come_weighed(make_trainer, monkeypatch):
+    trainer = make_trainer()
+    monkeypatch.setattr(Trainer, "get_batch_samples", lambda trainer, batches, *asked: (list(batches), asked))
+    trainer._weighed = lambda batches: ({"weighed": batch} for batch in batches)
+    assert trainer.get_batch_samples(iter([1, 2]), 2, "cpu") == ([{"weighed": 1}, {"weighed": 2}], (2, "cpu"))
 
 
 def test_a_trainer_says_what_the_first_items_of_a_batch_are(make_trainer):
