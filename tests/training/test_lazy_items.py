@@ -18,7 +18,7 @@ from tests.tiny import tiny_model, tiny_records
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
 from zreward.common.shards import Shards
-from zreward.data import Record, load_records, mine_pairs, open_records, save_records
+from zreward.data import Pair, Record, load_records, mine_pairs, open_records, save_records
 from zreward.data.pairs import each_pair
 from zreward.models.reward_model import RewardModel
 from zreward.training import targets
@@ -278,3 +278,16 @@ def test_no_record_is_held_by_the_items_of_any_method(model, tmp_path):
         growth[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert growth[400] - growth[100] < 300 * 1000
+
+
+def test_items_of_the_same_pictures_have_the_same_number():
+    records = tiny_records(2, 2, seed=3)
+    annotated = annotated_items(records, NAMES, tiny_model(), 0.0)
+    expected = [row for row, record in enumerate(records) for name in NAMES if record.ratings(name)]
+    assert annotated.pictures().tolist() == expected
+    pairs = [Pair(2, 0, NAMES[0], 1.0), Pair(1, 3, NAMES[0], 0.0), Pair(2, 0, NAMES[1], 0.5)]
+    compared = compared_items(records, pairs).pictures().tolist()
+    assert compared == [
+        number for pair in pairs for number in (4 * pair.winner + pair.loser, 4 * pair.loser + pair.winner)
+    ]
+    assert len(compared_items(records, []).pictures()) == 0
