@@ -359,6 +359,16 @@ def test_passes_that_keep_another_process_company_count_nothing(make_trainer, me
         torch.testing.assert_close(other, one / 2, rtol=1e-4, atol=1e-7)
 
 
+def test_sequences_of_the_fullest_process_are_counted_from_its_items(make_trainer):
+    trainer = make_trainer()
+    batch = trainer.collate([*trainer.train_dataset, *trainer.train_dataset])  # two items of two sides of two traces
+    for more, weight, most in (({}, 1.0, 8), ({WEIGHT: 0.5, MOST: 3}, 0.5, 12)):
+        made = trainer._roll_out(batch | more)
+        assert (len(made.inputs), made.weight, made.most) == (8, weight, most)
+    alone = _Rollout(inputs(4), [], [], 1)
+    assert (alone.weight, alone.most) == (1.0, 0)
+
+
 def test_the_first_items_of_a_batch_have_their_pictures(make_trainer):
     trainer = make_trainer()
     (item,) = trainer.train_dataset
