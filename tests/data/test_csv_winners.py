@@ -93,7 +93,7 @@ def test_the_commands(folder):
     run = CliRunner().invoke
     options = ["--winner", "pick", "--image-a", "x", "--image-b", "y"]
     told = run(app, ["data", "import", "csv", str(folder / "choices.csv"), str(folder / "new.parquet"), *options])
-    assert told.exit_code == 0 and "(1 pairs of pictures)" in told.output
+    assert told.exit_code == 0 and "(1 pair of pictures)" in told.output
     assert load_preferences(folder / "new.parquet")[0].votes == {"overall": {"a": 1.0}}
     lines = [
         f'{{"prompt": "a", "image": "{n}.png", "scores": {{"realism": {score}}}}}'

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tiny import noise_pictures
 from zreward.common.errors import InputError
-from zreward.data import Preference, Record, Votes, load_preferences, record_preferences, save_preferences
+from zreward.data import Preference, Record, Votes, load_preferences, preference, record_preferences, save_preferences
 from zreward.data.preference import preferences_of
 
 PICTURES = noise_pictures(4)
@@ -121,7 +121,7 @@ def test_a_ranked_list_is_all_of_its_pairs():
         ({"votes": None, "ranks": {"realism": "12"}}, "ranks on 'realism' is '12', expected a list of places"),
         ({"votes": None, "ranks": {"realism": {}}}, "ranks on 'realism' is empty"),
         ({"votes": None, "ranks": [1, "x"]}, "ranks on 'overall' is 'x', expected a finite number"),
-        ({"votes": None, "ranks": [1], "images": ["0.png"]}, "images has 1 of them, expected two or more"),
+        ({"votes": None, "ranks": [1], "images": ["0.png"]}, "images has 1 of them, expected 2 to 200"),
         ({"votes": None, "ranks": [1, 2], "models": ["m"]}, "models names 1, expected one for each of the 2 images"),
         ({"image": "0.png"}, "unknown key 'image'; did you mean 'images'"),
         ({"images": None}, "missing 'images'"),
@@ -133,6 +133,21 @@ def test_a_wrong_line_is_refused_with_its_place(folder, fields, said):
     path = write(folder, line(), line(**fields))
     with pytest.raises(InputError, match=rf"votes.jsonl:2: .*{said}"):
         load_preferences(path)
+
+
+def test_a_picture_of_a_ranked_list_is_opened_once(folder, monkeypatch):
+    opened = []
+    monkeypatch.setattr(preference, "open_image", lambda image: opened.append(Path(image).name))
+    images = [f"{number}.png" for number in range(4)]
+    found = load_preferences(write(folder, line(images=images, votes=None, ranks=[1, 2, 3, 4])))
+    assert len(found) == 6 and opened == images
+
+
+def test_a_ranked_list_has_a_limit():
+    images = ["x.png"] * 201
+    with pytest.raises(InputError, match="images has 201 of them, expected 2 to 200; cut a longer list into several"):
+        preferences_of({"prompt": "p", "images": images, "ranks": list(range(201))})
+    assert len(preferences_of({"prompt": "p", "images": images[:200], "ranks": list(range(200))})) == 19_900
 
 
 def test_scored_records_become_votes_of_those_who_rated_both():

@@ -122,12 +122,13 @@ def preferences(
 ) -> None:
     """Turn scored records into preferences: all pairs of a prompt, with a vote of everybody who scored both pictures."""
     from zreward.data import load_records, record_preferences, save_preferences
+    from zreward.data.preference import count_of
 
     _check_out(out, records)
     found = record_preferences(load_records(records, check_images=False), names_of(dimensions), margin)
     if not found:
         raise InputError(f"{records}: no prompt has two pictures that are rated on the same dimension")
-    typer.echo(f"preferences: {save_preferences(found, out)} ({len(found):,} pairs of pictures)")
+    typer.echo(f"preferences: {save_preferences(found, out)} ({count_of(found)})")
 
 
 @data_app.command()

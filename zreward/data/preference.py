@@ -18,6 +18,7 @@ from zreward.distribution import GAP_TOLERANCE
 
 A, B, TIE = "a", "b", "tie"
 CHOICES = (A, B, TIE)
+MOST_RANKED = 200  # pictures of a ranked list: they are nearly 20,000 pairs
 OVERALL = "overall"
 """The dimension of a vote on the picture as a whole."""
 
@@ -122,11 +123,22 @@ class Preference:
 
     def check_images(self, decode: bool = True) -> None:
         """InputError for a missing or, with `decode`, an unreadable or truncated image."""
-        for image in self.images:
-            if decode:
-                open_image(image)
-            elif isinstance(image, str):
-                check_path(image)
+        check_images([self], decode)
+
+
+def check_images(preferences: Sequence[Preference], decode: bool = True) -> None:
+    """`Preference.check_images` of each; a picture that stands in many pairs is looked at once."""
+    shown_in = (image for one in preferences for image in one.images)
+    for image in {image if isinstance(image, str) else id(image): image for image in shown_in}.values():
+        if decode:
+            open_image(image)
+        elif isinstance(image, str):
+            check_path(image)
+
+
+def count_of(preferences: Sequence[Preference]) -> str:
+    """How many there are, for a person."""
+    return "1 pair of pictures" if len(preferences) == 1 else f"{len(preferences):,} pairs of pictures"
 
 
 KEYS = (*(f.name for f in fields(Preference)), "ranks")
@@ -176,8 +188,10 @@ def ranked(
 ) -> Iterator[Preference]:
     """All pairs of a ranked list, in the order of the images; `ranks` as `preferences_of` says. InputError: a wrong list."""
     images, models = plain_list(images, "images"), plain_list(models, "models")
-    if len(images) < 2:
-        raise InputError(f"images has {len(images)} of them, expected two or more")
+    if not 2 <= len(images) <= MOST_RANKED:
+        raise InputError(
+            f"images has {len(images)} of them, expected 2 to {MOST_RANKED}; cut a longer list into several"
+        )
     if len(models) not in (0, len(images)):
         raise InputError(f"models names {len(models)}, expected one for each of the {len(images)} images, or none")
     places = _ranks(ranks, len(images))

@@ -25,8 +25,9 @@ from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.preference import Preference, check_preference_key, preferences_of
+from zreward.data.preference import check_images as look_at
 from zreward.data.sources import Layout, SourceRow, read_rows
-from zreward.data.writing import image_file, image_struct
+from zreward.data.writing import check_output, image_file, image_struct
 
 LAYOUT = Layout(check_preference_key, ("votes", "ranks"), "images")
 _CHUNK = 64  # rows whose pictures are decoded together
@@ -86,9 +87,7 @@ def _checked(
             if row.data is None:
                 raise InputError(row.error)
             line = preferences_of(row.data, folder)
-            for one in line:
-                if split is None or one.split == split:
-                    one.check_images(check_images)
+            look_at([one for one in line if split is None or one.split == split], check_images)
             return line
         except InputError as error:
             return error
@@ -104,11 +103,7 @@ def save_preferences(preferences: Sequence[Preference], path: str | os.PathLike[
     Pictures as by `save_records`: paths below PATH's folder become relative to it; pictures in memory are embedded (Parquet)
     or written beside the file (JSONL).
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".jsonl", ".parquet"):
-        raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
-    if not preferences:
-        raise InputError(f"{path}: there is no preference to write")
+    path = check_output(path, preferences, "preference")
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(preferences, path, temporary)

@@ -24,11 +24,7 @@ def save_records(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     memory: Parquet holds them encoded as they are (PIL: as PNG), in the layout that `datasets` shows as images; JSONL
     names PNG files, written to images/ beside it.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".jsonl", ".parquet"):
-        raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
-    if not records:
-        raise InputError(f"{path}: there is no record to write")
+    path = check_output(path, records, "record")
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(records, path, temporary)
@@ -36,6 +32,16 @@ def save_records(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
             with temporary.open("w", encoding="utf-8") as file:
                 for number, record in enumerate(records):
                     file.write(_line(record, image_file(record.image, f"{number:06d}", path)) + "\n")
+    return path
+
+
+def check_output(path: str | os.PathLike[str], rows: Sequence[Any], what: str) -> Path:
+    """The path of a file of rows. InputError for another type of file, and where there is no row."""
+    path = Path(path)
+    if path.suffix.lower() not in (".jsonl", ".parquet"):
+        raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
+    if not rows:
+        raise InputError(f"{path}: there is no {what} to write")
     return path
 
 

@@ -162,11 +162,24 @@ def gsb_interval(
     counts_GO = np.zeros((len(number), 3))
     for key, outcome in zip(keys, outcomes, strict=True):
         counts_GO[number[key], names.index(outcome)] += 1
-    # Drawing n groups with replacement is one multinomial draw of how often each is taken.
-    taken_RG = np.random.default_rng(seed).multinomial(len(number), np.full(len(number), 1 / len(number)), resamples)
+    taken_RG = group_draws(len(number), resamples, seed)
     good, same, bad = (taken_RG @ counts_GO).T
     low, high = np.quantile((good - bad) / (good + same + bad), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def group_draws(groups: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each of G groups is taken when G of them are drawn with replacement, R times.
+
+    Args:
+        groups: G.
+        resamples: R.
+        seed: of the draws.
+
+    Returns:
+        Counts [R, G]; each row adds up to G.
+    """
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), resamples)
 
 
 def nll(probs: Any, counts: Any) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zreward.distribution import GAP_TOLERANCE
-from zreward.evaluation.metrics import Array, as_numpy, as_vectors, group_codes
+from zreward.evaluation.metrics import Array, as_numpy, as_vectors, group_codes, group_draws
 
 
 def accuracy(gap: Any, votes: Any) -> float:
@@ -171,8 +171,7 @@ def paired_bootstrap(
             f"confidence {confidence!r}, resamples {resamples!r}: expected a share in (0, 1), and 1 or more"
         )
     sums, sizes = np.bincount(codes, x - y), np.bincount(codes)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
+    drawn = group_draws(len(sizes), resamples, seed)
     means = (drawn @ sums) / (drawn @ sizes)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float((x - y).mean()), float(low), float(high)

@@ -35,10 +35,8 @@ from zreward.training.stopping import has_ended
 from zreward.training.zero_shards import fit_shards, mend_read_shards, settings_of
 
 _REFUSED = "refused"  # key of a batch that a worker could not make
-WEIGHT, MOST = (
-    "weight",
-    "most",
-)  # keys of a batch: its items over those of the mean process; items of the fullest process
+WEIGHT = "weight"  # key of a batch: its items over those of the mean process
+MOST = "most"  # the same: items of the process that has most
 
 
 def training_arguments(recipe: Recipe, run: RunDirectory, computed_in: torch.dtype | None = None) -> TrainingArguments:

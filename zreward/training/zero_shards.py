@@ -95,9 +95,8 @@ def mend_read_shards(optimizer: Any, settings: Sequence[Mapping[str, Any]]) -> N
     for state in optimizer.state.values():
         if isinstance(state.get("step"), torch.Tensor):
             state["step"] = state["step"].clone()
-    if len(optimizer.param_groups) < len(
-        settings
-    ):  # ZeRO-3 leaves out empty ones, such as an adapter's without weight decay
+    # ZeRO-3 leaves out empty ones, such as an adapter's without weight decay.
+    if len(optimizer.param_groups) < len(settings):
         settings = [own for own in settings if own["count"]]
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group["weight_decay"] = own["weight_decay"]

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from zreward.common.errors import InputError
-from zreward.data.bad_lines import BadLine, BadLines
-from zreward.data.importers.table import INDEX, Table, column_called, read_table
+from zreward.data.bad_lines import BadLines
+from zreward.data.importers.table import INDEX, Table, column_called, read_table, use_rows
 from zreward.data.record import Record
 from zreward.data.writing import save_records
 from zreward.rubric import Dimension, Rubric
@@ -97,13 +95,7 @@ def import_csv(
     layout = _layout(table, columns, rubric)
     bad = BadLines(str(file), skip_bad, f"{path}.skipped.jsonl")
     found: dict[tuple[str, str], _Item] = {}
-    for line, cells, text in tqdm(table.rows(), f"reading {file.name}", unit=" rows", disable=None):
-        try:
-            if isinstance(cells, str):
-                raise InputError(cells)
-            _add(found, cells, line, layout, table, images or file.parent, rubric)
-        except InputError as error:
-            bad.add(BadLine(line, f"{file}:{line}", str(error), text))
+    use_rows(table, bad, lambda cells, line: _add(found, cells, line, layout, table, images or file.parent, rubric))
     bad.finish(len(found))
     records = [item.record() for item in found.values()]
     ratings = sum(len(record.ratings(name)) for record in records for name in record.scores)

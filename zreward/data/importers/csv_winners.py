@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from zreward.common.errors import InputError, shown
-from zreward.data.bad_lines import BadLine, BadLines
-from zreward.data.importers.table import Table, column_called, read_table
-from zreward.data.preference import CHOICES, OVERALL, Preference, VoteForms
+from zreward.data.bad_lines import BadLines
+from zreward.data.importers.table import Table, column_called, read_table, use_rows
+from zreward.data.preference import CHOICES, OVERALL, Preference, VoteForms, count_of
 from zreward.data.preference_files import save_preferences
 
 GUESSES = {
@@ -88,18 +86,17 @@ def import_winners(
     roles = _roles(table, columns)
     bad = BadLines(str(file), skip_bad, f"{path}.skipped.jsonl")
     found: dict[tuple[str, ...], _Pair] = {}
-    for line, cells, text in tqdm(table.rows(), f"reading {file.name}", unit=" rows", disable=None):
-        try:
-            if isinstance(cells, str):
-                raise InputError(cells)
-            _add(found, {role: cells[column] for role, column in roles.items()}, roles, images or file.parent)
-        except InputError as error:
-            bad.add(BadLine(line, f"{file}:{line}", str(error), text))
+    folder = images or file.parent
+    use_rows(
+        table,
+        bad,
+        lambda cells, line: _add(found, {role: cells[column] for role, column in roles.items()}, roles, folder),
+    )
     bad.finish(len(found))
     preferences = [pair.preference() for pair in found.values()]
     read = ", ".join(f"{role} from {column!r}" for role, column in roles.items())
     saved = save_preferences(preferences, path)
-    return f"columns: {read}\npreferences: {saved} ({len(preferences):,} pairs of pictures)"
+    return f"columns: {read}\npreferences: {saved} ({count_of(preferences)})"
 
 
 def _roles(table: Table, columns: WinnerColumns) -> dict[str, str]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from zreward.common.errors import InputError
 from zreward.common.text_files import read_text
+from zreward.data.bad_lines import BadLine, BadLines
 
 INDEX = "(row numbers)"
 _SEPARATORS = (",", ";", "\t", "|")
@@ -73,6 +76,17 @@ def parse_table(text: str, path: Path) -> Table:
             fault = "stands twice" if name else "has no name"
             raise InputError(f"{path}:{rows[0][0]}: column {name!r} {fault}; the header is {', '.join(header)}")
     return Table(path, header, separator, tuple(rows[1:]))
+
+
+def use_rows(table: Table, bad: BadLines, use: Callable[[dict[str, str], int], None]) -> None:
+    """Call `use` with the cells of every row and its line; a row that it refuses, or that has no cells, is a bad one."""
+    for line, cells, text in tqdm(table.rows(), f"reading {table.path.name}", unit=" rows", disable=None):
+        try:
+            if isinstance(cells, str):
+                raise InputError(cells)
+            use(cells, line)
+        except InputError as error:
+            bad.add(BadLine(line, f"{table.path}:{line}", str(error), text))
 
 
 def column_called(table: Table, name: str) -> str | None:
