@@ -9,6 +9,7 @@ _ROLLOUT = [
     _VALUES,
     "tests/training/test_parts.py",
     "tests/training/test_rollout_parts.py",
+    "tests/training/test_rollout_objectives.py",
     "tests/training/test_rollout_oracle.py",
     "tests/training/test_rollout_engine.py",
     "tests/training/test_stopping.py",
@@ -67,7 +68,7 @@ PLAN: dict[str, list[str]] = {
     "zreward/training/preferred.py": ["tests/training/test_preferred.py"],
     "zreward/training/trainer_base.py": [
         *("tests/training/test_parts.py", "tests/training/test_trainer_base.py", "tests/training/test_workers.py"),
-        "tests/training/test_stopping.py",
+        *("tests/training/test_trainer_engines.py", "tests/training/test_stopping.py"),
     ],
     "zreward/training/targets.py": [
         _VALUES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import zreward.models.attention
 import zreward.models.sharing
 from tests.tiny import tiny_model, tiny_records, with_keys
+from tests.training.idle_trainer import Idle
 from zreward.common.config import config_from_dict
+from zreward.common.runs import RunDirectory
 from zreward.data.writing import save_records
 from zreward.models.shared_prefix import SharedPrefix
 from zreward.models.sharing import SharedRows
@@ -66,3 +69,14 @@ def shared_passes(monkeypatch) -> list[SharedRows]:
 
     monkeypatch.setattr(SharedPrefix, "cut", cut)
     return cuts
+
+
+@pytest.fixture
+def make_idle(make_recipe, tmp_path):
+    """make_idle(callbacks, **options of the recipe) -> a trainer of three items that trains nothing."""
+
+    def make(callbacks=(), **options: Any) -> Idle:
+        recipe = replace(make_recipe("sft", steps=6), **options)
+        return Idle(tiny_model(), recipe, RunDirectory(tmp_path / "run"), [1, 2, 3], callbacks)
+
+    return make

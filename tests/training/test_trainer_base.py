@@ -11,31 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from transformers import ProgressCallback, Trainer, TrainerCallback
-from transformers.trainer import SCHEDULER_NAME
 
 from tests.tiny import tiny_model
+from tests.training.idle_trainer import Idle
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, read_metrics, remove_checkpoint
 from zreward.training import trainer_base
 from zreward.training.trainer_base import RewardTrainer, training_arguments
-from zreward.training.zero_shards import settings_of
-
-
-class Idle(RewardTrainer):
-    """A trainer of nothing, for what it does by itself."""
-
-    def collate(self, items):
-        return {"items": items}
-
-
-@pytest.fixture
-def make_trainer(make_recipe, tmp_path):
-    def make(callbacks=(), **options) -> Idle:
-        recipe = replace(make_recipe("sft", steps=6), **options)
-        return Idle(tiny_model(), recipe, RunDirectory(tmp_path / "run"), [1, 2, 3], callbacks)
-
-    return make
-
 
 # --- settings
 
@@ -54,23 +36,23 @@ def test_a_library_that_a_setting_needs_and_that_is_absent_is_one_message(make_r
         training_arguments(make_recipe("sft"), RunDirectory(tmp_path))
 
 
-def test_a_tracker_that_does_not_exist_is_one_message(make_trainer):
+def test_a_tracker_that_does_not_exist_is_one_message(make_idle):
     with pytest.raises(InputError, match="transformers.Trainer refuses report_to or trainer: .*no_such_tracker"):
-        make_trainer(report_to=["no_such_tracker"])
+        make_idle(report_to=["no_such_tracker"])
 
 
-def test_one_progress_bar_of_our_own_and_none_where_it_is_switched_off(make_trainer):
+def test_one_progress_bar_of_our_own_and_none_where_it_is_switched_off(make_idle):
     own = TrainerCallback()
-    trainer = make_trainer([own])
+    trainer = make_idle([own])
     kinds = [type(callback) for callback in trainer.callback_handler.callbacks]
     assert kinds.count(trainer_base._Progress) == kinds.count(trainer_base._RunFiles) == 1
     assert ProgressCallback not in kinds and own in trainer.callback_handler.callbacks
-    silent = make_trainer(trainer={"disable_tqdm": True})
+    silent = make_idle(trainer={"disable_tqdm": True})
     assert not any(isinstance(callback, ProgressCallback) for callback in silent.callback_handler.callbacks)
 
 
-def test_transformers_gets_the_backbone_the_settings_and_the_items(make_trainer):
-    trainer = make_trainer()
+def test_transformers_gets_the_backbone_the_settings_and_the_items(make_idle):
+    trainer = make_idle()
     assert trainer.model is trainer.reward_model.backbone and trainer.args.max_steps == 6
     assert trainer.train_dataset == [1, 2, 3] and trainer.data_collator([1]) == {"items": [1]}
 
@@ -98,12 +80,12 @@ def test_what_rows_have_in_common_is_shared_as_the_recipe_says_or_where_the_rubr
     ],
 )
 def test_kernels_are_checked_in_every_format_that_training_computes_in(
-    make_trainer, monkeypatch, device, options, tf32, formats
+    make_idle, monkeypatch, device, options, tf32, formats
 ):
     seen: dict[str, list] = {"tf32": [], "kernels": []}
     monkeypatch.setattr(trainer_base, "set_tf32", seen["tf32"].append)
     monkeypatch.setattr(trainer_base, "use_right_kernels", lambda *given: seen["kernels"].append(given))
-    trainer, teacher = make_trainer(), tiny_model()
+    trainer, teacher = make_idle(), tiny_model()
     trainer.args = SimpleNamespace(
         **{"device": torch.device(device), "bf16": False, "fp16": False, "tf32": None} | options
     )
@@ -132,94 +114,6 @@ def test_the_bar_shows_a_point_of_the_dev_curve_that_was_written_between_two_log
     assert shown == [{"dev_hpa": "0.750", "loss": "1.250"}]
 
 
-def test_a_process_takes_one_gpu_and_no_weight_is_rounded(make_trainer, monkeypatch):
-    """On eight GPUs transformers would split a process's batch over all it sees; accelerate would cast under FSDP."""
-    seen = []
-    monkeypatch.setattr(trainer_base, "one_gpu_a_process", lambda arguments: seen.append(arguments) or arguments)
-    monkeypatch.setattr(trainer_base, "in_full_precision", seen.append)
-    trainer = make_trainer()
-    assert seen == [trainer.args, trainer.accelerator] and seen[0] is trainer.args
-
-
-def test_figures_of_a_step_are_means_over_micro_batches_and_processes(make_trainer, monkeypatch):
-    """Where an epoch ends, a process has fewer items than another, or none."""
-    trainer, other = make_trainer(), {"reward": [(3.0, 1.0), (5.0, 0.5)], "kl": [(0.5, 1.0), (9.0, 0.0)]}
-    monkeypatch.setattr(trainer_base, "gather_object", lambda own: [*own, other])
-    assert trainer.counted == 1.0
-    for reward, trainer.counted in ((1.0, 1.0), (2.0, 1.5)):
-        trainer.record(reward=torch.tensor(reward))
-    assert trainer._step_metrics["reward"] == [(1.0, 1.0), (2.0, 1.5)]
-    assert all(type(value) is float for value, _ in trainer._step_metrics["reward"]), "a tensor would keep its graph"
-    trainer.log({"loss": 7.0})
-    assert {"loss": 7.0, "reward": (1 + 3 + 3 + 2.5) / 4, "kl": 0.5}.items() <= trainer.state.log_history[-1].items()
-    trainer.log({"loss": 8.0})
-    assert trainer.state.log_history[-1]["reward"] == 5.5 / 1.5  # this process added nothing to the second step
-
-
-@pytest.mark.parametrize(
-    ("items", "rank", "kept", "weight"),
-    [
-        (3, 0, 2, 4 / 3),  # of three items one process has two, the other one
-        (3, 1, 1, 2 / 3),
-        (5, 0, 1, 2.0),  # a step of four, then one with a single item
-        (5, 1, 1, 0.0),  # without an item of its own it keeps the other company
-    ],
-)
-def test_what_is_repeated_at_an_epochs_end_is_taken_out(make_trainer, items, rank, kept, weight):
-    trainer = make_trainer()
-    trainer.train_dataset = list(range(items))
-    trainer.first_of = lambda batch, count: {"items": batch["items"][:count]}
-    arguments = {
-        "per_device_train_batch_size": 2,
-        "world_size": 2,
-        "process_index": rank,
-        "dataloader_drop_last": False,
-    }
-    state = SimpleNamespace(end_of_dataloader=True)
-    trainer.args, trainer.accelerator = SimpleNamespace(**arguments), SimpleNamespace(gradient_state=state)
-    full = {"items": ["x", "y"]}
-    (last,) = trainer._weighed(iter([full]))
-    most = 2 if items == 3 else 1
-    assert last == {"items": full["items"][:kept], "weight": pytest.approx(weight), "most": most}
-
-    def as_it_is(batch: dict = full) -> bool:
-        return list(trainer._weighed(iter([batch]))) == [batch]
-
-    assert as_it_is({"refused": "a picture cannot be read"})
-    state.end_of_dataloader = False
-    assert as_it_is()
-    state.end_of_dataloader, trainer.args.dataloader_drop_last = True, True
-    assert as_it_is()
-    trainer.args.dataloader_drop_last, trainer.args.world_size = False, 1
-    assert as_it_is()
-    trainer.args.world_size, trainer.train_dataset = 2, list(range(8))
-    assert as_it_is()
-
-
-def test_batches_come_weighed(make_trainer, monkeypatch):
-    trainer = make_trainer()
-    monkeypatch.setattr(Trainer, "get_batch_samples", lambda trainer, batches, *asked: (list(batches), asked))
-    trainer._weighed = lambda batches: ({"weighed": batch} for batch in batches)
-    assert trainer.get_batch_samples(iter([1, 2]), 2, "cpu") == ([{"weighed": 1}, {"weighed": 2}], (2, "cpu"))
-
-
-def test_a_trainer_says_what_the_first_items_of_a_batch_are(make_trainer):
-    with pytest.raises(NotImplementedError):
-        make_trainer().first_of({}, 1)
-
-
-@pytest.mark.parametrize("begun", [True, False])
-def test_a_finished_runs_model_is_written_without_an_engine(make_trainer, monkeypatch, begun):
-    trainer, seen = make_trainer(), []
-    monkeypatch.setattr(Trainer, "save_model", lambda trainer, *given: seen.append(("by the engine", *given)))
-    trainer._save = lambda folder: seen.append(("alone", folder))
-    if begun:
-        trainer.train = lambda resume_from_checkpoint: None
-        trainer.run_to_end(None)
-    trainer.save_model("model")
-    assert seen == [("by the engine", "model", False) if begun else ("alone", "model")]
-
-
 # --- how a run goes on
 
 
@@ -227,9 +121,9 @@ def test_a_finished_runs_model_is_written_without_an_engine(make_trainer, monkey
     ("step", "expected"), [(None, "trained from"), (5, "trained from"), (6, "loaded"), (7, "loaded")]
 )
 def test_a_run_goes_on_from_its_checkpoint_unless_that_is_of_the_last_step(
-    make_trainer, tmp_path, monkeypatch, step, expected
+    make_idle, tmp_path, monkeypatch, step, expected
 ):
-    trainer, seen, fitted = make_trainer(), [], []
+    trainer, seen, fitted = make_idle(), [], []
     checkpoint = None if step is None else tmp_path / f"checkpoint-{step}"
     monkeypatch.setattr(trainer_base, "fit_shards", lambda *given: fitted.append((*given, list(seen))))
     trainer.train = lambda resume_from_checkpoint: seen.append(("trained from", resume_from_checkpoint))
@@ -239,8 +133,8 @@ def test_a_run_goes_on_from_its_checkpoint_unless_that_is_of_the_last_step(
     assert fitted == ([(trainer.accelerator, checkpoint, [])] if step == 5 else [])  # before the engine reads them
 
 
-def test_the_bar_is_closed_before_a_message(make_trainer):
-    trainer, closed = make_trainer(), []
+def test_the_bar_is_closed_before_a_message(make_idle):
+    trainer, closed = make_idle(), []
 
     def stop(resume_from_checkpoint):
         (bar,) = [each for each in trainer.callback_handler.callbacks if isinstance(each, trainer_base._Progress)]
@@ -251,7 +145,7 @@ def test_the_bar_is_closed_before_a_message(make_trainer):
     with pytest.raises(FloatingPointError):
         trainer.run_to_end(None)
     assert closed == [True]
-    trainer = make_trainer()
+    trainer = make_idle()
     trainer.train = lambda resume_from_checkpoint: None  # no bar was ever drawn
     trainer.run_to_end(None)
 
@@ -289,15 +183,15 @@ def save_at(trainer: Idle, *steps: int) -> list[str]:
     return [folder.name for folder in trainer.run.checkpoints()]
 
 
-def test_the_newest_checkpoints_are_kept(make_trainer, saving):
-    trainer = make_trainer(keep_checkpoints=2)
+def test_the_newest_checkpoints_are_kept(make_idle, saving):
+    trainer = make_idle(keep_checkpoints=2)
     assert save_at(trainer, 2, 9, 10) == ["checkpoint-9", "checkpoint-10"]
     assert not (trainer.run.checkpoint_folder / "checkpoint-2").exists()
     assert saving.synced == [["weights"]] * 3  # on the disk before the marker is
 
 
-def test_other_processes_wait_and_write_nothing_of_their_own(make_trainer, saving):
-    trainer, waited = make_trainer(), []
+def test_other_processes_wait_and_write_nothing_of_their_own(make_idle, saving):
+    trainer, waited = make_idle(), []
     trainer.accelerator.wait_for_everyone = lambda: waited.append(True)
     trainer.state.is_world_process_zero = False
     assert save_at(trainer, 2) == [] and waited == [True]
@@ -307,8 +201,8 @@ def test_other_processes_wait_and_write_nothing_of_their_own(make_trainer, savin
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_trainer, saving, at_once):
-    trainer = make_trainer(keep_checkpoints=1)
+def test_a_disk_that_refuses_leaves_the_checkpoints_before(make_idle, saving, at_once):
+    trainer = make_idle(keep_checkpoints=1)
     save_at(trainer, 2)
     saving.error, saving.at_once = OSError(errno.ENOSPC, "No space left on device"), at_once
     message = (
@@ -349,79 +243,3 @@ def test_the_file_of_metrics_has_the_rows_of_the_log_as_soon_as_they_are_there(t
     assert after("on_log", [first, second, third], main=False) == [first, second]
     assert after("on_log", [first, second, third]) == [first, second, third]
     assert after("on_train_end", [second, third]) == [second, third]
-
-
-# --- what engines need
-
-
-@pytest.fixture
-def called(monkeypatch) -> list[tuple]:
-    """Calls of the functions that write and mend what an engine's processes hold, in their order."""
-    calls: list[tuple] = []
-    for name in ("save", "save_optimizer_of_shards", "mend_read_shards"):
-        monkeypatch.setattr(
-            trainer_base, name, lambda *given, name=name, **options: calls.append((name, *given, *options.values()))
-        )
-    return calls
-
-
-@pytest.mark.parametrize("writes", [True, False])
-@pytest.mark.parametrize("folder", [None, "elsewhere"])
-def test_one_process_saves_the_model_and_all_wait_for_it(make_trainer, called, monkeypatch, writes, folder):
-    trainer, kept = make_trainer(), torch.ones(1)
-    monkeypatch.setattr(type(trainer.args), "should_save", writes)
-    trainer.accelerator.wait_for_everyone = lambda: called.append(("waited",))
-    trainer._save(folder, {"model.head": kept, "other": kept})
-    expected = ("save", trainer.reward_model, Path(folder or trainer.args.output_dir), {"head": kept})
-    assert called == [*([expected] if writes else []), ("waited",)]
-    trainer._save(folder)
-    assert not writes or called[-2][-1] is None
-
-
-@pytest.mark.parametrize("writes", [True, False])
-def test_a_sharded_optimizer_is_saved_by_all_and_its_schedule_by_one(
-    make_trainer, called, monkeypatch, tmp_path, writes
-):
-    trainer = make_trainer()
-    monkeypatch.setattr(type(trainer.args), "should_save", writes)
-    trainer.is_fsdp_enabled = True
-    trainer.create_optimizer_and_scheduler(6)
-    trainer._save_optimizer_and_scheduler(str(tmp_path))
-    assert called == [
-        ("save_optimizer_of_shards", trainer.accelerator, trainer.optimizer, trainer.model, str(tmp_path))
-    ]
-    schedule = tmp_path / SCHEDULER_NAME
-    assert schedule.exists() is writes
-    if writes:
-        assert torch.load(schedule, weights_only=True) == trainer.lr_scheduler.state_dict()
-    called.clear()
-    trainer.is_fsdp_enabled = False
-    trainer._save_optimizer_and_scheduler(str(tmp_path))
-    assert called == []
-
-
-@pytest.mark.parametrize("missing", ["model", "lr_scheduler"])
-def test_nothing_is_saved_of_an_optimizer_before_training(make_trainer, called, tmp_path, missing):
-    trainer = make_trainer()
-    trainer.is_fsdp_enabled = True
-    trainer.create_optimizer_and_scheduler(6)
-    setattr(trainer, missing, None)
-    with pytest.raises(AssertionError, match="training has begun"):
-        trainer._save_optimizer_and_scheduler(str(tmp_path))
-    assert called == []
-
-
-@pytest.mark.parametrize("deepspeed", [True, False])
-@pytest.mark.parametrize("checkpoint", ["there", None])
-def test_the_settings_of_a_read_optimizer_are_those_it_was_made_with(
-    make_trainer, called, monkeypatch, deepspeed, checkpoint
-):
-    trainer, read = make_trainer(), []
-    monkeypatch.setattr(Trainer, "_load_optimizer_and_scheduler", lambda trainer, folder: read.append(folder))
-    trainer.is_deepspeed_enabled = deepspeed
-    optimizer = trainer.create_optimizer()
-    assert optimizer is trainer.optimizer and trainer._groups == settings_of(optimizer)
-    trainer._load_optimizer_and_scheduler(checkpoint)
-    assert read == [checkpoint]
-    mended = [("mend_read_shards", trainer.optimizer, trainer._groups)]
-    assert called == (mended if deepspeed and checkpoint else [])
