@@ -61,7 +61,8 @@ class Launch:
     late: int | None = None  # the rank that is a second late at every save
     stand_in: bool = False  # for vLLM's server (tests.engines.stand_in_server)
     count: bool = False  # what passes the decoder layers (tests.engines.passes)
-    measure: bool = False  # print how much memory loading took
+    measure: bool = False  # print how much memory loading took, and how much of a frozen network is kept
+    head_bytes: int | None = None  # of logits at a time
     brought: bool | None = None  # what `zreward.training.engines` believes of the engine: that it brings the weights
 
 
@@ -179,6 +180,11 @@ def _train(told: Launch, rank: int) -> None:
         _be_late()
     if told.measure:
         _measure_loading()
+        _measure_frozen()
+    if told.head_bytes is not None:
+        import zreward.models.backbone
+
+        zreward.models.backbone.HEAD_BYTES = told.head_bytes
     if told.brought is not None:
         from zreward.training import engines
 
@@ -268,6 +274,23 @@ def _measure_loading() -> None:
         return build(*arguments)
 
     run.build_trainer = measured
+
+
+def _measure_frozen() -> None:
+    from zreward.training import rollout
+
+    place = rollout.place_frozen
+
+    def measured(accelerator: Any, model: Any) -> None:
+        place(accelerator, model)
+        kept = {id(weight): _own_part(weight).numel() for weight in model.parameters()}
+        print(f"of a frozen network {sum(kept.values())} weights are kept", flush=True)
+
+    rollout.place_frozen = measured
+
+
+def _own_part(weight: Any) -> Any:
+    return weight.to_local() if hasattr(weight, "to_local") else getattr(weight, "ds_tensor", weight)
 
 
 def _be_late() -> None:

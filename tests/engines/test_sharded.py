@@ -1,14 +1,15 @@
-"""Where an engine shards the weights: a head of its own, and frozen weights when a run is gone on with."""
+"""Where an engine shards the weights: heads, frozen weights, a teacher, and families of other blocks."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.engines.conftest import assert_same_steps, recipe_of
+from tests.engines.conftest import assert_same_steps, recipe_of, zero3_environment
 from tests.engines.ranks import steps_of
 from tests.tiny import sharpen, tiny_model
 from zreward.models.reward_model import RewardModel
@@ -51,3 +52,46 @@ def test_a_run_with_frozen_weights_is_gone_on_with(launcher, folder, tmp_path, e
         shutil.rmtree(late)
     launcher.train({"run": recipe}, engine, 2, tmp_path / "job", resume=True)
     assert_same_steps(steps_of(recipe), expected, 1e-4)
+
+
+@pytest.mark.parametrize(
+    "engine", ["ddp", "fsdp2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero2", "zero3"))]
+)
+def test_a_teacher_is_split_as_the_student_is(launcher, folder, tmp_path, engine):
+    recipes = [recipe_of(folder, "opd", tmp_path / f"{ranks}", ranks, 2) for ranks in (1, 2)]
+    environment = zero3_environment(tmp_path / "zero") if engine == "zero3" else {}
+    ended = launcher.launch({"run": recipes[1]}, engine, 2, tmp_path / "job", measure=True, environment=environment)
+    total = sum(weight.numel() for weight in RewardModel.from_pretrained(folder / "teacher").parameters())
+    for code, log in ended:
+        assert code == 0, log[-3000:]
+        (kept,) = re.findall(r"of a frozen network (\d+) weights are kept$", log, re.MULTILINE)
+        part = int(kept) / total
+        assert part == 1 if engine in ("ddp", "zero2") else part == pytest.approx(0.5, abs=0.05)
+    train(recipes[0])
+    assert_same_steps(steps_of(recipes[1]), steps_of(recipes[0]), 1e-4)
+
+
+@pytest.mark.parametrize("engine", ["fsdp2", pytest.param("zero3", marks=pytest.mark.slow)])
+def test_a_model_without_one_of_its_familys_blocks_is_split(launcher, folder, tmp_path, engine):
+    """Transformers names blocks of LLaVA's that only other vision towers have."""
+    sharpen(tiny_model("llava", trace_tokens=5), 4).save_pretrained(tmp_path / "llava")
+    more = {"model": {"name": str(tmp_path / "llava")}}
+    for method in ("sft", "gdso"):
+        recipes = [recipe_of(folder, method, tmp_path / f"{method}-{n}", n, 3, **more) for n in (1, 2)]
+        launcher.train({method: recipes[1]}, engine, 2, tmp_path / "job")
+        train(recipes[0])
+        assert_same_steps(steps_of(recipes[1]), steps_of(recipes[0]), 1e-4)
+
+
+@pytest.mark.parametrize("engine", ["fsdp2", pytest.param("zero3", marks=pytest.mark.slow)])
+def test_processes_with_unequally_many_chunks_of_logits_train_on(launcher, folder, tmp_path, engine):
+    """Three tokens a chunk, and three pairs: one process has twice as many chunks as the other."""
+    vocabulary = RewardModel.from_pretrained(folder / "base").backbone.base.config.get_text_config().vocab_size
+    more = {"data": {"train_records": 6, "dimensions": ["realism"]}}
+    recipes = [recipe_of(folder, "gdso", tmp_path / f"{ranks}", ranks, 3, **more) for ranks in (1, 2)]
+    environment = zero3_environment(tmp_path / "zero") if engine == "zero3" else {}
+    launcher.train(
+        {"run": recipes[1]}, engine, 2, tmp_path / "job", head_bytes=12 * vocabulary, environment=environment
+    )
+    train(recipes[0])
+    assert_same_steps(steps_of(recipes[1]), steps_of(recipes[0]), 1e-4)

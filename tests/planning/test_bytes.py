@@ -85,9 +85,11 @@ def test_a_reference_is_a_copy_of_all_weights_and_an_adapter_needs_none(recipe_o
     assert make_plan(recipe_of("gdso", rollout__beta=0.1, model__lora_rank=4), machines_of()).memory.reference == 0
 
 
-def test_a_teacher_is_held_whole(recipe_of, machines_of, folder):
-    plan = make_plan(recipe_of("opd", rollout__teacher=str(folder / "model"), model__dtype="bfloat16"), machines_of())
-    assert plan.memory.teacher == 2 * plan.shape.parameters
+@pytest.mark.parametrize(("engine", "parts"), [("ddp", 1), ("zero2", 1), ("fsdp", 4), ("zero3", 4)])
+def test_a_teacher_is_split_where_the_student_is(recipe_of, machines_of, folder, engine, parts):
+    recipe = recipe_of("opd", rollout__teacher=str(folder / "model"), model__dtype="bfloat16")
+    plan = make_plan(recipe, machines_of(engine, 4))
+    assert plan.memory.teacher == 2 * plan.shape.parameters // parts
     alone = make_plan(recipe_of("grpo", model__dtype="bfloat16"), machines_of())
     assert plan.work.forward_only > 0 == alone.work.forward_only
 

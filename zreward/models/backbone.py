@@ -21,6 +21,7 @@ from zreward.models.inputs import ModelInput
 from zreward.models.layouts import takes_grids
 from zreward.models.older_transformers import accept_features, features_argument, features_of
 from zreward.models.shared_prefix import SharedPrefix, of_branches
+from zreward.models.split_weights import most
 
 T = TypeVar("T")
 
@@ -50,7 +51,9 @@ class Backbone(nn.Module):
         accept_features(self.base.model)
         self.shared_prefix = SharedPrefix(self)
         # What transformers' Trainer asks of a model (FSDP wrapping, gradient checkpointing) is the inner model's.
-        self._no_split_modules = getattr(self.base, "_no_split_modules", None)
+        # LLaVA's names classes of CLIP's text tower too, which it does not have; accelerate would refuse.
+        parts = {type(module).__name__ for module in self.base.modules()}
+        self._no_split_modules = sorted(parts.intersection(getattr(self.base, "_no_split_modules", None) or ()))
 
     def gradient_checkpointing_enable(self, **options) -> None:
         self.base.gradient_checkpointing_enable(**options)
@@ -186,11 +189,15 @@ class Backbone(nn.Module):
             return -F.cross_entropy(logits, tokens, reduction="none")
 
         rows = head_rows(self.base.config.get_text_config().vocab_size)
-        parts = zip(hidden_MH.split(rows), tokens_M.split(rows), strict=True)
-        if (
-            is_deepspeed_zero3_enabled()
-        ):  # torch cannot compute again what ran on weights that DeepSpeed has taken away since
-            return torch.cat([chunk_log_probs(h, t) for h, t in parts])
+        hidden, tokens = [*hidden_MH.split(rows)], [*tokens_M.split(rows)]
+        if is_deepspeed_zero3_enabled():
+            # All processes gather the head for every chunk, so those with shorter traces add empty ones.
+            for _ in range(most(self, len(hidden)) - len(hidden)):
+                hidden.append(hidden_MH[:0])
+                tokens.append(tokens_M[:0])
+            # Torch cannot compute again what ran on weights that DeepSpeed has taken away since.
+            return torch.cat([chunk_log_probs(h, t) for h, t in zip(hidden, tokens, strict=True)])
+        parts = zip(hidden, tokens, strict=True)
         # Recomputed in the backward pass, also where one chunk is all: nothing of the vocabulary's width is kept.
         return torch.cat([checkpoint(chunk_log_probs, h, t, use_reentrant=False) for h, t in parts])
 

@@ -34,6 +34,15 @@ def alike(backbone: Backbone, number: int) -> bool:
     return bool(ends[0] == -ends[1])
 
 
+def most(backbone: Backbone, number: int) -> int:
+    """The largest number of all processes that run the model together."""
+    if not backbone.is_sharded:
+        return number
+    largest = torch.tensor(number, device=backbone.label_ids.device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def prepare_layers(network: Any) -> None:
     """For several forward passes before one backward pass, whose gradients come through a `PassCache`: once, under an engine."""
     if hasattr(network, _PREPARED):

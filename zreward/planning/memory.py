@@ -73,7 +73,7 @@ def memory_of(
         kv_cache=cache_bytes(shape, pieces, itemsize),
         communication=_communication(shape, engine, itemsize),
         reference=_reference(recipe, shape),
-        teacher=teacher.frozen_bytes if teacher else 0,
+        teacher=teacher.frozen_bytes // parts["weights"] if teacher else 0,
         reserve=round(RESERVE + RESERVED_SHARE * card_bytes),
     )
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,9 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from zreward.models.backbone import Backbone
 
 NONE, DDP, FSDP, DEEPSPEED = "none", "ddp", "fsdp", "deepspeed"
 
@@ -104,6 +107,39 @@ def in_full_precision(accelerator: Accelerator) -> None:
     policy = plugin.mixed_precision_policy
     if policy is not None and policy.param_dtype not in (None, torch.float32):
         plugin.mixed_precision_policy = replace(policy, output_dtype=None, reduce_dtype=torch.float32)
+
+
+def place_frozen(accelerator: Accelerator, model: Backbone) -> None:
+    """Put a second network, which is not trained, where the trained one is: on each GPU, or split over all as the engine does.
+
+    Once the trained one is prepared. Where weights are split, all processes have to run the same passes of it.
+    """
+    plugin, kind = accelerator.state.deepspeed_plugin, accelerator.distributed_type
+    if kind is DistributedType.FSDP:
+        _split_by_fsdp(accelerator, model)
+    elif kind is DistributedType.DEEPSPEED and plugin.zero_stage == 3:
+        import deepspeed
+
+        config = {key: value for key, value in plugin.deepspeed_config.items() if key not in _OF_TRAINING}
+        deepspeed.initialize(model=model, config=config)
+    else:
+        model.to(accelerator.device)
+
+
+_OF_TRAINING = ("optimizer", "scheduler", "checkpoint")
+"""What DeepSpeed's configuration says of training alone."""
+
+
+def _split_by_fsdp(accelerator: Accelerator, model: Backbone) -> None:
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    plugin = accelerator.state.fsdp_plugin
+    trained = plugin.transformer_cls_names_to_wrap
+    plugin.transformer_cls_names_to_wrap = model._no_split_modules or trained
+    try:
+        fsdp2_prepare_model(accelerator, model)
+    finally:
+        plugin.transformer_cls_names_to_wrap = trained
 
 
 @contextmanager

@@ -72,7 +72,11 @@ def load_teacher(recipe: Recipe, student: RewardModel) -> RewardModel:
     """OPD's frozen teacher. Raises InputError unless it reads the student's tokens and speaks of the same rubric."""
     name, wanted = str(recipe.rollout.teacher), recipe.model
     teacher = RewardModel.from_pretrained(
-        name, device=student.device, dtype=wanted.dtype, attn_implementation=wanted.attn_implementation
+        name,
+        device=student.device,
+        dtype=wanted.dtype,
+        attn_implementation=wanted.attn_implementation,
+        empty=student.empty,
     )
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise InputError(

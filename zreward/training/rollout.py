@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from zreward.common.runs import RunDirectory
 from zreward.common.watchdog import watchdog
 from zreward.data import Record
-from zreward.models.backbone import BackboneOutput
+from zreward.models.backbone import Backbone, BackboneOutput
 from zreward.models.draws import draw, seed_of, uniforms
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
@@ -26,7 +27,7 @@ from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import group_advantages
 from zreward.sampling.sampler import EngineSampler
-from zreward.training.engines import backward, gradients_go_on
+from zreward.training.engines import backward, gradients_go_on, place_frozen
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
 from zreward.training.rollout_engine import CANARIES, start_sampler
@@ -261,6 +262,12 @@ class RolloutTrainer(RewardTrainer):
                     rollout.ref_log_probs = self._decode(rollout)[1]
         return rollout.ref_log_probs
 
+    @cached_property
+    def _placed_teacher(self) -> Backbone:
+        assert self.teacher is not None
+        place_frozen(self.accelerator, self.teacher.backbone)
+        return self.teacher.backbone
+
     def _teacher_log_probs(self, rollout: _Rollout) -> Tensor:
         """The teacher's log-probabilities of the student's tokens, at the student's places (its images may be longer)."""
         assert self.teacher is not None and rollout.labels is not None, "OPD has a teacher and samples its score"
@@ -268,10 +275,10 @@ class RolloutTrainer(RewardTrainer):
             images = [self.teacher.decode(record.image) for record in rollout.records]
             inputs = replace(self.teacher.collate(images, rollout.rows), share=self.shares).to(self.args.device)
             assert inputs.trace_mask is not None and rollout.inputs.trace_mask is not None, "roll-outs have traces"
-            mask, found = rollout.inputs.trace_mask.bool(), []
+            mask, found, teacher = rollout.inputs.trace_mask.bool(), [], self._placed_teacher
             for rows in self._slices(rollout):
                 part = inputs.rows(rows)
-                output = self.teacher.backbone(part, self.options.temperature)
+                output = teacher(part, self.options.temperature)
                 log_probs, sampled = sampled_tokens(output, part, rollout.labels[rows], self.options.temperature)
                 of_trace = log_probs[:, :-1][sampled[:, :-1]]
                 trace = log_probs.new_zeros(mask[rows].shape).masked_scatter(mask[rows], of_trace)
