@@ -12,7 +12,7 @@ from zreward.cli.options import STDOUT, Json, Seed, SkipBad, check_target, names
 from zreward.common.errors import InputError
 
 data_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
-KINDS = ("csv", "agiqa3k")
+OWN_FORM = ("csv", "agiqa3k")
 NO_RECORDS = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".arrow", ".png", ".jpg")
 Records = Annotated[Path, typer.Argument(help="Records (.jsonl, .parquet).")]
 RubricFile = Annotated[
@@ -23,9 +23,22 @@ RubricFile = Annotated[
 @data_app.command("import")
 def import_data(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(help="csv for a table of your own, agiqa3k for that published data set.")],
-    root: Annotated[Path, typer.Argument(help="The CSV file, or the folder of the data set.")],
-    out: Annotated[Path, typer.Argument(help="Records to write: a file (.jsonl, .parquet) or a folder.")],
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="csv for a table of your own, or a published data set; without a name, all are listed.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The CSV file, or the folder of the data set; without it, what NAME is and what ROOT holds."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Argument(help="Records or preferences to write: a file (.jsonl, .parquet) or a folder.")
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="csv: column of the prompt; default: guessed from its name.")
     ] = None,
@@ -50,27 +63,54 @@ def import_data(
         str | None, typer.Option(help="With --winner: column of the second image; default: guessed from its name.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="csv: folder of the images; default: the folder of the CSV file.")
+        Path | None,
+        typer.Option(help="Folder that image paths start at; default: ROOT, or the folder of the CSV file."),
     ] = None,
+    pictures: Annotated[
+        str,
+        typer.Option(
+            help="Published data sets: decode every picture, check that its file exists (exist), or none of both."
+        ),
+    ] = "decode",
+    listed: Annotated[bool, typer.Option("--list", help="Print the table of published data sets.")] = False,
     rubric: RubricFile = None,
     seed: Seed = 0,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Convert ratings (a CSV file or a published data set) to records; images are not copied."""
-    if kind not in KINDS:
-        raise InputError(f"data set layout {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+    """Convert ratings or preferences (a CSV file or a published data set); images are not copied, nothing is downloaded."""
+    from zreward.data.importers.registry import find_importer, importer_table, importer_text
+
+    if kind is None or listed:
+        typer.echo(importer_table())
+        return
+    importer = None if kind == "csv" else find_importer(kind, "csv")
+    if root is None or out is None:
+        if importer is None or root is not None:
+            missing = "ROOT and OUT are" if root is None else "OUT is"
+            raise InputError(f"{missing} missing; expected zreward data import {kind} ROOT OUT")
+        typer.echo(importer_text(importer))
+        return
     _check_out(out, root)
+    of_csv = ("prompt", "image", "rater", "dimensions", "dimension", "score", "rubric", "winner", "image_a", "image_b")
     if kind == "agiqa3k":
         from zreward.data import import_agiqa3k
 
-        of_csv = ("prompt", "image", "rater", "dimensions", "dimension", "score", "images", "rubric")
-        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv, "winner", "image_a", "image_b")
+        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv, "images")
+        refuse_unused(ctx, "with agiqa3k: its pictures are always decoded", "pictures")
         typer.echo(f"records: {import_agiqa3k(root, out, seed=seed, skip_bad=skip_bad)}")
+        return
+    refuse_unused(ctx, f"with {kind}: `zreward data split` makes splits", "seed")
+    if importer is not None:
+        from zreward.data.importers.importer import run_importer
+
+        refuse_unused(ctx, f"with {kind}: it belongs to csv", *of_csv)
+        path, count = run_importer(importer, root, out, images, skip_bad, pictures)
+        typer.echo(f"{importer.result}: {path} ({count:,})")
         return
     from zreward.data.importers.csv_ratings import Columns, import_csv
     from zreward.rubric import Rubric
 
-    refuse_unused(ctx, "with csv: `zreward data split` makes splits", "seed")
+    refuse_unused(ctx, "with csv: its pictures are always decoded", "pictures")
     if winner is not None:
         from zreward.data.importers.csv_winners import WinnerColumns, import_winners
 

@@ -100,6 +100,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward data import csv long.csv runs/mine --dimension aspect --score value --rater worker",
         "zreward data import csv choices.csv runs/mine --winner chosen",
         "zreward data import agiqa3k ROOT runs/agiqa3k",
+        "zreward data import imagerewarddb",
+        "zreward data import imagerewarddb ROOT runs/imagereward --skip-bad",
     ),
     "data preferences": ("zreward data preferences ratings.jsonl runs/preferences.jsonl --margin 0.5",),
     "data split": (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,10 @@ from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.preference import Preference, check_preference_key, preferences_of
 from zreward.data.preference import check_images as look_at
 from zreward.data.sources import Layout, SourceRow, read_rows
-from zreward.data.writing import check_output, image_file, image_struct
+from zreward.data.writing import check_output, image_file, image_struct, parts_of
 
 LAYOUT = Layout(check_preference_key, ("votes", "ranks"), "images")
 _CHUNK = 64  # rows whose pictures are decoded together
-_ROW_GROUP = 256
 
 
 def load_preferences(
@@ -97,13 +96,13 @@ def _checked(
             yield from zip(chunk, threads.map(check, chunk), strict=True)
 
 
-def save_preferences(preferences: Sequence[Preference], path: str | os.PathLike[str]) -> Path:
-    """Write `preferences` to PATH (.jsonl or .parquet) so that `load_preferences` gives them back.
+def save_preferences(preferences: Iterable[Preference], path: str | os.PathLike[str]) -> Path:
+    """Write `preferences`, which may come one by one, to PATH (.jsonl or .parquet) so that `load_preferences` gives them back.
 
     Pictures as by `save_records`: paths below PATH's folder become relative to it; pictures in memory are embedded (Parquet)
     or written beside the file (JSONL).
     """
-    path = check_output(path, preferences, "preference")
+    path, preferences = check_output(path, preferences, "preference")
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(preferences, path, temporary)
@@ -131,7 +130,7 @@ def _fields(one: Preference, images: list[Any]) -> dict[str, Any]:
     }
 
 
-def _write_parquet(preferences: Sequence[Preference], path: Path, temporary: Path) -> None:
+def _write_parquet(preferences: Iterator[Preference], path: Path, temporary: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -145,9 +144,9 @@ def _write_parquet(preferences: Sequence[Preference], path: Path, temporary: Pat
     features = {name: notes.get(name, value) for name in types}
     schema = pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
     with pq.ParquetWriter(temporary, schema) as writer:
-        for start in range(0, len(preferences), _ROW_GROUP):
+        for part in parts_of(preferences):
             rows = []
-            for one in preferences[start : start + _ROW_GROUP]:
+            for one in part:
                 row = _fields(one, [image_struct(image, path.parent) for image in one.images])
                 rows.append(row | {"votes": json.dumps(row["votes"], ensure_ascii=False)})
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))

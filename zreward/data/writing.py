@@ -5,26 +5,28 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
 from zreward.data.images import ImageSource, open_image
 from zreward.data.record import Record
 
-_ROW_GROUP = 256
+ROW_GROUP = 256  # Parquet rows in memory at a time
+Row = TypeVar("Row")
 
 
-def save_records(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
-    """Write `records` to PATH (.jsonl or .parquet) so that `load_records` gives them back.
+def save_records(records: Iterable[Record], path: str | os.PathLike[str]) -> Path:
+    """Write `records`, which may come one by one, to PATH (.jsonl or .parquet) so that `load_records` gives them back.
 
     Paths of images below PATH's folder are written relative to it, others absolute; no image file is copied. Images in
     memory: Parquet holds them encoded as they are (PIL: as PNG), in the layout that `datasets` shows as images; JSONL
     names PNG files, written to images/ beside it.
     """
-    path = check_output(path, records, "record")
+    path, records = check_output(path, records, "record")
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(records, path, temporary)
@@ -35,14 +37,21 @@ def save_records(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     return path
 
 
-def check_output(path: str | os.PathLike[str], rows: Sequence[Any], what: str) -> Path:
-    """The path of a file of rows. InputError for another type of file, and where there is no row."""
+def check_output(path: str | os.PathLike[str], rows: Iterable[Row], what: str) -> tuple[Path, Iterator[Row]]:
+    """The path of a file of rows, and the rows. InputError for another type of file, and where there is no row."""
     path = Path(path)
     if path.suffix.lower() not in (".jsonl", ".parquet"):
         raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
-    if not rows:
-        raise InputError(f"{path}: there is no {what} to write")
-    return path
+    remaining = iter(rows)
+    for first in remaining:
+        return path, chain([first], remaining)
+    raise InputError(f"{path}: there is no {what} to write")
+
+
+def parts_of(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """The rows of one Parquet row group after the other."""
+    while part := list(islice(rows, ROW_GROUP)):
+        yield part
 
 
 def _line(record: Record, image: str) -> str:
@@ -64,16 +73,16 @@ def _fields(record: Record, image: Any) -> dict[str, Any]:
     }
 
 
-def _write_parquet(records: Sequence[Record], path: Path, temporary: Path) -> None:
+def _write_parquet(records: Iterator[Record], path: Path, temporary: Path) -> None:
     import pyarrow.parquet as pq
 
     schema = _schema()
     with pq.ParquetWriter(temporary, schema) as writer:
-        for start in range(0, len(records), _ROW_GROUP):
-            writer.write_table(_table(records[start : start + _ROW_GROUP], path.parent, schema))
+        for part in parts_of(records):
+            writer.write_table(_table(part, path.parent, schema))
 
 
-def _table(records: Sequence[Record], folder: Path, schema: Any) -> Any:
+def _table(records: list[Record], folder: Path, schema: Any) -> Any:
     import pyarrow as pa
 
     rows = []

@@ -1,0 +1,211 @@
+"""What the importers of published data sets have in common: their description, how they read, how the result is written.
+
+An importer is one file that describes a data set by an `Importer`; `zreward.data.importers.registry` lists them all. Its
+`read` goes over the published rows (`zreward.data.importers.rows`) with `Reading.each` and turns each into records or
+preferences; what it refuses by InputError becomes a bad line with its place. Nothing is downloaded, nothing is held whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from zreward.common.errors import InputError, shown
+from zreward.data.bad_lines import BadLine, BadLines
+from zreward.data.fields import plain_text
+from zreward.data.images import ImageSource, check_path, held_image, open_image, refuse_url
+from zreward.data.preference import Preference
+from zreward.data.preference_files import save_preferences
+from zreward.data.record import Record
+from zreward.data.sources import SourceRow
+from zreward.data.writing import save_records
+
+CHECKS = ("decode", "exist", "none")
+"""How pictures are checked: decoded, which finds truncated ones; that their files exist; not at all, to look at labels only."""
+_CHUNK = 64  # rows whose pictures are decoded together
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Importer:
+    """A published data set, as the table of `zreward data import` prints it, and what reads it.
+
+    Args:
+        name: on the command line.
+        title: the publisher's name for it.
+        source: hub name or repository.
+        licence: as the publisher states it.
+        layout: what ROOT holds.
+        holds: what was published.
+        targets: what becomes of it, with the scale.
+        missing: what was not published, and so is not in the result.
+        checked: where the layout was taken from, and which real file was read with it.
+        makes: Record or Preference.
+        read: yields them; None where `zreward.cli.data` calls a function of its own.
+        embedded: pictures are inside the files; the default output is then Parquet, which holds them as they are.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    layout: str
+    holds: str
+    targets: str
+    missing: str
+    checked: str
+    makes: type[Record] | type[Preference]
+    read: Callable[[Reading], Iterator[Any]] | None
+    embedded: bool = False
+
+    @property
+    def result(self) -> str:
+        return "records" if self.makes is Record else "preferences"
+
+
+class Reading:
+    """One run of an importer over the files of ROOT."""
+
+    def __init__(self, root: Path, images: Path | None, layout: str, bad: BadLines, check: str = "decode") -> None:
+        self.root, self.layout, self.bad, self.check = root, layout, bad, check
+        self.images = images or (root.parent if root.is_file() else root)
+        self.good = 0  # rows
+        self._seen: set[int] = set()  # hashes of the paths of good pictures
+        self._ids: set[int] = set()
+
+    def files(self, *patterns: str) -> list[Path]:
+        """The files of ROOT that match the first pattern that any does, by name; ROOT itself if it is a file.
+
+        InputError where there is none.
+        """
+        if self.root.is_file():
+            return [self.root]
+        for pattern in patterns:
+            if found := sorted(path for path in self.root.glob(pattern) if path.is_file()):
+                return found
+        raise InputError(f"{self.root}: no {' or '.join(patterns)}; expected {self.layout}")
+
+    def picture(self, image: Any, what: str = "image", folder: str = "") -> ImageSource:
+        """A picture of a row, checked: its path, or its bytes where they are inside the row.
+
+        Args:
+            image: a path relative to the folder of pictures, bytes, or {bytes, path}.
+            what: the field, for messages.
+            folder: where paths start, below the folder of pictures.
+
+        Raises:
+            InputError: a URL, a path that leads elsewhere; as `check`, a missing or damaged picture.
+        """
+        try:
+            image = held_image(image)
+            if isinstance(image, bytes):
+                if self.check == "decode":
+                    open_image(image)
+                return image
+            path = self._path(image, folder)
+            if hash(path) not in self._seen:
+                if self.check == "decode":
+                    open_image(path)
+                elif self.check == "exist":
+                    check_path(path)
+                self._seen.add(hash(path))
+            return path
+        except InputError as error:
+            raise InputError(f"{what}: {error}") from None
+
+    def each(self, rows: Iterable[SourceRow], convert: Callable[[Mapping[str, Any]], T | None]) -> Iterator[T]:
+        """What `convert` makes of the rows, in their order, passing over None; a row that it refuses is a bad one.
+
+        `convert` runs in several threads. Ids of records and preferences must be unique over all rows.
+        """
+
+        def attempt(row: SourceRow) -> T | InputError | None:
+            try:
+                if row.data is None:
+                    raise InputError(row.error)
+                return convert(row.data)
+            except InputError as error:
+                return error
+
+        remaining = iter(tqdm(rows, f"reading {self.root.name}", unit=" rows", disable=None))
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            while chunk := list(islice(remaining, _CHUNK)):
+                for row, made in zip(chunk, threads.map(attempt, chunk), strict=True):
+                    found = made if isinstance(made, InputError) else self._unique(made)
+                    if isinstance(found, InputError):
+                        self.bad.add(BadLine(row.number, row.place, str(found), row.text))
+                    elif found is not None:
+                        self.good += 1
+                        yield found
+
+    def _path(self, image: Any, folder: str) -> str:
+        path = plain_text(image, "path")
+        refuse_url(path)
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise InputError(f"{shown(path)} leads out of the folder of pictures; expected a path inside it")
+        return str(self.images / folder / path)
+
+    def _unique(self, found: T | None) -> T | InputError | None:
+        ids = [
+            one.id for one in (found if isinstance(found, list) else [found]) if isinstance(one, Record | Preference)
+        ]
+        for name in ids:
+            if name is not None and hash(name) in self._ids:
+                return InputError(f"id {name!r} is that of an earlier row")
+        self._ids.update(hash(name) for name in ids if name is not None)
+        return found
+
+
+def run_importer(
+    importer: Importer,
+    root: Path,
+    out: Path,
+    images: Path | None = None,
+    skip_bad: bool = False,
+    check: str = "decode",
+) -> tuple[Path, int]:
+    """Convert a published data set to records or preferences, row by row.
+
+    Args:
+        importer: of the data set.
+        root: its folder, or one file of it, in the layout that the importer describes.
+        out: a .jsonl or .parquet file, or a folder for it. Files of pictures are not copied.
+        images: folder that paths of pictures start at; default: that of `root`.
+        skip_bad: write bad rows to OUT.skipped.jsonl instead of stopping.
+        check: one of CHECKS.
+
+    Returns:
+        The path written, and how many records or preferences are in it.
+
+    Raises:
+        InputError: another layout; FILE:LINE and the field for up to 20 bad rows.
+    """
+    if check not in CHECKS:
+        raise InputError(f"pictures {check!r} is unknown; expected one of {', '.join(CHECKS)}")
+    if not root.exists():
+        raise InputError(f"{root}: no such file or folder; expected {importer.layout}")
+    assert importer.read is not None, "a data set with a function of its own"
+    read, path = importer.read, out
+    if out.suffix.lower() not in (".jsonl", ".parquet"):
+        path = out / f"{importer.result}{'.parquet' if importer.embedded else '.jsonl'}"
+    bad = BadLines(str(root), skip_bad, f"{path}.skipped.jsonl")
+    reading = Reading(root, images, importer.layout, bad, check)
+    count = 0
+
+    def rows() -> Iterator[Any]:
+        nonlocal count
+        for one in read(reading):
+            count += 1
+            yield one
+        bad.finish(reading.good)
+
+    save: Callable[[Iterable[Any], Path], Path] = save_records if importer.makes is Record else save_preferences
+    return save(rows(), path), count

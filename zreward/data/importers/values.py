@@ -1,0 +1,35 @@
+"""Values of published rows: each is what it should be, or an InputError that names its field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from zreward.common.errors import InputError, shown
+from zreward.data.fields import finite_number
+
+
+def whole_number(value: Any, what: str, lowest: int, highest: float = math.inf) -> int:
+    """The value; InputError, naming `what`, for anything but a whole number from `lowest` to `highest`."""
+    number = number_within(value, what, lowest, highest)
+    if not number.is_integer():
+        raise InputError(f"{what} is {shown(value)}, expected a whole number")
+    return int(number)
+
+
+def number_within(value: Any, what: str, lowest: float, highest: float = math.inf) -> float:
+    """The value; InputError, naming `what`, for anything but a number from `lowest` to `highest`."""
+    number = finite_number(value, what)
+    if not lowest <= number <= highest:
+        limit = f"of {lowest:g} or more" if math.isinf(highest) else f"from {lowest:g} to {highest:g}"
+        raise InputError(f"{what} is {shown(value)}, expected a number {limit}")
+    return number
+
+
+def needed(row: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
+    """The values of these fields; InputError for the first that is missing or null."""
+    for name in names:
+        if row.get(name) is None:
+            raise InputError(f"missing {name!r}")
+    return tuple(row[name] for name in names)
