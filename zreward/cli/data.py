@@ -104,8 +104,9 @@ def import_data(
         from zreward.data.importers.importer import run_importer
 
         refuse_unused(ctx, f"with {kind}: it belongs to csv", *of_csv)
-        path, count = run_importer(importer, root, out, images, skip_bad, pictures)
-        typer.echo(f"{importer.result}: {path} ({count:,})")
+        done = run_importer(importer, root, out, images, skip_bad, pictures)
+        passed = f"; {done.passed:,} rows without a label passed over" if done.passed else ""
+        typer.echo(f"{importer.result}: {done.path} ({done.count:,}{passed})")
         return
     from zreward.data.importers.csv_ratings import Columns, import_csv
     from zreward.rubric import Rubric

@@ -54,15 +54,16 @@ def read_rows(source: Any, layout: Layout = RECORDS) -> Iterator[SourceRow]:
         if suffix not in (".jsonl", ".ndjson", ".parquet"):
             raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
         try:
-            yield from _parquet(path, layout) if suffix == ".parquet" else _json_lines(path, layout)
+            expected = f"an object with prompt and {layout.image}"
+            yield from _parquet(path, layout) if suffix == ".parquet" else json_lines(path, expected)
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     else:
         yield from _dataset(source, layout)
 
 
-def _json_lines(path: Path, layout: Layout) -> Iterator[SourceRow]:
-    """Lines count from 1; blank ones are passed over."""
+def json_lines(path: Path, expected: str) -> Iterator[SourceRow]:
+    """Lines count from 1; blank ones are passed over. `expected` says what a line is."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
@@ -74,7 +75,7 @@ def _json_lines(path: Path, layout: Layout) -> Iterator[SourceRow]:
             try:
                 data, error = parse_json(line.decode("utf-8")), ""
                 if not isinstance(data, dict):
-                    data, error = None, f"a {type(data).__name__}, expected an object with prompt and {layout.image}"
+                    data, error = None, f"a {type(data).__name__}, expected {expected}"
             except UnicodeDecodeError:
                 data, error = None, "not UTF-8 text"
             except InputError as problem:

@@ -59,8 +59,8 @@ def imported(name: str, root: Path, out: Path, **options: Any) -> list[Any]:
     load: Any = load_records if importer.makes is Record else load_preferences
     rows = run_importer(importer, root, out / "rows.jsonl", **options)
     table = run_importer(importer, root, out / "rows.parquet", **options)
-    found = [load(path, check_images=False) for path, _ in (rows, table)]
-    assert rows[1] == table[1] == len(found[0])
+    found = [load(done.path, check_images=False) for done in (rows, table)]
+    assert rows.count == table.count == len(found[0])
     assert [as_compared(one) for one in found[0]] == [as_compared(one) for one in found[1]]
     return found[1]
 

@@ -69,10 +69,10 @@ def test_a_name_alone_says_what_the_folder_holds_and_a_missing_name_is_refused()
 
 
 def test_rows_keep_their_order_over_many_chunks(root, tmp_path):
-    path, count = run_importer(IMPORTER, root, tmp_path / "out")
+    path, count, _ = run_importer(IMPORTER, root, tmp_path / "out")
     assert path == tmp_path / "out" / "records.jsonl" and count == 200
     assert [record.scores["q"] for record in load_records(path)] == list(range(200))
-    path, _ = run_importer(replace(IMPORTER, embedded=True), root, tmp_path / "out")
+    path = run_importer(replace(IMPORTER, embedded=True), root, tmp_path / "out").path
     assert path.name == "records.parquet"
 
 
@@ -84,7 +84,7 @@ def test_rows_keep_their_order_over_many_chunks(root, tmp_path):
         ("http://a/b.png", "is a URL"),
         ("p/2.png", "p/2.png: no such image file"),
         ("x.json", "image: .*x.json"),
-        (3, "image: image is 3"),
+        (3, "image: path is 3, expected text"),
     ],
 )
 def test_a_bad_picture_is_a_bad_row_with_its_line_and_field(root, tmp_path, image, reason):
@@ -93,8 +93,8 @@ def test_a_bad_picture_is_a_bad_row_with_its_line_and_field(root, tmp_path, imag
     write_json(root / "x.json", data)
     with pytest.raises(InputError, match=rf"x\.json:17: .*{reason}"):
         run_importer(IMPORTER, root, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    path, count = run_importer(IMPORTER, root, tmp_path / "out", skip_bad=True)
+    assert list((tmp_path / "out").iterdir()) == []
+    path, count, _ = run_importer(IMPORTER, root, tmp_path / "out", skip_bad=True)
     assert count == 199 and 3 not in [record.scores["q"] for record in load_records(path)]
     assert json.loads((tmp_path / "out" / "records.jsonl.skipped.jsonl").read_text())["line"] == 17
 
@@ -103,18 +103,18 @@ def test_how_pictures_are_checked(root, tmp_path):
     (root / "p" / "0.png").write_bytes((root / "p" / "0.png").read_bytes()[:60])
     with pytest.raises(InputError, match=r"x\.json:2: image: .*0\.png"):
         run_importer(IMPORTER, root, tmp_path / "out")
-    assert run_importer(IMPORTER, root, tmp_path / "out", check="exist")[1] == 200
+    assert run_importer(IMPORTER, root, tmp_path / "out", check="exist").count == 200
     (root / "p" / "0.png").unlink()
     with pytest.raises(InputError, match="no such image"):
         run_importer(IMPORTER, root, tmp_path / "out", check="exist")
-    assert run_importer(IMPORTER, root, tmp_path / "out", check="none")[1] == 200
+    assert run_importer(IMPORTER, root, tmp_path / "out", check="none").count == 200
     with pytest.raises(InputError, match="pictures 'some' is unknown; expected one of decode, exist, none"):
         run_importer(IMPORTER, root, tmp_path / "out", check="some")
 
 
 def test_pictures_in_another_folder_and_a_file_as_root(root, tmp_path):
     (root / "p").rename(tmp_path / "p")
-    path, _ = run_importer(IMPORTER, root / "x.json", tmp_path / "out", images=tmp_path)
+    path = run_importer(IMPORTER, root / "x.json", tmp_path / "out", images=tmp_path).path
     assert load_records(path)[0].image == str(tmp_path / "p" / "0.png")
     (root / "x.json").unlink()
     with pytest.raises(InputError, match=r"in: no \*\.json; expected x\.json and pictures"):
@@ -132,7 +132,10 @@ def test_an_id_that_occurs_twice_is_a_bad_row(root, tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"a": 1}', r"j:1: '\{', expected '\['"),
+        ('"a"', r"j:1: '\"', expected '\['"),
+        ('{"a": {}', "j:1: the file ends, expected ','"),
+        ('{"a": {}, 3: {}}', "j:1: '3', expected '\"'"),
+        ('{"a" {}}', "j:1: '{', expected ':'"),
         ("", r"j:1: the file ends, expected '\['"),
         ('[{"a": 1}\n{"a": 2}]', "j:2: '{', expected ','"),
         ('[{"a": 1},\n\n{"a": ]', "j:3: not valid JSON: Expecting value"),
@@ -159,6 +162,28 @@ def test_a_json_list_in_pieces(tmp_path, monkeypatch, piece):
     values = json.loads(text.lstrip("\ufeff"))
     assert [row.data for row in found] == [values[0], values[1], None, values[3]]
     assert found[2].error == "12, expected an object" and found[2].place == f"{tmp_path / 'j'}:4"
+
+
+def test_a_list_under_a_key_and_an_object_of_objects(tmp_path):
+    file = tmp_path / "j"
+    file.write_text('{"a": [1, {"pairs": 2}],\n"pairs": [{"x": 1},\n{"x": 2}], "b": 3}')
+    assert [(row.number, row.data) for row in json_rows(file, "pairs")] == [(2, {"x": 1}), (3, {"x": 2})]
+    with pytest.raises(InputError, match="j:3: no key 'rows' in the object"):
+        list(json_rows(file, "rows"))
+    file.write_text('{"1": {"x": 1},\n "2": 5,\n "3": {"x": 2}}')
+    found = list(json_rows(file))
+    assert [row.data for row in found] == [{"x": 1}, None, {"x": 2}] and [row.number for row in found] == [1, 2, 3]
+    file.write_text("[]")
+    with pytest.raises(InputError, match="expected '{' of an object with the key 'pairs'"):
+        list(json_rows(file, "pairs"))
+
+
+def test_rows_without_a_label_are_passed_over_and_counted(root, tmp_path):
+    def some(reading: Reading) -> Iterator[Record]:
+        rows = (row for file in reading.files("*.json") for row in json_rows(file))
+        yield from reading.each(rows, lambda row: Record(row["prompt"], "x.png") if row["q"] % 2 else None)
+
+    assert run_importer(replace(IMPORTER, read=some), root, tmp_path / "out")[1:] == (100, 100)
 
 
 def test_parquet_rows_name_missing_columns_and_count_in_each_file(tmp_path):

@@ -79,7 +79,7 @@ def test_bad_rows(root, tmp_path, column, value, name, reason):
     write_parquet(root / "metadata-train.parquet", [*ROWS[:2], ROWS[2] | {column: value}, *ROWS[3:]])
     with pytest.raises(InputError, match=rf"metadata-train\.parquet:row 2: {reason}"):
         run_importer(find_importer(name), root, tmp_path / "out")
-    _, count = run_importer(find_importer(name), root, tmp_path / "out", skip_bad=True)
+    count = run_importer(find_importer(name), root, tmp_path / "out", skip_bad=True).count
     assert count == (2 if name == "imagerewarddb" else 5)
 
 
@@ -109,7 +109,7 @@ def test_the_rankings_of_the_repository(tmp_path):
 
 def test_the_published_test_rankings(tmp_path):
     file = real_file("THUDM/ImageReward/data/test.json")
-    path, count = run_importer(find_importer("imagerewarddb"), file, tmp_path / "out", check="none")
+    path, count, _ = run_importer(find_importer("imagerewarddb"), file, tmp_path / "out", check="none")
     lists = json.loads(file.read_text(encoding="utf-8"))
     pairs = [pair for one in lists for pair in itertools.combinations(one["ranking"], 2)]
     assert count == len(pairs)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -76,21 +76,18 @@ class Reading:
     def __init__(self, root: Path, images: Path | None, layout: str, bad: BadLines, check: str = "decode") -> None:
         self.root, self.layout, self.bad, self.check = root, layout, bad, check
         self.images = images or (root.parent if root.is_file() else root)
-        self.good = 0  # rows
+        self.good = self.passed = 0  # rows
         self._seen: set[int] = set()  # hashes of the paths of good pictures
         self._ids: set[int] = set()
 
     def files(self, *patterns: str) -> list[Path]:
-        """The files of ROOT that match the first pattern that any does, by name; ROOT itself if it is a file.
-
-        InputError where there is none.
-        """
+        """The files of ROOT that match any of the patterns; ROOT itself if it is a file. InputError where there is none."""
         if self.root.is_file():
             return [self.root]
-        for pattern in patterns:
-            if found := sorted(path for path in self.root.glob(pattern) if path.is_file()):
-                return found
-        raise InputError(f"{self.root}: no {' or '.join(patterns)}; expected {self.layout}")
+        found = [path for pattern in patterns for path in sorted(self.root.glob(pattern)) if path.is_file()]
+        if not found:
+            raise InputError(f"{self.root}: no {' or '.join(patterns)}; expected {self.layout}")
+        return list(dict.fromkeys(found))
 
     def picture(self, image: Any, what: str = "image", folder: str = "") -> ImageSource:
         """A picture of a row, checked: its path, or its bytes where they are inside the row.
@@ -121,9 +118,10 @@ class Reading:
             raise InputError(f"{what}: {error}") from None
 
     def each(self, rows: Iterable[SourceRow], convert: Callable[[Mapping[str, Any]], T | None]) -> Iterator[T]:
-        """What `convert` makes of the rows, in their order, passing over None; a row that it refuses is a bad one.
+        """What `convert` makes of the rows, in their order; a row that it refuses is a bad one.
 
-        `convert` runs in several threads. Ids of records and preferences must be unique over all rows.
+        `convert` returns None for a row that nobody labelled: it is passed over, and counted. It runs in several threads.
+        Ids of records and preferences must be unique over all rows.
         """
 
         def attempt(row: SourceRow) -> T | InputError | None:
@@ -141,7 +139,9 @@ class Reading:
                     found = made if isinstance(made, InputError) else self._unique(made)
                     if isinstance(found, InputError):
                         self.bad.add(BadLine(row.number, row.place, str(found), row.text))
-                    elif found is not None:
+                    elif found is None:
+                        self.passed += 1
+                    else:
                         self.good += 1
                         yield found
 
@@ -164,6 +164,14 @@ class Reading:
         return found
 
 
+class Imported(NamedTuple):
+    """Where the records or preferences are, how many, and how many rows were passed over because nobody labelled them."""
+
+    path: Path
+    count: int
+    passed: int
+
+
 def run_importer(
     importer: Importer,
     root: Path,
@@ -171,7 +179,7 @@ def run_importer(
     images: Path | None = None,
     skip_bad: bool = False,
     check: str = "decode",
-) -> tuple[Path, int]:
+) -> Imported:
     """Convert a published data set to records or preferences, row by row.
 
     Args:
@@ -181,9 +189,6 @@ def run_importer(
         images: folder that paths of pictures start at; default: that of `root`.
         skip_bad: write bad rows to OUT.skipped.jsonl instead of stopping.
         check: one of CHECKS.
-
-    Returns:
-        The path written, and how many records or preferences are in it.
 
     Raises:
         InputError: another layout; FILE:LINE and the field for up to 20 bad rows.
@@ -208,4 +213,4 @@ def run_importer(
         bad.finish(reading.good)
 
     save: Callable[[Iterable[Any], Path], Path] = save_records if importer.makes is Record else save_preferences
-    return save(rows(), path), count
+    return Imported(save(rows(), path), count, reading.passed)

@@ -6,9 +6,11 @@ from zreward.common.errors import InputError
 from zreward.data.importers import agiqa3k, imagerewarddb
 from zreward.data.importers.importer import Importer
 
-IMPORTERS: dict[str, Importer] = {
-    one.name: one for one in (agiqa3k.DESCRIPTION, imagerewarddb.RANKS, imagerewarddb.RATED)
-}
+_ALL = (
+    agiqa3k.DESCRIPTION,
+    *(imagerewarddb.RANKS, imagerewarddb.RATED),
+)
+IMPORTERS: dict[str, Importer] = {one.name: one for one in _ALL}
 HEADER = ("NAME", "data set and source", "licence", "holds", "becomes", "not published", "layout taken from")
 
 

@@ -1,4 +1,4 @@
-"""Rows of published files, one after the other: a JSON list, JSON lines, or Parquet files, never whole in memory."""
+"""Rows of published files, one after the other: JSON, JSON lines, or Parquet files, never whole in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from zreward.common.errors import InputError, shown
-from zreward.data.sources import SourceRow
+from zreward.data.sources import SourceRow, json_lines
 
 _BATCH = 64  # Parquet rows in memory at a time; each may hold pictures
 _PIECE = 1 << 20  # characters of JSON read at a time
@@ -17,15 +17,28 @@ _MOST = 64 << 20  # characters of one object of a JSON list
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def json_rows(path: Path) -> Iterator[SourceRow]:
-    """The objects of a JSON list, each with its first line. InputError with the line where it is no JSON list."""
+def json_rows(path: Path, key: str = "") -> Iterator[SourceRow]:
+    """The objects of a JSON list, or of an object of objects, each with its first line.
+
+    Args:
+        path: the file.
+        key: where the list is a value of an object, its key.
+
+    Raises:
+        InputError: with the line, where the file holds something else.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
-            yield from _Scanner(file, path).objects()
+            yield from _Scanner(file, path).objects(key)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def json_line_rows(path: Path) -> Iterator[SourceRow]:
+    """The objects of JSON lines, each with its line; what is none is a bad row."""
+    return json_lines(path, "an object")
 
 
 def parquet_rows(files: Iterable[Path], needed: Iterable[str], more: Iterable[str] = ()) -> Iterator[SourceRow]:
@@ -55,27 +68,61 @@ def parquet_rows(files: Iterable[Path], needed: Iterable[str], more: Iterable[st
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def split_of_shard(path: Path) -> str:
+    """The split of a hub's file SPLIT-00000-of-00012.parquet, with or without a hash behind it; else the file's stem."""
+    return re.sub(r"-\d{5}-of-\d{5}.*", "", path.stem)
+
+
 class _Scanner:
-    """A JSON list, taken apart object by object."""
+    """A JSON file, taken apart object by object."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
         self.file, self.path = file, path
         self.text, self.at, self.line = "", 0, 1
 
-    def objects(self) -> Iterator[SourceRow]:
-        self._take("[")
-        while self._next() != "]":
+    def objects(self, key: str) -> Iterator[SourceRow]:
+        if key:
+            yield from self._under(key)
+            return
+        close, named = ("}", True) if self._next() == "{" else ("]", False)
+        yield from self._members("{" if named else "[", close, named)
+        if self._next():
+            raise InputError(f"{self.path}:{self.line}: more text after the end of the list")
+
+    def _under(self, key: str) -> Iterator[SourceRow]:
+        self._take("{", f"an object with the key {key!r}")
+        while self._next() != "}":
+            name = self._key()
+            if name == key:
+                yield from self._members("[", "]", False)
+                return
+            self._value()
+            if self._next() != "}":
+                self._take(",")
+        raise InputError(f"{self.path}:{self.line}: no key {key!r} in the object")
+
+    def _members(self, start: str, close: str, named: bool) -> Iterator[SourceRow]:
+        self._take(start)
+        while self._next() != close:
             line = self.line
+            if named:
+                self._key()
             value, place = self._value(), f"{self.path}:{line}"
             if isinstance(value, dict):
                 yield SourceRow(line, place, value, value)
             else:
                 yield SourceRow(line, place, json.dumps(value), None, f"{shown(value)}, expected an object")
-            if self._next() != "]":
+            if self._next() != close:
                 self._take(",")
-        self._take("]")
-        if self._next():
-            raise InputError(f"{self.path}:{self.line}: more text after the end of the list")
+        self._take(close)
+
+    def _key(self) -> str:
+        if self._next() != '"':
+            self._take('"')
+        name = str(self._value())
+        self._take(":")
+        self._next()
+        return name
 
     def _next(self) -> str:
         """The next character that is not blank, none at the end of the file."""
@@ -88,11 +135,11 @@ class _Scanner:
             if not self._more():
                 return ""
 
-    def _take(self, expected: str) -> None:
+    def _take(self, expected: str, of: str = "a JSON list of objects") -> None:
         found = self._next()
         if found != expected:
             what = repr(found) if found else "the file ends"
-            raise InputError(f"{self.path}:{self.line}: {what}, expected {expected!r} of a JSON list of objects")
+            raise InputError(f"{self.path}:{self.line}: {what}, expected {expected!r} of {of}")
         self.at += 1
 
     def _value(self) -> Any:

@@ -33,3 +33,17 @@ def needed(row: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
         if row.get(name) is None:
             raise InputError(f"missing {name!r}")
     return tuple(row[name] for name in names)
+
+
+def first_of(row: Mapping[str, Any], *names: str) -> str:
+    """The first of these fields that the row has; InputError where it has none."""
+    found = next((name for name in names if row.get(name) is not None), None)
+    if found is None:
+        raise InputError(f"missing {' or '.join(map(repr, names))}")
+    return found
+
+
+def models_of(row: Mapping[str, Any], first: str, second: str) -> tuple[str, ...]:
+    """What generated a and b; none where one of them is not said."""
+    both = row.get(first), row.get(second)
+    return () if None in both else both  # type: ignore[return-value]
