@@ -106,7 +106,7 @@ def import_data(
         refuse_unused(ctx, f"with {kind}: it belongs to csv", *of_csv)
         done = run_importer(importer, root, out, images, skip_bad, pictures)
         passed = f"; {done.passed:,} rows without a label passed over" if done.passed else ""
-        typer.echo(f"{importer.result}: {done.path} ({done.count:,}{passed})")
+        typer.echo(f"{importer.result}: {done.path} ({done.made:,}{passed})")
         return
     from zreward.data.importers.csv_ratings import Columns, import_csv
     from zreward.rubric import Rubric

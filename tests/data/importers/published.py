@@ -60,7 +60,7 @@ def imported(name: str, root: Path, out: Path, **options: Any) -> list[Any]:
     rows = run_importer(importer, root, out / "rows.jsonl", **options)
     table = run_importer(importer, root, out / "rows.parquet", **options)
     found = [load(done.path, check_images=False) for done in (rows, table)]
-    assert rows.count == table.count == len(found[0])
+    assert rows.made == table.made == len(found[0])
     assert [as_compared(one) for one in found[0]] == [as_compared(one) for one in found[1]]
     return found[1]
 

@@ -103,11 +103,11 @@ def test_how_pictures_are_checked(root, tmp_path):
     (root / "p" / "0.png").write_bytes((root / "p" / "0.png").read_bytes()[:60])
     with pytest.raises(InputError, match=r"x\.json:2: image: .*0\.png"):
         run_importer(IMPORTER, root, tmp_path / "out")
-    assert run_importer(IMPORTER, root, tmp_path / "out", check="exist").count == 200
+    assert run_importer(IMPORTER, root, tmp_path / "out", check="exist").made == 200
     (root / "p" / "0.png").unlink()
     with pytest.raises(InputError, match="no such image"):
         run_importer(IMPORTER, root, tmp_path / "out", check="exist")
-    assert run_importer(IMPORTER, root, tmp_path / "out", check="none").count == 200
+    assert run_importer(IMPORTER, root, tmp_path / "out", check="none").made == 200
     with pytest.raises(InputError, match="pictures 'some' is unknown; expected one of decode, exist, none"):
         run_importer(IMPORTER, root, tmp_path / "out", check="some")
 

@@ -79,7 +79,7 @@ def test_bad_rows(root, tmp_path, column, value, name, reason):
     write_parquet(root / "metadata-train.parquet", [*ROWS[:2], ROWS[2] | {column: value}, *ROWS[3:]])
     with pytest.raises(InputError, match=rf"metadata-train\.parquet:row 2: {reason}"):
         run_importer(find_importer(name), root, tmp_path / "out")
-    count = run_importer(find_importer(name), root, tmp_path / "out", skip_bad=True).count
+    count = run_importer(find_importer(name), root, tmp_path / "out", skip_bad=True).made
     assert count == (2 if name == "imagerewarddb" else 5)
 
 

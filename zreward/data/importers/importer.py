@@ -165,10 +165,10 @@ class Reading:
 
 
 class Imported(NamedTuple):
-    """Where the records or preferences are, how many, and how many rows were passed over because nobody labelled them."""
+    """Where the records or preferences are, how many were made, and how many rows were passed over because nobody labelled them."""
 
     path: Path
-    count: int
+    made: int
     passed: int
 
 
