@@ -165,7 +165,7 @@ class Reading:
 
 
 class Imported(NamedTuple):
-    """Where the records or preferences are, how many were made, and how many rows were passed over because nobody labelled them."""
+    """Where the records or preferences are, how many were made, and how many rows without a label were passed over."""
 
     path: Path
     made: int
