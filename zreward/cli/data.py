@@ -79,6 +79,7 @@ def import_data(
 ) -> None:
     """Convert ratings or preferences (a CSV file or a published data set); images are not copied, nothing is downloaded."""
     from zreward.data.importers.registry import find_importer, importer_table, importer_text
+    from zreward.rubric import Rubric
 
     if kind is None or listed:
         typer.echo(importer_table())
@@ -91,25 +92,25 @@ def import_data(
         typer.echo(importer_text(importer))
         return
     _check_out(out, root)
-    of_csv = ("prompt", "image", "rater", "dimensions", "dimension", "score", "rubric", "winner", "image_a", "image_b")
+    of_csv = ("prompt", "image", "rater", "dimensions", "dimension", "score", "winner", "image_a", "image_b")
     if kind == "agiqa3k":
         from zreward.data import import_agiqa3k
 
-        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv, "images")
+        refuse_unused(ctx, "with agiqa3k: it belongs to csv", *of_csv, "images", "rubric")
         refuse_unused(ctx, "with agiqa3k: its pictures are always decoded", "pictures")
         typer.echo(f"records: {import_agiqa3k(root, out, seed=seed, skip_bad=skip_bad)}")
         return
     refuse_unused(ctx, f"with {kind}: `zreward data split` makes splits", "seed")
+    chosen = Rubric.from_yaml(rubric) if rubric else None
     if importer is not None:
         from zreward.data.importers.importer import run_importer
 
         refuse_unused(ctx, f"with {kind}: it belongs to csv", *of_csv)
-        done = run_importer(importer, root, out, images, skip_bad, pictures)
+        done = run_importer(importer, root, out, images, skip_bad, pictures, chosen)
         passed = f"; {done.passed:,} rows without a label passed over" if done.passed else ""
         typer.echo(f"{importer.result}: {done.path} ({done.made:,}{passed})")
         return
     from zreward.data.importers.csv_ratings import Columns, import_csv
-    from zreward.rubric import Rubric
 
     refuse_unused(ctx, "with csv: its pictures are always decoded", "pictures")
     if winner is not None:
@@ -121,7 +122,6 @@ def import_data(
         return
     refuse_unused(ctx, "without --winner", "image_a", "image_b")
     columns = Columns(prompt, image, rater, dimension, score, names_of(dimensions) or ())
-    chosen = Rubric.from_yaml(rubric) if rubric else None
     typer.echo(str(import_csv(root, out, columns, images, chosen, skip_bad)))
 
 

@@ -65,6 +65,11 @@ def imported(name: str, root: Path, out: Path, **options: Any) -> list[Any]:
     return found[1]
 
 
+def read_lines(path: Path) -> list[Record]:
+    """Records of a JSONL file whose pictures are not here."""
+    return [Record.from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def as_compared(one: Record | Preference) -> dict[str, Any]:
     """Its fields, with pictures in memory as their size: a JSONL file has them as PNG files beside it."""
     fields = dict(vars(one))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
@@ -21,11 +21,13 @@ from zreward.common.errors import InputError, shown
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.fields import plain_text
 from zreward.data.images import ImageSource, check_path, held_image, open_image, refuse_url
+from zreward.data.importers.rubrics import Published, onto_rubric, own_rubric
 from zreward.data.preference import Preference
 from zreward.data.preference_files import save_preferences
 from zreward.data.record import Record
 from zreward.data.sources import SourceRow
 from zreward.data.writing import save_records
+from zreward.rubric import Rubric
 
 CHECKS = ("decode", "exist", "none")
 """How pictures are checked: decoded, which finds truncated ones; that their files exist; not at all, to look at labels only."""
@@ -49,6 +51,8 @@ class Importer:
         checked: where the layout was taken from, and which real file was read with it.
         makes: Record or Preference.
         read: yields them; None where `zreward.cli.data` calls a function of its own.
+        dimensions: what was rated, with ranges. Records then come with values as published, and are written on the scale of
+            the user's rubric, or of one of these dimensions, which is written beside them.
         embedded: pictures are inside the files; the default output is then Parquet, which holds them as they are.
     """
 
@@ -64,6 +68,7 @@ class Importer:
     makes: type[Record] | type[Preference]
     read: Callable[[Reading], Iterator[Any]] | None
     embedded: bool = False
+    dimensions: Mapping[str, Published] = field(default_factory=dict)
 
     @property
     def result(self) -> str:
@@ -179,6 +184,7 @@ def run_importer(
     images: Path | None = None,
     skip_bad: bool = False,
     check: str = "decode",
+    rubric: Rubric | None = None,
 ) -> Imported:
     """Convert a published data set to records or preferences, row by row.
 
@@ -189,6 +195,7 @@ def run_importer(
         images: folder that paths of pictures start at; default: that of `root`.
         skip_bad: write bad rows to OUT.skipped.jsonl instead of stopping.
         check: one of CHECKS.
+        rubric: on whose scale the ratings are written; default: one of what was rated, 1 to 5, written to OUT.rubric.yaml.
 
     Raises:
         InputError: another layout; FILE:LINE and the field for up to 20 bad rows.
@@ -198,19 +205,26 @@ def run_importer(
     if not root.exists():
         raise InputError(f"{root}: no such file or folder; expected {importer.layout}")
     assert importer.read is not None, "a data set with a function of its own"
+    if rubric and not importer.dimensions:
+        raise InputError(f"{importer.name} holds no ratings that a rubric could be put on; leave the rubric out")
     read, path = importer.read, out
     if out.suffix.lower() not in (".jsonl", ".parquet"):
         path = out / f"{importer.result}{'.parquet' if importer.embedded else '.jsonl'}"
+    scale = rubric or (own_rubric(importer.name, importer.dimensions) if importer.dimensions else None)
     bad = BadLines(str(root), skip_bad, f"{path}.skipped.jsonl")
     reading = Reading(root, images, importer.layout, bad, check)
     count = 0
 
     def rows() -> Iterator[Any]:
         nonlocal count
-        for one in read(reading):
+        found = read(reading)
+        for one in onto_rubric(found, importer.dimensions, scale) if scale else found:
             count += 1
             yield one
         bad.finish(reading.good)
 
     save: Callable[[Iterable[Any], Path], Path] = save_records if importer.makes is Record else save_preferences
-    return Imported(save(rows(), path), count, reading.passed)
+    saved = save(rows(), path)
+    if scale and not rubric:
+        scale.to_yaml(f"{path}.rubric.yaml")
+    return Imported(saved, count, reading.passed)

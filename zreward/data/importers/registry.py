@@ -5,12 +5,13 @@ from __future__ import annotations
 from zreward.common.errors import InputError
 from zreward.data.importers import agiqa3k, imagerewarddb
 from zreward.data.importers.importer import Importer
+from zreward.data.importers.ratings import RATINGS
 
 _ALL = (
     agiqa3k.DESCRIPTION,
     *(imagerewarddb.RANKS, imagerewarddb.RATED),
 )
-IMPORTERS: dict[str, Importer] = {one.name: one for one in _ALL}
+IMPORTERS: dict[str, Importer] = {one.name: one for one in (*_ALL, *RATINGS)}
 HEADER = ("NAME", "data set and source", "licence", "holds", "becomes", "not published", "layout taken from")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from zreward.common.errors import InputError
 from zreward.common.text_files import read_text
 from zreward.data.bad_lines import BadLine, BadLines
+from zreward.data.sources import SourceRow
 
 INDEX = "(row numbers)"
 _SEPARATORS = (",", ";", "\t", "|")
@@ -87,6 +88,17 @@ def use_rows(table: Table, bad: BadLines, use: Callable[[dict[str, str], int], N
             use(cells, line)
         except InputError as error:
             bad.add(BadLine(line, f"{table.path}:{line}", str(error), text))
+
+
+def table_rows(path: Path, needed: Sequence[str]) -> Iterator[SourceRow]:
+    """The rows of a published CSV file, cells as text. InputError where it lacks one of the columns `needed`."""
+    table = read_table(path)
+    missing = [name for name in needed if name not in table.header]
+    if missing:
+        raise InputError(f"{path}: columns {missing} are missing; the header is {', '.join(table.header)}")
+    for line, cells, text in table.rows():
+        data, error = (None, cells) if isinstance(cells, str) else (cells, "")
+        yield SourceRow(line, f"{path}:{line}", text, data, error)
 
 
 def column_called(table: Table, name: str) -> str | None:

@@ -27,6 +27,23 @@ def number_within(value: Any, what: str, lowest: float, highest: float = math.in
     return number
 
 
+def number_in_text(value: Any, what: str, lowest: float = -math.inf, highest: float = math.inf) -> float:
+    """`number_within` of a number or of its text, as cells of a table are."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise InputError(f"{what} is {shown(value)}, expected a number") from None
+    return number_within(value, what, lowest, highest)
+
+
+def plain_name(value: Any, what: str) -> str:
+    """The value; InputError, naming `what`, for anything but the name of a file without a folder."""
+    if not isinstance(value, str) or not value or value in (".", "..") or any(mark in value for mark in "/\\"):
+        raise InputError(f"{what} is {shown(value)}, expected the plain name of an image file")
+    return value
+
+
 def needed(row: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
     """The values of these fields; InputError for the first that is missing or null."""
     for name in names:

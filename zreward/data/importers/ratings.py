@@ -1,0 +1,10 @@
+"""The published data sets whose pictures were rated one by one, each dimension on a range of its own."""
+
+from __future__ import annotations
+
+from zreward.data.importers import aigciqa2023, aigiqa20k
+
+RATINGS = (
+    aigiqa20k.DESCRIPTION,
+    aigciqa2023.DESCRIPTION,
+)
