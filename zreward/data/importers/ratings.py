@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from zreward.data.importers import aigciqa2023, aigiqa20k
+from zreward.data.importers import aigciqa2023, aigiqa20k, evalmuse40k
 
 RATINGS = (
+    evalmuse40k.DESCRIPTION,
     aigiqa20k.DESCRIPTION,
     aigciqa2023.DESCRIPTION,
 )
