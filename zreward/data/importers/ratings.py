@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from zreward.data.importers import aigciqa2023, aigiqa20k, evalmuse40k
+from zreward.data.importers import aigciqa2023, aigiqa20k, evalmuse40k, richhf18k
 
 RATINGS = (
     evalmuse40k.DESCRIPTION,
+    richhf18k.DESCRIPTION,
     aigiqa20k.DESCRIPTION,
     aigciqa2023.DESCRIPTION,
 )
