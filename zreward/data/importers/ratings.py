@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from zreward.data.importers import aigciqa2023, aigiqa20k, evalmuse40k, richhf18k
+from zreward.data.importers import aigciqa2023, aigiqa20k, deqa, evalmuse40k, richhf18k
 
 RATINGS = (
     evalmuse40k.DESCRIPTION,
     richhf18k.DESCRIPTION,
     aigiqa20k.DESCRIPTION,
     aigciqa2023.DESCRIPTION,
+    deqa.DESCRIPTION,
 )
