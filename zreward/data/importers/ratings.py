@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zreward.data.importers import aigciqa2023, aigiqa20k, deqa, evalmuse40k, richhf18k
+from zreward.data.importers import aigciqa2023, aigiqa20k, deqa, evalmuse40k, richhf18k, visionrewarddb
 
 RATINGS = (
     evalmuse40k.DESCRIPTION,
@@ -10,4 +10,5 @@ RATINGS = (
     aigiqa20k.DESCRIPTION,
     aigciqa2023.DESCRIPTION,
     deqa.DESCRIPTION,
+    visionrewarddb.DESCRIPTION,
 )
