@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zreward.data.importers import aigciqa2023, aigiqa20k, deqa, evalmuse40k, richhf18k, visionrewarddb
+from zreward.data.importers import aigciqa2023, aigiqa20k, deqa, evalmuse40k, qeval100k, richhf18k, visionrewarddb
 
 RATINGS = (
     evalmuse40k.DESCRIPTION,
@@ -11,4 +11,5 @@ RATINGS = (
     aigciqa2023.DESCRIPTION,
     deqa.DESCRIPTION,
     visionrewarddb.DESCRIPTION,
+    qeval100k.DESCRIPTION,
 )
