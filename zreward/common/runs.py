@@ -30,6 +30,7 @@ from zreward.common.version import __version__
 from zreward.common.yaml_text import read_yaml
 
 RECIPE, INPUTS, VERSIONS, METRICS = "recipe.yaml", "inputs.json", "versions.json", "metrics.jsonl"
+BASE = "base"  # folder of a model that the run composed of pretrained parts
 COMPLETE = "COMPLETE"  # marker of a checkpoint that was written file by file; written last
 _SHOWN = 60  # letters of a value in a message
 
@@ -53,7 +54,7 @@ class RunDirectory:
         """Whether the folder holds more than what a run has before its config: its other first files, empty folders."""
         if not self.path.exists():
             return False
-        others = [path for path in self.path.iterdir() if path.name not in (INPUTS, VERSIONS)]
+        others = [path for path in self.path.iterdir() if path.name not in (INPUTS, VERSIONS, BASE)]
         return any(not path.is_dir() or any(path.iterdir()) for path in others)
 
     # Claiming it.

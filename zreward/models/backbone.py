@@ -22,6 +22,7 @@ from zreward.models.layouts import takes_grids
 from zreward.models.older_transformers import accept_features, features_argument, features_of
 from zreward.models.shared_prefix import SharedPrefix, of_branches
 from zreward.models.split_weights import most
+from zreward.models.tower import projected
 
 T = TypeVar("T")
 
@@ -143,6 +144,8 @@ class Backbone(nn.Module):
     def encode_images(self, inputs: ModelInput) -> Any:
         """The vision tower's features of all P images."""
         core = self.base.model
+        if inputs.patches.ndim == 3:  # (P, T, C): of an image cache
+            return projected(self.base, inputs.patches)
         grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
         return features_of(core, pixel_values=inputs.patches.to(self.base.dtype), **grid)
 

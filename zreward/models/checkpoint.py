@@ -26,6 +26,8 @@ from zreward.models.pixels import ResolutionPolicy
 from zreward.models.preprocessor import recorded_layout, save_preprocessor
 from zreward.models.rows import Row
 from zreward.models.shards import put_weights
+from zreward.models.tower import KEY as POOL
+from zreward.models.tower import pool_images, recorded_pool
 from zreward.models.weight_files import check_weight_file, weight_files
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -33,7 +35,7 @@ from zreward.rubric import Rubric
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 knew no image_pool
 MOST_TRACE_TOKENS = 100_000
 
 
@@ -77,6 +79,8 @@ def load(
     quantization = quantization or (meta.quantization if meta else None)
     tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base.folder)
     model = load_network(base.folder, device, number_format, quantization, attn_implementation, empty)
+    if meta and meta.image_pool is not None:
+        pool_images(model, meta.image_pool)  # an adapter's; whole models say so in their configuration too
     if adapter is not None:
         model = add_adapter(model, folder, trainable_adapter).to(device)
     with told_of(folder, "a reward model"):
@@ -188,9 +192,10 @@ def _record_base(reward_model: RewardModel, path: Path) -> dict[str, Any]:
 
 def metadata(reward_model: RewardModel) -> dict[str, Any]:
     """What `zreward.json` holds."""
+    pooled = getattr(reward_model.backbone.base.config, POOL, 1)
     dtype = reward_model.computed_in or next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": 1 if pooled == 1 else SCHEMA_VERSION,  # the oldest that reads it rightly
         "zreward_version": __version__,
         "rubric": reward_model.rubric.to_dict(),
         "forms": reward_model.forms.to_dict(),
@@ -198,7 +203,7 @@ def metadata(reward_model: RewardModel) -> dict[str, Any]:
         "max_trace_tokens": reward_model.max_trace_tokens,
         "dtype": str(dtype).removeprefix("torch."),
         "quantization": getattr(reward_model, "quantization", None),
-    }
+    } | ({} if pooled == 1 else {POOL: pooled})
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,7 @@ class Meta:
     dtype: str | None
     quantization: str | None
     base: dict[str, str] | None
+    image_pool: int | None
 
 
 def read_meta(folder: Path) -> Meta | None:
@@ -240,6 +246,7 @@ def read_meta(folder: Path) -> Meta | None:
             dtype,
             quantization,
             read_record(stored, file),
+            recorded_pool(stored[POOL]) if POOL in stored else None,
         )
     except InputError as error:
         if str(file) in str(error):

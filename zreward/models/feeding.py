@@ -8,6 +8,8 @@ Floats go through the very functions that a gradient to the pixels goes through 
 are moved, a quarter of the floats' size (an eighth of the patches', which repeat a frame), and the GPU does the rest. On a
 CPU, threads that open pictures resize them too, and a batch's patches are made by several threads.
 
+With an image cache (`models.image_cache`), `decode` gives what a frozen tower made of the picture, which passes all this by.
+
 A picture is kept as bytes where these take no more memory than floats of its final size: if it has that size already, or, on a
 GPU, at most four times as many pixels. A larger one is resized when it is opened.
 """
@@ -29,6 +31,11 @@ from zreward.models.pixels import ResolutionPolicy, as_floats, to_tensor
 
 _BYTES = 4  # of a float32
 _WORTH_THREADS = 1 << 20  # numbers in a batch's pictures; below, threads cost more than they save
+
+
+def is_features(decoded: Tensor) -> bool:
+    """Whether it is what an image cache holds of a picture, (T, C) for the projector, and not pixels (3, H, W)."""
+    return decoded.ndim == 2
 
 
 def decode(image: Any, layout: ImageLayout, policy: ResolutionPolicy, device: torch.device) -> Tensor:
@@ -61,6 +68,8 @@ def patches(
     """The normalised patches of all pictures, one after another, on `device`, and the pictures' grids."""
 
     def of_one(image: Tensor) -> tuple[Tensor, Grid]:
+        if is_features(image):
+            return to_device(image, device)[None], (1, 1, 1)
         return layout.patchify(prepare(image, layout, policy, device))
 
     def without_gradient(image: Tensor) -> tuple[Tensor, Grid]:
@@ -78,6 +87,8 @@ def patches(
 
 def grid_of(decoded: Tensor, layout: ImageLayout, policy: ResolutionPolicy) -> Grid:
     """The grid that a decoded picture will have; nothing is computed."""
+    if is_features(decoded):
+        return 1, 1, 1
     if decoded.dtype is not torch.uint8:
         return layout.grid(decoded)
     fitted = layout.fitted((decoded.shape[-2], decoded.shape[-1]), policy)

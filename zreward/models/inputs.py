@@ -18,7 +18,7 @@ class ModelInput:
 
     input_ids: Tensor  # (N, T)
     attention_mask: Tensor  # (N, T), ones where real
-    patches: Tensor  # the images' patches (sum of patches, C) or squares (P, 3, side, side), one after another
+    patches: Tensor  # the images' patches (sum of patches, C), squares (P, 3, side, side) or cached features (P, T, C)
     grid: Tensor  # (P, 3): frames, patch rows, patch columns
     row_images: Tensor  # (N, 1), or (N, 2) with a reference: in the order of the row's placeholders
     trace_mask: Tensor | None = None  # (N, T), ones on the tokens of a trace or explanation

@@ -15,6 +15,7 @@ from zreward.models.adapters import WEIGHTS
 from zreward.models.checkpoint_files import CONFIG, check_pickles
 from zreward.models.empty import empty_network
 from zreward.models.precision import set_tf32
+from zreward.models.tower import followed
 from zreward.models.weight_files import count_numbers, weight_files
 
 _SPARE = 10**8  # numbers that a model may have beyond its weights' files (tables that are made, not stored)
@@ -51,7 +52,7 @@ def load_network(
         _check_size(folder, config)
         if empty:
             chosen = {"attn_implementation": attn_implementation} if attn_implementation else {}
-            return empty_network(config, dtype, **chosen)
+            return followed(empty_network(config, dtype, **chosen))
         parts: Any = AutoModelForImageTextToText.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True, **options
         )
@@ -61,7 +62,7 @@ def load_network(
             f"{folder}: {len(missing)} weights are missing, {missing[0]} among them; they would be random numbers. "
             "The checkpoint is damaged, or of another architecture"
         )
-    return model if quantization else model.to(device)
+    return followed(model if quantization else model.to(device))
 
 
 def load_tokenizer(folder: Path) -> Any:

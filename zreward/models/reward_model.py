@@ -21,6 +21,7 @@ from zreward.models.checkpoint import load, save
 from zreward.models.collation import collate
 from zreward.models.feeding import decode, grid_of, prepare
 from zreward.models.fingerprint import model_fingerprint
+from zreward.models.image_cache import ImageCache
 from zreward.models.inputs import ModelInput, to_device
 from zreward.models.layouts import ImageLayout, layout_of
 from zreward.models.memory import check_memory, differentiably
@@ -72,6 +73,7 @@ class RewardModel(nn.Module):
         self.backbone.to(next(model.parameters()).device)
         self.computed_in: torch.dtype | None = None  # where weights are kept in float32 for training only
         self.empty = False  # an engine will bring the weights
+        self.image_cache: ImageCache | None = None  # of a frozen vision tower's features
         self.base: Base | None = None  # the files that the weights came from, for adapters that are trained on them
 
     @property
@@ -326,6 +328,8 @@ class RewardModel(nn.Module):
 
     def decode(self, image: Any) -> Tensor:
         """As `open`, but kept as bytes (uint8) where these take no more memory; what takes opened images takes these too."""
+        if self.image_cache is not None:
+            return self.image_cache.features(self, image)
         return decode(image, self.layout, self.resolution, self.device)
 
     def prepare(self, decoded: Tensor) -> Tensor:

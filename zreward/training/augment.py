@@ -29,6 +29,11 @@ def flip_and_shift(pixels: Tensor) -> Tensor:
     return padded[:, top : top + height, start : start + width]
 
 
+def one_of(views: Tensor) -> Tensor:
+    """(V, ...) -> one of the V views, each as often."""
+    return views[int(torch.rand(()) * len(views))]
+
+
 def drop_words(prompt: str, share: float) -> str:
     """The prompt without about `share` of its words; one word at least stays."""
     words = prompt.split()

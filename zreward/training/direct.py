@@ -20,7 +20,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
-from zreward.training.augment import drop_words, flip_and_shift
+from zreward.training.augment import drop_words, flip_and_shift, one_of
 from zreward.training.lazy_items import Groups, LazyItems
 from zreward.training.recipe import DataRecipe, Recipe
 from zreward.training.trainer_base import WEIGHT, RewardTrainer
@@ -146,15 +146,26 @@ class DirectTrainer(RewardTrainer):
         """Drawn here and not in `collate`, which runs ahead of the step: a resumed run would draw other numbers."""
         data = self.recipe.data
         if data.augment:
-            images = [flip_and_shift(self.reward_model.prepare(image)) for image in images]
+            images = [self._changed(image) for image in images]
         if data.word_dropout:
             rows = [replace(row, prompt=drop_words(row.prompt, data.word_dropout)) for row in rows]
         return images, rows
 
+    def _changed(self, image: Tensor) -> Tensor:
+        if self.reward_model.image_cache is not None:
+            return one_of(image)
+        return flip_and_shift(self.reward_model.prepare(image))
+
+    def _decode(self, image: Any) -> Tensor:
+        cache = self.reward_model.image_cache
+        if cache is None or not self.recipe.data.augment:
+            return self.reward_model.decode(image)
+        return stack([cache.features(self.reward_model, image, mirrored) for mirrored in (False, True)])
+
     def _open(self, record: Record) -> Tensor:
         if not self.recipe.data.keep_images:
-            return self.reward_model.decode(record.image)
+            return self._decode(record.image)
         key = id(record.image) if isinstance(record.image, Image.Image) else record.image  # a record may not live on
         if key not in self._opened:
-            self._opened[key] = self.reward_model.decode(record.image)
+            self._opened[key] = self._decode(record.image)
         return self._opened[key]

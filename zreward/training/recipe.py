@@ -13,6 +13,7 @@ from zreward.common import registry
 from zreward.common.config import check_numbers, config_from_dict, load_config, one_of, without
 from zreward.common.errors import InputError
 from zreward.models.attention_names import ATTENTIONS
+from zreward.models.compose import ComposeSpec
 from zreward.models.dry_checks import warm_up_notes
 from zreward.models.pairwise import PairwiseQuestion
 from zreward.models.scratch import ScratchSpec
@@ -51,7 +52,7 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    name: str  # checkpoint folder, hub name, a registered name, or scratch:qwen3_5 (random weights)
+    name: str  # checkpoint folder, hub name, a registered name, scratch:qwen3_5 (random weights), or compose
     rubric: str | None = None  # rubric YAML, for a model without a rubric of its own; default: the shipped rubric
     dtype: str | None = (
         None  # float32, bfloat16 or float16; default: what the checkpoint recorded, else bfloat16 on GPUs, float32 on CPUs
@@ -67,6 +68,16 @@ class ModelRecipe:
     lora_alpha: int = 32  # scale of the adapter: alpha / rank
     lora_targets: str = "all-linear"  # PEFT target modules: a name, regular expression or "all-linear"
     freeze_vision: bool = False  # do not train the vision tower
+    train_projector: bool = (
+        False  # lora_rank: also train what lies between vision tower and language model, in full (LLaVA)
+    )
+    image_pool: int | None = (
+        None  # 2: the mean of every 2 x 2 image tokens becomes one (LLaVA); default: the model's own
+    )
+    image_cache: str | None = (
+        None  # folder for the frozen vision tower's features of pictures (LLaVA): made once, then read
+    )
+    compose: ComposeSpec = field(default_factory=ComposeSpec)  # name compose: the pretrained parts of a LLaVA model
     scratch: ScratchSpec = field(default_factory=ScratchSpec)  # sizes of a model that starts from random weights
 
 
@@ -79,6 +90,10 @@ class OptimizerRecipe:
     schedule: str = "cosine"  # a name that transformers' get_scheduler knows
     warmup_steps: int = 10  # steps in which the learning rate rises from 0
     weight_decay: float = 0.0  # weight decay of AdamW
+    projector_learning_rate: float | None = (
+        None  # train_projector: highest learning rate of the projector; default: the same
+    )
+    projector_steps: int = 0  # train_projector: first steps, in which the projector alone is trained
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     gradient_checkpointing: bool = False  # recompute activations: less memory, more time
     share_prefix: bool | None = None  # encode what rows share once; default where the forms put the rubric first
@@ -237,6 +252,9 @@ class Recipe:
         for key, method in ONE_METHODS.items():
             if self.method != method and _is_set(self.data, key):
                 raise InputError(f"recipe: data.{key} goes with method {method}, not {self.method}; leave it out")
+        for key in PROJECTOR_KEYS:
+            if not self.model.train_projector and _is_set(self.optimizer, key):
+                raise InputError(f"recipe: optimizer.{key} goes with model.train_projector; set that, or leave it out")
         for key in ADAPTER_KEYS:
             if self.model.lora_rank is None and _is_set(self.model, key):
                 raise InputError(
@@ -278,7 +296,8 @@ ONE_METHODS = {
 """Key of data -> the only method that it goes with."""
 DEV_METRICS = ("dev_hpa", "dev_margin_hpa", "dev_plcc", "dev_srcc")
 """What the dev curve logs."""
-ADAPTER_KEYS = ("lora_alpha", "lora_targets")
+ADAPTER_KEYS = ("lora_alpha", "lora_targets", "train_projector")
+PROJECTOR_KEYS = ("projector_learning_rate", "projector_steps")
 OWN_KEYS = {
     "output_dir": "out",
     "max_steps": "optimizer.steps",
@@ -291,7 +310,7 @@ OWN_KEYS = {
 """Option of transformers.TrainingArguments -> the recipe's own key for it."""
 MAY_BE_ZERO = (
     *("data.chain_weight", "data.smoothing", "data.word_dropout", "data.workers"),
-    *("optimizer.warmup_steps", "optimizer.weight_decay"),
+    *("optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.projector_steps"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
     *("rollout.policy_weight", "model.scratch.linear_layers", "seed", "eval_every", "eval_temperature"),
 )
@@ -301,7 +320,7 @@ MAY_CHANGE = (
     *("optimizer.batch_size", "optimizer.gradient_accumulation", "optimizer.gradient_checkpointing"),
     *("optimizer.share_prefix", "rollout.sequences_per_forward", "data.workers", "data.keep_images"),
     *("rollout.max_kl", "rollout.stall_after", "patience"),
-    *("eval_batch_size", "save_every", "keep_checkpoints", "report_to"),
+    *("eval_batch_size", "save_every", "keep_checkpoints", "report_to", "model.image_cache"),
     *(f"vllm.{item.name}" for item in fields(VllmOptions)),
     *(f"trainer.{name}" for name in ("fsdp", "fsdp_config", "deepspeed", "ddp_backend", "ddp_timeout", "use_cpu")),
 )

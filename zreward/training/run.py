@@ -14,14 +14,18 @@ from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
 from zreward.data import Preference, Record, check_disjoint, load_preferences, load_records, open_records
 from zreward.models.attention_names import check_attention
+from zreward.models.compose import NAME as COMPOSE
 from zreward.models.devices import find_device
 from zreward.models.empty import emptied
 from zreward.models.finished import check_left
+from zreward.models.image_cache import ImageCache
 from zreward.models.pairwise import comparing
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import PREFIX, make_scratch
+from zreward.models.tower import projector_name
 from zreward.rubric import Rubric
+from zreward.training.composed import composed, pool
 from zreward.training.curves import DevCurve
 from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
@@ -139,11 +143,13 @@ def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool =
     """
     wanted = recipe.model
     name, device = wanted.name, find_device("cpu" if recipe.trainer.get("use_cpu") else device)
+    if name == COMPOSE:
+        name = str(composed(recipe))
     resolution = None
     if wanted.longest_side or wanted.pixel_budget:
         resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
     if name.startswith(PREFIX):
-        return prepare(_from_scratch(recipe, resolution).to(device), recipe)
+        return _ready(_from_scratch(recipe, resolution).to(device), recipe)
     model = RewardModel.from_pretrained(
         name,
         device=device,
@@ -156,7 +162,18 @@ def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool =
         attn_implementation=wanted.attn_implementation,
         empty=empty,
     )
-    return prepare(model, recipe)
+    return _ready(model, recipe)
+
+
+def _ready(model: RewardModel, recipe: Recipe) -> RewardModel:
+    """Image tokens pooled, prepared for training, with its image cache."""
+    wanted = recipe.model
+    if wanted.image_pool is not None:
+        pool(model, wanted.image_pool)
+    model = prepare(model, recipe)
+    if wanted.image_cache:
+        model.image_cache = ImageCache(wanted.image_cache, model)
+    return model
 
 
 def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> RewardModel:
@@ -185,6 +202,7 @@ def prepare(model: RewardModel, recipe: Recipe) -> RewardModel:
             lora_alpha=wanted.lora_alpha,
             target_modules=wanted.lora_targets,
             exclude_modules=_vision_modules(model) if wanted.freeze_vision else None,
+            modules_to_save=[projector_name(model.backbone.base)] if wanted.train_projector else None,
         )
         try:
             model.backbone.model = get_peft_model(model.backbone.model, config)

@@ -30,6 +30,7 @@ from zreward.models.kernels.check import use_right_kernels
 from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
 from zreward.training.engines import in_full_precision, mismatches_told, one_gpu_a_process, save_optimizer_of_shards
+from zreward.training.projector import give_own_groups, hold_the_rest
 from zreward.training.recipe import Recipe
 from zreward.training.stopping import has_ended
 from zreward.training.zero_shards import fit_shards, mend_read_shards, settings_of
@@ -249,8 +250,16 @@ class RewardTrainer(Trainer):
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(*arguments, **options)
+        if self.recipe.model.train_projector:
+            give_own_groups(optimizer, self.reward_model.backbone, self.recipe.optimizer)
         self._groups = settings_of(optimizer)
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        made = super().create_scheduler(num_training_steps, optimizer)
+        if self.recipe.optimizer.projector_steps:
+            hold_the_rest(made, self.recipe.optimizer, num_training_steps)
+        return made
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

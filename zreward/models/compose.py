@@ -1,0 +1,181 @@
+"""A LLaVA-type model of pretrained parts: an image tower, a causal language model, and an untrained projector between them.
+
+The result is an ordinary folder of transformers' LlavaForConditionalGeneration: whatever takes a checkpoint takes it. Its answers
+mean nothing before the projector was trained (docs/guides/training.md). Weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zreward.common.bounded import read_json
+from zreward.common.errors import InputError, shown
+from zreward.models.checkpoint_files import CONFIG, check_folder, check_pickles, find_folder
+from zreward.models.image_template import give_image_token
+from zreward.models.names import find_model
+from zreward.models.network import load_tokenizer, told_of
+from zreward.models.preprocessor import recorded_layout
+from zreward.models.reward_model import RewardModel
+from zreward.models.tower import pool_images
+from zreward.rubric import Rubric
+
+NAME = "compose"
+"""`model.name` of a recipe that composes its model."""
+_TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "dinov2": True, "dinov2_with_registers": True}
+"""Model type of an image tower -> whether its first token stands for the whole image."""
+_ROWS = 64  # embeddings are padded to a multiple of this, where they have to grow
+
+
+@dataclass(frozen=True)
+class ComposeSpec:
+    """The parts. A folder or hub name may hold more than the part: of a CLIP or LLaVA model, its tower is taken."""
+
+    vision: str | None = None  # image tower: CLIP, SigLIP or DINOv2; a folder or hub name
+    language: str | None = None  # causal language model with a chat template; a folder or hub name
+    layers: list[int] = field(default_factory=lambda: [-2])  # of the tower: an image token joins these layers' states
+    class_token: bool = False  # keep the tower's token for the whole image (SigLIP has none)
+
+
+def compose(
+    spec: ComposeSpec, folder: str | Path, rubric: Rubric | None = None, image_pool: int = 1, dtype: Any = torch.float32
+) -> Path:
+    """Write the composed model as a checkpoint folder. The projector's weights come from torch's global random state.
+
+    Args:
+        spec: the parts.
+        folder: a new folder, or one that holds a checkpoint.
+        rubric: what the model is to judge by; default: the default rubric.
+        image_pool: tokens of the tower a side that become one.
+        dtype: number format of the weights.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        InputError: a part that is missing, of another kind, damaged or a pickle; options that do not fit it.
+    """
+    if not spec.vision or not spec.language:
+        raise InputError(
+            f"model.compose: vision is {shown(spec.vision)}, language {shown(spec.language)}; expected a folder or hub name "
+            "of an image tower, and one of a causal language model"
+        )
+    vision, tower = _tower(spec.vision)
+    text, language = _language(spec.language)
+    tokenizer = load_tokenizer(text)
+    with told_of(text, "the language model of a reward model"):
+        image_id = give_image_token(tokenizer)
+        if image_id >= language.get_input_embeddings().num_embeddings:
+            language.resize_token_embeddings(image_id + 1, pad_to_multiple_of=_ROWS, mean_resizing=False)
+        network = _join(tower, language, image_id, spec).to(dtype)
+        pool_images(network, image_pool)
+        model = RewardModel(network, tokenizer, rubric or Rubric.default(), layout=recorded_layout([vision], network))
+    model.save_pretrained(folder)
+    return Path(folder)
+
+
+def _tower(name: str) -> tuple[Path, Any]:
+    """The folder of an image tower, and the tower."""
+    folder, whole = _load(name, "AutoModel", "model.compose.vision")
+    tower = next((part for key in ("vision_model", "vision_tower") if (part := getattr(whole, key, None))), whole)
+    kind = tower.config.model_type
+    if kind not in _TOWERS:
+        raise InputError(
+            f"model.compose.vision: {name} holds no image tower that is known (its type is {kind!r}); expected one of "
+            f"{sorted(_TOWERS)}, or a model with such a part"
+        )
+    return folder, tower
+
+
+def _language(name: str) -> tuple[Path, Any]:
+    """The folder of a language model, and the model, or the LLaVA-type model that it is the language part of."""
+    folder = find_folder(find_model(name))
+    whole = "vision_config" in (read_json(folder / CONFIG) if os.path.lexists(folder / CONFIG) else {})
+    folder, model = _load(
+        name, "AutoModelForImageTextToText" if whole else "AutoModelForCausalLM", "model.compose.language"
+    )
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        raise InputError(
+            f"model.compose.language: the output layer of {name} is {shown(head)}; expected a causal language model with a "
+            "linear one without bias, as LLaVA has"
+        )
+    return folder, model
+
+
+def _load(name: str, kind: str, option: str) -> tuple[Path, Any]:
+    import transformers
+
+    folder = find_folder(find_model(name))
+    check_folder(folder)
+    if not os.path.lexists(folder / CONFIG):
+        raise InputError(f"{option}: {folder} has no {CONFIG}; expected a model's folder or hub name")
+    check_pickles(folder, "model.safetensors")
+    options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    with told_of(folder, f"the {option.rpartition('.')[2]} part of a composed model"):
+        loader = getattr(transformers, kind)
+        model, found = loader.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+    if missing := sorted(found["missing_keys"]):
+        raise InputError(
+            f"{option}: {folder}: {len(missing)} weights are missing, {missing[0]} among them; they would be random numbers"
+        )
+    return folder, model
+
+
+def _join(tower: Any, language: Any, image_id: int, spec: ComposeSpec) -> Any:
+    """transformers' LLaVA with these parts in it."""
+    from transformers import AutoModel, LlavaConfig, LlavaForConditionalGeneration
+
+    text = language.model.language_model if hasattr(language.model, "language_model") else language.base_model
+    config = LlavaConfig(
+        vision_config=tower.config,
+        text_config=text.config,
+        image_token_index=image_id,
+        vision_feature_layer=_layers(spec, tower),
+        vision_feature_select_strategy=_strategy(spec, tower),
+        tie_word_embeddings=bool(text.config.tie_word_embeddings),
+    )
+    with torch.device("meta"):
+        network: Any = LlavaForConditionalGeneration(config)
+    eyes: Any = AutoModel.from_config(config.vision_config)
+    eyes.load_state_dict(_renamed(tower.state_dict(), eyes))
+    network.model.vision_tower, network.model.language_model = eyes, text
+    network.lm_head = language.get_output_embeddings()
+    network.model.multi_modal_projector = type(network.model.multi_modal_projector)(config)
+    network.config.text_config.vocab_size = language.get_input_embeddings().num_embeddings
+    network.tie_weights()
+    return network
+
+
+def _layers(spec: ComposeSpec, tower: Any) -> int | list[int]:
+    depth = tower.config.num_hidden_layers
+    wrong = [layer for layer in spec.layers if not -depth - 1 <= layer <= depth]
+    if wrong or not spec.layers:
+        raise InputError(
+            f"model.compose.layers is {shown(spec.layers)}; expected numbers from {-depth - 1} (the patches) to {depth}, the "
+            "last layer; -2 is the last but one"
+        )
+    return spec.layers[0] if len(spec.layers) == 1 else list(spec.layers)
+
+
+def _strategy(spec: ComposeSpec, tower: Any) -> Any:
+    """transformers' word for which tokens of the tower are taken."""
+    has_class = _TOWERS[tower.config.model_type]
+    if spec.class_token and not has_class:
+        raise InputError(
+            f"model.compose.class_token: a tower of type {tower.config.model_type!r} has no token for the whole image; "
+            "leave it out"
+        )
+    return "default" if has_class and not spec.class_token else "full"
+
+
+def _renamed(weights: dict[str, torch.Tensor], like: nn.Module) -> dict[str, torch.Tensor]:
+    """A tower's weights under the names of another version's or wrapper's class."""
+    inner = "vision_model."
+    prefix = inner if any(name.startswith(inner) for name in like.state_dict()) else ""
+    return {prefix + name.removeprefix(inner): value for name, value in weights.items()}
