@@ -5,7 +5,7 @@ ImageRewardDB.py; github.com/THUDM/ImageReward, data/test.json, test.py and trai
 and `ranking`, 1 the best, equal for a tie).
 
 Two importers: `imagerewarddb` makes a preference of every pair of a prompt's ranked pictures; `imagerewarddb-ratings` makes
-a record of every picture, with the published ratings on their own scale of 1 to 7. The metadata files hold one row per
+a record of every picture, with the published ratings of 1 to 7. The metadata files hold one row per
 picture; the pictures of split S, part N are in images/S/S_N.zip, to be unpacked into images/S/S_N/.
 """
 
@@ -22,6 +22,7 @@ from zreward.data.fields import plain_list, plain_text
 from zreward.data.images import ImageSource
 from zreward.data.importers.importer import Importer, Reading
 from zreward.data.importers.rows import json_rows, parquet_rows
+from zreward.data.importers.rubrics import Published
 from zreward.data.importers.values import whole_number
 from zreward.data.preference import Preference, ranked
 from zreward.data.record import Record
@@ -32,6 +33,16 @@ RATINGS = {  # column -> dimension
     "fidelity_rating": "fidelity",
 }
 LOWEST, HIGHEST = 1, 7
+DIMENSIONS = {
+    "overall": Published(LOWEST, HIGHEST, "How good is the image, all in all?", "Very bad.", "Very good."),
+    "alignment": Published(
+        LOWEST, HIGHEST, "How well does the image match the prompt?", "It shows nothing of it.", "It matches completely."
+    ),
+    "fidelity": Published(
+        *(LOWEST, HIGHEST, "Do objects have the shape and the features that they should have?"),
+        *("Everything is deformed.", "Everything is as it should be."),
+    ),
+}
 _ROW = ("image_path", "prompt_id", "prompt", "classification")
 _LAYOUT = "metadata-SPLIT.parquet and images/SPLIT/SPLIT_N/*.webp (SPLIT_N.zip unpacked)"
 _CARD = "data card and loader of the hub"
@@ -139,9 +150,10 @@ RATED = Importer(
     licence=RANKS.licence,
     layout=_LAYOUT,
     holds="the experts' ratings of the same pictures",
-    targets="records: overall, alignment, fidelity, 1 to 7",
+    targets="records: overall, alignment, fidelity, from 1-7",
     missing="single raters' ratings",
     checked=_CARD,
     makes=Record,
     read=_read_ratings,
+    dimensions=DIMENSIONS,
 )

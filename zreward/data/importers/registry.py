@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from zreward.common.errors import InputError
-from zreward.data.importers import agiqa3k, imagerewarddb
+from zreward.data.importers import (
+    agiqa3k,
+    conversations,
+    genai_bench,
+    hpdv2,
+    hpdv3,
+    imagerewarddb,
+    mmrb2,
+    pickapic,
+    rapidata,
+)
 from zreward.data.importers.importer import Importer
 from zreward.data.importers.ratings import RATINGS
 
 _ALL = (
     agiqa3k.DESCRIPTION,
     *(imagerewarddb.RANKS, imagerewarddb.RATED),
+    *(hpdv2.HPDV2, hpdv3.HPDV3),
+    pickapic.PICKAPIC,
+    *(genai_bench.CMU, genai_bench.TIGER),
+    rapidata.RAPIDATA,
+    mmrb2.MMRB2,
+    *(conversations.UNIFIED_REWARD, conversations.SWIFT),
 )
 IMPORTERS: dict[str, Importer] = {one.name: one for one in (*_ALL, *RATINGS)}
 HEADER = ("NAME", "data set and source", "licence", "holds", "becomes", "not published", "layout taken from")
