@@ -57,7 +57,9 @@ def test_ranks_become_pairs_and_equal_ranks_ties(root, tmp_path):
 
 def test_ratings_of_1_to_7_become_records_on_the_rubric_s_scale(root, tmp_path):
     found = imported("imagerewarddb-ratings", root, tmp_path / "out")
-    assert [record.scores["overall"] for record in found] == pytest.approx([1 + 4 * (k - 1) / 6 for k in (6, 6, 3, 6, 6, 6)])
+    assert [record.scores["overall"] for record in found] == pytest.approx(
+        [1 + 4 * (k - 1) / 6 for k in (6, 6, 3, 6, 6, 6)]
+    )
     assert found[0].scores == {"overall": pytest.approx(13 / 3), "alignment": 1, "fidelity": 5}
     assert (found[0].group, found[0].id) == ("001324-001", "images/train/train_1/a")
     assert found[0].tags == ("category:Animals",) and found[4].tags == ()

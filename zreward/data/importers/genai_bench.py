@@ -29,7 +29,11 @@ MODELS = ("DALLE_3", "DeepFloyd_I_XL_v1", "Midjourney_6", "SDXL_2_1", "SDXL_Base
 LOWEST, HIGHEST = 1, 5
 DIMENSIONS = {
     "alignment": Published(
-        LOWEST, HIGHEST, "How well does the image match the prompt?", "It does not match at all.", "It matches perfectly."
+        LOWEST,
+        HIGHEST,
+        "How well does the image match the prompt?",
+        "It does not match at all.",
+        "It matches perfectly.",
     )
 }
 _PARQUET = ("Index", "Prompt", "HumanRatings", *MODELS)

@@ -36,7 +36,11 @@ LOWEST, HIGHEST = 1, 7
 DIMENSIONS = {
     "overall": Published(LOWEST, HIGHEST, "How good is the image, all in all?", "Very bad.", "Very good."),
     "alignment": Published(
-        LOWEST, HIGHEST, "How well does the image match the prompt?", "It shows nothing of it.", "It matches completely."
+        LOWEST,
+        HIGHEST,
+        "How well does the image match the prompt?",
+        "It shows nothing of it.",
+        "It matches completely.",
     ),
     "fidelity": Published(
         *(LOWEST, HIGHEST, "Do objects have the shape and the features that they should have?"),
