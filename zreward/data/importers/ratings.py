@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from zreward.data.importers import aigciqa2023, aigiqa20k, deqa, evalmuse40k, qeval100k, richhf18k, visionrewarddb
+from zreward.data.importers import (
+    aigciqa2023,
+    aigiqa20k,
+    deqa,
+    evalmuse40k,
+    qeval100k,
+    richhf18k,
+    skillaligned,
+    visionrewarddb,
+)
 
 RATINGS = (
     evalmuse40k.DESCRIPTION,
@@ -12,4 +21,5 @@ RATINGS = (
     deqa.DESCRIPTION,
     visionrewarddb.DESCRIPTION,
     qeval100k.DESCRIPTION,
+    skillaligned.DESCRIPTION,
 )
