@@ -109,6 +109,8 @@ def import_data(
         done = run_importer(importer, root, out, images, skip_bad, pictures, chosen)
         passed = f"; {done.passed:,} rows without a label passed over" if done.passed else ""
         typer.echo(f"{importer.result}: {done.path} ({done.made:,}{passed})")
+        if importer.dimensions and not chosen:
+            typer.echo(f"rubric: {done.path}.rubric.yaml")
         return
     from zreward.data.importers.csv_ratings import Columns, import_csv
 

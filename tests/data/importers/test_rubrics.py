@@ -91,6 +91,7 @@ def test_on_the_command_line(tmp_path):
     words = ["data", "import", "aigciqa2023", str(tmp_path / "in"), str(tmp_path / "out")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
+    assert f"rubric: {tmp_path / 'out' / 'records.jsonl.rubric.yaml'}\n" in result.output
     assert load_records(tmp_path / "out" / "records.jsonl")[0].scores == {
         "quality": 3.0, "authenticity": 2.0, "correspondence": 4.0}  # fmt: skip
     result = CliRunner().invoke(app, [*words, "--rubric", str(tmp_path / "mine.yaml")])
