@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 
 from zreward.distribution import GAP_TOLERANCE
 
@@ -34,6 +34,14 @@ def srcc(pred: Any, target: Any) -> float:
     """Spearman's rank correlation of two samples of length N; tied values share their mean rank."""
     x, y = as_vectors(pred=pred, target=target)
     return _correlation(x, y, "srcc", rank=True)
+
+
+def krcc(pred: Any, target: Any) -> float:
+    """Kendall's rank correlation (tau-b) of two samples of length N: pairs that either side ties are corrected for."""
+    x, y = as_vectors(pred=pred, target=target)
+    if math.isnan(_correlation(x, y, "krcc")):  # a constant, which is said
+        return float("nan")
+    return float(kendalltau(x, y).statistic)
 
 
 class PairCounts(NamedTuple):

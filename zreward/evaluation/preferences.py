@@ -39,6 +39,41 @@ def accuracy_with_ties(gap: Any, votes: Any, threshold: float) -> float:
     return float((_sign(gap, threshold) == _winner(votes)).mean())
 
 
+def accuracy_by_group(gap: Any, votes: Any, group: Any) -> float:
+    """`accuracy` within each group (a ranked list), averaged over the groups that have a pair with a winner.
+
+    Args:
+        gap: predicted gaps [N].
+        votes: [N, 3].
+        group: N hashable keys.
+
+    Returns:
+        A share from 0 to 1: every list counts alike, however long it is. NaN, with a RuntimeWarning, without a winner.
+    """
+    gap, votes = _pairs(gap, votes)
+    codes, winner = group_codes(group, len(gap)), _winner(votes)
+    decided = winner != 0
+    pairs = np.bincount(codes[decided], minlength=codes.max() + 1)
+    right = np.bincount(codes[decided], (_sign(gap) == winner)[decided], minlength=len(pairs))
+    return _mean(right[pairs > 0] / pairs[pairs > 0], "accuracy_by_group")
+
+
+def half_credit_accuracy(prob: Any, votes: Any, threshold: float) -> float:
+    """Pick-a-Pic's accuracy: 1 for the verdict of people, 1/2 where only one side says tie, 0 otherwise; the mean over pairs.
+
+    A tie is predicted where the two probabilities, `prob` and 1 - `prob`, differ by at most `threshold`.
+    """
+    prob, _, _ = _probabilities(prob, votes)
+    predicted, winner = _sign(2 * prob - 1, threshold), _winner(as_numpy(votes))
+    return float(1 - np.abs(predicted - winner).mean() / 2)
+
+
+def half_credit_threshold(prob: Any, votes: Any) -> float:
+    """Of 0, 0.1, ..., 1 the threshold at which `half_credit_accuracy` is highest, the smallest such one (as Pick-a-Pic does)."""
+    found = [half_credit_accuracy(prob, votes, step / 10) for step in range(11)]
+    return int(np.argmax(found)) / 10
+
+
 def tie_threshold(gap: Any, votes: Any) -> float:
     """The gap, in score units, up to which calling a tie makes `accuracy_with_ties` highest; the smallest such one."""
     gap, votes = _pairs(gap, votes)
@@ -226,7 +261,7 @@ def _best_threshold(
     return float(candidates[int(np.argmax(totals > totals.max() - 1e-9))])
 
 
-def _mean(hits: NDArray[np.bool_], name: str) -> float:
+def _mean(hits: NDArray[Any], name: str) -> float:
     if not len(hits):
         warnings.warn(f"{name}: no pair with a winner (NaN)", RuntimeWarning, stacklevel=3)
         return float("nan")
