@@ -20,6 +20,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward evaluate runs/demo/models/teacher --data records.jsonl --split test --reasoning --traces 4",
         "zreward evaluate endpoint:http://127.0.0.1:8000/v1#judge --data records.jsonl",
     ),
+    "bench": (
+        f"zreward bench {STUDENT} --suite mine=runs/demo/data/test.parquet --out bench",
+        "zreward bench old=runs/a/model new=runs/b/model --suite imagerewarddb=ImageRewardDB --use overall=alignment",
+        "zreward bench --suite mine=pairs.jsonl --predictions theirs=scores.csv#score",
+    ),
     "plan": (
         "zreward plan recipes/qwen3.5-27b-gdso.yaml --accelerate recipes/accelerate/fsdp2.yaml",
         "zreward plan recipe.yaml model.lora_rank=64 --gpus 2 --memory 48 --json plan.json",

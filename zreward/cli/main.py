@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from zreward.cli.bench import bench
 from zreward.cli.compare import compare
 from zreward.cli.data import data_app
 from zreward.cli.doctor import doctor
@@ -36,6 +37,7 @@ app = typer.Typer(
 for command in (
     score,
     evaluate,
+    bench,
     plan,
     train,
     label,

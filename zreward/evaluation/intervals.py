@@ -46,7 +46,9 @@ def bootstrap(
         ValueError: a confidence or a number of draws that is out of range.
     """
     if not 0 < confidence < 1 or resamples < 1:
-        raise ValueError(f"confidence {confidence!r}, resamples {resamples!r}: expected a share in (0, 1), and 1 or more")
+        raise ValueError(
+            f"confidence {confidence!r}, resamples {resamples!r}: expected a share in (0, 1), and 1 or more"
+        )
     keys = list(group)
     codes = group_codes(keys, len(keys))
     order = np.argsort(codes, kind="stable")

@@ -13,12 +13,14 @@ from zreward.data.importers import (
     mmrb2,
     pickapic,
     rapidata,
+    tifa160,
 )
 from zreward.data.importers.importer import Importer
 from zreward.data.importers.ratings import RATINGS
 
 _ALL = (
     agiqa3k.DESCRIPTION,
+    tifa160.DESCRIPTION,
     *(imagerewarddb.RANKS, imagerewarddb.RATED),
     *(hpdv2.HPDV2, hpdv3.HPDV3),
     pickapic.PICKAPIC,

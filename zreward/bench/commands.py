@@ -1,0 +1,115 @@
+"""`zreward bench`: reads suites, asks models, and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zreward.bench.published import load_suite
+from zreward.bench.results import document, markdown, table_lines
+from zreward.bench.run import Asking, Measured, measure_model, measure_table
+from zreward.bench.suite import Suite
+from zreward.bench.tables import Said, read_said
+from zreward.common.errors import InputError
+from zreward.common.files import write_json, write_text
+from zreward.common.runs import versions
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. Names lead to places."""
+
+    models: Mapping[str, str]
+    suites: Mapping[str, Path]
+    predictions: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Path] = field(default_factory=dict)
+    partial: bool = False
+    split: str | None = None
+    asking: Asking = field(default_factory=Asking)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, and how it is shown."""
+
+    suites: list[Suite]
+    measured: list[Measured]
+    meta: Mapping[str, Any]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return document(self.suites, self.measured, [], self.meta)
+
+    def print(self) -> None:
+        """The official figures, in the terminal."""
+        from zreward.bench.printing import print_lines
+
+        print_lines(table_lines(self.suites, self.measured, []))
+
+    def write(self, out: Path) -> list[Path]:
+        """bench.json and bench.md in a new folder."""
+        out.mkdir(parents=True)
+        write_json(out / "bench.json", self.document)
+        write_text(out / "bench.md", markdown(table_lines(self.suites, self.measured, [], every=True)))
+        return [out / "bench.json", out / "bench.md"]
+
+
+def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str], None]) -> Report:
+    """Measure every model and every table of predictions on every suite.
+
+    Args:
+        request: what to measure.
+        load: a model's place -> the model.
+        say: shows a note.
+
+    Raises:
+        InputError: nothing to measure; a suite, table or model that does not fit.
+    """
+    tables = _tables(request)
+    if not request.suites or not (request.models or tables):
+        raise InputError("expected models or --predictions, and at least one --suite NAME=PATH")
+    unknown = next((name for name in request.images if name not in request.suites), None)
+    if unknown is not None:
+        raise InputError(f"--images {unknown}: no suite is called {unknown!r}")
+    check = "exist" if request.models else "none"
+    suites = [
+        load_suite(name, path, request.split, request.images.get(name), check) for name, path in request.suites.items()
+    ]
+    measured: list[Measured] = []
+    for name, place in request.models.items():
+        model = load(place)
+        for suite in suites:
+            measured += measure_model(model, name, suite, request.asking)
+        del model
+    for (name, suite_name), said in tables.items():
+        suite = next(one for one in suites if one.name == suite_name)
+        measured += measure_table(said, name, suite, request.asking, request.partial)
+    meta = {
+        "models": dict(request.models),
+        "suites": {name: str(path) for name, path in request.suites.items()},
+        "predictions": dict(request.predictions),
+        "seed": request.asking.seed,
+        "resamples": request.asking.resamples,
+        "reasoning": request.asking.reasoning,
+        "traces": request.asking.traces if request.asking.reasoning else 0,
+        "versions": versions(),
+    }
+    return Report(suites, measured, meta)
+
+
+def _tables(request: Request) -> dict[tuple[str, str], Said]:
+    """(name, suite) -> the table's column, read before any model is."""
+    found = {}
+    for text, place in request.predictions.items():
+        name, at, suite = text.partition("@")
+        if at and suite not in request.suites:
+            raise InputError(f"--predictions {text}: no suite is called {suite!r}")
+        if not at and len(request.suites) != 1:
+            raise InputError(
+                f"--predictions {text}: say which suite it answers, as in {text}@{next(iter(request.suites), 'SUITE')}="
+            )
+        file, _, column = place.partition("#")
+        found[name, suite or next(iter(request.suites))] = read_said(Path(file), column or None)
+    return found

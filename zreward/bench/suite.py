@@ -1,0 +1,123 @@
+"""What a benchmark asks about: rated pictures, or pairs of pictures with votes.
+
+N pictures, each asked about once however many pairs it stands in; P pairs; D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zreward.common.errors import InputError
+from zreward.data.preference import Preference
+from zreward.data.preference_files import load_preferences
+from zreward.data.reading import load_records
+from zreward.data.record import Record
+from zreward.data.sources import Layout, read_rows
+
+_ANY = Layout(lambda key: None, (), "")  # records or preferences: the first row is looked at, no more
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark, read.
+
+    Args:
+        name: as on the command line.
+        official: key of the figure that its publishers report, one of `zreward.bench.figures`.
+        source: where the official metric is defined; empty for a file of one's own.
+        pictures: [N], each once.
+        preferences: [P], empty where pictures are rated.
+        sides: for every pair the numbers of its two pictures.
+        tuning: other pairs, on which a tie threshold is chosen.
+    """
+
+    name: str
+    official: str
+    source: str
+    pictures: Sequence[Record]
+    preferences: Sequence[Preference] = ()
+    sides: Sequence[tuple[int, int]] = ()
+    tuning: Suite | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> str:
+        return "pairs" if self.preferences else "pictures"
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """What the figures count: pairs, or rated pictures."""
+        return self.preferences or self.pictures
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Of the votes or the ratings, in the order of their first appearance."""
+        if self.preferences:
+            return tuple(dict.fromkeys(name for one in self.preferences for name in one.votes))
+        return tuple(dict.fromkeys(name for one in self.pictures for name in one.scores if one.ratings(name)))
+
+    @property
+    def prompts(self) -> int:
+        return len({record.group_key for record in self.pictures})
+
+
+def rated_suite(name: str, records: Sequence[Record], official: str = "srcc", source: str = "") -> Suite:
+    """InputError where no record is rated."""
+    suite = Suite(name, official, source, records)
+    if not suite.dimensions:
+        raise InputError(f"suite {name}: none of its {len(records):,} records is rated")
+    return suite
+
+
+def preference_suite(
+    name: str,
+    preferences: Sequence[Preference],
+    official: str = "accuracy",
+    source: str = "",
+    tuning: Sequence[Preference] = (),
+) -> Suite:
+    """InputError where no pair has votes."""
+    pictures: dict[Any, int] = {}
+    records: list[Record] = []
+    sides = []
+    for one in preferences:
+        numbers = []
+        for image in one.images:
+            key = (one.prompt, image if isinstance(image, str | bytes) else id(image))
+            if key not in pictures:
+                pictures[key] = len(records)
+                records.append(Record(one.prompt, image, group=one.group, split=one.split))
+            numbers.append(pictures[key])
+        sides.append((numbers[0], numbers[1]))
+    other = preference_suite(name, tuning, official, source) if tuning else None
+    suite = Suite(name, official, source, records, list(preferences), sides, other)
+    if not suite.dimensions:
+        raise InputError(f"suite {name}: none of its {len(preferences):,} pairs has votes")
+    return suite
+
+
+def read_own(name: str, path: Path, split: str | None, check_images: bool = True) -> Suite:
+    """A suite of records or preferences in our own files (.jsonl, .parquet).
+
+    Of preferences, those of the split "dev" or "validation", where `split` is another one, are for the tie threshold.
+    """
+    if not holds_preferences(path):
+        records = load_records(path, split=split, check_images=check_images)
+        return rated_suite(name, records)
+    if split is None:
+        return preference_suite(name, load_preferences(path, check_images=check_images))
+    everything = load_preferences(path, check_images=False)
+    dev = [one for one in everything if one.split in ("dev", "validation") and one.split != split]
+    chosen = load_preferences(path, check_images=check_images, split=split)
+    return preference_suite(name, chosen, tuning=dev)
+
+
+def holds_preferences(path: Path) -> bool:
+    """Whether a file's first row is a preference (`images`) and not a record (`image`)."""
+    for row in read_rows(path, _ANY):
+        if row.data is None:
+            raise InputError(f"{row.place}: {row.error}")
+        return "images" in row.data
+    raise InputError(f"{path}: it is empty; expected records or preferences")
