@@ -104,7 +104,7 @@ def trl_trainer(model: RewardModel, records: Path, steps: int, out: str) -> Any:
     from trl_grpo import trl_trainer
 
     items = [(record, name) for record in load_records(records) for name in record.scores]
-    return trl_trainer(model, items, 2 * GROUP, GROUP, steps, Path(out))
+    return trl_trainer(model, items, 2 * GROUP, GROUP, steps, Path(out), shortest=TRACE_TOKENS)
 
 
 def sampled_tokens(trainer: Any) -> float:

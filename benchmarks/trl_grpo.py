@@ -37,9 +37,16 @@ class ImageProcessor(Qwen3VLProcessor):
 
 
 def trl_trainer(
-    model: RewardModel, items: Sequence[tuple[Record, str]], sequences: int, group_size: int, steps: int, out: Path
+    model: RewardModel,
+    items: Sequence[tuple[Record, str]],
+    sequences: int,
+    group_size: int,
+    steps: int,
+    out: Path,
+    shortest: int = 0,
 ) -> GRPOTrainer:
-    """A trainer over (record, dimension) items that samples `sequences` traces a step and changes nothing."""
+    """A trainer over (record, dimension) items that samples `sequences` traces a step, of `shortest` tokens at least, and
+    changes nothing."""
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.eos_token, tokenizer.padding_side = model.forms.stop_marker, "left"
     rows = [{"prompt": _conversation(model, record, name), "image": record.open_image()} for record, name in items]
@@ -48,7 +55,7 @@ def trl_trainer(
         per_device_train_batch_size=sequences,
         num_generations=group_size,
         max_completion_length=model.max_trace_tokens,
-        generation_kwargs={"suppress_tokens": model.backbone.trace_ban.tolist()},
+        generation_kwargs={"suppress_tokens": model.backbone.trace_ban.tolist(), "min_new_tokens": shortest},
         max_steps=steps,
         learning_rate=1e-12,
         beta=0.0,
