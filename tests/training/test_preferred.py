@@ -16,7 +16,8 @@ from zreward.common.config import config_from_dict
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
 from zreward.data import Preference, Record, save_preferences, save_records
-from zreward.training.preferred import preferred_items, records_of
+from zreward.data.preference import records_of
+from zreward.training.preferred import preferred_items
 from zreward.training.recipe import Recipe
 from zreward.training.run import build_trainer, prepare, train
 from zreward.training.trainer_base import WEIGHT

@@ -15,6 +15,7 @@ data_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
 OWN_FORM = ("csv", "agiqa3k")
 NO_RECORDS = (".csv", ".tsv", ".txt", ".json", ".xlsx", ".arrow", ".png", ".jpg")
 Records = Annotated[Path, typer.Argument(help="Records (.jsonl, .parquet).")]
+AnyRows = Annotated[Path, typer.Argument(metavar="RECORDS", help="Records or preferences (.jsonl, .parquet).")]
 RubricFile = Annotated[
     Path | None, typer.Option("--rubric", help="Rubric YAML, which names the dimensions and the scale.")
 ]
@@ -129,15 +130,18 @@ def import_data(
 
 @data_app.command()
 def split(
-    records: Records,
-    out: Annotated[Path, typer.Option("--out", help="Folder for train, dev and test records.")],
+    records: AnyRows,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files train, dev and test.")],
     train: Annotated[float, typer.Option(min=0, max=1, help="Share of the records, 0 to 1; the three sum to 1.")] = 0.8,
     dev: Annotated[float, typer.Option(min=0, max=1, help="Share of the records, 0 to 1; the three sum to 1.")] = 0.1,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the records, 0 to 1; the three sum to 1.")] = 0.1,
     seed: Seed = 0,
 ) -> None:
-    """Split records into train, dev and test by prompt; prompts of one group or with an identical image stay together."""
-    from zreward.data import load_records, save_records, split_by_prompt
+    """Split records or preferences into train, dev and test by prompt; prompts of one group or with an identical image
+    stay together."""
+    from zreward.data import load_preferences, load_records, save_preferences, save_records, split_by_prompt
+    from zreward.data.preference_files import holds_preferences
+    from zreward.data.splits import split_preferences_by_prompt
 
     shares = {name: share for name, share in (("train", train), ("dev", dev), ("test", test)) if share}
     if abs(sum(shares.values()) - 1) > 1e-6:
@@ -148,8 +152,12 @@ def split(
     there = next((file for file in files.values() if file.exists()), None)
     if there:
         raise InputError(f"{there} is there already; choose another --out, or delete it")
-    parts = split_by_prompt(load_records(records), shares, seed)
-    for name, part in parts.items():
+    if holds_preferences(records):
+        for name, pairs in split_preferences_by_prompt(load_preferences(records), shares, seed).items():
+            save_preferences(pairs, files[name])
+            typer.echo(f"{name}: {files[name]} ({len(pairs):,} pairs, {len({one.prompt for one in pairs}):,} prompts)")
+        return
+    for name, part in split_by_prompt(load_records(records), shares, seed).items():
         save_records(part, files[name])
         typer.echo(f"{name}: {files[name]} ({len(part):,} records, {len({r.prompt for r in part}):,} prompts)")
 
@@ -175,16 +183,20 @@ def preferences(
 
 
 @data_app.command()
-def check(records: Records, rubric: RubricFile = None, json_file: Json = None) -> None:
-    """Count prompts, images and ratings, and report errors that training would hit; exit code 2 if there are any."""
+def check(records: AnyRows, rubric: RubricFile = None, json_file: Json = None) -> None:
+    """Count prompts, images, ratings or votes, and report errors that training would hit; exit code 2 if there are any."""
     from zreward.cli.findings import print_findings
     from zreward.data.checking import check_records
+    from zreward.data.preference_checking import check_preferences
+    from zreward.data.preference_files import holds_preferences
     from zreward.rubric import Rubric
 
     check_target(json_file)
-    found = check_records(records, Rubric.from_yaml(rubric) if rubric else None)
+    chosen = Rubric.from_yaml(rubric) if rubric else None
+    look, what = (check_preferences, "pictures") if holds_preferences(records) else (check_records, "records")
+    found = look(records, chosen)
     if json_file != STDOUT:
-        print_findings(found, str(records))
+        print_findings(found, str(records), what)
     if json_file:
         save(json_file, {key: getattr(found, key) for key in ("prompts", "counts", "raters", "errors", "notes")})
     if found.errors:

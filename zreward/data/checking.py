@@ -53,8 +53,7 @@ def check_records(source: Path, rubric: Rubric | None = None) -> Findings:
     if not found.records and not found.errors:
         raise InputError(f"{source}: it is empty; expected at least one record")
     _check_ids(found, places)
-    _check_prompts(found)
-    _check_pictures(found, places)
+    check_overlap(found, places)
     _count(found, rubric)
     return found
 
@@ -64,6 +63,12 @@ def _check_ids(found: Findings, places: Sequence[str]) -> None:
     for record, place in zip(found.records, places, strict=True):
         if record.id is not None and first.setdefault(record.id, place) != place:
             found.errors.append(f"{place}: id {record.id!r} is that of {first[record.id]} already")
+
+
+def check_overlap(found: Findings, places: Sequence[str]) -> None:
+    """Prompts, groups and pictures that are in two splits, and pictures that are there twice."""
+    _check_prompts(found)
+    _check_pictures(found, places)
 
 
 def _check_prompts(found: Findings) -> None:

@@ -136,6 +136,11 @@ def check_images(preferences: Sequence[Preference], decode: bool = True) -> None
             check_path(image)
 
 
+def records_of(preferences: Sequence[Preference]) -> list[Record]:
+    """Both pictures of every preference, a first, as unrated records: what is checked of these is checked of preferences."""
+    return [Record(one.prompt, image, group=one.group, split=one.split) for one in preferences for image in one.images]
+
+
 def count_of(preferences: Sequence[Preference]) -> str:
     """How many there are, for a person."""
     return "1 pair of pictures" if len(preferences) == 1 else f"{len(preferences):,} pairs of pictures"

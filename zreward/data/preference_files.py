@@ -30,6 +30,7 @@ from zreward.data.sources import Layout, SourceRow, read_rows
 from zreward.data.writing import check_output, image_file, image_struct, parts_of
 
 LAYOUT = Layout(check_preference_key, ("votes", "ranks"), "images")
+_ANY = Layout(lambda key: None, (), "image or images")
 _CHUNK = 64  # rows whose pictures are decoded together
 
 
@@ -74,6 +75,12 @@ def load_preferences(
         there = f"the splits in it are {', '.join(map(repr, sorted(splits)))}" if splits else "its lines name no split"
         raise InputError(f"{name}: no preference of split {split!r}; {there}")
     return found
+
+
+def holds_preferences(source: str | os.PathLike[str]) -> bool:
+    """Whether the first row of a file is one of preferences (`images`), not a record (`image`). InputError: no such file."""
+    row = next(read_rows(source, _ANY), None)
+    return row is not None and row.data is not None and "images" in row.data
 
 
 def _checked(

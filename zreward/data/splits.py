@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from zreward.common.errors import InputError
 from zreward.data.images import pixel_hashes
+from zreward.data.preference import Preference, records_of
 from zreward.data.record import Record
 from zreward.data.record_table import Records
 
@@ -41,6 +42,26 @@ def split_by_prompt(
     Raises:
         InputError: shares that do not sum to 1, or too few prompts.
     """
+    homes = _homes(records, fractions, seed, by_image)
+    dealt: dict[str, list[Record]] = {name: [] for name in fractions}
+    for record, home in zip(records, homes, strict=True):
+        dealt[home].append(replace(record, split=home))
+    return dealt
+
+
+def split_preferences_by_prompt(
+    preferences: Sequence[Preference], fractions: Mapping[str, float], seed: int = 0, by_image: bool = True
+) -> dict[str, list[Preference]]:
+    """`split_by_prompt` for preferences: shares of the pairs; a pair shares whatever one of its pictures shares."""
+    homes = _homes(records_of(preferences), fractions, seed, by_image)
+    dealt: dict[str, list[Preference]] = {name: [] for name in fractions}
+    for one, home in zip(preferences, homes[::2], strict=True):
+        dealt[home].append(replace(one, split=home))
+    return dealt
+
+
+def _homes(records: Sequence[Record], fractions: Mapping[str, float], seed: int, by_image: bool) -> list[str]:
+    """The split of every record."""
     shares = list(fractions.values())
     if not shares or not all(0 < share <= 1 for share in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-6):
         raise InputError(f"split fractions are {dict(fractions)}; expected shares above 0 that sum to 1")
@@ -59,10 +80,7 @@ def split_by_prompt(
         lacking[name] -= len(bundles[key])
         empty = [split for split in empty if split != name]
         home |= dict.fromkeys(bundles[key], name)
-    dealt: dict[str, list[Record]] = {name: [] for name in fractions}
-    for index, record in enumerate(records):
-        dealt[home[index]].append(replace(record, split=home[index]))
-    return dealt
+    return [home[index] for index in range(len(records))]
 
 
 def check_disjoint(train: Sequence[Record], test: Sequence[Record]) -> None:

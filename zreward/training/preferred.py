@@ -125,8 +125,3 @@ class PreferenceTrainer(DirectTrainer):
         bins = self.reward_model.rubric.scale.bins.to(logits_a_PS)
         mu_a, mu_b = logits_a_PS.softmax(-1) @ bins, logits_b_PS.softmax(-1) @ bins
         return bradley_terry_votes_loss(mu_a, mu_b, share_P)
-
-
-def records_of(preferences: Sequence[Preference]) -> list[Record]:
-    """Both pictures of every preference as unrated records: for checks of overlap and for the words of a new tokenizer."""
-    return [Record(one.prompt, image, group=one.group, split=one.split) for one in preferences for image in one.images]

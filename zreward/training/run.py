@@ -13,6 +13,7 @@ from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
 from zreward.data import Preference, Record, check_disjoint, load_preferences, load_records, open_records
+from zreward.data.preference import records_of
 from zreward.models.attention_names import check_attention
 from zreward.models.compose import NAME as COMPOSE
 from zreward.models.devices import find_device
@@ -30,7 +31,6 @@ from zreward.training.curves import DevCurve
 from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
-from zreward.training.preferred import records_of
 from zreward.training.recipe import Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
