@@ -47,11 +47,18 @@ def test_questions_and_answers(root, tmp_path):
     assert found[4].images == found[0].images[::-1]
 
 
+AFTER = [
+    {"from": "human", "value": ASKED.format("a cat") + " Please."},
+    {"from": "gpt", "value": "Image 1 is better."},
+]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         (conversation("Image 1 is worse."), "the answer is 'Image 1 is worse.', expected one of 'image 1 is better'"),
         (conversation("Image 1 is better. Image 2 is better."), "the answer is"),
+        (conversation("", conversations=AFTER), "the question ends with"),
         (conversation("Image 1 is better.", images=["p/0.png"]), "images has 1 of them, expected two"),
         (conversation("Image 1 is better.", images=None), "missing 'images' or 'image'"),
         (conversation("Image 1 is better.", images=["p/0.png", "p/2.png"]), "images: .*2.png: no such image"),

@@ -6,8 +6,9 @@ BaiqiL/GenAI-Bench (the same in Parquet, pictures inside). The raters of differe
 people: ratings are a list, not {rater: rating}.
 
 TIGER-Lab (arXiv 2406.04485), sources of the layout: the data card of the hub's TIGER-Lab/GenAI-Bench (configuration
-image_generation); github.com/TIGER-AI-Lab/GenAI-Bench, inference.py (`vote_type`) and inference_configs.json. Editing and
-video, whose prompts hold more than a text, are not read. Both of "tie" and "both bad" are ties; the tag says which.
+image_generation); github.com/TIGER-AI-Lab/GenAI-Bench, inference.py (`vote_type`), inference_configs.json and
+results/image_generation/random/pairwise.jsonl (72 of the votes). Editing and video, whose prompts hold more than a text, are
+not read. Both of "tie" and "both bad" are ties; the tag says which.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ CMU = Importer(
     holds="527 or 1,600 prompts, pictures of six models, three ratings each",
     targets="records: alignment, every rating, from 1-5",
     missing="who rated; splits (it is a test set)",
-    checked="genai_image.json of the repository; data card for Parquet",
+    checked="genai_image.json of the repository (17 of its prompts were seen, 5 imported); data card for Parquet",
     makes=Record,
     read=_read_cmu,
     dimensions=DIMENSIONS,
@@ -120,7 +121,7 @@ TIGER = Importer(
     holds="pairs from an arena of generators, pictures inside, one vote each",
     targets="preferences, overall: the vote; both bad is a tie (tag vote:bothbad_vote)",
     missing="who voted; editing and video are not read",
-    checked="data card and evaluation code of the publisher; not checked against a file",
+    checked="data card, evaluation code and 72 votes in published results; not checked against a file",
     makes=Preference,
     read=_read_tiger,
     embedded=True,

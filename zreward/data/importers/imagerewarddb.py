@@ -143,7 +143,7 @@ RANKS = Importer(
     holds="4 to 9 pictures of a prompt (DiffusionDB), ranked by experts; train, validation, test",
     targets="preferences, overall: every pair of a ranked list; equal ranks are ties",
     missing="who ranked; which model made a picture",
-    checked=f"{_CARD}; data/test.json of the repository",
+    checked=f"{_CARD}; data/test.json of the repository (22 of its lists were seen, 9 imported)",
     makes=Preference,
     read=_read_ranks,
 )
