@@ -85,6 +85,14 @@ def test_bad_rows(root, tmp_path, column, value, name, reason):
     assert count == (2 if name == "imagerewarddb" else 5)
 
 
+def test_pictures_that_are_still_packed_are_told(root, tmp_path):
+    folder = root / "images/train/train_1"
+    folder.rename(tmp_path / "elsewhere")
+    folder.with_suffix(".zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match=rf"no such image file.*; unpack {folder}.zip into {folder}"):
+        run_importer(find_importer("imagerewarddb"), root, tmp_path / "out")
+
+
 def test_a_missing_column(root, tmp_path):
     write_parquet(root / "metadata-train.parquet", [{key: one[key] for key in one if key != "rank"} for one in ROWS])
     with pytest.raises(InputError, match=r"columns \['rank'\] are missing"):

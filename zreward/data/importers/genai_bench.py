@@ -91,7 +91,7 @@ def _read_tiger(reading: Reading) -> Iterator[Preference]:
 
 def _pair(reading: Reading, row: Mapping[str, Any]) -> Preference:
     prompt, left, right, told = needed(row, "prompt", "left_image", "right_image", "vote_type")
-    if told not in VOTES:
+    if not isinstance(told, str) or told not in VOTES:
         raise InputError(f"vote_type is {shown(told)}, expected one of {', '.join(VOTES)}")
     images = (reading.picture(left, "left_image"), reading.picture(right, "right_image"))
     models = models_of(row, "left_model", "right_model")

@@ -58,10 +58,11 @@ def _by_user(annotations: Any, name: str) -> dict[str, list[float]]:
     for one in plain_list(annotations, name):
         if not isinstance(one, Mapping):
             raise InputError(f"{name} holds {shown(one)}, expected {{rank, user_hash}}")
-        places, user = needed(one, "rank", "user_hash")
+        places, given = needed(one, "rank", "user_hash")
+        user = plain_text(given, "user_hash")
         if user in found:
             raise InputError(f"{name}: {user!r} ranks a second time")
-        found[plain_text(user, "user_hash")] = _places(places, f"{name}: rank")
+        found[user] = _places(places, f"{name}: rank")
     return found
 
 

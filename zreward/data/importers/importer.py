@@ -113,10 +113,7 @@ class Reading:
                 return image
             path = self._path(image, folder)
             if hash(path) not in self._seen:
-                if self.check == "decode":
-                    open_image(path)
-                elif self.check == "exist":
-                    check_path(path)
+                self._look_at(path)
                 self._seen.add(hash(path))
             return path
         except InputError as error:
@@ -149,6 +146,18 @@ class Reading:
                     else:
                         self.good += 1
                         yield found
+
+    def _look_at(self, path: str) -> None:
+        try:
+            if self.check == "decode":
+                open_image(path)
+            elif self.check == "exist":
+                check_path(path)
+        except InputError as error:
+            folder = Path(path).parent
+            archive = folder.with_name(f"{folder.name}.zip")
+            advice = f"; unpack {archive} into {folder}" if archive.is_file() and not folder.is_dir() else ""
+            raise InputError(f"{error}{advice}") from None
 
     def _path(self, image: Any, folder: str) -> str:
         path = plain_text(image, "path")

@@ -44,7 +44,8 @@ def _votes(annotations: Any, chosen: Any) -> dict[str, float]:
     values = [whole_number(one, what, LOWEST, HIGHEST) for one in plain_list(annotations, what)]
     counts = {"a": float(sum(value >= FIRST_FOR_A for value in values))}
     counts["b"] = len(values) - counts["a"]
-    if chosen not in SIDES or counts[SIDES[chosen]] <= len(values) / 2:
+    side = SIDES.get(chosen) if isinstance(chosen, str) else None
+    if side is None or counts[side] <= len(values) / 2:
         raise InputError(
             f"chosen is {shown(chosen)} beside human_annotations {shown(values)}, expected what most chose"
         )
