@@ -1,7 +1,8 @@
 """HPDv3 (arXiv 2508.03789): pairs of generated and real pictures with the annotators' choices.
 
-Sources of the layout: the data card of the hub's MizzenAI/HPDv3; opendilab/LightRFT, lightrft/datasets/hpdv3.py;
-PlantPotatoOnMoon/HPSv3-PlusPlus, hpsv3/dataset/pairwise_dataset.py, a copy of the publisher's trainer.
+Sources of the layout: the data card and the list of files of the hub's MizzenAI/HPDv3 (names of files, sizes, licence);
+opendilab/LightRFT, lightrft/datasets/hpdv3.py, and PlantPotatoOnMoon/HPSv3-PlusPlus, hpsv3/dataset/pairwise_dataset.py, a
+copy of the publisher's trainer (fields). That test.json has the fields of train.json was not seen.
 
 `path1` is always the preferred picture. `choice_dist` counts the choices; its order is not that of the pictures (the
 publisher's trainer sorts it), so the larger count is that of `path1`. `confidence` is the publisher's estimate that the
