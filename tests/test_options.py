@@ -15,6 +15,7 @@ from zreward.cli import main as cli
 SCORE, RANK = ("score", "MODEL", "picture.png", "--prompt", "x"), ("rank", "MODEL", "picture.png", "--prompt", "x")
 SCORE_DATA = ("score", "MODEL", "--data", "records.jsonl", "--out", "new.parquet")
 EVALUATE = ("evaluate", "MODEL", "--data", "records.jsonl")
+BENCH = ("bench", "MODEL", "--suite", "mine=records.jsonl")
 LABEL = ("label", "MODEL", "--data", "records.jsonl", "--out", "targets")
 STUDY, JUDGE = ("compare", "a", "b", "--study", "p"), ("compare", "a", "b", "--judge")
 
@@ -37,6 +38,16 @@ REFUSED = [
     (("evaluate", "--traces"), (*EVALUATE, "--reasoning", "--traces", "4", "--temperature", "0")),
     (("evaluate", "--html"), (*EVALUATE, "--html", "new.pdf")),
     (("evaluate", "--csv"), (*EVALUATE, "--csv", "new.xlsx")),
+    (("bench", "--traces"), (*BENCH, "--traces", "4")),
+    (("bench", "--temperature"), (*BENCH, "--temperature", "0.5")),
+    (("bench", "--partial"), (*BENCH, "--partial")),
+    (("bench", "--allow-overlap"), ("bench", "--suite", "a=b", "--allow-overlap")),
+    (("bench", "--reasoning"), ("bench", "--suite", "a=b", "--reasoning")),
+    (("bench", "--batch-size"), ("bench", "--suite", "a=b", "--batch-size", "4")),
+    (("bench", "--device"), ("bench", "--suite", "a=b", "--device", "cpu")),
+    (("bench", "--images"), (*BENCH, "--images", "other=listed")),
+    (("bench", "--out"), (*BENCH, "--out", "old.csv")),
+    (("bench", "--suite"), ("bench", "MODEL", "--suite", "records.jsonl")),
     (("label", "--traces"), (*LABEL, "--direct", "--traces", "1")),
     (("label", "--temperature"), (*LABEL, "--direct", "--temperature", "0.5")),
     (("label", "--seed"), (*LABEL, "--direct", "--seed", "1")),
@@ -101,6 +112,7 @@ ALWAYS = {
     "": "--version --install-completion --show-completion",
     "score": "--data --batch-size --device",
     "evaluate": "--data --split --reasoning --dimensions --batch-size --skip-bad --device --json",
+    "bench": "--suite --predictions --use --split --resamples --seed --json",
     "plan": "--gpus --gpu --memory --accelerate --engine --config --json",
     "train": "--dry-run",
     "label": "--data --out --split --dimensions --direct --batch-size --shard-size --skip-bad --device --engine --dry-run",
@@ -124,7 +136,7 @@ ALWAYS = {
     "data import": "--skip-bad --winner --list",
     "data preferences": "--dimensions --margin",
     "data split": "--out --train --dev --test --seed",
-    "data check": "--rubric --json",
+    "data check": "--rubric --against --json",
     "rubric check": "--model --prompt --reasoning",
     "world data": "--out --seed",
     "world pretrain": "--out --seed",

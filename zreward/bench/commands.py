@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zreward.bench.overlapping import Checked, Holdings
 from zreward.bench.published import load_suite
 from zreward.bench.results import document, markdown, table_lines
 from zreward.bench.run import Asking, Measured, measure_model, measure_table
@@ -26,6 +27,7 @@ class Request:
     predictions: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, Path] = field(default_factory=dict)
     partial: bool = False
+    allow_overlap: bool = False
     split: str | None = None
     asking: Asking = field(default_factory=Asking)
 
@@ -36,11 +38,18 @@ class Report:
 
     suites: list[Suite]
     measured: list[Measured]
+    checked: list[Checked]
     meta: Mapping[str, Any]
 
     @property
     def document(self) -> dict[str, Any]:
-        return document(self.suites, self.measured, [], self.meta)
+        overlap = {"overlap": [one.facts for one in self.checked]}
+        return document(self.suites, self.measured, [], self.meta) | overlap
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the figures must know."""
+        return [one.note for one in self.checked if one.note]
 
     def print(self) -> None:
         """The official figures, in the terminal."""
@@ -52,7 +61,7 @@ class Report:
         """bench.json and bench.md in a new folder."""
         out.mkdir(parents=True)
         write_json(out / "bench.json", self.document)
-        write_text(out / "bench.md", markdown(table_lines(self.suites, self.measured, [], every=True)))
+        write_text(out / "bench.md", markdown(table_lines(self.suites, self.measured, [], every=True), self.notes))
         return [out / "bench.json", out / "bench.md"]
 
 
@@ -65,7 +74,7 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
         say: shows a note.
 
     Raises:
-        InputError: nothing to measure; a suite, table or model that does not fit.
+        InputError: nothing to measure; a suite, table or model that does not fit; a suite that holds training data.
     """
     tables = _tables(request)
     if not request.suites or not (request.models or tables):
@@ -78,8 +87,16 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
         load_suite(name, path, request.split, request.images.get(name), check) for name, path in request.suites.items()
     ]
     measured: list[Measured] = []
+    holdings, checked = [Holdings(suite) for suite in suites], list[Checked]()
     for name, place in request.models.items():
         model = load(place)
+        for own in holdings:
+            found = Checked(name, own.suite, own.overlap(model))
+            if not request.allow_overlap:
+                found.refuse()
+            if found.note:
+                say(f"note: {found.note}")
+            checked.append(found)
         for suite in suites:
             measured += measure_model(model, name, suite, request.asking)
         del model
@@ -96,7 +113,7 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
         "traces": request.asking.traces if request.asking.reasoning else 0,
         "versions": versions(),
     }
-    return Report(suites, measured, meta)
+    return Report(suites, measured, checked, meta)
 
 
 def _tables(request: Request) -> dict[tuple[str, str], Said]:

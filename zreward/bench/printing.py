@@ -13,8 +13,8 @@ from rich.table import Table
 from zreward.bench.results import HEAD
 
 
-def print_lines(lines: Sequence[Sequence[str]], notes: Sequence[str] = (), console: Console | None = None) -> None:
-    """Print lines of `table_lines` and notes below them. Output to a file gets the width it needs."""
+def print_lines(lines: Sequence[Sequence[str]], console: Console | None = None) -> None:
+    """Print lines of `table_lines`. Output to a file gets the width it needs."""
     console = console or Console(width=None if sys.stdout.isatty() else 200)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, title in enumerate(HEAD):
@@ -22,5 +22,3 @@ def print_lines(lines: Sequence[Sequence[str]], notes: Sequence[str] = (), conso
     for line in lines:
         table.add_row(*map(escape, line))
     console.print(table)
-    for note in notes:
-        console.print(escape(note), highlight=False, style="dim")

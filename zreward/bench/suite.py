@@ -12,12 +12,9 @@ from typing import Any
 
 from zreward.common.errors import InputError
 from zreward.data.preference import Preference
-from zreward.data.preference_files import load_preferences
+from zreward.data.preference_files import holds_preferences, load_preferences
 from zreward.data.reading import load_records
 from zreward.data.record import Record
-from zreward.data.sources import Layout, read_rows
-
-_ANY = Layout(lambda key: None, (), "")  # records or preferences: the first row is looked at, no more
 
 
 @dataclass(frozen=True)
@@ -112,12 +109,3 @@ def read_own(name: str, path: Path, split: str | None, check_images: bool = True
     dev = [one for one in everything if one.split in ("dev", "validation") and one.split != split]
     chosen = load_preferences(path, check_images=check_images, split=split)
     return preference_suite(name, chosen, tuning=dev)
-
-
-def holds_preferences(path: Path) -> bool:
-    """Whether a file's first row is a preference (`images`) and not a record (`image`)."""
-    for row in read_rows(path, _ANY):
-        if row.data is None:
-            raise InputError(f"{row.place}: {row.error}")
-        return "images" in row.data
-    raise InputError(f"{path}: it is empty; expected records or preferences")

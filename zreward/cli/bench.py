@@ -52,6 +52,13 @@ def bench(
         bool,
         typer.Option("--partial", help="Measure tables on what they have an answer for; default: they must have all."),
     ] = False,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-overlap",
+            help="Measure also on suites that hold prompts or pictures a model was trained on; the report says so.",
+        ),
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option(help="Of files of one's own, only this split; published suites have their official one."),
@@ -88,10 +95,14 @@ def bench(
     check_target(json_file)
     if out is not None and out.exists():
         raise InputError(f"{out} is there already; choose another --out, or delete it")
-    if not reasoning:
-        refuse_unused(ctx, "without --reasoning: nothing is sampled", "traces", "temperature")
-    else:
+    if not models:
+        refuse_unused(ctx, "without a model", "allow_overlap", "reasoning", "batch_size", "device")
+    if not predictions:
+        refuse_unused(ctx, "without --predictions", "partial")
+    if reasoning:
         refuse_unsampled(ctx, reasoning, temperature, traces)
+    else:
+        refuse_unused(ctx, "without --reasoning: nothing is sampled", "traces", "temperature")
     uses = {name: names_of(text.replace("+", ","), "--use") or () for name, text in named(use, "--use").items()}
     request = Request(
         models=dict(_models(models or [])),
@@ -99,6 +110,7 @@ def bench(
         predictions=named(predictions, "--predictions"),
         images={name: Path(place) for name, place in named(images, "--images").items()},
         partial=partial,
+        allow_overlap=allow_overlap,
         split=split,
         asking=Asking(reasoning, traces, temperature, batch_size, seed, resamples, uses),
     )

@@ -183,7 +183,18 @@ def preferences(
 
 
 @data_app.command()
-def check(records: AnyRows, rubric: RubricFile = None, json_file: Json = None) -> None:
+def check(
+    records: AnyRows,
+    rubric: RubricFile = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Records or preferences, or a checkpoint's folder: report prompts and pictures that are there as well, also in "
+            "other capitals, recompressed or resized."
+        ),
+    ] = None,
+    json_file: Json = None,
+) -> None:
     """Count prompts, images, ratings or votes, and report errors that training would hit; exit code 2 if there are any."""
     from zreward.cli.findings import print_findings
     from zreward.data.checking import check_records
@@ -195,6 +206,10 @@ def check(records: AnyRows, rubric: RubricFile = None, json_file: Json = None) -
     chosen = Rubric.from_yaml(rubric) if rubric else None
     look, what = (check_preferences, "pictures") if holds_preferences(records) else (check_records, "records")
     found = look(records, chosen)
+    if against is not None:
+        from zreward.cli.overlap import check_against
+
+        check_against(found, against)
     if json_file != STDOUT:
         print_findings(found, str(records), what)
     if json_file:

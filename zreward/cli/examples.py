@@ -113,7 +113,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward data split records.jsonl --out splits",
         "zreward data split records.jsonl --out splits --train 0.7 --dev 0 --test 0.3 --seed 1",
     ),
-    "data check": ("zreward data check records.jsonl --rubric my-rubric.yaml",),
+    "data check": (
+        "zreward data check records.jsonl --rubric my-rubric.yaml",
+        "zreward data check test.jsonl --against train.jsonl",
+    ),
     "rubric": ("zreward rubric check my-rubric.yaml",),
     "rubric check": (
         "zreward rubric check my-rubric.yaml",

@@ -33,6 +33,7 @@ EXTRAS = {
     "itsdangerous": "studio",
     "python_multipart": "studio",
     "krippendorff": "studio",
+    "imagehash": "overlap",
 }
 """Module -> the extra that brings it."""
 SMALLER = {

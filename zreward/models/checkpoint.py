@@ -28,6 +28,7 @@ from zreward.models.rows import Row
 from zreward.models.shards import put_weights
 from zreward.models.tower import KEY as POOL
 from zreward.models.tower import pool_images, recorded_pool
+from zreward.models.training_data import note_seen, stored_in
 from zreward.models.weight_files import check_weight_file, weight_files
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -93,7 +94,7 @@ def load(
             recorded_layout([folder, base.folder], model),
             max_trace_tokens or (meta.max_trace_tokens if meta else 512),
         )
-    reward_model.base, reward_model.empty = base, empty
+    reward_model.base, reward_model.empty, reward_model.seen = base, empty, stored_in(folder)
     reward_model.eval()
     if not empty:
         _try_out(reward_model, folder)
@@ -129,7 +130,8 @@ def save(reward_model: RewardModel, path: str | Path, state_dict: dict[str, torc
         reward_model.backbone.model.save_pretrained(folder, state_dict=state_dict)
         reward_model.tokenizer.save_pretrained(folder)
         save_preprocessor(reward_model, folder)
-        (folder / META_FILE).write_text(json.dumps(metadata(reward_model) | _record_base(reward_model, path), indent=2))
+        notes = _record_base(reward_model, path) | note_seen(reward_model, folder)
+        (folder / META_FILE).write_text(json.dumps(metadata(reward_model) | notes, indent=2))
 
 
 def load_weights(reward_model: RewardModel, folder: Path) -> None:

@@ -16,7 +16,15 @@ from zreward.common.errors import InputError, shorten, shown
 from zreward.models.weight_files import check_weights
 
 CONFIG, ADAPTER_CONFIG, META_FILE = "config.json", "adapter_config.json", "zreward.json"
-_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".safetensors"}  # what libraries read of a folder
+_READ = {
+    ".json",
+    ".jinja",
+    ".txt",
+    ".model",
+    ".tiktoken",
+    ".safetensors",
+    ".parquet",
+}  # what libraries read of a folder
 _LARGE = 256 * MEGABYTE  # a tokenizer, or an index of many weights
 _MOST_ENTRIES = 10_000
 _MOST_LAYERS = 4_096

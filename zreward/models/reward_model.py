@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zreward.common.errors import InputError, check_counts, check_temperature, counted
 from zreward.common.texts import match_prompts
+from zreward.data.seen import SeenData
 from zreward.distribution import ScoreDistribution
 from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone
@@ -61,12 +62,10 @@ class RewardModel(nn.Module):
     ) -> None:
         super().__init__()
         self.tokenizer, self.rubric = tokenizer, rubric
-        self.forms = forms or PromptForms()
-        self.resolution = resolution or ResolutionPolicy()
+        self.forms, self.resolution = forms or PromptForms(), resolution or ResolutionPolicy()
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         self.layout = layout or layout_of(base)
-        self.max_trace_tokens = max_trace_tokens
-        self.oom_retry = OomRetry()
+        self.max_trace_tokens, self.oom_retry = max_trace_tokens, OomRetry()
         check_vocabulary(tokenizer, base.config.get_text_config().vocab_size)
         self.encoder = ConversationEncoder(tokenizer, rubric, self.forms, base.config.image_token_id)
         self.backbone = Backbone(model, self.encoder.label_ids, self.encoder.trace_ban, base.config.image_token_id)
@@ -74,6 +73,7 @@ class RewardModel(nn.Module):
         self.computed_in: torch.dtype | None = None  # where weights are kept in float32 for training only
         self.empty = False  # an engine will bring the weights
         self.image_cache: ImageCache | None = None  # of a frozen vision tower's features
+        self.seen: SeenData | Path | None = None  # what it was trained on, as far as that was noted
         self.base: Base | None = None  # the files that the weights came from, for adapters that are trained on them
 
     @property

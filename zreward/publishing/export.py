@@ -11,6 +11,7 @@ from zreward.common.files import atomic_folder, write_json, write_text
 from zreward.models.checkpoint import metadata
 from zreward.models.checkpoint_files import META_FILE
 from zreward.models.reward_model import RewardModel
+from zreward.models.training_data import note_seen
 from zreward.publishing.processor import write_processor
 from zreward.publishing.readme import README, WRITTEN, usage
 from zreward.publishing.request import FILE, requests_of
@@ -48,7 +49,7 @@ def export(model: RewardModel, out: str | Path, merge: bool = False) -> Path:
         _merged(model).save_pretrained(folder)
         _save_tokenizer(model, template, folder)
         write_processor(model, folder)
-        write_text(folder / META_FILE, json.dumps(metadata(model), indent=2))
+        write_text(folder / META_FILE, json.dumps(metadata(model) | note_seen(model, folder), indent=2))
         write_json(folder / FILE, requests_of(model, name, exact))
         write_text(folder / README, f"# {name}\n\n{WRITTEN}\n\n{usage(name, model.rubric.dimension_names[0], exact)}")
     return out

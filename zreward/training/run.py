@@ -31,6 +31,7 @@ from zreward.training.curves import DevCurve
 from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
+from zreward.training.noted import note_training_data
 from zreward.training.recipe import Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
@@ -90,6 +91,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 run.start(recipe.to_dict(), inputs)
             for note in notes_of(recipe):
                 say(note)
+            note_training_data(run.path, trainer.reward_model, trainer.read[0])
         with termination() as asked:
             stopper = StopWhenAsked(trainer, asked)
             trainer.add_callback(stopper)

@@ -1,0 +1,123 @@
+"""What was seen is found again: prompts in other words' clothes, recompressed and resized pictures; a clean set is not."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.bench.inputs import picture
+from zreward.common.errors import InputError
+from zreward.data import looks as looks_module
+from zreward.data.looks import COLOURS, NEAR_ALL, NEAR_COLOURS, NEAR_FIRST, WORDS, Looks, bit_count, near_duplicates
+from zreward.data.seen import find_overlap, load_seen, prompt_key, save_seen, seen_of
+
+needs_library = pytest.mark.skipif(
+    not __import__("importlib.util").util.find_spec("imagehash"), reason="ImageHash is not installed: zreward[overlap]"
+)
+
+
+def copied(image: Image.Image, size: tuple[int, int], quality: int, kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC).save(buffer, kind, quality=quality)
+    return buffer.getvalue()
+
+
+@needs_library
+def test_copies_are_found_and_other_pictures_are_not():
+    known = [picture(n, 96) for n in range(40)]
+    seen = seen_of(["a prompt"], known)
+    copies = [copied(known[3], (48, 48), 50), copied(known[7], (200, 150), 80), copied(known[9], (80, 64), 80, "WEBP")]
+    others = [picture(1000 + n, 96) for n in range(40)]
+    found = find_overlap(seen, [], [*others, *copies])
+    assert found.pictures == (40, 41, 42)
+    assert not find_overlap(seen, ["another prompt"], others)
+    turned = Image.merge("RGB", known[3].split()[::-1])  # the same drawing in other colours is another picture
+    assert not find_overlap(seen, [], [turned])
+
+
+@needs_library
+def test_what_is_said_of_an_overlap():
+    seen = seen_of(["A  Red\tcircle", "x"], [picture(0)])
+    found = find_overlap(seen, ["a red CIRCLE", "a blue square"], [picture(0), picture(1)])
+    assert found.describe(["0.png", "1.png"]) == "1 of 2 prompts ('a red CIRCLE') and 1 of 2 pictures ('0.png')"
+    assert find_overlap(seen, ["y"], []).describe([]) == "none of 1 prompts and 0 pictures"
+
+
+def test_prompts_that_differ_in_case_space_and_unicode_form_are_one():
+    assert prompt_key("Café  on A hill") == prompt_key("cafe\u0301 ON a hill ")
+    assert prompt_key("a cafe on a hill") != prompt_key("a café on a hill")
+    seen = seen_of(["one", "ONE", "two"], None)
+    assert seen.counts() == {"prompts": 2, "pictures": None}
+    found = find_overlap(seen, ["Two", "three"], [picture(1)])
+    assert found.prompts == ("Two",) and found.pictures is None  # pictures are unknown
+
+
+def drawn(count: int, seed: int) -> Looks:
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 2**64, (count, WORDS), np.uint64)
+    return Looks(hashes, rng.integers(0, 256, (count, COLOURS)).astype(np.uint8))
+
+
+def disturbed(looks: Looks, seed: int) -> Looks:
+    """Copies at every distance around the limits."""
+    rng = random.Random(seed)
+    hashes, colours = looks.hashes.copy(), looks.colours.astype(int)
+    for row in range(len(hashes)):
+        for bit in rng.sample(range(64), rng.choice([0, 5, 6, 7, 8, 9])):
+            hashes[row, 0] ^= np.uint64(1 << bit)
+        for bit in rng.sample(range(192), rng.choice([0, 30, 40, 41, 42, 43])):
+            hashes[row, 1 + bit // 64] ^= np.uint64(1 << (bit % 64))
+        colours[row] = np.clip(colours[row] + rng.choice([0, 3, 4, 5]), 0, 255)
+    return Looks(hashes, colours.astype(np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_finds_what_a_comparison_of_all_pairs_finds(seed, monkeypatch):
+    known = drawn(80, seed)
+    pictures = Looks.cat([drawn(30, seed + 10), disturbed(known, seed)])
+    monkeypatch.setattr(looks_module, "_BLOCK", 64)  # several blocks
+
+    def same(i: int, j: int) -> bool:
+        bits = [bin(int(a) ^ int(b)).count("1") for a, b in zip(pictures.hashes[i], known.hashes[j], strict=True)]
+        shades = [abs(int(a) - int(b)) for a, b in zip(pictures.colours[i], known.colours[j], strict=True)]
+        return bits[0] <= NEAR_FIRST and sum(bits) <= NEAR_ALL and sum(shades) / COLOURS <= NEAR_COLOURS
+
+    expected = [[j for j in range(len(known)) if same(i, j)] for i in range(len(pictures))]
+    found = near_duplicates(pictures, known).tolist()
+    assert 0 < sum(map(bool, expected)) < 80
+    assert all(twin in twins if twins else twin == -1 for twin, twins in zip(found, expected, strict=True))
+
+
+def test_bits_are_counted_alike_without_numpy_2(monkeypatch):
+    numbers = drawn(9, 0).hashes
+    counted = bit_count(numbers)
+    monkeypatch.delattr(np, "bitwise_count")
+    assert (bit_count(numbers) == counted).all() and counted[0, 0] == bin(int(numbers[0, 0])).count("1")
+
+
+def test_stored_and_merged(tmp_path):
+    from zreward.data.seen import SeenData
+
+    first = SeenData(np.array([1, 2**63 + 5], np.uint64), drawn(4, 1))
+    save_seen(first, tmp_path / "a.parquet")
+    again = load_seen(tmp_path / "a.parquet")
+    assert (again.prompts == first.prompts).all() and again.pictures is not None
+    assert (again.pictures.hashes == first.pictures.hashes).all() and (
+        again.pictures.colours == first.pictures.colours
+    ).all()
+    both = again.merged(SeenData(np.array([1, 7], np.uint64), Looks.cat([drawn(4, 1), drawn(2, 2)])))
+    assert both.counts() == {"prompts": 3, "pictures": 6}  # those of seed 1 once
+    unknown = first.merged(SeenData(np.array([7], np.uint64), None))
+    assert unknown.counts() == {"prompts": 3, "pictures": None}
+    save_seen(unknown, tmp_path / "b.parquet")
+    assert load_seen(tmp_path / "b.parquet").pictures is None
+
+
+def test_a_file_of_something_else(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"x\.parquet: .*expected hashes of training data"):
+        load_seen(tmp_path / "x.parquet")

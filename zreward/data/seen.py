@@ -1,0 +1,158 @@
+"""What a model was trained on, as hashes: enough to find a prompt or a picture again, not to read them.
+
+Stored beside a checkpoint as `training_data.parquet`: a row per distinct prompt (64 bits of the SHA-256 of the normalised text)
+and per picture (`zreward.data.looks`). A prompt in other capitals or spacing, and a recompressed or resized copy of a picture,
+are found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zreward.common.errors import InputError
+from zreward.common.files import atomic_path
+from zreward.data.images import ImageSource
+from zreward.data.looks import COLOURS, WORDS, Looks, looks_of, near_duplicates
+from zreward.data.splits import normalised
+
+SEEN_FILE = "training_data.parquet"
+VERSION = "1"
+SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class SeenData:
+    """Distinct prompts [P], rising, and pictures; `pictures` is None where they were not hashed."""
+
+    prompts: NDArray[np.uint64]
+    pictures: Looks | None
+
+    def merged(self, other: SeenData) -> SeenData:
+        """What either has; pictures are unknown where either's are."""
+        both = None
+        if self.pictures is not None and other.pictures is not None:
+            both = _distinct(Looks.cat((self.pictures, other.pictures)))
+        return SeenData(np.union1d(self.prompts, other.prompts), both)
+
+    def counts(self) -> dict[str, int | None]:
+        return {"prompts": len(self.prompts), "pictures": None if self.pictures is None else len(self.pictures)}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What a set has in common with what was seen.
+
+    Args:
+        prompts: the texts that were seen.
+        pictures: the numbers of the pictures that look like one that was seen; None where pictures could not be compared.
+        of_prompts: how many distinct prompts the set has.
+        of_pictures: how many pictures.
+    """
+
+    prompts: tuple[str, ...]
+    pictures: tuple[int, ...] | None
+    of_prompts: int
+    of_pictures: int
+
+    def __bool__(self) -> bool:
+        return bool(self.prompts or self.pictures)
+
+    def describe(self, names: Sequence[str]) -> str:
+        """In words; `names` are those of the set's pictures."""
+        parts = []
+        if self.prompts:
+            parts.append(f"{len(self.prompts):,} of {self.of_prompts:,} prompts ({_some(self.prompts)})")
+        if self.pictures:
+            shown = [names[number] for number in self.pictures[:SHOWN]]
+            parts.append(
+                f"{len(self.pictures):,} of {self.of_pictures:,} pictures ({_some(shown, len(self.pictures))})"
+            )
+        return " and ".join(parts) or f"none of {self.of_prompts:,} prompts and {self.of_pictures:,} pictures"
+
+
+def seen_of(prompts: Iterable[str], images: Iterable[ImageSource] | None) -> SeenData:
+    """Hashes of prompts and pictures; `images` None: pictures are not looked at. InputError: a picture that cannot be read."""
+    keys = np.array(sorted({prompt_key(prompt) for prompt in prompts}), np.uint64)
+    return SeenData(keys, None if images is None else _distinct(looks_of(images)))
+
+
+def prompt_key(prompt: str) -> int:
+    """64 bits of a prompt's text; equal for prompts that differ in case, white space or Unicode form only."""
+    return int.from_bytes(hashlib.sha256(normalised(prompt).encode()).digest()[:8], "little")
+
+
+def find_overlap(seen: SeenData, prompts: Sequence[str], images: Sequence[ImageSource]) -> Overlap:
+    """`compare` with pictures that are yet to be hashed. InputError: a picture that cannot be read."""
+    return compare(seen, prompts, None if seen.pictures is None else looks_of(images), len(images))
+
+
+def compare(seen: SeenData, prompts: Sequence[str], looks: Looks | None, of_pictures: int = 0) -> Overlap:
+    """What prompts and pictures have in common with what was seen; `looks` None: pictures are not compared."""
+    distinct = list({normalised(prompt): prompt for prompt in prompts}.values())
+    keys = np.array([prompt_key(prompt) for prompt in distinct], np.uint64)
+    known = np.isin(keys, seen.prompts)
+    shared = tuple(prompt for prompt, there in zip(distinct, known, strict=True) if there)
+    if looks is None or seen.pictures is None:
+        return Overlap(shared, None, len(distinct), of_pictures)
+    twins = near_duplicates(looks, seen.pictures)
+    return Overlap(shared, tuple(np.flatnonzero(twins >= 0).tolist()), len(distinct), len(looks))
+
+
+def save_seen(seen: SeenData, path: Path) -> None:
+    """Write `seen` as Parquet, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pictures = seen.pictures
+    count = 0 if pictures is None else len(pictures)
+    columns: dict[str, Any] = {"prompt": pa.array([*seen.prompts.tolist(), *[None] * count], pa.uint64())}
+    empty = [None] * len(seen.prompts)
+    for word in range(WORDS):
+        values = [] if pictures is None else pictures.hashes[:, word].tolist()
+        columns[f"hash_{word}"] = pa.array([*empty, *values], pa.uint64())
+    colours = [] if pictures is None else [row.tobytes() for row in pictures.colours]
+    columns["colours"] = pa.array([*empty, *colours], pa.binary())
+    table = pa.table(columns).replace_schema_metadata({"version": VERSION, "pictures": str(pictures is not None)})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def load_seen(path: Path) -> SeenData:
+    """What `save_seen` wrote. InputError for anything else."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    advice = "expected hashes of training data; fetch the checkpoint again"
+    try:
+        table = pq.read_table(path)
+        notes = table.schema.metadata or {}
+        if notes.get(b"version") != VERSION.encode():
+            raise InputError(f"{path}: version {notes.get(b'version')!r}, this zreward reads {VERSION}; {advice}")
+        prompts = table["prompt"].drop_null().to_numpy().astype(np.uint64)
+        if notes.get(b"pictures") != b"True":
+            return SeenData(np.sort(prompts), None)
+        words = [table[f"hash_{word}"].drop_null().to_numpy().astype(np.uint64) for word in range(WORDS)]
+        raw = b"".join(table["colours"].drop_null().to_pylist())
+        colours = np.frombuffer(raw, np.uint8).reshape(-1, COLOURS)
+        return SeenData(np.sort(prompts), Looks(np.stack(words, 1), colours))
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}; {advice}") from None
+
+
+def _distinct(looks: Looks) -> Looks:
+    """Pictures that are the same bit for bit once, in the order of their hashes."""
+    both = np.concatenate([looks.hashes.view(np.uint8).reshape(len(looks), -1), looks.colours], 1)
+    _, first = np.unique(both, axis=0, return_index=True)
+    return looks[first]
+
+
+def _some(names: Sequence[str], count: int = 0) -> str:
+    count = count or len(names)
+    return "; ".join(map(repr, names[:SHOWN])) + ("; ..." if count > SHOWN else "")
