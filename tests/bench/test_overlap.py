@@ -76,7 +76,9 @@ def test_pairs_are_compared_as_their_pictures(tmp_path):
 
 def test_a_checkpoint_that_says_nothing_is_told_so(suite):
     report, notes = run(tiny_model(), suite)
-    assert notes == ["note: m: its checkpoint does not say what it was trained on; overlap with mine is unknown"]
+    assert notes == [
+        "note: m: its checkpoint does not say what it was trained on; whether it knows the suites is unknown"
+    ]
     assert report.document["overlap"][0]["known"] is False
 
 

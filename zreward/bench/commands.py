@@ -49,7 +49,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What a reader of the figures must know."""
-        return [one.note for one in self.checked if one.note]
+        return list(dict.fromkeys(one.note for one in self.checked if one.note))
 
     def print(self) -> None:
         """The official figures, in the terminal."""
@@ -58,11 +58,14 @@ class Report:
         print_lines(table_lines(self.suites, self.measured, []))
 
     def write(self, out: Path) -> list[Path]:
-        """bench.json and bench.md in a new folder."""
+        """bench.json, bench.md and bench.html in a new folder."""
+        from zreward.bench.page import write_page
+
         out.mkdir(parents=True)
         write_json(out / "bench.json", self.document)
         write_text(out / "bench.md", markdown(table_lines(self.suites, self.measured, [], every=True), self.notes))
-        return [out / "bench.json", out / "bench.md"]
+        page = write_page(out / "bench.html", self.suites, self.measured, [], self.notes, self.meta)
+        return [out / "bench.json", out / "bench.md", page]
 
 
 def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str], None]) -> Report:
@@ -94,7 +97,7 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
             found = Checked(name, own.suite, own.overlap(model))
             if not request.allow_overlap:
                 found.refuse()
-            if found.note:
+            if found.note and found.note not in [one.note for one in checked]:
                 say(f"note: {found.note}")
             checked.append(found)
         for suite in suites:

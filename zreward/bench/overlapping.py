@@ -45,10 +45,10 @@ class Checked:
     def note(self) -> str:
         """In words, for tables and pages; empty where everything was compared and nothing found."""
         if self.overlap is None:
-            return f"{self.model}: its checkpoint does not say what it was trained on; overlap with {self.suite.name} is unknown"
+            return f"{self.model}: its checkpoint does not say what it was trained on; whether it knows the suites is unknown"
         text = f"{self.model} was trained on {self._said()} of {self.suite.name}" if self.overlap else ""
         if self.overlap.pictures is None:
-            unknown = f"{self.model}: pictures of its training data were not noted; those of {self.suite.name} were not compared"
+            unknown = f"{self.model}: pictures of its training data were not noted; only prompts were compared"
             return f"{text}. {unknown}" if text else unknown
         return text
 

@@ -62,7 +62,7 @@ def table_lines(
 
 def _line(one: Measured, key: str) -> list[str]:
     found = one.figures[key]
-    interval = f"{format_value(found.low, 3)} to {format_value(found.high, 3)}"
+    interval = interval_text(found.low, found.high)
     counts = [f"{len(one.answers.number):,}", f"{len(set(one.answers.group)):,}"]
     return [
         one.suite.name,
@@ -73,6 +73,10 @@ def _line(one: Measured, key: str) -> list[str]:
         interval,
         *counts,
     ]
+
+
+def interval_text(low: float, high: float) -> str:
+    return f"{format_value(low, 3)} to {format_value(high, 3)}"
 
 
 def _quoted_line(one: Mapping[str, Any]) -> list[str]:

@@ -103,6 +103,8 @@ def bench(
         refuse_unsampled(ctx, reasoning, temperature, traces)
     else:
         refuse_unused(ctx, "without --reasoning: nothing is sampled", "traces", "temperature")
+    if out is not None:
+        import zreward.bench.page  # noqa: F401 - a missing extra is said before a model runs
     uses = {name: names_of(text.replace("+", ","), "--use") or () for name, text in named(use, "--use").items()}
     request = Request(
         models=dict(_models(models or [])),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.data import Record, Records
+from zreward.data.images import ImageSource
 from zreward.data.looks import check_library
 from zreward.data.seen import SEEN_FILE, load_seen, save_seen, seen_of
 from zreward.models.reward_model import RewardModel
@@ -28,10 +29,21 @@ def note_training_data(run: Path, model: RewardModel, records: Sequence[Record])
     file = run / SEEN_FILE
     if not file.exists():
         prompts = records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
-        seen = seen_of(prompts, (record.image for record in records) if _can_hash() else None)
+        seen = seen_of(prompts, _images(records) if _can_hash() else None)
         before = seen_by(model)
         save_seen(seen if before is None else seen.merged(before), file)
     model.seen = load_seen(file)
+
+
+def _images(records: Sequence[Record]) -> Iterator[ImageSource]:
+    """The pictures; a file that stands in many pairs once."""
+    known: set[int] = set()
+    for record in records:
+        key = hash(record.image) if isinstance(record.image, str) else None
+        if key not in known:
+            yield record.image
+        if key is not None:
+            known.add(key)
 
 
 def _can_hash() -> bool:

@@ -33,6 +33,7 @@ class Section:
     note: str = ""
     head: Sequence[str] = ()
     lines: Sequence[Sequence[str]] = ()
+    names: int = 2  # how many of the first columns are names, on the left
     value: str = ""  # what the curves show
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     picture: Path | None = None
