@@ -14,6 +14,7 @@ from zreward.common.errors import InputError
 from zreward.models.compose import ComposeSpec, compose
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
+from zreward.models.tower import tower_features
 
 TOWERS = ("clip", "clip-vision", "siglip", "dinov2")
 
@@ -26,10 +27,10 @@ def parts(tmp_path_factory):
     return found | {"language": write_language(folder / "language")}
 
 
-def composed(parts, folder, kind="clip", pool=1, **options) -> RewardModel:
+def composed(parts, folder, kind="clip", pool=1, pictures=(), **options) -> RewardModel:
     spec = ComposeSpec(str(parts[kind]), str(parts["language"]), **options)
     torch.manual_seed(0)
-    return RewardModel.from_pretrained(compose(spec, folder, tiny_rubric(), pool))
+    return RewardModel.from_pretrained(compose(spec, folder, tiny_rubric(), pool, pictures=pictures))
 
 
 @pytest.mark.parametrize("kind", TOWERS)
@@ -106,6 +107,49 @@ def test_untied_language_models_stay_untied(parts, tmp_path):
     assert not torch.equal(network.lm_head.weight, network.model.language_model.embed_tokens.weight)
 
 
+def test_the_lowest_layers_of_a_language_model_alone(parts, tmp_path):
+    network = composed(parts, tmp_path / "made", language_layers=2).backbone.base
+    assert network.config.text_config.num_hidden_layers == len(network.model.language_model.layers) == 2
+    whole = AutoModelForCausalLM.from_pretrained(parts["language"]).model
+    kept = network.model.language_model.state_dict()
+    assert all(torch.equal(kept[name], weight) for name, weight in whole.state_dict().items() if ".1." in name)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_the_rubrics_text_is_left_out_where_that_is_asked_for(parts, tmp_path, text):
+    model = composed(parts, tmp_path / "made", rubric_text=text)
+    ids = model.encoder.encode("a red circle", model.rubric.dimensions[0], reasoning=False)
+    said = model.tokenizer.decode(ids)
+    assert "a red circle" in said and "Alignment" in said
+    assert ("all wrong" in said) is text and (len(ids) < 100) is not text
+
+
+PROJECTOR = "model.multi_modal_projector."
+
+
+def test_pictures_scale_the_projector_and_nothing_else(parts, tmp_path):
+    """Every channel of the states counts alike, and image tokens have the size of words."""
+    pictures = noise_pictures(8)
+    plain = composed(parts, tmp_path / "plain", layers=[1, -1])
+    scaled = composed(parts, tmp_path / "scaled", layers=[1, -1], pictures=pictures)
+    after = scaled.backbone.base.state_dict()
+    changed = {
+        name for name, weight in plain.backbone.base.state_dict().items() if not torch.equal(after[name], weight)
+    }
+    assert changed and all(name.startswith(PROJECTOR) for name in changed)
+    base = scaled.backbone.base
+    pixels = torch.cat([scaled.layout.patchify(scaled.open(picture))[0] for picture in pictures])
+    with torch.no_grad():
+        states = tower_features(base, pixels).flatten(0, 1).double()
+        tokens = torch.cat(base.model.get_image_features(pixels).pooler_output)
+        hidden = base.model.multi_modal_projector.linear_1(states.float()).double()
+    words = base.get_input_embeddings().weight
+    assert tokens.square().mean().sqrt().item() == pytest.approx(words.square().mean().sqrt().item(), rel=1e-3)
+    assert hidden.mean(0).abs().max() < 1e-4  # the mean image is nothing
+    per_unit = after[f"{PROJECTOR}linear_1.weight"].double() * states.std(0)
+    assert per_unit.square().mean(0).sqrt().std() < 0.3 * per_unit.square().mean().sqrt()  # 32 draws a channel
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -113,6 +157,8 @@ def test_untied_language_models_stay_untied(parts, tmp_path):
         ({"vision": "language"}, "holds no image tower that is known.*'llama'.*clip_vision_model"),
         ({"language": "clip-vision"}, "language part of a composed model"),
         ({"layers": [9]}, r"model.compose.layers is \[9\]; expected numbers from -4 .* to 3"),
+        ({"language_layers": 4}, "language_layers is 4, expected 1 to 3"),
+        ({"language_layers": 0}, "language_layers is 0"),
         ({"layers": []}, r"model.compose.layers is \[\]"),
         ({"vision": "siglip", "class_token": True}, "'siglip_vision_model' has no token for the whole image"),
     ],

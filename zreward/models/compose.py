@@ -7,6 +7,7 @@ mean nothing before the projector was trained (docs/guides/training.md). Weights
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,18 @@ from zreward.models.names import find_model
 from zreward.models.network import load_tokenizer, told_of
 from zreward.models.preprocessor import recorded_layout
 from zreward.models.reward_model import RewardModel
-from zreward.models.tower import pool_images
+from zreward.models.tower import fit_projector, pool_images, tower_features
+from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 
 NAME = "compose"
 """`model.name` of a recipe that composes its model."""
 _TOWERS = {"clip_vision_model": True, "siglip_vision_model": False, "dinov2": True, "dinov2_with_registers": True}
 """Model type of an image tower -> whether its first token stands for the whole image."""
+SHORT_FORMS = PromptForms(
+    system="", rubric="", prompt="{prompt}\n", direct="{title}?", reasoning="{title}, step by step?"
+)
+"""Without the rubric's text."""
 _ROWS = 64  # embeddings are padded to a multiple of this, where they have to grow
 
 
@@ -40,10 +46,17 @@ class ComposeSpec:
     language: str | None = None  # causal language model with a chat template; a folder or hub name
     layers: list[int] = field(default_factory=lambda: [-2])  # of the tower: an image token joins these layers' states
     class_token: bool = False  # keep the tower's token for the whole image (SigLIP has none)
+    language_layers: int | None = None  # keep only so many layers of the language model, the lowest; default: all
+    rubric_text: bool = True  # false: ask by a dimension's title alone, for small models and short sequences
 
 
 def compose(
-    spec: ComposeSpec, folder: str | Path, rubric: Rubric | None = None, image_pool: int = 1, dtype: Any = torch.float32
+    spec: ComposeSpec,
+    folder: str | Path,
+    rubric: Rubric | None = None,
+    image_pool: int = 1,
+    dtype: Any = torch.float32,
+    pictures: Sequence[Any] = (),
 ) -> Path:
     """Write the composed model as a checkpoint folder. The projector's weights come from torch's global random state.
 
@@ -53,6 +66,8 @@ def compose(
         rubric: what the model is to judge by; default: the default rubric.
         image_pool: tokens of the tower a side that become one.
         dtype: number format of the weights.
+        pictures: of any kind that `RewardModel.score` takes. The projector is scaled by what the tower makes of them
+            (`fit_projector`), and so learns faster; default: transformers' own random weights.
 
     Returns:
         `folder`.
@@ -66,7 +81,7 @@ def compose(
             "of an image tower, and one of a causal language model"
         )
     vision, tower = _tower(spec.vision)
-    text, language = _language(spec.language)
+    text, language = _language(spec.language, spec.language_layers)
     tokenizer = load_tokenizer(text)
     with told_of(text, "the language model of a reward model"):
         image_id = give_image_token(tokenizer)
@@ -74,9 +89,22 @@ def compose(
             language.resize_token_embeddings(image_id + 1, pad_to_multiple_of=_ROWS, mean_resizing=False)
         network = _join(tower, language, image_id, spec).to(dtype)
         pool_images(network, image_pool)
-        model = RewardModel(network, tokenizer, rubric or Rubric.default(), layout=recorded_layout([vision], network))
+        forms = PromptForms() if spec.rubric_text else SHORT_FORMS
+        layout = recorded_layout([vision], network)
+        model = RewardModel(network, tokenizer, rubric or Rubric.default(), forms, layout=layout)
+    if pictures:
+        _fit(model, pictures)
     model.save_pretrained(folder)
     return Path(folder)
+
+
+@torch.no_grad()
+def _fit(model: RewardModel, pictures: Sequence[Any]) -> None:
+    base, parts = model.backbone.base, []
+    for picture in pictures:
+        pixels, _ = model.layout.patchify(model.open(picture))
+        parts.append(tower_features(base, pixels.to(base.dtype)).flatten(0, 1).float())
+    fit_projector(base, torch.cat(parts))
 
 
 def _tower(name: str) -> tuple[Path, Any]:
@@ -92,7 +120,7 @@ def _tower(name: str) -> tuple[Path, Any]:
     return folder, tower
 
 
-def _language(name: str) -> tuple[Path, Any]:
+def _language(name: str, layers: int | None) -> tuple[Path, Any]:
     """The folder of a language model, and the model, or the LLaVA-type model that it is the language part of."""
     folder = find_folder(find_model(name))
     whole = "vision_config" in (read_json(folder / CONFIG) if os.path.lexists(folder / CONFIG) else {})
@@ -105,7 +133,26 @@ def _language(name: str) -> tuple[Path, Any]:
             f"model.compose.language: the output layer of {name} is {shown(head)}; expected a causal language model with a "
             "linear one without bias, as LLaVA has"
         )
+    if layers is not None:
+        _cut(_text_part(model), layers)
     return folder, model
+
+
+def _text_part(language: Any) -> Any:
+    return language.model.language_model if hasattr(language.model, "language_model") else language.base_model
+
+
+def _cut(text: Any, layers: int) -> None:
+    """Keep a language model's lowest layers."""
+    depth = text.config.num_hidden_layers
+    if not 1 <= layers <= depth or not isinstance(getattr(text, "layers", None), nn.ModuleList):
+        raise InputError(
+            f"model.compose.language_layers is {layers}, expected 1 to {depth} layers of a decoder that can be cut"
+        )
+    text.layers = text.layers[:layers]
+    text.config.num_hidden_layers = layers
+    if getattr(text.config, "layer_types", None):
+        text.config.layer_types = text.config.layer_types[:layers]
 
 
 def _load(name: str, kind: str, option: str) -> tuple[Path, Any]:
@@ -131,7 +178,7 @@ def _join(tower: Any, language: Any, image_id: int, spec: ComposeSpec) -> Any:
     """transformers' LLaVA with these parts in it."""
     from transformers import AutoModel, LlavaConfig, LlavaForConditionalGeneration
 
-    text = language.model.language_model if hasattr(language.model, "language_model") else language.base_model
+    text = _text_part(language)
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text.config,

@@ -115,6 +115,29 @@ def tower_features(model: Any, pixels: Tensor) -> Tensor:
     return pooled(torch.cat(chosen, -1), patches_a_side(config), getattr(config, KEY, 1))
 
 
+@torch.no_grad()
+def fit_projector(model: Any, features_MC: Tensor) -> None:
+    """New random weights for LLaVA's projector: every channel of a tower's states counts alike, and tokens have words' size.
+
+    A tower's channels differ in size by factors of a hundred, and most of a state is the same in every image; a projector that
+    starts from equal random weights sees little else. Ours; LLaVA starts without it.
+
+    Args:
+        model: a LLaVA model.
+        features_MC: M tokens of several images, as `tower_features` gives them, in float32.
+    """
+    projector, words = projector_of(model), model.get_input_embeddings().weight.float()
+    first, second = projector.linear_1, projector.linear_2
+    mean, spread = features_MC.mean(0), features_MC.std(0).clamp(min=1e-6)
+    weight = torch.randn(first.weight.shape) / features_MC.shape[1] ** 0.5 / spread
+    hidden = projector.act((features_MC - mean) @ weight.T)
+    out = torch.randn(second.weight.shape)
+    out *= words.square().mean().sqrt() / (hidden @ out.T).square().mean().sqrt()
+    for layer, values, bias in ((first, weight, -weight @ mean), (second, out, torch.zeros(len(out)))):
+        layer.weight.copy_(values)
+        layer.bias.copy_(bias)
+
+
 def projected(model: Any, features_PTC: Tensor) -> BaseModelOutputWithPooling:
     """The same as `get_image_features` of the pixels that the features were made from."""
     tokens = projector_of(model)(features_PTC)

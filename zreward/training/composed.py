@@ -10,6 +10,8 @@ import torch
 from accelerate import PartialState
 
 from zreward.common.runs import BASE
+from zreward.data import open_records
+from zreward.data.images import ImageSource
 from zreward.models.checkpoint_files import META_FILE
 from zreward.models.compose import compose
 from zreward.models.devices import find_dtype
@@ -17,7 +19,11 @@ from zreward.models.layouts import layout_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.tower import pool_images
 from zreward.rubric import Rubric
+from zreward.training.methods import find_method
 from zreward.training.recipe import Recipe
+
+PICTURES = 64
+"""From which the projector's first weights take their scale."""
 
 
 def composed(recipe: Recipe) -> Path:
@@ -31,8 +37,18 @@ def composed(recipe: Recipe) -> Path:
             torch.manual_seed(recipe.seed)
             rubric = Rubric.from_yaml(wanted.rubric) if wanted.rubric else None
             dtype = find_dtype(wanted.dtype or "float32", torch.device("cpu"))
-            compose(wanted.compose, folder, rubric, wanted.image_pool or 1, dtype)
+            compose(wanted.compose, folder, rubric, wanted.image_pool or 1, dtype, _some_pictures(recipe))
     return folder
+
+
+def _some_pictures(recipe: Recipe) -> list[ImageSource]:
+    """Of all parts of data.train, which may be sorted by what made them."""
+    data = recipe.data
+    if find_method(recipe.method).prefers:
+        return []
+    records = open_records(data.train, skip_bad=data.skip_bad, split=data.train_split)[: data.train_records]
+    chosen = range(0, len(records), max(1, len(records) // PICTURES))[:PICTURES]
+    return [records[number].image for number in chosen]
 
 
 def pool(model: RewardModel, size: int) -> None:
