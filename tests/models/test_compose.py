@@ -61,7 +61,7 @@ def test_the_parts_keep_their_weights_in_a_plain_llava_folder(parts, tmp_path, k
 )
 def test_how_many_tokens_an_image_becomes(parts, tmp_path, kind, class_token, pool, tokens):
     model = composed(parts, tmp_path / "made", kind, pool, class_token=class_token)
-    assert model.layout.tokens((1, 1, 1)) == tokens
+    assert model.layout.tokens((1, 1, 1)) == model.backbone.base.config.image_seq_length == tokens
     scores = model.score(noise_pictures(2), "a red circle")
     assert scores.probs.shape == (2, 4, 9) and not torch.equal(scores.probs[0], scores.probs[1])
 

@@ -13,6 +13,7 @@ from zreward.common.errors import InputError
 from zreward.models.checkpoint import META_FILE
 from zreward.models.reward_model import RewardModel
 from zreward.models.tower import pool_images, pooled, projected, tower_features
+from zreward.publishing.export import export
 from zreward.training.composed import pool
 
 
@@ -122,3 +123,10 @@ def test_a_damaged_record_is_refused(tmp_path, stored):
 def test_models_of_another_type_are_refused():
     with pytest.raises(InputError, match="'qwen3_vl' has no projector.*expected a LLaVA-type model"):
         pool(tiny_model("qwen3_vl"), 2)
+
+
+def test_programs_that_would_not_pool_get_no_export(model, tmp_path):
+    with pytest.raises(InputError, match="the model pools image tokens.*zreward serve"):
+        export(model, tmp_path / "out")
+    pool(model, 1)
+    export(model, tmp_path / "out")

@@ -174,6 +174,7 @@ def test_a_run_that_ended_while_composing_begins_again(composed_recipe):
         ({"model__train_projector": False}, "optimizer.projector_learning_rate goes with model.train_projector"),
         ({"optimizer__projector_steps": 4}, "projector_steps is 4, expected fewer than optimizer.steps"),
         ({"model__freeze_vision": False}, "this one is trained; set model.freeze_vision"),
+        ({"data__workers": 1}, "model.image_cache lets the training process run the vision tower"),
         ({"model__image_pool": 5}, "image_pool is 5, expected 1 to 4"),
         ({"model__compose": {"vision": "nowhere"}}, "language None"),
     ],

@@ -6,6 +6,7 @@ mean nothing before the projector was trained (docs/guides/training.md). Weights
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from zreward.models.names import find_model
 from zreward.models.network import load_tokenizer, told_of
 from zreward.models.preprocessor import recorded_layout
 from zreward.models.reward_model import RewardModel
+from zreward.models.tower import KEY as POOL
 from zreward.models.tower import fit_projector, pool_images, tower_features
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -75,19 +77,15 @@ def compose(
     Raises:
         InputError: a part that is missing, of another kind, damaged or a pickle; options that do not fit it.
     """
-    if not spec.vision or not spec.language:
-        raise InputError(
-            f"model.compose: vision is {shown(spec.vision)}, language {shown(spec.language)}; expected a folder or hub name "
-            "of an image tower, and one of a causal language model"
-        )
-    vision, tower = _tower(spec.vision)
-    text, language = _language(spec.language, spec.language_layers)
+    names = _names(spec)
+    vision, tower = _tower(names[0])
+    text, language = _language(names[1], spec.language_layers)
     tokenizer = load_tokenizer(text)
     with told_of(text, "the language model of a reward model"):
         image_id = give_image_token(tokenizer)
         if image_id >= language.get_input_embeddings().num_embeddings:
             language.resize_token_embeddings(image_id + 1, pad_to_multiple_of=_ROWS, mean_resizing=False)
-        network = _join(tower, language, image_id, spec).to(dtype)
+        network = _join(tower, language, image_id, spec, image_pool).to(dtype)
         pool_images(network, image_pool)
         forms = PromptForms() if spec.rubric_text else SHORT_FORMS
         layout = recorded_layout([vision], network)
@@ -111,12 +109,6 @@ def _tower(name: str) -> tuple[Path, Any]:
     """The folder of an image tower, and the tower."""
     folder, whole = _load(name, "AutoModel", "model.compose.vision")
     tower = next((part for key in ("vision_model", "vision_tower") if (part := getattr(whole, key, None))), whole)
-    kind = tower.config.model_type
-    if kind not in _TOWERS:
-        raise InputError(
-            f"model.compose.vision: {name} holds no image tower that is known (its type is {kind!r}); expected one of "
-            f"{sorted(_TOWERS)}, or a model with such a part"
-        )
     return folder, tower
 
 
@@ -174,19 +166,56 @@ def _load(name: str, kind: str, option: str) -> tuple[Path, Any]:
     return folder, model
 
 
-def _join(tower: Any, language: Any, image_id: int, spec: ComposeSpec) -> Any:
-    """transformers' LLaVA with these parts in it."""
-    from transformers import AutoModel, LlavaConfig, LlavaForConditionalGeneration
+def configuration(spec: ComposeSpec, image_pool: int = 1) -> Any:
+    """The composed model's configuration, from those of its parts alone: for plans. InputError as `compose`."""
+    from transformers import AutoConfig
 
-    text = _text_part(language)
-    config = LlavaConfig(
-        vision_config=tower.config,
-        text_config=text.config,
+    found = []
+    for name in _names(spec):
+        folder = find_folder(find_model(name), [CONFIG])
+        check_folder(folder)
+        with told_of(folder, "a part of a composed model"):
+            found.append(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    vision, text = found
+    tower, language = getattr(vision, "vision_config", vision), text.get_text_config()
+    if spec.language_layers is not None:
+        language.num_hidden_layers = spec.language_layers
+    made = _configuration(tower, language, 0, spec, image_pool)
+    setattr(made, POOL, image_pool)
+    return made
+
+
+def _names(spec: ComposeSpec) -> tuple[str, str]:
+    if not spec.vision or not spec.language:
+        raise InputError(
+            f"model.compose: vision is {shown(spec.vision)}, language {shown(spec.language)}; expected a folder or hub name "
+            "of an image tower, and one of a causal language model"
+        )
+    return spec.vision, spec.language
+
+
+def _configuration(tower: Any, text: Any, image_id: int, spec: ComposeSpec, image_pool: int) -> Any:
+    from transformers import LlavaConfig
+
+    strategy, registers = _strategy(spec, tower), getattr(tower, "num_register_tokens", 0)
+    patches = math.ceil(tower.image_size // tower.patch_size / image_pool) ** 2
+    return LlavaConfig(
+        vision_config=tower,
+        text_config=text,
         image_token_index=image_id,
         vision_feature_layer=_layers(spec, tower),
-        vision_feature_select_strategy=_strategy(spec, tower),
-        tie_word_embeddings=bool(text.config.tie_word_embeddings),
+        vision_feature_select_strategy=strategy,
+        image_seq_length=patches + registers + spec.class_token,
+        tie_word_embeddings=bool(text.tie_word_embeddings),
     )
+
+
+def _join(tower: Any, language: Any, image_id: int, spec: ComposeSpec, image_pool: int) -> Any:
+    """transformers' LLaVA with these parts in it."""
+    from transformers import AutoModel, LlavaForConditionalGeneration
+
+    text = _text_part(language)
+    config = _configuration(tower.config, text.config, image_id, spec, image_pool)
     with torch.device("meta"):
         network: Any = LlavaForConditionalGeneration(config)
     eyes: Any = AutoModel.from_config(config.vision_config)
@@ -200,7 +229,7 @@ def _join(tower: Any, language: Any, image_id: int, spec: ComposeSpec) -> Any:
 
 
 def _layers(spec: ComposeSpec, tower: Any) -> int | list[int]:
-    depth = tower.config.num_hidden_layers
+    depth = tower.num_hidden_layers
     wrong = [layer for layer in spec.layers if not -depth - 1 <= layer <= depth]
     if wrong or not spec.layers:
         raise InputError(
@@ -212,13 +241,17 @@ def _layers(spec: ComposeSpec, tower: Any) -> int | list[int]:
 
 def _strategy(spec: ComposeSpec, tower: Any) -> Any:
     """transformers' word for which tokens of the tower are taken."""
-    has_class = _TOWERS[tower.config.model_type]
-    if spec.class_token and not has_class:
+    kind = tower.model_type
+    if kind not in _TOWERS:
         raise InputError(
-            f"model.compose.class_token: a tower of type {tower.config.model_type!r} has no token for the whole image; "
-            "leave it out"
+            f"model.compose.vision: {spec.vision} holds no image tower that is known (its type is {kind!r}); expected one of "
+            f"{sorted(_TOWERS)}, or a model with such a part"
         )
-    return "default" if has_class and not spec.class_token else "full"
+    if spec.class_token and not _TOWERS[kind]:
+        raise InputError(
+            f"model.compose.class_token: a tower of type {kind!r} has no token for the whole image; leave it out"
+        )
+    return "default" if _TOWERS[kind] and not spec.class_token else "full"
 
 
 def _renamed(weights: dict[str, torch.Tensor], like: nn.Module) -> dict[str, torch.Tensor]:

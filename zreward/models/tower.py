@@ -23,7 +23,7 @@ KEY = "image_pool"
 """Of a model's configuration: tokens a side that become one."""
 
 
-def projector_of(model: Any) -> nn.Module:
+def projector_of(model: Any) -> Any:
     """The module between vision tower and language model; InputError for a model that has none of its own."""
     projector = getattr(model.model, _PROJECTOR, None)
     if projector is None or not hasattr(model.config, "vision_feature_layer"):

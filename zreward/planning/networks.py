@@ -15,6 +15,8 @@ from zreward.common.bounded import MEGABYTE, read_json
 from zreward.common.errors import InputError
 from zreward.models.backbone import Backbone
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_config, find_folder, read_part
+from zreward.models.compose import NAME as COMPOSE
+from zreward.models.compose import configuration
 from zreward.models.devices import DTYPES
 from zreward.models.kernels.meta_models import empty_model, find_config
 from zreward.models.names import find_model
@@ -79,6 +81,9 @@ def _load(name: str, recipe: Recipe, file: Path | None, option: str) -> Network:
         config = _read_config(_FOLDER / SHIPPED[name])
     elif name.startswith(PREFIX):
         return _wrap(_from_scratch(recipe), recipe, {"forms": SCRATCH_FORMS.to_dict(), "dtype": "float32"})
+    elif name == COMPOSE:
+        config = configuration(recipe.model.compose, recipe.model.image_pool or 1)
+        recorded = {"dtype": recipe.model.dtype or "float32"}
     else:
         config, recorded, adapter = _of_checkpoint(name, option)
     if getattr(config.get_text_config(), "num_experts", None) or getattr(

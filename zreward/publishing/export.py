@@ -11,6 +11,7 @@ from zreward.common.files import atomic_folder, write_json, write_text
 from zreward.models.checkpoint import metadata
 from zreward.models.checkpoint_files import META_FILE
 from zreward.models.reward_model import RewardModel
+from zreward.models.tower import KEY as POOL
 from zreward.models.training_data import note_seen
 from zreward.publishing.processor import write_processor
 from zreward.publishing.readme import README, WRITTEN, usage
@@ -41,6 +42,11 @@ def export(model: RewardModel, out: str | Path, merge: bool = False) -> Path:
         raise InputError(f"{out} is the current folder, which cannot be replaced; name another one")
     if model.forms.reference:
         raise InputError("the model compares with a reference picture; exported are models that score single pictures")
+    if getattr(model.backbone.base.config, POOL, 1) > 1:
+        raise InputError(
+            f"the model pools image tokens ({POOL} in zreward.json), which transformers and vLLM do not know: they would give "
+            "other scores. Serve it with `zreward serve`, or train with model.image_pool=1"
+        )
     _check_weights(model, merge)
     template = export_template(model)
     exact = is_exact(model, template)

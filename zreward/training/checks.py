@@ -18,6 +18,7 @@ from zreward.common.errors import InputError, shown
 from zreward.common.runs import RunDirectory
 from zreward.data import open_records
 from zreward.models.checkpoint import META_FILE
+from zreward.models.compose import NAME as COMPOSE
 from zreward.models.devices import find_dtype
 from zreward.models.dry_checks import check_free, is_small
 from zreward.models.names import find_model
@@ -39,7 +40,8 @@ def check_inputs(recipe: Recipe) -> list[str]:
     run = Path(recipe.out)
     check_free(run)
     _check_trainer(recipe)
-    real = recipe.model.name.startswith(PREFIX) or is_small(recipe.model.name)
+    name = recipe.model.name
+    real = name.startswith(PREFIX) or (name != COMPOSE and is_small(name))
     model = load_model(_plain(recipe)) if real else _stand_in(recipe)
     return [
         _build(recipe, model, real),
@@ -85,7 +87,10 @@ def _plain(recipe: Recipe) -> Recipe:
 
 def _stand_in(recipe: Recipe) -> RewardModel:
     wanted = recipe.model
-    rubric = Rubric.from_yaml(wanted.rubric) if wanted.rubric else _rubric_of(Path(find_model(wanted.name)))
+    if wanted.rubric:
+        rubric = Rubric.from_yaml(wanted.rubric)
+    else:
+        rubric = Rubric.default() if wanted.name == COMPOSE else _rubric_of(Path(find_model(wanted.name)))
     resolution = ResolutionPolicy(wanted.longest_side, wanted.pixel_budget)
     return make_scratch("qwen3_5", TINY, [], rubric, resolution)
 

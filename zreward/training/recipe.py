@@ -220,6 +220,11 @@ class Recipe:
             )
 
     def _check_workers(self) -> None:
+        if self.model.image_cache:
+            raise InputError(
+                "recipe: model.image_cache lets the training process run the vision tower, and data.workers opens pictures in "
+                "others; set one of the two"
+            )
         if self.data.keep_images:
             raise InputError(
                 "recipe: data.keep_images keeps opened pictures in the training process, and data.workers opens them in "
