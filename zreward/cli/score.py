@@ -172,10 +172,23 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, clust
 def evaluate(
     ctx: typer.Context,
     model: Teacher,
-    data: Annotated[Path, typer.Option("--data", help="Rated records (.jsonl, .parquet).")],
+    data: Annotated[Path, typer.Option("--data", help="Rated records, or preferences (.jsonl, .parquet).")],
     split: Annotated[
         str | None, typer.Option(help="Evaluate only the records of this split, such as test; default: all records.")
     ] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="Preferences: other pairs, on which the gap that counts as a tie is chosen.")
+    ] = None,
+    dev_split: Annotated[str | None, typer.Option(help="Only those pairs of --dev that are of this split.")] = None,
+    tie_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Preferences: the gap, in score points, up to which a tie is predicted, instead of --dev."
+        ),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Preferences: draws of prompts behind the intervals; 0: no intervals.")
+    ] = 1000,
     reasoning: Annotated[
         bool, typer.Option("--reasoning", help="Let the model reason before it scores, as a teacher does.")
     ] = False,
@@ -192,14 +205,17 @@ def evaluate(
     device: Device = None,
     json_file: Json = None,
 ) -> None:
-    """Compare a model with people's ratings: a table of metrics per dimension.
+    """Compare a model with people's ratings, or with their votes on pairs: a table of metrics per dimension.
 
     PLCC and SRCC are the linear and the rank correlation. HPA is the share of same-prompt pairs that the model orders as
     people do; margin HPA counts pairs that people put more than half a point apart. Ties and calibration come with them.
+    Of preferences: accuracy without and with ties, agreement with single votes, NLL, Brier score and ECE of the probability
+    that a picture is better, the agreement of one person with the others, and 95 % intervals over prompts.
     The processes of torchrun or `accelerate launch` share the records.
     """
     from zreward.common.runs import versions
     from zreward.data import load_records
+    from zreward.data.preference_files import holds_preferences
     from zreward.evaluation.prediction import metrics_table, predict, print_table, rated_dimensions
     from zreward.evaluation.tables import write_csv
 
@@ -211,8 +227,24 @@ def evaluate(
             write_evaluation,  # a missing extra is said before the model runs
         )
     refuse_unsampled(ctx, reasoning, temperature, traces)
-    check_source(data)
     names, job = names_of(dimensions), Job.of_rank()
+    if holds_preferences(data):
+        from zreward.cli.preferences import Pairs, evaluate_preferences
+
+        refuse_unused(ctx, "on preferences, which have no page", "html")
+        how = {"reasoning": reasoning, "traces": traces, "batch_size": batch_size, "temperature": temperature}
+        evaluate_preferences(
+            partial(load_teacher, ctx, model, device),
+            f"{model} on {data}",
+            Pairs(data, split, skip_bad, dev, dev_split, tie_threshold, resamples),
+            names,
+            how | {"seed": seed, "job": job},
+            csv,
+            json_file,
+        )
+        return
+    refuse_unused(ctx, "on records: it goes with preferences", "dev", "dev_split", "tie_threshold", "resamples")
+    check_source(data)
     loaded = load_teacher(ctx, model, device)
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric

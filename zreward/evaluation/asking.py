@@ -5,16 +5,18 @@ Shapes: N records, M questions (as many, or the pairs of a model that compares),
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from zreward.common.errors import InputError, counted
 from zreward.common.jobs import Job
-from zreward.common.ranks import own_numbers
+from zreward.common.ranks import gathered, own_numbers
 from zreward.data.record import Record
 from zreward.models.draws import seed_of
 
@@ -76,6 +78,48 @@ class Answers(NamedTuple):
 
     def first(self, count: int) -> Answers:
         return Answers(*(values[:count] for values in self))
+
+
+class Asked(NamedTuple):
+    answers: Answers  # to all questions
+    seconds: float
+
+
+def ask(
+    model: RewardModel,
+    asked: Questions,
+    names: tuple[str, ...],
+    reasoning: bool,
+    traces: int,
+    batch_size: int | None,
+    seed: int,
+    progress: bool,
+    temperature: float,
+    job: Job | None,
+    together: bool,
+) -> Asked:
+    """The answers to all questions, whichever process of a launch asked them; see `prediction.predict` for the arguments."""
+    begin, size = time.perf_counter(), batch_size or (8 if reasoning else 32)
+    batches = own_batches(len(asked), size, job, together)
+    own: dict[int, Answers] = {}
+    with torch.random.fork_rng(range(torch.cuda.device_count())), _bar(batches, reasoning, progress, job) as bar:
+        if reasoning:
+            answers = judge(model, asked, batches, names, traces, temperature, size, seed, alone=job is None)
+        else:
+            answers = score(model, asked, batches, names, size if together else batch_size)
+        for batch, part in zip(batches, answers, strict=True):
+            if batch.number is not None:
+                own[batch.number] = part.first(batch.count)
+            bar.update(batch.count)
+    everything = Answers.cat(gathered(job, own, -(-len(asked) // size)))
+    return Asked(everything, time.perf_counter() - begin)
+
+
+def _bar(batches: Sequence[Batch], reasoning: bool, progress: bool, job: Job | None) -> tqdm:
+    """Of the first process's part, where there are several."""
+    hidden = not progress or (job is not None and job.number > 1)
+    what = "reasoning" if reasoning else "scoring"
+    return tqdm(total=sum(batch.count for batch in batches), desc=what, unit="image", disable=hidden)
 
 
 def own_batches(count: int, size: int, job: Job | None, together: bool) -> list[Batch]:

@@ -6,7 +6,6 @@ raters' histograms. Shapes: N records, D dimensions, S bins, M rated items of on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,14 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from zreward.common.errors import InputError, check_counts
 from zreward.common.jobs import Job
-from zreward.common.ranks import gathered
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
-from zreward.evaluation.asking import Answers, Batch, Questions, judge, own_batches, score
+from zreward.evaluation.asking import Questions, ask
 from zreward.evaluation.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
 from zreward.evaluation.tables import MARGIN, POOLED, print_table
 
@@ -132,31 +129,11 @@ def predict(
         raise InputError("no records to evaluate; the data set is empty")
     check_counts(traces=traces, batch_size=batch_size)
     _check_records(model, records, dimensions)
-    names, begin = model.check_dimensions(dimensions), time.perf_counter()
+    names = model.check_dimensions(dimensions)
     asked = Questions.about(records, compares=bool(model.forms.reference))
-    size = batch_size or (8 if reasoning else 32)
-    batches = own_batches(len(asked), size, job, together)
-    own: dict[int, Answers] = {}
-    with torch.random.fork_rng(range(torch.cuda.device_count())), _bar(batches, reasoning, progress, job) as bar:
-        if reasoning:
-            answers = judge(model, asked, batches, names, traces, temperature, size, seed, alone=job is None)
-        else:
-            answers = score(model, asked, batches, names, size if together else batch_size)
-        for batch, part in zip(batches, answers, strict=True):
-            if batch.number is not None:
-                own[batch.number] = part.first(batch.count)
-            bar.update(batch.count)
-    everything = Answers.cat(gathered(job, own, -(-len(asked) // size)))
-    seconds = time.perf_counter() - begin
-    probs, tokens, truncated = map(asked.by_record, everything)
-    return Predictions(probs, model.rubric.scale.bins, names, tokens, truncated, seconds, asked.pairs is not None)
-
-
-def _bar(batches: Sequence[Batch], reasoning: bool, progress: bool, job: Job | None) -> tqdm:
-    """Of the first process's part, where there are several."""
-    hidden = not progress or (job is not None and job.number > 1)
-    what = "reasoning" if reasoning else "scoring"
-    return tqdm(total=sum(batch.count for batch in batches), desc=what, unit="image", disable=hidden)
+    found = ask(model, asked, names, reasoning, traces, batch_size, seed, progress, temperature, job, together)
+    probs, tokens, truncated = map(asked.by_record, found.answers)
+    return Predictions(probs, model.rubric.scale.bins, names, tokens, truncated, found.seconds, asked.pairs is not None)
 
 
 def evaluate(

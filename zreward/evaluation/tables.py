@@ -50,6 +50,7 @@ COLUMNS = (
 
 
 _OPTIONAL = ("n_items", "truncated", "ece", "nll", "crps", "tie_rate", "srcc")
+"""What a narrow terminal hides, the first one first."""
 
 
 UNDEFINED = "–"
@@ -65,7 +66,7 @@ def print_table(
 ) -> None:
     """Print rows of `metrics_table` in the terminal. Columns without values are left out.
 
-    Numbers are never cut: output to a file gets the width it needs; a narrow terminal hides the last of `_OPTIONAL`.
+    Numbers are never cut: output to a file gets the width it needs; a narrow terminal hides the first of `_OPTIONAL`.
 
     Args:
         rows: the rows, possibly with `model` and `method`.
@@ -73,24 +74,47 @@ def print_table(
         scale: the rubric's scale, for the caption.
         console: where to print; default standard output.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else 160)
-    names = [key for key in ("model", "method", "dimension") if any(key in row for row in rows)]
-    columns = {name: (name, [str(row.get(name, "")) for row in rows]) for name in names}
-    for column in COLUMNS:
-        if any(column.key in row for row in rows):
-            columns[column.key] = (column.title, [format_value(row.get(column.key), column.digits) for row in rows])
-    width = {key: max(map(len, [*title.split(), *cells])) for key, (title, cells) in columns.items()}
-    dropped: list[str] = []
-    for key in _OPTIONAL:
-        if key in columns and sum(width.values()) + 2 * len(width) + 2 > console.width:
-            dropped.append(columns.pop(key)[0])
-            del width[key]
     caption = (
         f"Scores from {scale.min:g} to {scale.max:g} in steps of {scale.step:g}. HPA: share of same-prompt pairs "
         f"ordered as people do; margin HPA: of those more than {MARGIN:g} apart."
     )
-    if "crps" in columns:
-        caption += " CRPS and ECE in score points, NLL in nats."
+    notes = {"crps": "CRPS and ECE in score points, NLL in nats."}
+    print_rows(rows, COLUMNS, title, caption, notes, _OPTIONAL, console)
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]],
+    known: Sequence[Column],
+    title: str,
+    caption: str,
+    notes: Mapping[str, str] | None = None,
+    optional: Sequence[str] = (),
+    console: Console | None = None,
+) -> None:
+    """Print rows of any metrics, as `print_table` does; a metric with an interval has it below in its cell.
+
+    Args:
+        rows: possibly with `model`, `method` and `dimension`; KEY_low and KEY_high are the interval of the metric KEY.
+        known: the columns, of which those without values are left out.
+        title: above the table.
+        caption: below it.
+        notes: further sentences below it, each by the key of the column without which it is left out.
+        optional: keys of columns that a narrow terminal hides, the first one first.
+        console: where to print; default standard output.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
+    names = [key for key in ("model", "method", "dimension") if any(key in row for row in rows)]
+    columns = {name: (name, [str(row.get(name, "")) for row in rows]) for name in names}
+    for column in known:
+        if any(column.key in row for row in rows):
+            columns[column.key] = (column.title, [_cell(row, column) for row in rows])
+    width = {key: max(map(len, [*title.split(), *_lines(cells)])) for key, (title, cells) in columns.items()}
+    dropped: list[str] = []
+    for key in optional:
+        if key in columns and sum(width.values()) + 2 * len(width) + 2 > console.width:
+            dropped.append(columns.pop(key)[0])
+            del width[key]
+    caption = " ".join([caption, *(note for key, note in (notes or {}).items() if key in columns)])
     if dropped:
         caption += f" Hidden, the terminal is too narrow: {', '.join(dropped)}."
     table = Table(
@@ -107,6 +131,18 @@ def print_table(
         pooled = row.get("dimension") == POOLED and "method" not in names
         table.add_row(*[escape(cells[index]) for _, cells in columns.values()], style="bold" if pooled else None)
     console.print(table)
+
+
+def _cell(row: Mapping[str, Any], column: Column) -> str:
+    text = format_value(row.get(column.key), column.digits)
+    low, high = (row.get(f"{column.key}_{end}") for end in ("low", "high"))
+    if low is None or high is None or not (isfinite(low) and isfinite(high)):
+        return text
+    return f"{text}\n{format_value(low, column.digits)}–{format_value(high, column.digits)}"
+
+
+def _lines(cells: Sequence[str]) -> list[str]:
+    return [line for cell in cells for line in cell.splitlines()]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
