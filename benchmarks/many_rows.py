@@ -1,11 +1,12 @@
-"""Memory and start-up of `label` and of RISD training for data sets of many tiny rows.
+"""Memory and start-up of `label`, of RISD training and of `score --data` for data sets of many tiny rows.
 
     python benchmarks/many_rows.py 5000 50000 500000
+    python benchmarks/many_rows.py --tar 5000 500000
 
-A row is a prompt and an embedded picture of 8 x 8 pixels (Parquet), with a teacher's answers on four dimensions. Every figure
-comes from a process of its own: labelling stops after two shards, training after two steps. `again` is a second launch. Start-up
-is the time from the command's first line, libraries imported, to the model's first pass, by the clock and in CPU time of all
-threads; loading the model is part of it.
+A row is a prompt and an embedded picture of 8 x 8 pixels (Parquet; with --tar WebDataset shards of 1,000 rows), with a teacher's
+answers on four dimensions. Every figure comes from a process of its own: labelling stops after two shards, training after two
+steps; with --tar all rows are scored. `again` is a second launch. Start-up is the time from the command's first line, libraries
+imported, to the model's first pass, by the clock and in CPU time of all threads; loading the model is part of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from PIL import Image
 
 from zreward.common.shards import Shards
 from zreward.data import Record, open_records, save_records
+from zreward.inference.bulk import score_data
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, make_scratch
 from zreward.rubric import Rubric
@@ -40,7 +43,7 @@ TINY = ScratchSpec(
     hidden_size=32, intermediate_size=32, heads=1, layers=1, linear_layers=0, vision_hidden_size=32, vision_layers=1,
     vision_heads=1,
 )  # fmt: skip
-LABELLED_SHARDS, STEPS, SIDE, TRACES = 2, 2, 8, 4
+LABELLED_SHARDS, STEPS, SIDE, TRACES, ROWS_OF_A_SHARD = 2, 2, 8, 4, 1000
 TRACE = "the cube is red and stands left of the ball; nothing is missing; one edge of the ball is blurred; " * 6
 OPTIONS = LabelOptions(traces=TRACES)
 Figures = dict[str, float]
@@ -50,11 +53,13 @@ class EnoughError(Exception):
     """What is measured has happened."""
 
 
-def measure(count: int) -> Iterator[tuple[str, Figures]]:
+def measure(count: int, tar: bool = False) -> Iterator[tuple[str, Figures]]:
     """Each launch with its figures, for a data set of `count` rows."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        _child("make", folder, count)
+        _child("make_tar" if tar else "make", folder, count)
+        if tar:
+            yield "score", _child("score", folder, "first")
         for launch in ("first", "again"):
             yield f"label, {launch}", _child("label", folder, launch)
         _child("make_targets", folder, count)
@@ -69,8 +74,31 @@ def _child(what: str, folder: str, argument: object) -> Figures:
 
 
 def make(folder: Path, count: str) -> None:
-    """A tiny model, and the records."""
+    """The records, and a tiny model."""
     save_records(_Rows(int(count)), folder / "pool.parquet")  # type: ignore[arg-type]
+    _make_model(folder)
+
+
+def make_tar(folder: Path, count: str) -> None:
+    """The records in shards, a .png and a .txt each, and a tiny model."""
+    (folder / "pool").mkdir()
+    for start in range(0, int(count), ROWS_OF_A_SHARD):
+        with tarfile.open(folder / "pool" / f"{start // ROWS_OF_A_SHARD:06d}.tar", "w") as archive:
+            for number in range(start, min(start + ROWS_OF_A_SHARD, int(count))):
+                record = _record(number)
+                for extension, content in (("png", record.image), ("txt", record.prompt.encode())):
+                    assert isinstance(content, bytes)
+                    member = tarfile.TarInfo(f"{number:08d}.{extension}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    _make_model(folder)
+
+
+def _pool(folder: Path) -> Path:
+    return next(path for path in (folder / "pool", folder / "pool.parquet") if path.exists())
+
+
+def _make_model(folder: Path) -> None:
     model = make_scratch("qwen3_vl", TINY, [_prompt(n) for n in range(100)], Rubric.default(), max_trace_tokens=4)
     model.save_pretrained(folder / "model")
 
@@ -101,7 +129,7 @@ def _record(number: int) -> Record:
 
 def make_targets(folder: Path, count: str) -> None:
     """As `label` writes them, without a teacher."""
-    model, records = RewardModel.from_pretrained(folder / "model"), open_records(folder / "pool.parquet")
+    model, records = RewardModel.from_pretrained(folder / "model"), open_records(_pool(folder))
     names, rng = model.rubric.dimension_names, np.random.default_rng(0)
     shards = Shards(folder / "targets", facts_of(model, names, records, OPTIONS), {"teacher": "tiny"}, dict, "", "")
     for name, start, made_from in parts_of(len(records), OPTIONS):
@@ -137,23 +165,29 @@ def run_label(folder: Path, launch: str) -> None:
 
     Shards.add = add_few  # type: ignore[method-assign,assignment]
     model = RewardModel.from_pretrained(folder / "model")
-    label(model, "tiny", open_records(folder / "pool.parquet"), folder / f"label-{launch}", OPTIONS)
+    label(model, "tiny", open_records(_pool(folder)), folder / f"label-{launch}", OPTIONS)
 
 
 def run_risd(folder: Path, launch: str) -> None:
     recipe = Recipe(
         method="risd",
         out=str(folder / f"risd-{launch}"),
-        data=DataRecipe(train=str(folder / "pool.parquet"), targets=str(folder / "targets")),
+        data=DataRecipe(train=str(_pool(folder)), targets=str(folder / "targets")),
         model=ModelRecipe(name=str(folder / "model")),
         optimizer=OptimizerRecipe(steps=STEPS, batch_size=4),
     )
     train(recipe)
 
 
+def run_score(folder: Path, launch: str) -> None:
+    model = RewardModel.from_pretrained(folder / "model")
+    score_data(model, _pool(folder), folder / f"score-{launch}.parquet", ["realism"])
+
+
 def figures_of(run: Callable[[Path, str], None], folder: Path, launch: str) -> Figures:
     first: list[np.ndarray] = []
     _note_calls(RewardModel, "judge", first)
+    _note_calls(RewardModel, "score", first)
     _note_calls(DirectTrainer, "compute_loss", first)
     before, begun = resident_mib(), _now()
     with suppress(EnoughError):
@@ -181,12 +215,15 @@ def _note_calls(owner: type, name: str, times: list[np.ndarray]) -> None:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    if what in ("make", "make_targets"):
-        {"make": make, "make_targets": make_targets}[what](Path(rest[0]), rest[1])
+    makers = {"make": make, "make_tar": make_tar, "make_targets": make_targets}
+    runs = {"label": run_label, "risd": run_risd, "score": run_score}
+    if what in makers:
+        makers[what](Path(rest[0]), rest[1])
         print("{}")
-    elif what in ("label", "risd"):
-        print(json.dumps(figures_of({"label": run_label, "risd": run_risd}[what], Path(rest[0]), rest[1])))
+    elif what in runs:
+        print(json.dumps(figures_of(runs[what], Path(rest[0]), rest[1])))
     else:
-        for rows in map(int, [what, *rest]):
-            for name, figures in measure(rows):
+        in_tars = what == "--tar"
+        for rows in map(int, rest if in_tars else [what, *rest]):
+            for name, figures in measure(rows, in_tars):
                 print(json.dumps({"rows": rows, "launch": name, **figures}), flush=True)

@@ -210,7 +210,7 @@ class TestJsonLines:
         with pytest.raises(InputError, match=r"x\.jsonl: no such file"):
             load_records(tmp_path / "x.jsonl")
         (tmp_path / "x.csv").write_text("prompt")
-        with pytest.raises(InputError, match=r"unknown file type '\.csv'; expected \.jsonl or \.parquet"):
+        with pytest.raises(InputError, match=r"unknown file type '\.csv'; expected \.jsonl, \.parquet or \.tar"):
             load_records(tmp_path / "x.csv")
 
     def test_split(self, tmp_path: Path, picture: Path) -> None:

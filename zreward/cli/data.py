@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from zreward.cli.groups import HelpfulGroup
-from zreward.cli.options import STDOUT, Json, Seed, SkipBad, check_target, names_of, refuse_unused, save
+from zreward.cli.options import (
+    STDOUT,
+    ImageField,
+    Json,
+    PromptField,
+    Seed,
+    SkipBad,
+    check_target,
+    names_of,
+    refuse_unused,
+    save,
+)
 from zreward.common.errors import InputError
 
 data_app = typer.Typer(cls=HelpfulGroup, help=__doc__)
@@ -186,6 +197,8 @@ def preferences(
 def check(
     records: AnyRows,
     rubric: RubricFile = None,
+    prompt_field: PromptField = None,
+    image_field: ImageField = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -200,18 +213,20 @@ def check(
     from zreward.data.checking import check_records
     from zreward.data.preference_checking import check_preferences
     from zreward.data.preference_files import holds_preferences
+    from zreward.data.sources import Fields, Source
     from zreward.rubric import Rubric
 
     check_target(json_file)
     chosen = Rubric.from_yaml(rubric) if rubric else None
-    look, what = (check_preferences, "pictures") if holds_preferences(records) else (check_records, "records")
-    found = look(records, chosen)
+    source = Source(str(records), Fields(prompt_field, image_field))
+    pairs = not source.fields.are_named and holds_preferences(source)
+    found = check_preferences(records, chosen) if pairs else check_records(source, chosen)
     if against is not None:
         from zreward.cli.overlap import check_against
 
         check_against(found, against)
     if json_file != STDOUT:
-        print_findings(found, str(records), what)
+        print_findings(found, str(records), "pictures" if pairs else "records")
     if json_file:
         save(json_file, {key: getattr(found, key) for key in ("prompts", "counts", "raters", "errors", "notes")})
     if found.errors:

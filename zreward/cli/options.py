@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zreward.common.errors import InputError, shorten
 from zreward.common.jobs import Job
+
+if TYPE_CHECKING:
+    from zreward.data.sources import Source
 
 STDOUT = Path("-")
 Json = Annotated[
@@ -52,6 +55,20 @@ Shard = Annotated[
     ),
 ]
 
+PromptField = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-field",
+        help="Column (or key of the .json in a tar or folder) that holds the prompt, txt for the .txt; other columns are then "
+        "passed over. Default: prompt.",
+    ),
+]
+ImageField = Annotated[
+    str | None,
+    typer.Option(
+        "--image-field", help="Column of the picture, or extension of its file in a tar or folder. Default: image."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -163,11 +180,13 @@ def check_new(option: str, path: Path | None) -> None:
         raise InputError(f"{path} is there already; choose another {option}, or delete it")
 
 
-def check_source(data: Path) -> None:
-    """InputError where records cannot be read from `data`; before a model is loaded."""
-    from zreward.data.sources import read_rows
+def check_source(data: Path, prompt_field: str | None = None, image_field: str | None = None) -> Source:
+    """Where records are. InputError where they cannot be read from there; before a model is loaded."""
+    from zreward.data.sources import Fields, Source, read_rows
 
-    next(read_rows(data), None)
+    source = Source(str(data), Fields(prompt_field, image_field))
+    next(read_rows(source), None)
+    return source
 
 
 def save(path: Path, value: Any) -> None:

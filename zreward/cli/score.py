@@ -14,8 +14,10 @@ from zreward.cli.options import (
     BatchSize,
     Device,
     Dimensions,
+    ImageField,
     Json,
     Model,
+    PromptField,
     ScoringBatch,
     Seed,
     Shard,
@@ -59,8 +61,15 @@ def score(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Score the images of these records (.jsonl, .parquet).")
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Score the images of these records: .jsonl, .parquet, tar shards such as 'shards/{000..099}.tar', a folder, "
+            "or a data set, hf:OWNER/NAME.",
+        ),
     ] = None,
+    prompt_field: PromptField = None,
+    image_field: ImageField = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="New file for the scores: .csv, .jsonl or .parquet; with --data .parquet only."),
@@ -105,10 +114,11 @@ def score(
         else:
             refuse_unused(ctx, "without --engine ray", "workers")
         cluster = engine == "ray"
-        _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, cluster, workers, device, dry_run)
+        named = (prompt_field, image_field)
+        _score_data(model, data, named, out, dimensions, batch_size, skip_bad, shard, cluster, workers, device, dry_run)
         return
     refuse_unused(ctx, "without --data: an image that cannot be read is an error", "skip_bad")
-    refuse_unused(ctx, "without --data", "shard", "engine", "workers")
+    refuse_unused(ctx, "without --data", "shard", "engine", "workers", "prompt_field", "image_field")
     refuse_unused(ctx, "without --data: images are checked before the model is loaded", "dry_run")
     check_target(json_file)
     check_suffix("--out", out, *SUFFIXES)
@@ -134,18 +144,20 @@ def score(
         save(json_file, {"scale": scale.to_dict() | {"bins": scale.bins.tolist()}, "model": model, "scores": rows})
 
 
-def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, cluster, workers, device, dry_run) -> None:
+def _score_data(
+    model, data, named, out, dimensions, batch_size, skip_bad, shard, cluster, workers, device, dry_run
+) -> None:
     from zreward.inference.bulk import score_data
 
     if not out:
         raise InputError("--data goes with --out FILE.parquet")
     check_suffix("--out", out, ".parquet")
-    check_source(data)
+    source = check_source(data, *named)
     names, job = names_of(dimensions), job_of(shard)
     if dry_run:
         from zreward.inference.bulk_dry_run import check_inputs
 
-        for line in check_inputs(model, data, out, names, skip_bad, job):
+        for line in check_inputs(model, source, out, names, skip_bad, job):
             typer.echo(f"checked: {line}")
         return
     if cluster:
@@ -153,16 +165,16 @@ def _score_data(model, data, out, dimensions, batch_size, skip_bad, shard, clust
         from zreward.inference.bulk_jobs import merge_scores, score_worker
 
         how = (names, batch_size, skip_bad)
-        run_jobs(partial(score_worker, place_of(model), device, data.absolute(), out.absolute(), *how), workers)
+        run_jobs(partial(score_worker, place_of(model), device, source.absolute(), out.absolute(), *how), workers)
         typer.echo(f"{out}: {merge_scores(out):,} rows")
         return
     loaded = load_model(model, device)
     if job is None:
-        typer.echo(f"{out}: {score_data(loaded, data, out, names, batch_size, skip_bad):,} rows")
+        typer.echo(f"{out}: {score_data(loaded, source, out, names, batch_size, skip_bad):,} rows")
         return
     from zreward.inference.bulk_jobs import merge_scores, score_job
 
-    total = score_job(loaded, data, out, job, names, batch_size, skip_bad)
+    total = score_job(loaded, source, out, job, names, batch_size, skip_bad)
     if shard is not None:
         typer.echo(f"part {job} of {out}: {total:,} rows")
     elif is_first_of_all(job):

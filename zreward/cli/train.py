@@ -12,7 +12,9 @@ from zreward.cli.options import (
     BatchSize,
     Device,
     Dimensions,
+    ImageField,
     Out,
+    PromptField,
     Resume,
     Seed,
     Shard,
@@ -77,9 +79,16 @@ def label(
     ctx: typer.Context,
     teacher: Teacher,
     data: Annotated[
-        Path, typer.Option("--data", help="Records to label (.jsonl, .parquet); their ratings are not read.")
+        Path,
+        typer.Option(
+            "--data",
+            help="Records to label: .jsonl, .parquet, tar shards such as 'shards/{000..099}.tar', a folder, or a data set, "
+            "hf:OWNER/NAME. Their ratings are not read.",
+        ),
     ],
     out: Out,
+    prompt_field: PromptField = None,
+    image_field: ImageField = None,
     split: Annotated[
         str | None, typer.Option(help="Label only the records of this split; default: all records.")
     ] = None,
@@ -124,7 +133,7 @@ def label(
     begun = out if job is None else out / job.folder
     if resume and not (begun / MANIFEST).is_file():
         raise InputError(f"{begun}: nothing to resume, there is no {MANIFEST}; run without --resume first")
-    check_source(data)
+    source = check_source(data, prompt_field, image_field)
     one_of_engines(engine, "generate", "vllm", "ray")
     if engine != "ray":
         refuse_unused(ctx, "without --engine ray", "workers")
@@ -142,7 +151,7 @@ def label(
 
         asked = engine == "vllm" or is_endpoint(teacher)
         model = _teacher(ctx, teacher, device, engine, vllm) if asked else None
-        for line in check_inputs(teacher, data, out, options, split, skip_bad, job, model):
+        for line in check_inputs(teacher, source, out, options, split, skip_bad, job, model):
             typer.echo(f"checked: {line}")
         return
     if engine == "ray":
@@ -150,12 +159,12 @@ def label(
         from zreward.common.ray_workers import run_jobs
         from zreward.training.target_jobs import label_worker, merge_targets
 
-        read = (data.absolute(), split, skip_bad)
+        read = (source.absolute(), split, skip_bad)
         run_jobs(partial(label_worker, teacher, place_of(teacher), device, *read, out.absolute(), options), workers)
         typer.echo(f"targets: {merge_targets(out)}")
         return
     loaded = _teacher(ctx, teacher, device, engine, vllm)
-    records = open_records(data, skip_bad=skip_bad, split=split)
+    records = open_records(source, skip_bad=skip_bad, split=split)
     if job is None:
         typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
         say_usage(loaded)

@@ -14,7 +14,7 @@ from zreward.common.errors import InputError
 from zreward.data.images import pixel_hashes
 from zreward.data.pairs import mine_pairs
 from zreward.data.record import Record
-from zreward.data.sources import read_rows
+from zreward.data.sources import Source, read_rows
 from zreward.data.splits import normalised
 from zreward.rubric import Rubric
 
@@ -34,15 +34,15 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def check_records(source: Path, rubric: Rubric | None = None) -> Findings:
+def check_records(source: Path | Source, rubric: Rubric | None = None) -> Findings:
     """Read every record, open every picture. InputError only where the file as a whole cannot be read."""
-    found = Findings()
+    found, source = Findings(), Source(str(source)) if isinstance(source, Path) else source
     places: list[str] = []
-    for row in tqdm(read_rows(source), f"checking {source.name}", unit=" records", disable=None):
+    for row in tqdm(read_rows(source), f"checking {Path(source.name).name}", unit=" records", disable=None):
         try:
             if row.data is None:
                 raise InputError(row.error)
-            record = Record.from_dict(row.data, source.parent)
+            record = Record.from_dict(row.data, source.folder)
             record.check_image()
             found.records.append(record)
             places.append(row.place)

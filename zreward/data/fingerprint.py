@@ -12,7 +12,8 @@ from PIL import Image
 
 from zreward.common.errors import InputError
 from zreward.common.files import file_digest
-from zreward.data.images import ImageSource, check_path, open_image
+from zreward.data.images import ImageSource, check_path, encoded, open_image
+from zreward.data.packed import PackedImage
 from zreward.data.record import Record
 from zreward.data.record_table import Records
 
@@ -58,8 +59,8 @@ def image_digest(image: ImageSource) -> str:
     if isinstance(image, Image.Image):
         picture = open_image(image)
         return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-    if isinstance(image, bytes):
-        return hashlib.sha256(image).hexdigest()
+    if isinstance(image, bytes | PackedImage):
+        return hashlib.sha256(encoded(image)).hexdigest()
     check_path(image)
     try:
         return file_digest(image)

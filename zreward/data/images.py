@@ -21,6 +21,7 @@ from zreward.common.errors import InputError, shown
 from zreward.data.colour import to_srgb
 from zreward.data.containers import DamagedError, orientation, take_apart
 from zreward.data.fields import plain_text
+from zreward.data.packed import PackedImage
 
 MAX_PIXELS = 8192 * 8192  # larger headers are refused before any pixel is decoded (decompression bombs)
 MAX_BYTES = 1 << 30  # of an encoded image
@@ -41,7 +42,7 @@ _LOCKS = [threading.Lock() for _ in range(64)]  # by identity: Pillow's images a
 
 _IS_URL = "is a URL; images are not fetched, download it and give its path"
 
-ImageSource = str | bytes | Image.Image
+ImageSource = str | bytes | PackedImage | Image.Image
 
 
 def open_image(image: Any, max_pixels: int | None = None) -> Image.Image:
@@ -67,6 +68,10 @@ def encoded(image: Any) -> bytes:
     image = held_image(image)
     if isinstance(image, bytes | bytearray | memoryview):
         content = bytes(image)
+    elif isinstance(image, PackedImage):
+        if image.size > MAX_BYTES:
+            raise InputError(f"{image.size:,} bytes; expected an image of at most {MAX_BYTES:,}")
+        content = image.read()
     elif hasattr(image, "read"):
         content = _of_file(image)
     else:
@@ -99,6 +104,8 @@ def as_source(image: Any) -> ImageSource:
     InputError for anything else. The picture is not opened.
     """
     image = held_image(image)
+    if isinstance(image, PackedImage):
+        return image
     if isinstance(image, bytearray | memoryview) or hasattr(image, "read"):
         return encoded(image)
     if isinstance(image, str | os.PathLike):
@@ -110,7 +117,7 @@ def as_source(image: Any) -> ImageSource:
 
 def as_list(images: Any) -> list[Any]:
     """The pictures of a list, or of any other iterable; a single picture, however it is held, is a list of one."""
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Mapping):
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | PackedImage | Image.Image | Mapping):
         return [images]
     if hasattr(images, "read"):
         return [images]
@@ -138,8 +145,8 @@ def describe(image: Any) -> str:
         return f"PIL image ({image.width} x {image.height}, {image.mode})"
     if isinstance(image, bytes | bytearray | memoryview):
         return f"image of {len(image):,} bytes"
-    if isinstance(image, (str, os.PathLike)):
-        name = str(os.fspath(image))
+    if isinstance(image, (str, os.PathLike, PackedImage)):
+        name = str(image)
         return name if len(name) <= 200 else f"{name[:200]}..."
     if hasattr(image, "read"):
         return f"image in a {type(image).__name__}"
@@ -153,7 +160,7 @@ def pixel_hash(image: Any) -> str:
     return _hash_of(open_image(image)).hex()
 
 
-def checked_digests(image: str | bytes) -> tuple[bytes, bytes]:
+def checked_digests(image: str | bytes | PackedImage) -> tuple[bytes, bytes]:
     """SHA-256 of an image's encoded bytes, and its `pixel_hash`; it is read and decoded once. InputError as `open_image`."""
     try:
         content = encoded(image)

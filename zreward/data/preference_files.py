@@ -26,10 +26,10 @@ from zreward.common.files import atomic_path
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.preference import Preference, check_preference_key, preferences_of
 from zreward.data.preference import check_images as look_at
-from zreward.data.sources import Layout, SourceRow, read_rows
+from zreward.data.sources import Layout, Source, SourceRow, as_source, read_rows
 from zreward.data.writing import check_output, image_file, image_struct, parts_of
 
-LAYOUT = Layout(check_preference_key, ("votes", "ranks"), "images")
+LAYOUT = Layout(check_preference_key, ("votes", "ranks"), "images", single=False)
 _ANY = Layout(lambda key: None, (), "image or images")
 _CHUNK = 64  # rows whose pictures are decoded together
 
@@ -52,9 +52,9 @@ def load_preferences(
     Raises:
         InputError: "FILE:LINE: reason" for up to 20 bad lines; an empty source; an unknown split.
     """
-    is_file = isinstance(source, str | os.PathLike)
-    name, folder = (str(source), Path(source).parent) if is_file else ("data set", Path())
-    bad = BadLines(name, skip_bad, f"{name}.skipped.jsonl" if is_file else None)
+    named = as_source(source)
+    name, folder = (str(named), named.folder) if named is not None else ("data set", Path())
+    bad = BadLines(name, skip_bad, named.report if named is not None else None)
     rows = read_rows(source, LAYOUT)
     shown = tqdm(rows, f"reading {Path(name).name}", unit=" lines", disable=not progress)
     found: list[Preference] = []
@@ -77,7 +77,7 @@ def load_preferences(
     return found
 
 
-def holds_preferences(source: str | os.PathLike[str]) -> bool:
+def holds_preferences(source: str | os.PathLike[str] | Source) -> bool:
     """Whether the first row of a file is one of preferences (`images`), not a record (`image`). InputError: no such file."""
     row = next(read_rows(source, _ANY), None)
     return row is not None and row.data is not None and "images" in row.data

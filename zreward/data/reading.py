@@ -11,8 +11,6 @@ Image paths are relative to the file. In Parquet (and data sets) `image` is a pa
 from __future__ import annotations
 
 import os
-import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,8 +24,9 @@ from tqdm import tqdm
 
 from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLine, BadLines
+from zreward.data.places import FirstPlaces
 from zreward.data.record import Record
-from zreward.data.sources import SourceRow, read_rows
+from zreward.data.sources import Source, SourceRow, as_source, read_rows
 from zreward.rubric import Rubric
 
 _CHUNK = 64  # rows whose images are decoded together
@@ -43,28 +42,29 @@ class Reading(Generic[T]):
     `look` is called, in threads, with every wanted record; its InputError makes the line a bad one.
     """
 
-    source: Any
+    given: Any
     look: Callable[[Record], T]
     rubric: Rubric | None = None
     skip_bad: bool = False
     split: str | None = None
     progress: bool = False
 
-    @property
-    def is_file(self) -> bool:
-        return isinstance(self.source, str | os.PathLike)
+    @cached_property
+    def source(self) -> Source | None:
+        """None for a data set in memory."""
+        return as_source(self.given)
 
     @property
     def name(self) -> str:
-        return str(self.source) if self.is_file else "data set"
+        return str(self.source or "data set")
 
     @cached_property
     def folder(self) -> Path:
         """Where relative paths start."""
-        return Path(self.source).parent if self.is_file else Path()
+        return self.source.folder if self.source is not None else Path()
 
     def bad_lines(self) -> BadLines:
-        return BadLines(self.name, self.skip_bad, f"{self.name}.skipped.jsonl" if self.is_file else None)
+        return BadLines(self.name, self.skip_bad, self.source.report if self.source is not None else None)
 
 
 def load_records(
@@ -75,12 +75,13 @@ def load_records(
     split: str | None = None,
     progress: bool = False,
 ) -> list[Record]:
-    """All records of a .jsonl or .parquet file, or of a `datasets.Dataset`, in memory.
+    """All records of a source, in memory.
 
-    `open_records` gives the same records of a file one by one, and opens no picture that it has checked before.
+    `open_records` gives the same records one by one, and opens no picture that it has checked before.
 
     Args:
-        source: path of the file, or the data set. Image paths are relative to the file.
+        source: path of a .jsonl or .parquet file, or any other name of `zreward.data.sources`; a `Source`; or a
+            `datasets.Dataset`. Image paths are relative to the file.
         rubric: refuse dimensions it does not have and scores off its scale.
         skip_bad: skip bad lines and write them to FILE.skipped.jsonl; otherwise they are one InputError.
         check_images: decode every image (finds truncated files before training does); else only check that it exists.
@@ -104,9 +105,9 @@ def read_records(reading: Reading[T], bad: BadLines) -> Iterator[tuple[Record, T
     """
     good = wanted = 0
     splits: set[str] = set()
-    rows = read_rows(reading.source)
+    rows = read_rows(reading.given)
     shown = tqdm(rows, f"reading {Path(reading.name).name}", unit=" records", disable=not reading.progress)
-    with closing(_Places()) as places:
+    with closing(FirstPlaces()) as places:
         for row, record, seen in _checked(reading, iter(shown)):
             if isinstance(record, Record) and record.id is not None:
                 first = places.first(record.id, row.place)
@@ -170,31 +171,3 @@ def _is_wanted(record: Record, reading: Reading[Any]) -> bool:
 def _no_such_split(reading: Reading[Any], splits: list[str]) -> InputError:
     there = f"the splits in it are {', '.join(map(repr, splits))}" if splits else "its records name no split at all"
     return InputError(f"{reading.name}: no record of split {reading.split!r}; {there}")
-
-
-class _Places:
-    """Where each id was read first, in SQLite's temporary file: memory does not grow with the source.
-
-    InputError where the folder of temporary files is full.
-    """
-
-    def __init__(self) -> None:
-        self._table = sqlite3.connect("", isolation_level=None)
-        self._table.execute("CREATE TABLE places (id BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
-        self._table.execute("BEGIN")
-
-    def first(self, name: str, place: str) -> str:
-        """The place at which `name` was given first: this one, or an earlier one."""
-        key = name.encode()
-        try:
-            if self._table.execute("INSERT OR IGNORE INTO places VALUES (?, ?)", (key, place)).rowcount:
-                return place
-            return str(self._table.execute("SELECT place FROM places WHERE id = ?", (key,)).fetchone()[0])
-        except sqlite3.OperationalError as error:
-            raise InputError(
-                f"{tempfile.gettempdir()}: the ids of the records cannot be noted there ({error}); free disk space, or name "
-                "another folder for temporary files in TMPDIR"
-            ) from error
-
-    def close(self) -> None:
-        self._table.close()

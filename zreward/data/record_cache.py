@@ -2,8 +2,9 @@
 
     ~/.cache/zreward/records/<digest of the file's path and the options>/      XDG_CACHE_HOME moves it
 
-It is made anew when the data file, one of its pictures, or a line that was skipped has changed, and when it is damaged. It holds
-a copy of pictures that are embedded in the data file. It may be deleted at any time. What another user put there is not read.
+It is made anew when a data file, one of the pictures, or a line that was skipped has changed, and when it is damaged. It holds
+a copy of pictures that are embedded in rows; those in tar shards stay there. It may be deleted at any time. What another user put
+there is not read.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from zreward.common.version import __version__
 from zreward.data.bad_lines import BadLine
 from zreward.data.file_state import known_state, state_of
 from zreward.data.images import checked_digests
+from zreward.data.packed import PackedImage
 from zreward.data.reading import Reading, read_records
 from zreward.data.record import Record
 from zreward.data.record_table import Records, RecordTable, Seen, write_table
+from zreward.data.sources import Source
 from zreward.rubric import Rubric
 
 _TABLE, _FACTS = "records.arrow", "facts.json"
@@ -40,26 +43,27 @@ _THREADS, _ASKED = 16, 4096  # a file's state may come over a network
 
 
 def open_records(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Source,
     rubric: Rubric | None = None,
     skip_bad: bool = False,
     split: str | None = None,
     progress: bool = False,
 ) -> Records:
-    """The records of a .jsonl or .parquet file, each made when it is asked for: memory does not grow with the file.
+    """The records of a source, each made when it is asked for: memory does not grow with it.
 
     The first call checks every line and decodes every picture, as `load_records` does, and keeps what it found in the cache
     folder. Later calls open no picture again unless a file has changed. Processes of one machine check once, one for all.
 
     Args:
-        source: path of the file. Image paths are relative to it.
+        source: path of a .jsonl or .parquet file, or any other name of `zreward.data.sources`; or a `Source`. Image paths are
+            relative to the file.
         rubric: refuse dimensions it does not have and scores off its scale.
         skip_bad: skip bad lines and write them to FILE.skipped.jsonl; otherwise they are one InputError.
         split: keep only records of this split; images of the others are not checked.
         progress: show a progress bar.
 
     Returns:
-        A sequence of records, in the order of the file.
+        A sequence of records, in the order of the source.
 
     Raises:
         InputError: as `load_records`; a full disk.
@@ -76,9 +80,11 @@ def open_records(
 
 
 def _seen(record: Record) -> Seen:
-    assert isinstance(record.image, str | bytes), "a file holds paths or encoded pictures"
-    state = known_state(record.image) if isinstance(record.image, str) else None  # before it is read
-    return Seen(*checked_digests(record.image), state)
+    image = record.image
+    assert isinstance(image, str | bytes | PackedImage), "a source holds paths or encoded pictures"
+    path = image.path if isinstance(image, PackedImage) else image
+    state = known_state(path) if isinstance(path, str) else None  # before it is read
+    return Seen(*checked_digests(image), state)
 
 
 @contextmanager
@@ -123,17 +129,26 @@ def _user() -> int:
 def _options(reading: Reading[Any]) -> list[Any]:
     """What a table depends on beside the contents of files; and whose it is, where users share a cache folder."""
     rubric = reading.rubric.fingerprint() if reading.rubric is not None else None
+    source = _source(reading)
+    fields = [source.fields.prompt, source.fields.image] if source.fields.are_named else []
     path = os.path.abspath(reading.name)
-    return [__version__, PIL.__version__, path, reading.name, rubric, reading.skip_bad, reading.split, _user()]
+    return [__version__, PIL.__version__, path, reading.name, rubric, reading.skip_bad, reading.split, _user(), *fields]
+
+
+def _source(reading: Reading[Any]) -> Source:
+    assert reading.source is not None, "a data set in memory is not kept"
+    return reading.source
 
 
 def _write(folder: Path, reading: Reading[Seen]) -> None:
-    source, bad = known_state(reading.name), reading.bad_lines()
+    source = _source(reading)
+    state, bad = source.state(known_state), reading.bad_lines()
     with disk_errors(folder, "; free disk space, or name another cache folder in XDG_CACHE_HOME"):
         write_table(read_records(reading, bad), folder / _TABLE)
     lines = [[*line, known_state(line.image) if line.image else None] for line in bad.lines]
     table = _table_state(folder / _TABLE)
-    facts = {"file": os.path.abspath(reading.name), "state": source, "good": bad.good, "bad": lines, "table": table}
+    home = None if source.is_hub else os.path.abspath(next(iter(source.shards()), reading.name))
+    facts = {"file": home, "state": state, "good": bad.good, "bad": lines, "table": table}
     write_json(folder / _FACTS, facts)
 
 
@@ -143,8 +158,10 @@ def _stored(folder: Path, reading: Reading[Any]) -> Records | None:
         facts, records = _facts(folder / _FACTS), RecordTable(folder / _TABLE).whole
         good, is_whole = facts["good"], facts["table"] == _table_state(folder / _TABLE)
         lines = [(BadLine(*line[:5]), line[5]) for line in facts["bad"]]
-        files = [(reading.name, facts["state"]), *((line.image, state) for line, state in lines if line.image)]
+        files = [(line.image, state) for line, state in lines if line.image]
         changed = [path for path, state in files if state_of(path) != (None if state is None else tuple(state))]
+        now = _source(reading).state(state_of)
+        changed += [reading.name] * (facts["state"] != (list(now) if isinstance(now, tuple) else now))
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         return None
     if changed or not is_whole or not _unchanged(records):

@@ -1,7 +1,8 @@
 """Records on disk that are read one by one: an Arrow file, mapped into memory.
 
-A row holds the fields of a `Record` and what was found when its picture was checked: SHA-256 of the encoded bytes, the hash of
-its pixels, and the state of its file. Scores are JSON text, as `save_records` writes them.
+A row holds the fields of a `Record` (of a packed picture its file, name, offset and size) and what was found when its picture was
+checked: SHA-256 of the encoded bytes, the hash of its pixels, and the state of its file. Scores are JSON text, as `save_records`
+writes them.
 """
 
 from __future__ import annotations
@@ -9,25 +10,29 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 from weakref import WeakValueDictionary
 
 import pyarrow as pa
 
+from zreward.data.images import ImageSource
+from zreward.data.packed import PackedImage
 from zreward.data.record import Record
 
 BATCH = 64  # rows that are written, and iterated, together
 _RELEASED = 256  # batches after which the memory of mapped pages is given back
 _TEXT = pa.large_string()
 _SCHEMA = pa.schema(
-    [(name, _TEXT) for name in ("prompt", "path", "scores", "stds", "group", "split", "rubric_version", "id")]
+    [(name, _TEXT) for name in ("prompt", "path", "packed", "scores", "stds", "group", "split", "rubric_version", "id")]
     + [("content", pa.large_binary()), ("tags", pa.list_(_TEXT)), ("state", pa.list_(pa.int64()))]
+    + [("offset", pa.int64()), ("size", pa.int64())]
     + [("digest", pa.binary(32)), ("pixels", pa.binary(32))]
 )
 _NONE = "{}"  # the ratings of most rows
-_RECORD = ("prompt", "path", "content", "scores", "stds", "group", "split", "rubric_version", "tags", "id")
+_IMAGE = ("path", "packed", "offset", "size", "content")
+_RECORD = ("prompt", "scores", "stds", "group", "split", "rubric_version", "tags", "id", *_IMAGE)
 
 
 class Seen(NamedTuple):
@@ -35,7 +40,7 @@ class Seen(NamedTuple):
 
     digest: bytes  # SHA-256 of its encoded bytes
     pixels: bytes  # SHA-256 of its size and pixels
-    state: tuple[int, ...] | None  # of its file (`zreward.data.file_state`), None for a picture inside the data
+    state: tuple[int, ...] | None  # of its file (`zreward.data.file_state`), None for a picture inside a row
 
 
 class Records(Sequence[Record]):
@@ -68,7 +73,7 @@ class Records(Sequence[Record]):
         """
         columns = ("prompt", "digest", *(("scores", "stds", "group") if ratings else ()))
         for row in self._table.values(self._rows, columns):
-            rated = [_unpacked(row["scores"]), _unpacked(row["stds"]), row["group"]] if ratings else []
+            rated = [_loaded(row["scores"]), _loaded(row["stds"]), row["group"]] if ratings else []
             yield [row["prompt"], row["digest"].hex(), *rated]
 
     def pixel_hashes(self) -> Iterator[str]:
@@ -80,9 +85,10 @@ class Records(Sequence[Record]):
         return (row["prompt"] for row in self._table.values(self._rows, ("prompt",)))
 
     def picture_files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """The path of each picture that is a file, and its state when it was checked."""
+        """The path of each picture that is a file or in a shard, and the file's state then; of neighbours in one shard once."""
         rows = self._table.values(self._rows, ("path", "state"))
-        return ((row["path"], tuple(row["state"] or ())) for row in rows if row["path"] is not None)
+        files = ((row["path"], tuple(row["state"] or ())) for row in rows if row["path"] is not None)
+        return (file for file, _ in groupby(files))
 
 
 class RecordTable:
@@ -158,23 +164,32 @@ def write_table(records: Iterable[tuple[Record, Seen]], file: Path) -> None:
 def _row(seen_record: tuple[Record, Seen]) -> tuple[Any, ...]:
     """Values in the order of the schema."""
     record, seen = seen_record
-    image = record.image
-    assert isinstance(image, str | bytes), "a file holds paths or encoded pictures"
-    path, content = (image, None) if isinstance(image, str) else (None, image)
-    texts = (record.prompt, path, _packed(record.scores), _packed(record.stds), record.group, record.split)
-    return (*texts, record.rubric_version, record.id, content, record.tags, seen.state, seen.digest, seen.pixels)
+    path, name, offset, size, content = _place(record.image)
+    texts = (record.prompt, path, name, _dumped(record.scores), _dumped(record.stds), record.group, record.split)
+    about = (record.rubric_version, record.id, content, record.tags, seen.state)
+    return (*texts, *about, offset, size, seen.digest, seen.pixels)
+
+
+def _place(image: ImageSource) -> tuple[Any, ...]:
+    """Values in the order of `_IMAGE`."""
+    if isinstance(image, PackedImage):
+        return image.path, image.name, image.offset, image.size, None
+    assert isinstance(image, str | bytes), "a source holds paths or encoded pictures"
+    return (image, None, None, None, None) if isinstance(image, str) else (None, None, None, None, image)
 
 
 def _record(values: dict[str, Any]) -> Record:
-    content, path = values.pop("content"), values.pop("path")
+    path, name, offset, size, content = (values.pop(key) for key in _IMAGE)
     for key in ("scores", "stds"):
-        values[key] = _unpacked(values[key])
+        values[key] = _loaded(values[key])
+    if name is not None:
+        return Record(image=PackedImage(path, name, offset, size), **values)
     return Record(image=path if content is None else content, **values)
 
 
-def _packed(ratings: Mapping[str, Any]) -> str:
+def _dumped(ratings: Mapping[str, Any]) -> str:
     return json.dumps(ratings) if ratings else _NONE
 
 
-def _unpacked(ratings: str) -> dict[str, Any]:
+def _loaded(ratings: str) -> dict[str, Any]:
     return {} if ratings == _NONE else json.loads(ratings)

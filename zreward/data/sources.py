@@ -1,183 +1,211 @@
-"""Rows of a JSONL file, a Parquet file or a Hugging Face data set, one after the other, before they are checked."""
+"""Where records come from: a name, and the rows that it stands for, one after the other, before they are checked.
+
+ratings.jsonl, ratings.parquet               a file
+shards/{000000..000099}.tar, shards/*.tar    WebDataset shards; also patterns of Parquet and JSONL files
+shards/                                      a folder of shards of one kind
+pictures/                                    a folder with pictures.jsonl, or of pictures with .txt or .json beside them
+saved/, hf:OWNER/NAME, hf:FOLDER             a Hugging Face data set: saved by `save_to_disk`, on the hub, or a local folder
+"""
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from zreward.common.errors import InputError
-from zreward.common.text_files import check_encoding
-from zreward.data.record import check_key
+from zreward.data import hub_sets
+from zreward.data.file_state import State
+from zreward.data.images import suffixes
+from zreward.data.manifest import PICTURE_LIST, manifest_rows
+from zreward.data.patterns import is_pattern, matching
+from zreward.data.row_files import dataset_rows, json_lines, parquet_rows
+from zreward.data.rows import ALIKE, RECORDS, Fields, Layout, SourceRow, parse_json
+from zreward.data.samples import files_in, folder_rows, tar_rows
 
-_BATCH = 256  # Parquet rows in memory at a time
+__all__ = ["RECORDS", "Fields", "Layout", "Source", "SourceRow", "json_lines", "parse_json", "read_rows"]
+
+_TAR, _JSONL, _PARQUET = "tar", "jsonl", "parquet"
+_KINDS = {".tar": _TAR, ".tgz": _TAR, ".jsonl": _JSONL, ".ndjson": _JSONL, ".parquet": _PARQUET}
+SKIPPED = ".skipped.jsonl"
+_EXPECTED = "expected .jsonl, .parquet or .tar"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a row may hold."""
+class Source:
+    """A name of records, and what they call their prompt and their picture.
 
-    check_key: Callable[[Any], None]  # InputError for a key that no row has
-    packed: tuple[str, ...]  # columns that may be JSON text
-    image: str  # the column of pictures: one, or a list of them
+    Args:
+        name: a file, a pattern, a folder or hf:NAME, as above.
+        fields: other names of the prompt and the picture.
+    """
 
+    name: str
+    fields: Fields = ALIKE
 
-RECORDS = Layout(check_key, ("scores", "stds"), "image")
-
-
-class SourceRow(NamedTuple):
-    """`data` is the row as a mapping, or None when `error` says why it could not be read."""
-
-    number: int
-    place: str
-    raw: str | Mapping[str, Any]
-    data: Mapping[str, Any] | None
-    error: str = ""
+    def __str__(self) -> str:
+        return self.name
 
     @property
-    def text(self) -> str:
-        """The row as it came; of a row with columns, its JSON, where only the size of bytes is told."""
-        return self.raw if isinstance(self.raw, str) else json.dumps(self.raw, ensure_ascii=False, default=_brief)
+    def folder(self) -> Path:
+        """Where the relative paths of its rows start."""
+        return Path() if self.is_hub or is_pattern(self.name) else Path(self.name).parent
+
+    def absolute(self) -> Source:
+        """The same for a process with another working directory."""
+        if self.is_hub:
+            folder = hub_sets.local_folder(self.name)
+            return self if folder is None else replace(self, name=f"{hub_sets.PREFIX}{folder.absolute()}")
+        return replace(self, name=os.path.abspath(self.name))
+
+    @property
+    def report(self) -> Path:
+        """Where skipped rows are listed: beside a file or a folder; for a pattern, and a set of the hub, in this folder."""
+        if self.is_hub or is_pattern(self.name):
+            return Path(re.sub(r"[^\w.-]+", "_", self.name) + SKIPPED)
+        return Path(self.name + SKIPPED)
+
+    @property
+    def is_one_file(self) -> bool:
+        return not (self.is_hub or is_pattern(self.name) or os.path.isdir(self.name))
+
+    @property
+    def is_hub(self) -> bool:
+        return self.name.startswith(hub_sets.PREFIX)
+
+    def shards(self) -> list[str]:
+        """The files of a pattern, and those of a folder of shards; [] for any other source. InputError for several kinds."""
+        if self.is_hub:
+            return []
+        if is_pattern(self.name):
+            return _of_one_kind(matching(self.name), self.name)
+        if not os.path.isdir(self.name) or hub_sets.is_saved(Path(self.name)):
+            return []
+        entries = sorted(os.path.join(self.name, name) for name in os.listdir(self.name) if not name.startswith("."))
+        found = [path for path in entries if _kind(path) and os.path.basename(path) != PICTURE_LIST]
+        return _of_one_kind(found, self.name) if found else []
+
+    def files(self) -> Iterator[str]:
+        """The files whose contents, or whose being there, its rows depend on; of the hub: none."""
+        if self.is_one_file:
+            yield self.name
+        elif shards := self.shards():
+            yield from shards
+        else:
+            folder = hub_sets.local_folder(self.name) if self.is_hub else Path(self.name)
+            yield from map(str, files_in(folder)) if folder is not None else ()
+
+    def state(self, ask: Callable[[str], State | None]) -> Any:
+        """What changes when its rows do: of one file what `ask` says of it; else a digest, in which pictures count by name."""
+        if self.is_one_file:
+            return ask(self.name)
+        digest = sha256()
+        revision = hub_sets.revision(self.name) if self.is_hub else None
+        digest.update(repr(revision).encode())
+        pictures = () if self.is_hub else suffixes()
+        for file in self.files():
+            state = None if os.path.splitext(file)[1].lower() in pictures else ask(file)
+            digest.update(repr((file, state)).encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def as_source(source: Any) -> Source | None:
+    """What names rows; None for anything else, such as a data set in memory."""
+    if isinstance(source, str | os.PathLike):
+        return Source(os.fspath(source))
+    return source if isinstance(source, Source) else None
 
 
 def read_rows(source: Any, layout: Layout = RECORDS) -> Iterator[SourceRow]:
-    """Rows of a .jsonl or .parquet file (by its name) or of a `datasets.Dataset` / `IterableDataset`."""
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; expected records as .jsonl or .parquet")
-        suffix = path.suffix.lower()
-        if suffix not in (".jsonl", ".ndjson", ".parquet"):
-            raise InputError(f"{path}: unknown file type {path.suffix!r}; expected .jsonl or .parquet")
-        try:
-            expected = f"an object with prompt and {layout.image}"
-            yield from _parquet(path, layout) if suffix == ".parquet" else json_lines(path, expected)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    """Rows of a `Source` (or of what names one), or of a `datasets.Dataset` / `IterableDataset`."""
+    named = as_source(source)
+    if named is None:
+        yield from dataset_rows(source, layout)
+        return
+    try:
+        yield from _rows(named, layout)
+    except OSError as error:
+        raise InputError(f"{named}: cannot be read: {error.strerror or error}") from error
+
+
+def _rows(source: Source, layout: Layout) -> Iterator[SourceRow]:
+    path, fields, shards = Path(source.name), source.fields, source.shards()
+    if source.is_hub or (not shards and hub_sets.is_saved(path)):
+        yield from hub_sets.rows(source.name, layout, fields)
+    elif shards:
+        yield from _shard_rows(shards, source, layout)
+    elif path.is_dir():
+        _only_records(layout, source.name)
+        yield from manifest_rows(path) if (path / PICTURE_LIST).exists() else folder_rows(path, fields)
     else:
-        yield from _dataset(source, layout)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected records as .jsonl or .parquet, or shards as .tar")
+        if _kind(str(path)) is None:
+            raise InputError(f"{path}: unknown file type {path.suffix!r}; {_EXPECTED}")
+        yield from _file_rows(str(path), "", itertools.count(), layout, fields)
 
 
-def json_lines(path: Path, expected: str) -> Iterator[SourceRow]:
-    """Lines count from 1; blank ones are passed over. `expected` says what a line is."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1:
-                check_encoding(line, f"{path}:1")
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            text = line.decode("utf-8", errors="backslashreplace").rstrip("\r\n")
-            try:
-                data, error = parse_json(line.decode("utf-8")), ""
-                if not isinstance(data, dict):
-                    data, error = None, f"a {type(data).__name__}, expected {expected}"
-            except UnicodeDecodeError:
-                data, error = None, "not UTF-8 text"
-            except InputError as problem:
-                data, error = None, str(problem)
-            yield SourceRow(number, f"{path}:{number}", text, data, error)
+def _shard_rows(shards: list[str], source: Source, layout: Layout) -> Iterator[SourceRow]:
+    """Rows of all shards, counted through."""
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(shard)) for shard in shards])
+    numbers = itertools.count()
+    for shard in shards:
+        below = os.path.relpath(os.path.abspath(shard), common)
+        for row in _file_rows(shard, below, numbers, layout, source.fields):
+            yield row if _kind(shard) == _TAR else _placed(row._replace(number=next(numbers)), shard, source, layout)
 
 
-def _parquet(path: Path, layout: Layout) -> Iterator[SourceRow]:
-    """Rows count from 0, as in pandas and datasets."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, str(path), layout)
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    yield _unpacked(number, f"{path}:row {number}", row, layout)
-                    number += 1
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
+def _file_rows(path: str, below: str, numbers: Iterator[int], layout: Layout, fields: Fields) -> Iterator[SourceRow]:
+    kind = _kind(path)
+    if kind == _TAR:
+        _only_records(layout, path)
+        return tar_rows(path, os.path.splitext(below or os.path.basename(path))[0], numbers, fields)
+    if kind == _PARQUET:
+        return parquet_rows(Path(path), layout, fields)
+    return json_lines(Path(path), f"an object with prompt and {layout.image}", fields)
 
 
-def _dataset(dataset: Any, layout: Layout) -> Iterator[SourceRow]:
-    datasets = sys.modules.get("datasets")  # whoever has a data set has imported it
-    if datasets is None or not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
-        advice = f"; choose one of its splits {list(dataset)}" if isinstance(dataset, Mapping) else ""
-        raise InputError(f"records from a {type(dataset).__name__}: expected a path or a datasets.Dataset{advice}")
-    features = dataset.features or {}
-    _check_columns(features, "data set", layout)
-    feature, undecoded = features.get(layout.image), datasets.Image(decode=False)
-    listed = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-    # Decoding is ours: theirs would end the loop at the first truncated image.
-    if isinstance(feature, datasets.Image):
-        dataset = dataset.cast_column(layout.image, undecoded)
-    elif isinstance(listed, datasets.Image):
-        dataset = dataset.cast_column(layout.image, datasets.List(undecoded))
-    for number, row in enumerate(dataset):
-        yield _unpacked(number, f"data set:row {number}", row, layout)
+def _placed(row: SourceRow, shard: str, source: Source, layout: Layout) -> SourceRow:
+    """The row with the paths of its pictures from the source's folder on, not from its shard's."""
+    images = row.data.get(layout.image) if row.data is not None else None
+    if images is None:
+        return row
+    home = os.path.relpath(os.path.dirname(shard) or ".", source.folder)
+    placed = [_under(home, one) for one in images] if isinstance(images, list) else _under(home, images)
+    return row._replace(data={**(row.data or {}), layout.image: placed})
 
 
-def _check_columns(names: Any, what: str, layout: Layout) -> None:
-    """A wrong column is said once, not once for every row."""
-    try:
-        for name in names:
-            layout.check_key(name)
-    except InputError as error:
-        raise InputError(f"{what}: column: {error}") from None
+def _under(home: str, image: Any) -> Any:
+    if isinstance(image, str) and home != "." and "://" not in image:
+        return os.path.join(home, image)
+    if isinstance(image, dict) and image.get("bytes") is None and isinstance(image.get("path"), str):
+        return {**image, "path": _under(home, image["path"])}
+    return image
 
 
-def _unpacked(number: int, place: str, row: Mapping[str, Any], layout: Layout) -> SourceRow:
-    """Columns as a record's fields: scores as JSON text are unpacked."""
-    data = dict(row)
-    try:
-        for key in layout.packed:
-            if isinstance(data.get(key), str):
-                data[key] = parse_json(data[key], f"{key}: ")
-            elif isinstance(data.get(key), Mapping):
-                # One type for all rows gives each of them every dimension and every rater: null where there is none.
-                data[key] = {name: _without_empty(value) for name, value in data[key].items()}
-    except InputError as error:
-        return SourceRow(number, place, row, None, str(error))
-    return SourceRow(number, place, row, data)
+def _kind(path: str) -> str | None:
+    name = path.lower()
+    return _TAR if ".tar." in os.path.basename(name) else _KINDS.get(os.path.splitext(name)[1])
 
 
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        value = {rater: rating for rater, rating in value.items() if rating is not None}
-    return None if value in ([], {}) else value
+def _of_one_kind(files: list[str], name: str) -> list[str]:
+    files = [file for file in files if not file.endswith(SKIPPED)]
+    kinds = {_kind(file) for file in files}
+    if None in kinds:
+        wrong = next(file for file in files if _kind(file) is None)
+        raise InputError(f"{name}: {wrong}: unknown file type; {_EXPECTED}")
+    if len(kinds) > 1:
+        raise InputError(
+            f"{name}: files of several kinds ({', '.join(sorted(map(str, kinds)))}); name those of one by a pattern"
+        )
+    return files
 
 
-def parse_json(text: str, what: str = "", strict: bool = True) -> Any:
-    """JSON: InputError also for a key that stands twice in an object and, if `strict`, for NaN and Infinity."""
-    try:
-        if text.startswith("\ufeff"):
-            return json.loads(text)  # says what is wrong
-        return (_STRICT if strict else _LENIENT).decode(text)
-    except InputError as error:
-        raise InputError(f"{what}{error}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{what}not valid JSON: {error.msg} at column {error.pos + 1}") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets nested as deep
-        raise InputError(f"{what}not valid JSON: {error}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise InputError(f"key {key!r} stands twice in one object")
-        result[key] = value
-    return result
-
-
-def _no_constant(name: str) -> Any:
-    raise InputError(f"{name} is not JSON; expected a finite number, or null for a rating that is absent")
-
-
-def _brief(value: Any) -> str:
-    return f"<{len(value):,} bytes>" if isinstance(value, bytes) else f"<{type(value).__name__}>"
-
-
-_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
-_LENIENT = json.JSONDecoder(object_pairs_hook=_object)
+def _only_records(layout: Layout, name: str) -> None:
+    if not layout.single:
+        raise InputError(f"{name}: such a source holds single pictures; expected .jsonl or .parquet")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from zreward.common.errors import InputError
 from zreward.data.images import pixel_hashes
+from zreward.data.packed import PackedImage
 from zreward.data.preference import Preference, records_of
 from zreward.data.record import Record
 from zreward.data.record_table import Records
@@ -149,5 +150,5 @@ def _some(names: Sequence[str], what: str) -> str:
 
 
 def _name(record: Record) -> str:
-    image = record.image if isinstance(record.image, str) else "an image in memory"
+    image = record.image if isinstance(record.image, str | PackedImage) else "an image in memory"
     return f"{record.id or image} of {record.prompt!r}"

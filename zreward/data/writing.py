@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
-from zreward.data.images import ImageSource, open_image
+from zreward.data.images import ImageSource, encoded, open_image
+from zreward.data.packed import PackedImage
 from zreward.data.record import Record
 
 ROW_GROUP = 256  # Parquet rows in memory at a time
@@ -109,7 +110,7 @@ def image_struct(image: ImageSource, folder: Path) -> dict[str, Any]:
     """A picture as the Hugging Face struct {bytes, path}, paths relative to `folder` where they are below it."""
     if isinstance(image, str):
         return {"bytes": None, "path": _relative(image, folder)}
-    return {"bytes": image if isinstance(image, bytes) else _png(image), "path": None}
+    return {"bytes": encoded(image) if isinstance(image, bytes | PackedImage) else _png(image), "path": None}
 
 
 def image_file(image: ImageSource, name: str, path: Path) -> str:

@@ -29,8 +29,10 @@ from zreward.common.jobs import Found, refuse_jobs
 from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import Shards
 from zreward.data.fingerprint import image_digest
+from zreward.data.images import encoded
+from zreward.data.packed import PackedImage
 from zreward.data.record import Record
-from zreward.data.sources import SourceRow, read_rows
+from zreward.data.sources import SourceRow, as_source, read_rows
 from zreward.models.batch_size import DEFAULT
 from zreward.models.batches import prefetch
 from zreward.models.fingerprint import model_fingerprint, short_digest, weights_fingerprint_1
@@ -53,13 +55,13 @@ def score_data(
 ) -> int:
     """Score a data set into a Parquet file. An interrupted call is continued by the same call.
 
-    Columns: row (its number in the source), id, prompt, image (its path, null for bytes), error, and for every dimension
-    NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). An `out` that holds exactly these scores is
-    left alone.
+    Columns: row (its number in the source), id, prompt, image (its path, SHARD/MEMBER in a tar, null for bytes), error, and for
+    every dimension NAME_mean, NAME_std and NAME_probs (S probabilities, lowest score first). An `out` that holds exactly these
+    scores is left alone.
 
     Args:
         model: the reward model.
-        source: a .jsonl or .parquet file of records, or a `datasets.Dataset`; ratings are not read.
+        source: a name of records or a `Source` (`zreward.data.sources`), or a `datasets.Dataset`; ratings are not read.
         out: the .parquet file to write.
         dimensions: names; default all of the rubric.
         batch_size: images in a batch (default: as `RewardModel.score` chooses); it may change when a call is continued.
@@ -132,15 +134,17 @@ def facts_of(model: RewardModel, names: Sequence[str], skip_bad: bool) -> dict[s
 def older_facts(model: RewardModel, names: Sequence[str], source: Any, skip_bad: bool) -> dict[str, Any]:
     """The same as version 0.1 recorded it, which knew rows and pictures by the source's size and date."""
     facts = {"weights": weights_fingerprint_1(model), "dimensions": list(names), "skip_bad": skip_bad, "shard": SHARD}
-    if isinstance(source, str | os.PathLike) and Path(source).exists():
-        state = Path(source).stat()
+    named = as_source(source)
+    if named is not None and named.is_one_file and Path(named.name).exists():
+        state = Path(named.name).stat()
         return facts | {"bytes": state.st_size, "modified": state.st_mtime_ns}
     return facts | {"source": str(source)}
 
 
 def folder_of(source: Any) -> Path:
     """Where the relative paths of a source start."""
-    return Path(source).parent if isinstance(source, str | os.PathLike) else Path()
+    named = as_source(source)
+    return named.folder if named is not None else Path()
 
 
 def parts_folder(out: Path) -> Path:
@@ -220,7 +224,7 @@ def _scored(
         for n, (row, record, _, error) in zip(order[start:], window, strict=False):
             found[n] = {"row": row.number, "error": error}
             if record is not None:
-                image = record.image if isinstance(record.image, str) else None
+                image = str(record.image) if isinstance(record.image, str | PackedImage) else None
                 found[n] |= {"id": record.id, "prompt": record.prompt, "image": image}
                 score = next(scores)
                 if isinstance(score, InputError):
@@ -265,7 +269,7 @@ def _size(row: SourceRow, folder: Path) -> tuple[int, int]:
     try:
         record = _record(row, folder)
         letters, image = len(record.prompt), record.image
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as header:  # type: ignore[arg-type]
+        with Image.open(image if isinstance(image, str) else io.BytesIO(encoded(image))) as header:
             return header.width * header.height, letters
     except Exception:  # opening the picture reports what is wrong; here only the order matters
         return 0, letters

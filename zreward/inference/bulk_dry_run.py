@@ -14,6 +14,7 @@ from pathlib import Path
 
 from zreward.common.jobs import Job, own_part
 from zreward.common.shards import progress_of, stored_manifest
+from zreward.data.sources import Source
 from zreward.inference.bulk import (
     ADVICE,
     OTHER_SCORES,
@@ -34,7 +35,7 @@ from zreward.models.reward_model import RewardModel
 
 def check_inputs(
     name: str,
-    source: Path,
+    source: Source,
     out: Path,
     dimensions: Sequence[str] | None = None,
     skip_bad: bool = False,
@@ -67,7 +68,7 @@ def check_inputs(
     ]
 
 
-def _read(source: Path, skip_bad: bool) -> tuple[int, int, dict[str, str]]:
+def _read(source: Source, skip_bad: bool) -> tuple[int, int, dict[str, str]]:
     """How many rows, how many bad ones, and every shard with what it is made from."""
     total, bad, shards = 0, 0, {}
     folder = folder_of(source)

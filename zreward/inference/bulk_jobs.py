@@ -31,6 +31,7 @@ from zreward.common.jobs import (
 )
 from zreward.common.runs import RunDirectory, refuse_differences, say
 from zreward.common.shards import MANIFEST
+from zreward.data.packed import PackedImage
 from zreward.data.sources import SourceRow
 from zreward.inference.bulk import (
     ADVICE,
@@ -194,4 +195,5 @@ def _identity(row: SourceRow) -> list[Any]:
     if row.data is None:
         return [row.number, row.error]
     values = [row.data.get(key) for key in ("id", "prompt", "image")]
-    return [row.number, *(value if isinstance(value, str | int | float) else None for value in values)]
+    plain = [str(value) if isinstance(value, PackedImage) else value for value in values]
+    return [row.number, *(value if isinstance(value, str | int | float) else None for value in plain)]

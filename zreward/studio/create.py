@@ -14,6 +14,7 @@ from zreward.common.errors import InputError
 from zreward.common.temporary import sweep, temporary_folder
 from zreward.data import Record
 from zreward.data.folders import read_folder
+from zreward.data.images import encoded
 from zreward.rubric import Rubric
 from zreward.studio.domain import accounts
 from zreward.studio.domain.adding import NewPicture, add_pictures
@@ -92,8 +93,7 @@ def from_folder(folder: Path, prompt: str | None = None) -> tuple[list[NewPictur
 def from_records(records: Iterable[Record], name: str) -> Iterator[NewPicture]:
     """The pictures of records; `name` is that of their file. Their ratings are `import_records.labels_of`."""
     for number, record in enumerate(records):
-        image = Path(record.image) if isinstance(record.image, str) else record.image
-        assert isinstance(image, Path | bytes)
+        image = Path(record.image) if isinstance(record.image, str) else encoded(record.image)
         key = record.id or f"{name}-{number:06d}"
         yield NewPicture(record.prompt, image, key, record.group, record.split, tuple(record.tags))
 

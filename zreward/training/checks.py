@@ -28,7 +28,7 @@ from zreward.models.scratch import PREFIX, ScratchSpec, make_scratch
 from zreward.rubric import Rubric
 from zreward.training.methods import find_method
 from zreward.training.recipe import Recipe, notes_of
-from zreward.training.run import build_trainer, load_model
+from zreward.training.run import build_trainer, load_model, training_source
 
 TINY = ScratchSpec(
     hidden_size=32, intermediate_size=32, heads=1, layers=1, vision_hidden_size=32, vision_layers=1, vision_heads=1
@@ -64,7 +64,7 @@ def _build(recipe: Recipe, model: RewardModel, real: bool) -> str:
             items = len(build_trainer(recipe, RunDirectory(Path(folder)), model).train_dataset)  # type: ignore[arg-type]
         elif recipe.rollout.teacher is not None:  # it is not loaded
             records = open_records(
-                recipe.data.train, model.rubric, skip_bad=recipe.data.skip_bad, split=recipe.data.train_split
+                training_source(recipe.data), model.rubric, skip_bad=recipe.data.skip_bad, split=recipe.data.train_split
             )
             items = len(records) * len(model.check_dimensions(recipe.data.dimensions))
         else:

@@ -14,6 +14,7 @@ from torch import Tensor, stack
 
 from zreward.common.runs import RunDirectory
 from zreward.data import Record
+from zreward.data.images import ImageSource
 from zreward.models.backbone import BackboneOutput
 from zreward.models.inputs import ModelInput
 from zreward.models.reward_model import RewardModel
@@ -96,7 +97,7 @@ class DirectTrainer(RewardTrainer):
         loss: Loss | None = None,
     ) -> None:
         self.loss = loss or LOSSES[recipe.method]
-        self._opened: dict[str | bytes | int, Tensor] = {}
+        self._opened: dict[ImageSource | int, Tensor] = {}
         dataset = by_image(items) if recipe.data.group_dimensions else Groups(items)
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 

@@ -12,6 +12,7 @@ from typing import Any
 from zreward.common.jobs import Job, own_part
 from zreward.common.shards import progress_of, stored_manifest
 from zreward.data import open_records
+from zreward.data.sources import Source
 from zreward.models.dry_checks import check_writable, is_small
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import Teacher
@@ -29,7 +30,7 @@ from zreward.training.targets import (
 
 def check_inputs(
     teacher: str,
-    data: Path,
+    data: Source,
     out: Path,
     options: LabelOptions,
     split: str | None = None,

@@ -26,7 +26,9 @@ DIRECT_OPTIONS = ("group_dimensions", "augment", "word_dropout", "keep_images")
 
 @dataclass(frozen=True)
 class DataRecipe:
-    train: str  # records (JSONL or Parquet) to train on; of method preference, preferences
+    train: str  # records to train on: JSONL, Parquet, tar shards, a folder, hf:NAME; of method preference, preferences
+    prompt_field: str | None = None  # of `train`: column, or key of a .json, of the prompt; default: prompt
+    image_field: str | None = None  # of `train`: column of the picture, or extension of its file; default: image
     train_split: str | None = None  # only records of this split
     train_records: int | None = None  # only this many records, the first ones
     dev: str | None = None  # records for the curve during training; never used for gradients

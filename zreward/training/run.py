@@ -14,6 +14,7 @@ from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
 from zreward.data import Preference, Record, check_disjoint, load_preferences, load_records, open_records
 from zreward.data.preference import records_of
+from zreward.data.sources import Fields, Source
 from zreward.models.attention_names import check_attention
 from zreward.models.compose import NAME as COMPOSE
 from zreward.models.devices import find_device
@@ -32,7 +33,7 @@ from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
 from zreward.training.noted import note_training_data
-from zreward.training.recipe import Recipe, as_begun, notes_of, resumable, stored_recipe
+from zreward.training.recipe import DataRecipe, Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
 from zreward.training.stopping import KeepBest, StopWhenAsked
@@ -132,10 +133,15 @@ def _training_data(recipe: Recipe, rubric: Rubric) -> tuple[Sequence[Record], Se
     """Records of data.train; of a method that learns from preferences, the records of data.rated and the preferences."""
     data = recipe.data
     if not find_method(recipe.method).prefers:
-        return open_records(data.train, rubric, skip_bad=data.skip_bad, split=data.train_split), ()
+        return open_records(training_source(data), rubric, skip_bad=data.skip_bad, split=data.train_split), ()
     preferences = load_preferences(data.train, skip_bad=data.skip_bad, split=data.train_split)[: data.train_records]
     rated = load_records(data.rated, rubric, skip_bad=data.skip_bad, split=data.train_split) if data.rated else []
     return rated, preferences
+
+
+def training_source(data: DataRecipe) -> Source:
+    """Where the records of data.train are."""
+    return Source(data.train, Fields(data.prompt_field, data.image_field))
 
 
 def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool = False) -> RewardModel:

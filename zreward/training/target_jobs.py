@@ -13,7 +13,8 @@ from zreward.common.errors import InputError
 from zreward.common.jobs import Job, JobShards, checked_count, choose, gather, job_folders, refuse_missing, remove_jobs
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import LINES, MANIFEST, Shards, stored_manifest
-from zreward.data import Record, load_records
+from zreward.data import Record, open_records
+from zreward.data.sources import Source
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import Teacher
 from zreward.training.targets import (
@@ -69,7 +70,7 @@ def label_worker(
     teacher: str,
     place: str,
     device: str | None,
-    data: Path,
+    data: Source,
     split: str | None,
     skip_bad: bool,
     out: Path,
@@ -77,7 +78,7 @@ def label_worker(
 ) -> Callable[[Job], Path]:
     """`label_job` for a process that makes several jobs: the teacher (from `place`) and the records are loaded once."""
     model = RewardModel.from_pretrained(place, device=device)
-    records = load_records(data, skip_bad=skip_bad, split=split)
+    records = open_records(data, skip_bad=skip_bad, split=split)
     return partial(label_job, model, teacher, records, out, options)
 
 

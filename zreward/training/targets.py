@@ -26,7 +26,8 @@ from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_manifest
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
-from zreward.data.images import ImageSource
+from zreward.data.images import ImageSource, encoded
+from zreward.data.packed import PackedImage
 from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
@@ -325,4 +326,4 @@ def _records_fingerprint_1(records: Sequence[Record]) -> str:
 def _image_identity(image: ImageSource) -> bytes:
     if isinstance(image, str):
         return f"{Path(image).name} {Path(image).stat().st_size}".encode()
-    return image if isinstance(image, bytes) else image.tobytes()
+    return encoded(image) if isinstance(image, bytes | PackedImage) else image.tobytes()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from zreward.common.errors import InputError
 from zreward.data import Record
 from zreward.data.aggregation import Scores
+from zreward.data.images import encoded
 from zreward.studio.domain.import_files import ForeignLabel
 
 ENDINGS = (".jsonl", ".parquet")
@@ -27,9 +28,9 @@ def labels_of(records: Sequence[Record], name: str) -> list[ForeignLabel]:
                     f"{place}: {dimension} is a mean with a standard deviation, and a studio holds what single people "
                     "said; export the single ratings, or make the project without ratings"
                 )
-            assert isinstance(record.image, str | bytes)
+            image = record.image if isinstance(record.image, str) else encoded(record.image)
             for rater, score in _by_rater(scores, name):
-                labels.append(ForeignLabel(place, record.image, record.prompt, rater, dimension, score))
+                labels.append(ForeignLabel(place, image, record.prompt, rater, dimension, score))
     return labels
 
 
