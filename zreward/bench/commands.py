@@ -9,6 +9,7 @@ from typing import Any
 
 from zreward.bench.overlapping import Checked, Holdings
 from zreward.bench.published import load_suite
+from zreward.bench.quoted import quoted_for
 from zreward.bench.results import document, markdown, table_lines
 from zreward.bench.run import Asking, Measured, measure_model, measure_table
 from zreward.bench.suite import Suite
@@ -44,7 +45,12 @@ class Report:
     @property
     def document(self) -> dict[str, Any]:
         overlap = {"overlap": [one.facts for one in self.checked]}
-        return document(self.suites, self.measured, [], self.meta) | overlap
+        return document(self.suites, self.measured, self.quoted, self.meta) | overlap
+
+    @property
+    def quoted(self) -> list[dict[str, Any]]:
+        """Published figures of others on these suites."""
+        return quoted_for([one.name for one in self.suites])
 
     @property
     def notes(self) -> list[str]:
@@ -55,7 +61,7 @@ class Report:
         """The official figures, in the terminal."""
         from zreward.bench.printing import print_lines
 
-        print_lines(table_lines(self.suites, self.measured, []))
+        print_lines(table_lines(self.suites, self.measured, self.quoted))
 
     def write(self, out: Path) -> list[Path]:
         """bench.json, bench.md and bench.html in a new folder."""
@@ -63,8 +69,10 @@ class Report:
 
         out.mkdir(parents=True)
         write_json(out / "bench.json", self.document)
-        write_text(out / "bench.md", markdown(table_lines(self.suites, self.measured, [], every=True), self.notes))
-        page = write_page(out / "bench.html", self.suites, self.measured, [], self.notes, self.meta)
+        write_text(
+            out / "bench.md", markdown(table_lines(self.suites, self.measured, self.quoted, every=True), self.notes)
+        )
+        page = write_page(out / "bench.html", self.suites, self.measured, self.quoted, self.notes, self.meta)
         return [out / "bench.json", out / "bench.md", page]
 
 

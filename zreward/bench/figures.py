@@ -117,7 +117,7 @@ def _grouped(metric: Callable[..., Any]) -> Callable[[PictureAnswers], Callable[
 
 FIGURES: dict[str, FigureKind] = {
     "accuracy": FigureKind("accuracy without ties", 1, _with_gap(preferences.accuracy)),
-    "accuracy_by_list": FigureKind("accuracy, mean over ranked lists", 1, _by_list),
+    "accuracy_by_list": FigureKind("accuracy by ranked list, ties of people right", 1, _by_list),
     "accuracy_with_ties": FigureKind("accuracy with ties, threshold from other pairs", 1, _with_ties),
     "half_credit": FigureKind("accuracy, half a point for a tie on one side", 1, _half_credit),
     "exact_label": FigureKind("share of the benchmark's own labels", 1, _exact),

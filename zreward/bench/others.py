@@ -12,12 +12,14 @@ from scipy.special import expit
 
 from zreward.bench.answers import groups_of, targets_of, votes_of, with_thresholds
 from zreward.bench.figures import PairAnswers, PictureAnswers
+from zreward.bench.labels import is_label
 from zreward.bench.suite import Suite
 from zreward.bench.tables import Said
 from zreward.common.errors import InputError, shown
 from zreward.data.preference import TIE, A, B
 
-_WORDS = {"a": A, "b": B, "tie": TIE, "1": A, "2": B, "left": A, "right": B, "a>b": A, "b>a": B, "a=b": TIE}
+_WORDS = {"a": A, "b": B, "tie": TIE, "left": A, "right": B, "a>b": A, "b>a": B, "a>>b": A, "b>>a": B, "a=b": TIE}
+_WORDS |= {"a=b=good": TIE, "a=b=bad": TIE}  # labels of TIGER-Lab's GenAI-Bench
 NOT_PUBLISHED = "{path}: says nothing of {count:,} of the {whole:,} {what} of suite {suite}, such as {first}"
 
 
@@ -61,14 +63,20 @@ def _of_pairs(suite: Suite, name: str, said: Said, partial: bool) -> PairAnswers
     chosen = [suite.preferences[number[n]] for n in rows]
     # Of scores whose difference is a log-odds, as Bradley-Terry models have, and as Pick-a-Pic's rule takes them.
     prob = expit(gap) if scored else None
-    return PairAnswers(gap, prob, votes_of(chosen, name), *groups_of(chosen), number=number[rows])
+    exact = None
+    if suite.labels is not None:
+        said_of = [value for n in there for value in _values_of(suite, number[n], table)]
+        exact = np.array(
+            [is_label(value, suite.labels[number[n]]) for n, value in zip(rows, said_of, strict=True)], float
+        )
+    return PairAnswers(gap, prob, votes_of(chosen, name), *groups_of(chosen), exact=exact, number=number[rows])
 
 
 def _gaps_of_pair(suite: Suite, number: int, table: Mapping[str, list[Any]], said: Said) -> list[tuple[float, bool]]:
     """Gaps for one pair, and whether each is of scores: by the pair's id, else by the scores of its two pictures."""
     one = suite.preferences[number]
-    if one.id is not None and one.id in table:
-        return [_gap(value, said) for value in table[one.id]]
+    if values := _values_of(suite, number, table):
+        return [(0.0, False) if suite.labels is not None and not _is_choice(v) else _gap(v, said) for v in values]
     sides = [_scores_of_picture(None, image, table) for image in one.images]
     if sides[0] is None or sides[1] is None:
         return []
@@ -76,9 +84,23 @@ def _gaps_of_pair(suite: Suite, number: int, table: Mapping[str, list[Any]], sai
     return [(left - right, True)]
 
 
+def _values_of(suite: Suite, number: int, table: Mapping[str, list[Any]]) -> list[Any]:
+    name = suite.preferences[number].id
+    return [] if name is None else table.get(name, [])
+
+
+def _word(value: str) -> str | None:
+    return _WORDS.get(value.strip().removeprefix("[[").removesuffix("]]").casefold())
+
+
+def _is_choice(value: Any) -> bool:
+    """Whether an answer names a side or a tie; of models that write text, some do not: they are wrong."""
+    return isinstance(value, str) and _word(value) is not None
+
+
 def _gap(value: Any, said: Said) -> tuple[float, bool]:
     """A gap, and whether it is one of scores: a number is; a choice is 1, -1 or 0."""
-    if isinstance(value, str) and (choice := _WORDS.get(value.strip().casefold())) is not None:
+    if isinstance(value, str) and (choice := _word(value)) is not None:
         return {A: 1.0, B: -1.0, TIE: 0.0}[choice], False
     try:
         number = float(value)

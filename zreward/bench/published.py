@@ -6,17 +6,18 @@ A suite of any other importer's name is measured on everything that was publishe
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from zreward.bench import labels
 from zreward.bench.suite import Suite, preference_suite, rated_suite, read_own
 from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLines
 from zreward.data.importers.agiqa3k import import_agiqa3k
 from zreward.data.importers.importer import Importer, Reading
 from zreward.data.importers.registry import IMPORTERS
-from zreward.data.preference import Preference
+from zreward.data.preference import OVERALL, Preference
 from zreward.data.reading import load_records
 
 
@@ -28,8 +29,9 @@ class Official:
         figure: key of `zreward.bench.figures`.
         source: where they say so.
         split: on which part, as the importer names it; None: all that was published.
-        tuning: the part on which a tie threshold is chosen.
         rule: of ties and weights, in words.
+        tuning: the part on which a tie threshold is chosen.
+        dimension: whose votes are the official ones; they are called overall in the suite.
     """
 
     figure: str
@@ -37,6 +39,7 @@ class Official:
     rule: str
     split: str | None = None
     tuning: str | None = None
+    dimension: str | None = None
 
 
 OFFICIAL: dict[str, Official] = {
@@ -52,7 +55,49 @@ OFFICIAL: dict[str, Official] = {
         'over all pictures, against the mean of both raters; the notebook calls Pearson\'s r "Spearman"',
     ),
     "agiqa3k": Official(
-        "srcc", "arXiv 2306.04717, table 4", "SRCC, KRCC and PLCC over all pictures, for quality and for alignment"
+        "srcc", "arXiv 2306.04717", "SRCC, KRCC and PLCC over all pictures, for quality and for alignment"
+    ),
+    "hpdv2": Official(
+        "accuracy_by_list",
+        "github.com/tgxs002/HPSv2, hpsv2/evaluation.py (evaluate_rank) and inversion_score()",
+        "per list one minus the share of inverted pairs by the averaged rank, then the mean over lists; people's ties are never "
+        "wrong. A predicted tie is wrong here; the publishers' sort breaks it by position",
+        split="test",
+        dimension="averaged",
+    ),
+    "hpdv3": Official(
+        "accuracy",
+        "github.com/PlantPotatoOnMoon/HPSv3-PlusPlus, evaluate/evaluate.py, which follows the publishers'",
+        "all pairs together; equal scores are wrong",
+        split="test",
+    ),
+    "pickapic": Official(
+        "half_credit",
+        "github.com/yuvalkirstain/PickScore, trainer/scripts/eval_preference_predictor.py",
+        "half a point where one side says tie; a tie is a difference of both probabilities up to a threshold of 0, 0.1, ..., 1, "
+        "the best on validation_unique",
+        split="test_unique",
+        tuning="validation_unique",
+    ),
+    "genai-bench": Official(
+        "tie_calibrated",
+        "arXiv 2406.13743 (pairwise accuracy with tie calibration, Deutsch et al. 2023)",
+        "mean over prompts of the share of right verdicts, ties among them; one threshold, chosen on the suite itself",
+    ),
+    "genai-bench-pairs": Official(
+        "accuracy",
+        "hub CodeGoat24/UnifiedReward-7b-v1.5, column diff",
+        "pairs with a winner; scores have no word for the benchmark's four labels, see genai-bench-votes",
+    ),
+    "mmrb2": Official(
+        "accuracy",
+        "github.com/facebookresearch/MMRB2, evaluate/compute_scores/compute_accuracy.py",
+        "every judgement counts, a pair asked in both orders twice; no pair is a tie",
+    ),
+    "evalmuse40k": Official(
+        "srcc",
+        "github.com/DYEvaLab/EvalMuse, README.md",
+        "SRCC and PLCC with the mean of total_score, over all pictures",
     ),
 }
 
@@ -70,6 +115,8 @@ def load_suite(name: str, path: Path, split: str | None, images: Path | None, ch
     Raises:
         InputError: another layout; nothing in the official split.
     """
+    if name == labels.NAME:
+        return labels.read_votes(path)
     importer = IMPORTERS.get(name)
     if importer is None:
         if images is not None:
@@ -88,6 +135,8 @@ def load_suite(name: str, path: Path, split: str | None, images: Path | None, ch
     if importer.makes is not Preference:
         return rated_suite(name, chosen, figure, source)
     tuning = [one for one in found if rule and rule.tuning and one.split == rule.tuning]
+    if rule and rule.dimension:
+        chosen = [replace(one, votes={OVERALL: one.votes[rule.dimension]}) for one in chosen]
     return preference_suite(name, chosen, figure, source, tuning)
 
 

@@ -29,6 +29,7 @@ class Suite:
         preferences: [P], empty where pictures are rated.
         sides: for every pair the numbers of its two pictures.
         tuning: other pairs, on which a tie threshold is chosen.
+        labels: [P] the benchmark's own labels, where they say more than a, b or tie.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Suite:
     preferences: Sequence[Preference] = ()
     sides: Sequence[tuple[int, int]] = ()
     tuning: Suite | None = field(default=None, repr=False)
+    labels: Sequence[str] | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> str:

@@ -3,8 +3,9 @@
     scores.csv#score          a row per picture: `id` or `image`, and a score
     judged.jsonl#choice       a row per pair: `id`, and a, b or tie; a number is a score of a minus a score of b
 
-JSON is a list of objects, or an object of objects by id, as published results often are. Of a pair there may be several rows:
-several judgements, which count each.
+JSON is a list of objects, or an object of objects by id, as published results often are; also MMRB2's files of judgements, where
+`forward` and `reverse` are answers to both orders of a pair. Of a pair there may be several rows: several judgements, which count
+each.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from zreward.common.text_files import read_text
 from zreward.data.importers.table import read_table
 from zreward.data.sources import Layout, parse_json, read_rows
 
-KEYS = ("id", "pair_id", "guid", "key", "image", "image_path", "path", "name")
+KEYS = ("id", "pair_id", "guid", "idx", "key", "image", "image_path", "path", "name")
 """Columns that say which picture or pair a row is about; the first that a table has counts."""
+COLUMNS = ("score", "choice", "gap", "prediction", "judgement")
 _ANY = Layout(lambda key: None, (), "")
 
 
@@ -39,7 +41,7 @@ def read_said(path: Path, column: str | None = None) -> Said:
 
     Args:
         path: .csv, .tsv, .jsonl, .parquet or .json.
-        column: its name; default: the only column that is called score, choice, gap or prediction.
+        column: its name; default: the only one of `COLUMNS`.
 
     Raises:
         InputError: no such file, no key, no such column, a row without a value for it.
@@ -55,13 +57,13 @@ def read_said(path: Path, column: str | None = None) -> Said:
     if column not in names:
         raise InputError(f"{path}: no column {column!r}; there are {', '.join(names)}")
     for place, row in rows:
-        if row.get(key) in (None, ""):
+        if row.get(key) is None or row[key] == "":
             raise InputError(f"{place}: no {key}")
     return Said(path, column, tuple(str(row[key]) for _, row in rows), tuple(row.get(column) for _, row in rows))
 
 
 def _only(path: Path, names: list[str]) -> str:
-    found = [name for name in names if name in ("score", "choice", "gap", "prediction")]
+    found = [name for name in names if name in COLUMNS]
     if len(found) != 1:
         raise InputError(f"{path}: name its column of scores after a #, as in {path.name}#{names[-1]}")
     return found[0]
@@ -92,4 +94,21 @@ def _json(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, row in enumerate(content):
         if not isinstance(row, dict):
             raise InputError(f"{path}: entry {number} is {shown(row)}, expected an object")
-        yield f"{path}: entry {number}", row
+        for answer in _judgements(row):
+            yield f"{path}: entry {number}", answer
+
+
+def _judgements(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """MMRB2's first answer to each order, that to the reverse one turned round; any other row as it is."""
+    if not {"forward", "reverse"} & row.keys():
+        yield row
+        return
+    for order, sides in (("forward", {}), ("reverse", {"A": "B", "B": "A"})):
+        answers = row.get(order) or []
+        told = (
+            answers[0].get("judgement")
+            if isinstance(answers, list) and answers and isinstance(answers[0], dict)
+            else None
+        )
+        if told:
+            yield {"id": row["id"], "judgement": sides.get(told, told)}

@@ -70,5 +70,9 @@ def interval_of(draws: Array, confidence: float = 0.95) -> tuple[float, float]:
     known = draws[~np.isnan(draws)]
     if not len(known):
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    if np.isfinite(known).all():
+        low, high = np.quantile(known, ends)
+    else:  # nothing lies between infinite figures
+        low, high = np.quantile(known, ends, method="nearest")
     return float(low), float(high)

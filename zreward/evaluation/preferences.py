@@ -40,7 +40,9 @@ def accuracy_with_ties(gap: Any, votes: Any, threshold: float) -> float:
 
 
 def accuracy_by_group(gap: Any, votes: Any, group: Any) -> float:
-    """`accuracy` within each group (a ranked list), averaged over the groups that have a pair with a winner.
+    """Share of the pairs of a group (a ranked list) that are not ordered against people, averaged over the groups (HPDv2).
+
+    Pairs that people tie are never wrong; a predicted tie of others is.
 
     Args:
         gap: predicted gaps [N].
@@ -48,14 +50,12 @@ def accuracy_by_group(gap: Any, votes: Any, group: Any) -> float:
         group: N hashable keys.
 
     Returns:
-        A share from 0 to 1: every list counts alike, however long it is. NaN, with a RuntimeWarning, without a winner.
+        A share from 0 to 1: every list counts alike, however long it is.
     """
     gap, votes = _pairs(gap, votes)
     codes, winner = group_codes(group, len(gap)), _winner(votes)
-    decided = winner != 0
-    pairs = np.bincount(codes[decided], minlength=codes.max() + 1)
-    right = np.bincount(codes[decided], (_sign(gap) == winner)[decided], minlength=len(pairs))
-    return _mean(right[pairs > 0] / pairs[pairs > 0], "accuracy_by_group")
+    right = (winner == 0) | (_sign(gap) == winner)
+    return float((np.bincount(codes, right) / np.bincount(codes)).mean())
 
 
 def half_credit_accuracy(prob: Any, votes: Any, threshold: float) -> float:
@@ -261,7 +261,7 @@ def _best_threshold(
     return float(candidates[int(np.argmax(totals > totals.max() - 1e-9))])
 
 
-def _mean(hits: NDArray[Any], name: str) -> float:
+def _mean(hits: NDArray[np.bool_], name: str) -> float:
     if not len(hits):
         warnings.warn(f"{name}: no pair with a winner (NaN)", RuntimeWarning, stacklevel=3)
         return float("nan")
