@@ -14,9 +14,10 @@ from tests.tiny import tiny_model
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory, remove_checkpoint
 from zreward.data import Pair, Record
+from zreward.models.rows import Row
 from zreward.training import trainer_base
 from zreward.training.annotated import annotated_items, compared_items
-from zreward.training.augment import drop_words, flip_and_shift
+from zreward.training.augment import MISMATCHED, drop_words, flip_and_shift, mismatch, one_of
 from zreward.training.direct import DirectItem, by_image
 from zreward.training.rollout_data import RepeatSampler, pair_items, unrated_items
 from zreward.training.trainer_base import RewardTrainer, training_arguments
@@ -328,3 +329,35 @@ def test_the_main_process_is_rank_nought(monkeypatch, rank, expected):
     if rank is not None:
         monkeypatch.setenv("RANK", rank)
     assert trainer_base.is_main_process() is expected
+
+
+def test_one_of_several_views_each_as_often():
+    views = torch.arange(3.0)[:, None]
+    torch.manual_seed(0)
+    drawn = [int(one_of(views)) for _ in range(300)]
+    assert all(70 < drawn.count(number) < 130 for number in range(3))  # 100, give or take 8
+
+
+def test_a_share_of_one_dimensions_rows_get_another_prompt_and_a_low_target():
+    """Every row by its own prompt's number: what changed is another prompt of the batch, and nothing else changed."""
+    rows = [Row(n // 2, f"prompt {n // 4}", name) for n in range(400) for name in ("quality", "alignment")]
+    target = torch.rand(800, 5, dtype=torch.float64)
+    torch.manual_seed(0)
+    kept = target.clone()
+    changed, made = mismatch(rows, target, "alignment", 0.25)
+    assert torch.equal(target, kept) and len(changed) == 800
+    moved = [n for n, (row, before) in enumerate(zip(changed, rows, strict=True)) if row != before]
+    assert 70 < len(moved) < 130  # 100 of 400, give or take 8.7
+    for n, (row, before) in enumerate(zip(changed, rows, strict=True)):
+        assert replace(row, prompt=before.prompt) == before
+        wanted = torch.tensor([*MISMATCHED, 0.0, 0.0], dtype=torch.float64) if n in moved else target[n]
+        torch.testing.assert_close(made[n], wanted, atol=1e-7, rtol=0)
+    assert all(rows[n].dimension == "alignment" and changed[n].prompt != rows[n].prompt for n in moved)
+    assert len({changed[n].prompt for n in moved}) > 40  # of 100 prompts
+    assert sum(MISMATCHED) == pytest.approx(1) and list(MISMATCHED) == sorted(MISMATCHED, reverse=True)
+
+
+def test_a_batch_of_one_prompt_has_no_other():
+    rows, target = [Row(n, "a cross", "alignment") for n in range(4)], torch.full((4, 3), 1 / 3)
+    changed, made = mismatch(rows, target, "alignment", 0.99)
+    assert changed == rows and torch.equal(made, target)

@@ -21,7 +21,7 @@ from zreward.models.reward_model import RewardModel
 from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import rewarddance_loss, risd_loss, sft_loss
-from zreward.training.augment import drop_words, flip_and_shift, one_of
+from zreward.training.augment import drop_words, flip_and_shift, mismatch, one_of
 from zreward.training.lazy_items import Groups, LazyItems
 from zreward.training.recipe import DataRecipe, Recipe
 from zreward.training.trainer_base import WEIGHT, RewardTrainer
@@ -137,9 +137,12 @@ class DirectTrainer(RewardTrainer):
 
     def compute_loss(self, model, inputs, *_, **__):
         images, rows = self._augmented(inputs["images"], inputs["rows"])
+        data, target = self.recipe.data, inputs["target"]
+        if data.mismatched_dimension:
+            rows, target = mismatch(rows, target, data.mismatched_dimension, data.mismatched)
         batch = replace(self.reward_model.collate(images, rows), share=self.shares).to(self.args.device)
         output = model(batch)
-        loss = self.loss(output, batch, inputs["target"], self.recipe.data)
+        loss = self.loss(output, batch, target, data)
         self.refuse_nan(loss)
         return loss * (self.count(inputs) / self._mean_rows)  # every row of the step counts alike
 

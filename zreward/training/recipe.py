@@ -49,6 +49,8 @@ class DataRecipe:
     group_dimensions: bool = False  # put all dimensions of an image into one batch; batch_size then counts images
     augment: bool = False  # mirror and shift pictures at random (see zreward/training/augment.py)
     word_dropout: float = 0.0  # share of a prompt's words left out at random, 0 to below 1
+    mismatched: float = 0.0  # sft: share of mismatched_dimension's rows that get another image's prompt, as a bad match
+    mismatched_dimension: str | None = None  # sft: the dimension that asks whether the image shows its prompt
     keep_images: bool = False  # keep opened pictures in memory; for small pictures only
 
 
@@ -183,6 +185,11 @@ class Recipe:
             raise InputError(
                 f"recipe: data.word_dropout is {self.data.word_dropout}, expected a share from 0 to below 1"
             )
+        if not 0 <= self.data.mismatched < 1 or bool(self.data.mismatched) != bool(self.data.mismatched_dimension):
+            raise InputError(
+                f"recipe: data.mismatched is {self.data.mismatched} and data.mismatched_dimension "
+                f"{self.data.mismatched_dimension}; expected a share below 1 and a dimension, or neither"
+            )
         direct_only = [key for key in DIRECT_OPTIONS if getattr(self.data, key)]
         if direct_only and self.method in METHODS and self.method not in DIRECT_METHODS:
             raise InputError(
@@ -293,6 +300,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 ONE_METHODS = {
+    "mismatched": "sft",
+    "mismatched_dimension": "sft",
     "target_traces": "risd",
     "one_hot_targets": "risd",
     "chain_weight": "rewarddance",
@@ -316,7 +325,7 @@ OWN_KEYS = {
 }
 """Option of transformers.TrainingArguments -> the recipe's own key for it."""
 MAY_BE_ZERO = (
-    *("data.chain_weight", "data.smoothing", "data.word_dropout", "data.workers"),
+    *("data.chain_weight", "data.smoothing", "data.word_dropout", "data.mismatched", "data.workers"),
     *("optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.projector_steps"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
     *("rollout.policy_weight", "model.scratch.linear_layers", "seed", "eval_every", "eval_temperature"),
