@@ -1,0 +1,77 @@
+"""AGIQA-3K by pretrained parts: the recipe, a miniature of it with tiny parts, and the ridge regression beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models.parts import write_language, write_tower
+from tests.test_agiqa_recipe import miniature  # noqa: F401 (a fixture)
+from zreward.data import load_records
+from zreward.data.importers.agiqa3k import agiqa3k_rubric
+from zreward.training.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "agiqa3k-clip-smollm2.yaml"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import agiqa3k_pretrained
+
+    yield agiqa3k_pretrained
+    for name in ("agiqa3k_pretrained", "agiqa3k"):
+        sys.modules.pop(name, None)
+
+
+def test_the_recipe_names_hub_models_and_opens_with_its_commands():
+    recipe = load_recipe(RECIPE)
+    spec = recipe.model.compose
+    assert (spec.vision, spec.language) == ("openai/clip-vit-base-patch16", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    header = RECIPE.read_text().splitlines()[:6]
+    assert header[0].startswith("# zreward data import agiqa3k") and "SYNTHETIC" in "".join(header)
+
+
+def test_ridge_is_the_minimum_of_its_loss(benchmark):
+    """Against gradients: at the minimum of squared errors + penalty * squared weights on standardised columns, they vanish."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(3, 2, (40, 5)), rng.normal(size=(40, 2))
+    new = rng.normal(3, 2, (7, 5))
+    scores = benchmark.ridge(x, y, new, 10.0)
+    z, z_new = (x - x.mean(0)) / (x.std(0) + 1e-6), (new - x.mean(0)) / (x.std(0) + 1e-6)
+    weights = np.linalg.lstsq(z_new, scores - y.mean(0), rcond=None)[0]
+    errors = z @ weights + y.mean(0) - y
+    np.testing.assert_allclose(z.T @ errors + 10.0 * weights, 0, atol=1e-8)
+
+
+def test_a_gaussian_over_bins_has_its_mean_and_its_spread(benchmark):
+    bins = np.arange(1, 9.01, 0.5)
+    probs = benchmark.gaussian(np.array([4.2, 5.0]), 0.8, bins)
+    np.testing.assert_allclose(probs.sum(1), 1)
+    np.testing.assert_allclose(probs @ bins, [4.2, 5.0], atol=1e-3)
+    np.testing.assert_allclose(probs @ bins**2 - (probs @ bins) ** 2, 0.8**2 + 0.5**2 / 12, atol=1e-2)
+    assert benchmark.gaussian(np.array([-9.0]), 0.1, bins)[0, 0] == pytest.approx(1)
+
+
+def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, monkeypatch):  # noqa: F811
+    root = Path(load_records(miniature)[0].image).parents[1]
+    tower, language = write_tower("clip", tmp_path / "clip"), write_language(tmp_path / "language")
+    small = [f"model.compose.vision={tower}", f"model.compose.language={language}", "model.compose.layers=[1, 3]"]
+    small += ["model.compose.language_layers=2", "model.image_pool=2", "optimizer.steps=4", "optimizer.batch_size=4"]
+    small += ["optimizer.projector_steps=2", "optimizer.warmup_steps=1", "eval_every=0", "trainer.bf16=false"]
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["agiqa3k_pretrained", str(root), *small, "--out", str(out)])
+    monkeypatch.setattr(benchmark, "FOLDS", 2)
+    benchmark.main()
+    found = json.loads((out / "results-test-0.json").read_text())
+    names = [(row["model"], row["dimension"]) for row in found["rows"]]
+    assert names == [
+        (m, d) for d in agiqa3k_rubric().dimension_names for m in ("CLIP and SmolLM2, SFT", "ridge on CLIP")
+    ]
+    assert all(np.isfinite(row["nll"]) and row["nll"] > 0 for row in found["rows"])
+    assert "features" in found["about"] and "| ridge on CLIP | quality |" in (out / "results-test-0.md").read_text()
