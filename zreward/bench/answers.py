@@ -17,9 +17,9 @@ from zreward.bench.figures import PairAnswers, PictureAnswers
 from zreward.bench.suite import Suite
 from zreward.common.errors import InputError
 from zreward.data.preference import OVERALL, Preference
-from zreward.distribution import ScoreDistribution
 from zreward.evaluation.metrics import Array
 from zreward.evaluation.prediction import Predictions
+from zreward.evaluation.preference_prediction import PreferencePredictions
 from zreward.evaluation.preferences import half_credit_threshold, tie_threshold
 
 Uses = Mapping[str, tuple[str, ...]]
@@ -50,16 +50,17 @@ def dimensions_for(suite: Suite, known: Sequence[str], uses: Uses) -> dict[str, 
     return found
 
 
-def pair_answers(suite: Suite, name: str, predictions: Predictions, own: Sequence[str]) -> PairAnswers:
-    """What a model says of the pairs with votes on dimension `name`; `predictions` are of the suite's pictures.
+def pair_answers(suite: Suite, name: str, predictions: PreferencePredictions, own: Sequence[str]) -> PairAnswers:
+    """What a model says of the pairs with votes on dimension `name`.
 
-    Of a suite with tuning pairs, their pictures follow in `predictions`.
+    `predictions` are of the suite's pairs, and of its tuning pairs after them.
     """
-    answers = _of_pairs(suite, name, predictions, own, first=0)
+    gap, prob = predictions.answer(own)
+    count = len(suite.preferences)
+    answers = _with_votes(suite, name, gap[:count], prob[:count])
     if suite.tuning is None or name not in suite.tuning.dimensions:
         return answers
-    tuning = _of_pairs(suite.tuning, name, predictions, own, first=len(suite.pictures))
-    return with_thresholds(answers, tuning)
+    return with_thresholds(answers, _with_votes(suite.tuning, name, gap[count:], prob[count:]))
 
 
 def with_thresholds(answers: PairAnswers, tuning: PairAnswers) -> PairAnswers:
@@ -68,18 +69,10 @@ def with_thresholds(answers: PairAnswers, tuning: PairAnswers) -> PairAnswers:
     return replace(answers, threshold=tie_threshold(tuning.gap, tuning.votes), half_threshold=half)
 
 
-def _of_pairs(suite: Suite, name: str, predictions: Predictions, own: Sequence[str], first: int) -> PairAnswers:
-    columns = [predictions.dimensions.index(one) for one in own]
+def _with_votes(suite: Suite, name: str, gap: Array, prob: Array) -> PairAnswers:
     number = np.array([n for n, one in enumerate(suite.preferences) if one.counts(name) is not None], dtype=np.intp)
-    a, b = (first + np.array([suite.sides[n][side] for n in number], dtype=np.intp) for side in (0, 1))
-    mean = predictions.mean[:, columns].double().mean(1).numpy()
-    prob = None
-    if not predictions.compares:
-        probs = predictions.probs[:, columns].double()
-        left, right = (ScoreDistribution(probs[rows], predictions.bins.double(), tuple(own)) for rows in (a, b))
-        prob = np.clip(left.prefers(right).mean(1).numpy(), 0, 1)  # sums of many probabilities
     chosen = [suite.preferences[n] for n in number]
-    return PairAnswers(mean[a] - mean[b], prob, votes_of(chosen, name), *groups_of(chosen), number=number)
+    return PairAnswers(gap[number], prob[number], votes_of(chosen, name), *groups_of(chosen), number=number)
 
 
 def votes_of(preferences: Sequence[Preference], name: str) -> Array:

@@ -50,4 +50,4 @@ def read_votes(path: Path) -> Suite:
         found.append(Preference(prompt, sides, {OVERALL: VOTES[label]}, group=str(number), id=str(number)))
         labels.append(label)
     suite = preference_suite(NAME, found, "exact_label", SOURCE)
-    return Suite(NAME, suite.official, suite.source, suite.pictures, suite.preferences, suite.sides, labels=labels)
+    return Suite(NAME, suite.official, suite.source, suite.pictures, suite.preferences, labels=labels)

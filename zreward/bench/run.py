@@ -14,6 +14,7 @@ from zreward.bench.tables import Said
 from zreward.data.record import Record
 from zreward.evaluation.intervals import Estimate, interval_of
 from zreward.evaluation.prediction import predict
+from zreward.evaluation.preference_prediction import predict_preferences
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -68,12 +69,17 @@ def measure_model(model: RewardModel, name: str, suite: Suite, asking: Asking, p
     """
     found = dimensions_for(suite, model.rubric.dimension_names, asking.uses)
     needed = [one for one in model.rubric.dimension_names if any(one in own for own in found.values())]
-    pictures = [*suite.pictures, *(suite.tuning.pictures if suite.tuning else ())]
-    how = (asking.reasoning, asking.traces, asking.batch_size, asking.seed, progress, asking.temperature)
-    predictions = predict(model, [Record(one.prompt, one.image, group=one.group) for one in pictures], needed, *how)
+    how = (needed, asking.reasoning, asking.traces, asking.batch_size, asking.seed, progress, asking.temperature)
+    predictions: Any
+    make: Any
+    if suite.kind == "pairs":
+        pairs = [*suite.preferences, *(suite.tuning.preferences if suite.tuning else ())]
+        predictions, make = predict_preferences(model, pairs, *how), pair_answers
+    else:
+        unrated = [Record(one.prompt, one.image, group=one.group) for one in suite.pictures]
+        predictions, make = predict(model, unrated, *how), picture_answers
     measured = []
     for dimension, own in found.items():
-        make: Any = pair_answers if suite.kind == "pairs" else picture_answers
         answers = make(suite, dimension, predictions, own)
         measured.append(Measured(name, suite, dimension, own, answers, _estimates(answers, asking)))
     return measured

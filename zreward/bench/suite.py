@@ -15,6 +15,7 @@ from zreward.data.preference import Preference
 from zreward.data.preference_files import holds_preferences, load_preferences
 from zreward.data.reading import load_records
 from zreward.data.record import Record
+from zreward.evaluation.preference_prediction import distinct_pictures
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class Suite:
         source: where the official metric is defined; empty for a file of one's own.
         pictures: [N], each once.
         preferences: [P], empty where pictures are rated.
-        sides: for every pair the numbers of its two pictures.
         tuning: other pairs, on which a tie threshold is chosen.
         labels: [P] the benchmark's own labels, where they say more than a, b or tie.
     """
@@ -37,7 +37,6 @@ class Suite:
     source: str
     pictures: Sequence[Record]
     preferences: Sequence[Preference] = ()
-    sides: Sequence[tuple[int, int]] = ()
     tuning: Suite | None = field(default=None, repr=False)
     labels: Sequence[str] | None = field(default=None, repr=False)
 
@@ -78,20 +77,9 @@ def preference_suite(
     tuning: Sequence[Preference] = (),
 ) -> Suite:
     """InputError where no pair has votes."""
-    pictures: dict[Any, int] = {}
-    records: list[Record] = []
-    sides = []
-    for one in preferences:
-        numbers = []
-        for image in one.images:
-            key = (one.prompt, image if isinstance(image, str | bytes) else id(image))
-            if key not in pictures:
-                pictures[key] = len(records)
-                records.append(Record(one.prompt, image, group=one.group, split=one.split))
-            numbers.append(pictures[key])
-        sides.append((numbers[0], numbers[1]))
+    pictures, _ = distinct_pictures(preferences)
     other = preference_suite(name, tuning, official, source) if tuning else None
-    suite = Suite(name, official, source, records, list(preferences), sides, other)
+    suite = Suite(name, official, source, pictures, list(preferences), other)
     if not suite.dimensions:
         raise InputError(f"suite {name}: none of its {len(preferences):,} pairs has votes")
     return suite
