@@ -60,7 +60,7 @@ def check_zreward(words: list[str]) -> None:
     assert not missing, f"{command.name}: no options {missing}"
     assert not words or command is not COMMAND_LINE, f"no command {words[0]!r}"
     for key in (word.partition("=")[0] for word in words if "=" in word):
-        assert command.name == "reproduce" or key in KEYS, f"recipes have no {key}"
+        assert command.name in ("reproduce", "bench") or key in KEYS, f"recipes have no {key}"
     named = [word for word in words if word.startswith(("recipes/", "docs/"))]
     assert all((ROOT / word).exists() for word in named), named
 
