@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.models.parts import TEXT_TEMPLATE
-from tests.tiny import tiny_rubric, tiny_tokenizer
+from tests.tiny import FAMILIES, noise_pictures, tiny_model, tiny_rubric, tiny_tokenizer
 from zreward.common.errors import InputError
 from zreward.models.image_template import give_image_token
+from zreward.models.reward_model import RewardModel
 from zreward.models.tokens import ConversationEncoder
 from zreward.prompting import PromptForms, messages
 
@@ -16,6 +18,12 @@ SYSTEM_FIRST = (
     "{% for m in messages %}{{ m['role'] + ': ' + m['content'].strip() + '\n' }}{% endfor %}"
 )
 """One that looks at the turns before it goes through them, and calls a text's method."""
+
+SCRATCH_TEXT = (
+    "{% for m in messages %}<|im_start|> {{ m['role'] }}{{ m['content'].replace('', '') }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant{% endif %}"
+)
+"""The tiny models' own turns, for texts only."""
 
 
 def tokenizer_with(template):
@@ -75,3 +83,30 @@ def test_giving_twice_changes_nothing():
 def test_templates_that_cannot_be_helped_are_refused(template, message):
     with pytest.raises(InputError, match=message):
         give_image_token(tokenizer_with(template))
+
+
+def test_a_checkpoint_with_a_text_only_template_is_loaded_and_scores_as_with_one_that_shows_images(tmp_path):
+    model = tiny_model("llava")
+    shown = model.tokenizer.chat_template.replace("<|vision_start|>", "").replace("<|vision_end|>", "")
+    found = []
+    for name, template in (("shown", shown), ("text", SCRATCH_TEXT)):
+        model.tokenizer.chat_template = template
+        model.save_pretrained(tmp_path / name)
+        found.append(RewardModel.from_pretrained(tmp_path / name).score(noise_pictures(2), "a cross").probs)
+    assert torch.equal(*found)
+
+
+def test_templates_that_show_images_are_not_touched(tmp_path):
+    for family in FAMILIES:
+        model = tiny_model(family)
+        model.save_pretrained(tmp_path / family)
+        again = RewardModel.from_pretrained(tmp_path / family)
+        assert again.tokenizer.chat_template == model.tokenizer.chat_template
+
+
+def test_a_template_that_cannot_show_images_is_told(tmp_path):
+    model = tiny_model("llava")
+    model.tokenizer.chat_template = "{{ 'always the same' }}"
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match="wrote 0 image placeholders for 1 image"):
+        RewardModel.from_pretrained(tmp_path / "model")

@@ -20,6 +20,7 @@ from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read
 from zreward.models.attention_names import check_attention
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype
+from zreward.models.image_template import show_images
 from zreward.models.names import find_model
 from zreward.models.network import add_adapter, has_tokenizer, load_network, load_tokenizer, told_of
 from zreward.models.pixels import ResolutionPolicy
@@ -80,6 +81,7 @@ def load(
     quantization = quantization or (meta.quantization if meta else None)
     tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base.folder)
     model = load_network(base.folder, device, number_format, quantization, attn_implementation, empty)
+    show_images(tokenizer, getattr(model.config, "image_token_id", -1))
     if meta and meta.image_pool is not None:
         pool_images(model, meta.image_pool)  # an adapter's; whole models say so in their configuration too
     if adapter is not None:

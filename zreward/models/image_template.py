@@ -48,6 +48,23 @@ def give_image_token(tokenizer: Any) -> int:
     return made
 
 
+def show_images(tokenizer: Any, image_id: int) -> None:
+    """Let a text-only template of an image-text-to-text model write its image token; any other template stays as it is."""
+    template = tokenizer.get_chat_template() if getattr(tokenizer, "chat_template", None) else None
+    if template is None or _writes(tokenizer, template, image_id):
+        return
+    made = _FLAT.replace("TOKEN", str(tokenizer.convert_ids_to_tokens(image_id))) + template
+    if _writes(tokenizer, made, image_id):
+        tokenizer.chat_template = made
+
+
+def _writes(tokenizer: Any, template: str, image_id: int) -> bool:
+    try:
+        return _ids(tokenizer, template, [{"type": "image"}, {"type": "text", "text": "x"}]).count(image_id) == 1
+    except InputError:
+        return False
+
+
 def placeholder(tokenizer: Any, template: str) -> int | None:
     """The token that a template writes for an image and for nothing else; None where it takes texts only."""
     image, text = {"type": "image"}, {"type": "text", "text": "x"}
