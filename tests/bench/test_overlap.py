@@ -17,6 +17,7 @@ from zreward.cli.overlap import check_against
 from zreward.common.errors import InputError
 from zreward.data import save_records
 from zreward.data.checking import check_records
+from zreward.data.looks import looks_of
 from zreward.data.seen import SEEN_FILE, seen_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
@@ -38,7 +39,7 @@ def suite(tmp_path):
 
 def test_a_clean_suite_passes(suite):
     model = tiny_model()
-    model.seen = seen_of(["another prompt"], [picture(5000)])
+    model.seen = seen_of(["another prompt"], [looks_of([picture(5000)])])
     report, notes = run(model, suite)
     assert not notes and report.document["overlap"] == [
         {"model": "m", "suite": "mine", "known": True, "prompts": 0, "pictures": 0}
@@ -47,7 +48,7 @@ def test_a_clean_suite_passes(suite):
 
 def test_a_prompt_in_other_capitals(suite):
     model = tiny_model()
-    model.seen = seen_of(["  A RED circle"], [picture(5000)])
+    model.seen = seen_of(["  A RED circle"], [looks_of([picture(5000)])])
     with pytest.raises(InputError, match=r"suite mine holds what m was trained on: 1 of 5 prompts \('a red circle'\)"):
         run(model, suite)
 
@@ -56,7 +57,7 @@ def test_a_recompressed_and_resized_copy(suite, tmp_path):
     buffer = io.BytesIO()
     Image.open(tmp_path / "1-2.png").resize((96, 72), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=70)
     model = tiny_model()
-    model.seen = seen_of(["another prompt"], [buffer.getvalue(), picture(5000)])
+    model.seen = seen_of(["another prompt"], [looks_of([buffer.getvalue(), picture(5000)])])
     with pytest.raises(InputError, match=r"1 of 15 pictures \('r1-2'\).*--allow-overlap"):
         run(model, suite)
     report, notes = run(model, suite, allow_overlap=True)
@@ -69,7 +70,7 @@ def test_a_recompressed_and_resized_copy(suite, tmp_path):
 def test_pairs_are_compared_as_their_pictures(tmp_path):
     path = write_preferences(tmp_path)
     model = tiny_model()
-    model.seen = seen_of(["x"], [picture(101)])
+    model.seen = seen_of(["x"], [looks_of([picture(101)])])
     with pytest.raises(InputError, match="1 of 15 pictures"):
         run(model, path)
 
@@ -85,7 +86,7 @@ def test_a_checkpoint_that_says_nothing_is_told_so(suite):
 def test_training_notes_it_once_and_checkpoints_keep_it(tmp_path):
     own = records(tmp_path)
     model = tiny_model()
-    model.seen = seen_of(["of the starting model"], [picture(9000)])
+    model.seen = seen_of(["of the starting model"], [looks_of([picture(9000)])])
     (tmp_path / "run").mkdir()
     note_training_data(tmp_path / "run", model, own)
     assert seen_by(model).counts() == {"prompts": 6, "pictures": 16}

@@ -12,7 +12,17 @@ from PIL import Image
 from tests.bench.inputs import picture
 from zreward.common.errors import InputError
 from zreward.data import looks as looks_module
-from zreward.data.looks import COLOURS, NEAR_ALL, NEAR_COLOURS, NEAR_FIRST, WORDS, Looks, bit_count, near_duplicates
+from zreward.data.looks import (
+    COLOURS,
+    NEAR_ALL,
+    NEAR_COLOURS,
+    NEAR_FIRST,
+    WORDS,
+    Looks,
+    bit_count,
+    looks_of,
+    near_duplicates,
+)
 from zreward.data.seen import find_overlap, load_seen, prompt_key, save_seen, seen_of
 
 needs_library = pytest.mark.skipif(
@@ -29,7 +39,7 @@ def copied(image: Image.Image, size: tuple[int, int], quality: int, kind: str = 
 @needs_library
 def test_copies_are_found_and_other_pictures_are_not():
     known = [picture(n, 96) for n in range(40)]
-    seen = seen_of(["a prompt"], known)
+    seen = seen_of(["a prompt"], [looks_of(known)])
     copies = [copied(known[3], (48, 48), 50), copied(known[7], (200, 150), 80), copied(known[9], (80, 64), 80, "WEBP")]
     others = [picture(1000 + n, 96) for n in range(40)]
     found = find_overlap(seen, [], [*others, *copies])
@@ -41,7 +51,7 @@ def test_copies_are_found_and_other_pictures_are_not():
 
 @needs_library
 def test_what_is_said_of_an_overlap():
-    seen = seen_of(["A  Red\tcircle", "x"], [picture(0)])
+    seen = seen_of(["A  Red\tcircle", "x"], [looks_of([picture(0)])])
     found = find_overlap(seen, ["a red CIRCLE", "a blue square"], [picture(0), picture(1)])
     assert found.describe(["0.png", "1.png"]) == "1 of 2 prompts ('a red CIRCLE') and 1 of 2 pictures ('0.png')"
     assert find_overlap(seen, ["y"], []).describe([]) == "none of 1 prompts and 0 pictures"
@@ -50,7 +60,7 @@ def test_what_is_said_of_an_overlap():
 def test_prompts_that_differ_in_case_space_and_unicode_form_are_one():
     assert prompt_key("Café  on A hill") == prompt_key("cafe\u0301 ON a hill ")
     assert prompt_key("a cafe on a hill") != prompt_key("a café on a hill")
-    seen = seen_of(["one", "ONE", "two"], None)
+    seen = seen_of(["one", "ONE", "two"], [None])
     assert seen.counts() == {"prompts": 2, "pictures": None}
     found = find_overlap(seen, ["Two", "three"], [picture(1)])
     assert found.prompts == ("Two",) and found.pictures is None  # pictures are unknown

@@ -7,6 +7,7 @@ from pathlib import Path
 from zreward.common.errors import InputError
 from zreward.data import load_preferences, load_records
 from zreward.data.checking import Findings
+from zreward.data.looks import looks_of
 from zreward.data.preference import records_of
 from zreward.data.preference_files import holds_preferences
 from zreward.data.seen import SeenData, find_overlap, seen_of
@@ -43,4 +44,4 @@ def _seen(against: Path) -> SeenData:
         others = records_of(load_preferences(against, check_images=False))
     else:
         others = load_records(against, check_images=False)
-    return seen_of((record.prompt for record in others), (record.image for record in others))
+    return seen_of((record.prompt for record in others), [looks_of(record.image for record in others)])

@@ -77,10 +77,11 @@ class Overlap:
         return " and ".join(parts) or f"none of {self.of_prompts:,} prompts and {self.of_pictures:,} pictures"
 
 
-def seen_of(prompts: Iterable[str], images: Iterable[ImageSource] | None) -> SeenData:
-    """Hashes of prompts and pictures; `images` None: pictures are not looked at. InputError: a picture that cannot be read."""
+def seen_of(prompts: Iterable[str], looks: Sequence[Looks | None]) -> SeenData:
+    """Hashes of prompts, beside those of pictures in parts; pictures are unknown where a part's are."""
     keys = np.array(sorted({prompt_key(prompt) for prompt in prompts}), np.uint64)
-    return SeenData(keys, None if images is None else _distinct(looks_of(images)))
+    known = [one for one in looks if one is not None]
+    return SeenData(keys, _distinct(Looks.cat(known)) if len(known) == len(looks) else None)
 
 
 def prompt_key(prompt: str) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
 from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.data import Record, Records
 from zreward.data.images import ImageSource
-from zreward.data.looks import check_library
+from zreward.data.looks import Looks, check_library, looks_of
 from zreward.data.seen import SEEN_FILE, load_seen, save_seen, seen_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
@@ -17,6 +20,8 @@ from zreward.models.training_data import seen_by
 
 def note_training_data(run: Path, model: RewardModel, records: Sequence[Record]) -> None:
     """Hash the prompts and pictures of a run once, with those that its starting model was trained on.
+
+    All processes of a launch call this together: each hashes its share of the pictures, the first one keeps the result.
 
     Args:
         run: the run's folder, which keeps the hashes: a run that goes on does not make them again.
@@ -26,13 +31,20 @@ def note_training_data(run: Path, model: RewardModel, records: Sequence[Record])
     Raises:
         InputError: a picture that cannot be read.
     """
-    file = run / SEEN_FILE
-    if not file.exists():
-        prompts = records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
-        seen = seen_of(prompts, _images(records) if _can_hash() else None)
-        before = seen_by(model)
-        save_seen(seen if before is None else seen.merged(before), file)
-    model.seen = load_seen(file)
+    file, state = run / SEEN_FILE, PartialState()
+    if not broadcast_object_list([file.exists()])[0]:  # as the first process sees it
+        own = records[state.process_index :: state.num_processes]
+        parts = gather_object([looks_of(_images(own)) if _can_hash(state.is_main_process) else None])
+        if state.is_main_process:
+            _write(file, model, records, parts)
+    if state.is_main_process:
+        model.seen = load_seen(file)
+
+
+def _write(file: Path, model: RewardModel, records: Sequence[Record], parts: Sequence[Looks | None]) -> None:
+    prompts = records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
+    seen, before = seen_of(prompts, parts), seen_by(model)
+    save_seen(seen if before is None else seen.merged(before), file)
 
 
 def _images(records: Sequence[Record]) -> Iterator[ImageSource]:
@@ -46,10 +58,11 @@ def _images(records: Sequence[Record]) -> Iterator[ImageSource]:
             known.add(key)
 
 
-def _can_hash() -> bool:
+def _can_hash(tell: bool) -> bool:
     try:
         check_library()
     except InputError as error:
-        say(f"pictures of the training data are not noted in the model: {error}")
+        if tell:
+            say(f"pictures of the training data are not noted in the model: {error}")
         return False
     return True

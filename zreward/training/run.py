@@ -92,7 +92,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 run.start(recipe.to_dict(), inputs)
             for note in notes_of(recipe):
                 say(note)
-            note_training_data(run.path, trainer.reward_model, trainer.read[0])
+        note_training_data(run.path, trainer.reward_model, trainer.read[0])
         with termination() as asked:
             stopper = StopWhenAsked(trainer, asked)
             trainer.add_callback(stopper)
