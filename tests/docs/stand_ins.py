@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 from PIL import Image
@@ -53,6 +55,20 @@ def furnish(folder: Path, demo: Path) -> None:
     vote = {"prompt": "a red cup", "images": ["a.png", "b.png"], "votes": {"a": 7, "b": 2}}
     (folder / "votes.jsonl").write_text(json.dumps(vote) + "\n")
     Rubric.default().to_yaml(folder / "my-rubric.yaml")
+    _shards(folder / "shards")
+
+
+def _shards(folder: Path) -> None:
+    """Two tars of a picture each, with its prompt in a .txt and in a .json."""
+    folder.mkdir()
+    for n, colour in enumerate(COLOURS[:2]):
+        picture, caption = folder.parent / "pictures" / f"{n + 1:04d}.png", f"a {colour} cup"
+        with tarfile.open(folder / f"{n:06d}.tar", "w") as shard:
+            shard.add(picture, "0001.png")
+            for extension, text in (("txt", caption), ("json", json.dumps({"caption": caption}))):
+                member = tarfile.TarInfo(f"0001.{extension}")
+                member.size = len(text)
+                shard.addfile(member, io.BytesIO(text.encode()))
 
 
 def _pictures(folder: Path) -> None:

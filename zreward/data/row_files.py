@@ -75,7 +75,7 @@ def dataset_rows(
         dataset = dataset.cast_column(pictures, undecoded)
     elif isinstance(listed, datasets.Image):
         dataset = dataset.cast_column(pictures, datasets.List(undecoded))
-    for number, row in zip(numbers or itertools.count(), dataset, strict=False):
+    for row, number in zip(dataset, numbers or itertools.count(), strict=False):
         yield _unpacked(number, f"{name}:row {number}", row, layout, fields)
 
 

@@ -266,6 +266,11 @@ class Recipe:
         for key, method in ONE_METHODS.items():
             if self.method != method and _is_set(self.data, key):
                 raise InputError(f"recipe: data.{key} goes with method {method}, not {self.method}; leave it out")
+        for key in ("prompt_field", "image_field"):
+            if self.method == "preference" and _is_set(self.data, key):
+                raise InputError(
+                    f"recipe: data.{key} names a field of records, and preferences have none; leave it out"
+                )
         for key in PROJECTOR_KEYS:
             if not self.model.train_projector and _is_set(self.optimizer, key):
                 raise InputError(f"recipe: optimizer.{key} goes with model.train_projector; set that, or leave it out")
