@@ -43,7 +43,11 @@ PLAN: dict[str, list[str]] = {
         *(_VALUES, "tests/test_distribution.py", "tests/test_distribution_limits.py"),
         *("tests/test_metrics_limits.py", "tests/test_metrics.py"),  # the tolerance of gaps
     ],
-    "zreward/evaluation/metrics.py": ["tests/test_metrics_limits.py", "tests/test_metrics.py"],
+    "zreward/evaluation/metrics.py": [
+        "tests/test_metrics_limits.py",
+        "tests/test_metrics.py",
+        "tests/test_bench_metrics.py",
+    ],
     "zreward/data/aggregation.py": ["tests/data/test_aggregation.py"],
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
