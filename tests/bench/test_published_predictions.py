@@ -19,6 +19,17 @@ def results(shared_data):
     return {(row["model"], row["figure"]): row for row in report.document["results"]}
 
 
+def test_quoted_figures_stand_beside_ours_with_their_source(shared_data, tmp_path):
+    file = shared_data / "tifa160" / "human_annotations_with_scores.json"
+    request = Request({}, {"tifa160": file}, {"bleu": f"{file}#bleu"}, asking=Asking(resamples=2))
+    report = run_bench(request, lambda name: None, print)
+    assert {row["model"] for row in report.document["quoted"]} >= {"ImageReward", "PickScore"}
+    _, table, page = (path.read_text() for path in report.write(tmp_path / "out"))
+    assert "| tifa160 | alignment | PLCC | ImageReward (quoted) | 0.6336 |" in table
+    assert "- quoted figures of tifa160: github.com/DYEvaLab/EvalMuse, README.md." in table
+    assert "nothing of this was measured here" in page and "github.com/DYEvaLab/EvalMuse" in page
+
+
 @pytest.mark.parametrize("name", PUBLISHED_PLCC)
 def test_tifa_160(results, name):
     row = results[name, "plcc"]

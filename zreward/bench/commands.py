@@ -10,7 +10,7 @@ from typing import Any
 from zreward.bench.overlapping import Checked, Holdings
 from zreward.bench.published import load_suite
 from zreward.bench.quoted import quoted_for
-from zreward.bench.results import document, markdown, table_lines
+from zreward.bench.results import document, markdown, sources_of, table_lines
 from zreward.bench.run import Asking, Measured, measure_model, measure_table
 from zreward.bench.suite import Suite
 from zreward.bench.tables import Said, read_said
@@ -68,10 +68,9 @@ class Report:
         from zreward.bench.page import write_page
 
         out.mkdir(parents=True)
+        notes = [*self.notes, *sources_of(self.quoted)]
         write_json(out / "bench.json", self.document)
-        write_text(
-            out / "bench.md", markdown(table_lines(self.suites, self.measured, self.quoted, every=True), self.notes)
-        )
+        write_text(out / "bench.md", markdown(table_lines(self.suites, self.measured, self.quoted, every=True), notes))
         page = write_page(out / "bench.html", self.suites, self.measured, self.quoted, self.notes, self.meta)
         return [out / "bench.json", out / "bench.md", page]
 

@@ -75,6 +75,12 @@ def _line(one: Measured, key: str) -> list[str]:
     ]
 
 
+def sources_of(quoted: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where quoted figures were read, a sentence for each suite and source."""
+    found = dict.fromkeys((one["suite"], one["source"], one["note"]) for one in quoted)
+    return [f"quoted figures of {suite}: {source}.{f' {note}' if note else ''}" for suite, source, note in found]
+
+
 def interval_text(low: float, high: float) -> str:
     return f"{format_value(low, 3)} to {format_value(high, 3)}"
 
