@@ -18,9 +18,11 @@ from zreward.common.errors import InputError, NotFiniteError
 from zreward.common.files import file_digest
 from zreward.data import Record, load_records
 from zreward.data.fingerprint import records_fingerprint
+from zreward.data.packed import PackedImage
 from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
+from zreward.training import targets
 from zreward.training.recipe import DataRecipe
 from zreward.training.targets import LabelOptions, distilled_items, explained_items, label
 
@@ -263,6 +265,16 @@ def test_other_pictures_under_the_same_names_are_other_records(tmp_path):
         return records_fingerprint([Record("a red circle", str(path), {})])
 
     assert fingerprint("a", "grey") != fingerprint("b", "plain")
+
+
+def test_a_picture_in_a_tar_counts_as_its_bytes(tmp_path):
+    """Of this version's fingerprint, and of an older one's."""
+    Image.effect_noise((8, 8), 50).save(tmp_path / "1.png")
+    content = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "a.tar").write_bytes(b"before" + content + b"behind")
+    packed = Record("a red circle", PackedImage(str(tmp_path / "a.tar"), "1.png", 6, len(content)))
+    for fingerprint in (records_fingerprint, targets._records_fingerprint_1):
+        assert fingerprint([packed]) == fingerprint([Record("a red circle", content)])
 
 
 def test_a_folder_without_manifest_is_refused(labelled, tmp_path):

@@ -64,11 +64,10 @@ def members(path: str) -> Iterator[Member]:
     last = ""
     try:
         with tarfile.open(path, "r:", tarinfo=_Header, errors="surrogateescape") as archive:
-            at = -1
             while (found := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # tarfile would hold all of them
-                _check(found, archive, size, at)
-                at, last = archive.offset, found.name
+                _check(found, archive, size)
+                last = found.name
                 if not found.isdir():
                     yield Member(found.name, found.offset_data, found.size)
             _check_end(path, archive.offset, size)
@@ -117,12 +116,12 @@ def _refuse_compressed(path: str) -> None:
             )
 
 
-def _check(found: tarfile.TarInfo, archive: tarfile.TarFile, size: int, before: int) -> None:
+def _check(found: tarfile.TarInfo, archive: tarfile.TarFile, size: int) -> None:
     if found.type in _NOT_READ:
         raise ValueError(f"{found.name!a} is {_NOT_READ[found.type]}; expected regular files only")
     if not (found.isreg() or found.isdir()):
         raise ValueError(f"{found.name!a} is of unknown type {found.type!r}; expected regular files only")
-    if found.size < 0 or archive.offset <= before:
+    if found.size < 0:  # by an extended header: the next member would lie before it
         raise ValueError(f"{found.name!a} has a negative size")
     if max(archive.offset, found.offset_data + found.size) > size:
         raise ValueError(f"{found.name!a}, {found.size:,} bytes, is cut off by the end of the file; get it again")
