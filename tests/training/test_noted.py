@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def note(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ranks hash their share; only the first has the result, which is that of one process."""
     PartialState(cpu=True)  # as the trainer's arguments make it
     model = tiny_model()
-    note_training_data(folder, model, tiny_records(3, 3, seed=1))
+    note_training_data(folder, model, tiny_records(3, 3, seed=1), None)
     assert (model.seen is None) == (rank == 1)
 
 
@@ -50,3 +51,19 @@ def test_two_processes_note_what_one_does(tmp_path):
     assert np.array_equal(found.prompts, expected.prompts)
     assert np.array_equal(found.pictures.hashes, expected.pictures.hashes)
     assert np.array_equal(found.pictures.colours, expected.pictures.colours)
+
+
+@needs_library
+def test_the_notes_of_the_starting_model_are_added_at_the_end(make_recipe, tmp_path, monkeypatch):
+    """Checkpoints know the prompts; pictures are opened once the last step is done."""
+    from zreward.training import run
+
+    steps: list[str] = []
+    monkeypatch.setattr(run, "note_training_data", lambda *given: (steps.append("noted"), note_training_data(*given)))
+    first = make_recipe("sft", steps=1)
+    start = train(first)
+    again = replace(first, out=str(tmp_path / "again"), model=replace(first.model, name=str(start)), save_every=1)
+    seen, kept = seen_by(RewardModel.from_pretrained(train(again))), seen_by(RewardModel.from_pretrained(start))
+    assert steps == ["noted", "noted"] and seen.counts() == kept.counts() and seen.pictures is not None
+    early = seen_by(RewardModel.from_pretrained(next((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))))
+    assert np.array_equal(early.prompts, seen.prompts) and early.pictures is None

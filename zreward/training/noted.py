@@ -12,21 +12,30 @@ from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.data import Record, Records
 from zreward.data.images import ImageSource
-from zreward.data.looks import Looks, check_library, looks_of
-from zreward.data.seen import SEEN_FILE, load_seen, save_seen, seen_of
+from zreward.data.looks import check_library, looks_of
+from zreward.data.seen import SEEN_FILE, SeenData, load_seen, save_seen, seen_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
 
 
-def note_training_data(run: Path, model: RewardModel, records: Sequence[Record]) -> None:
+def note_prompts(model: RewardModel, records: Sequence[Record]) -> SeenData | None:
+    """Hash the prompts alone, which takes no time, for the checkpoints of a run; returns what its starting model had seen."""
+    before, seen = seen_by(model), seen_of(_prompts(records), [None])
+    model.seen = seen if before is None else seen.merged(before)
+    return before
+
+
+def note_training_data(run: Path, model: RewardModel, records: Sequence[Record], before: SeenData | None) -> None:
     """Hash the prompts and pictures of a run once, with those that its starting model was trained on.
 
-    All processes of a launch call this together: each hashes its share of the pictures, the first one keeps the result.
+    Every picture is opened, so this comes after training, not before the first step. All processes of a launch call this
+    together: each hashes its share of the pictures, the first one keeps the result.
 
     Args:
         run: the run's folder, which keeps the hashes: a run that goes on does not make them again.
-        model: what is trained.
-        records: what it is trained on.
+        model: what was trained.
+        records: what it was trained on.
+        before: what the starting model had seen.
 
     Raises:
         InputError: a picture that cannot be read.
@@ -36,15 +45,14 @@ def note_training_data(run: Path, model: RewardModel, records: Sequence[Record])
         own = records[state.process_index :: state.num_processes]
         parts = gather_object([looks_of(_images(own)) if _can_hash(state.is_main_process) else None])
         if state.is_main_process:
-            _write(file, model, records, parts)
+            seen = seen_of(_prompts(records), parts)
+            save_seen(seen if before is None else seen.merged(before), file)
     if state.is_main_process:
         model.seen = load_seen(file)
 
 
-def _write(file: Path, model: RewardModel, records: Sequence[Record], parts: Sequence[Looks | None]) -> None:
-    prompts = records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
-    seen, before = seen_of(prompts, parts), seen_by(model)
-    save_seen(seen if before is None else seen.merged(before), file)
+def _prompts(records: Sequence[Record]) -> Iterator[str]:
+    return records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
 
 
 def _images(records: Sequence[Record]) -> Iterator[ImageSource]:

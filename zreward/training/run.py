@@ -32,7 +32,7 @@ from zreward.training.curves import DevCurve
 from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
-from zreward.training.noted import note_training_data
+from zreward.training.noted import note_prompts, note_training_data
 from zreward.training.recipe import DataRecipe, Recipe, as_begun, notes_of, resumable, stored_recipe
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
@@ -92,7 +92,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
                 run.start(recipe.to_dict(), inputs)
             for note in notes_of(recipe):
                 say(note)
-        note_training_data(run.path, trainer.reward_model, trainer.read[0])
+        before = note_prompts(trainer.reward_model, trainer.read[0]) if main else None
         with termination() as asked:
             stopper = StopWhenAsked(trainer, asked)
             trainer.add_callback(stopper)
@@ -102,6 +102,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
             trainer.run_to_end(last)
         if stopper.stopped:
             raise Terminated(f"stopped by SIGTERM at step {trainer.state.global_step}; continue with --resume")
+        note_training_data(run.path, trainer.reward_model, trainer.read[0], before)
         trainer.save_model(str(final))
     return final
 
