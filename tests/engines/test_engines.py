@@ -58,6 +58,18 @@ def test_two_processes_take_the_steps_of_one(together, alone, method):
     assert_same_steps(together[method], alone(method, len(together[method]), **CASES[method]), 1e-4)
 
 
+@pytest.mark.parametrize(
+    "engine", ["ddp", "fsdp2", *(pytest.param(e, marks=pytest.mark.slow) for e in ("zero2", "zero3"))]
+)
+def test_scores_and_votes_together_in_two_processes(launcher, folder, alone, tmp_path, engine):
+    more = {"data": {"preferences": str(folder / "votes.jsonl")}, "rollout": {"sequences_per_forward": 3}}
+    recipe = recipe_of(folder, "gdso", tmp_path / "votes", 2, 3, **more)
+    launcher.train({"gdso": recipe}, engine, 2, tmp_path / "job")
+    found = steps_of(recipe)
+    assert any({"preference_loss", "pointwise_loss"} <= set(row) for row in found), "a step with both kinds"
+    assert_same_steps(found, alone("gdso", 3, **more), 1e-4)
+
+
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
 def test_two_processes_in_bfloat16_stay_near_one_in_float32(launcher, folder, alone, tmp_path, engine):
     """Passes in bfloat16, weights and sums of gradients in float32. Label logits that were rounded would be far off."""

@@ -1,6 +1,7 @@
 """GRPO, GDSO and OPD as plain loops, written from the equations of the method. Shares no code with the package.
 
-A pair is two sides; a side has `score`, `target` (S) and `outputs`; an output has the log-probabilities of its sampled tokens
+A pair is two sides; a side has `score`, `target` (S) and `outputs`, or the `share` of the votes for it instead of score and
+target (then `weight` is the pair's in the options); an output has the log-probabilities of its sampled tokens
 under the policy (`tokens`), the policy that sampled (`old`), the reference (`ref`) or the teacher (`teacher`), the bins'
 log-probabilities `q` (S), and the bin `label` that it wrote, if it wrote one. `tokens` and `q` carry gradients.
 """
@@ -14,6 +15,39 @@ def mean(values):
 
 def expected(output, bins):  # (2)
     return sum(bins[s] * exp(output.q[s]) for s in range(len(bins)))
+
+
+def wins(p, q):
+    """P(p > q), a tie being half a win."""
+    return sum(p[s] * q[t] * (1 if s > t else 0.5) for s in range(len(p)) for t in range(s + 1))
+
+
+def distribution(output, S):
+    return [float(s == output.label) for s in range(S)] if output.label is not None else exp(output.q).tolist()
+
+
+def advantages_of_votes(pair, bins, o):
+    found, S = [], len(bins)
+    for j, side in enumerate(pair):
+        rewards = []
+        for x in side.outputs:
+            rate = mean([wins(distribution(x, S), distribution(y, S)) for y in pair[1 - j].outputs])
+            rewards.append((o.lambda_pt + o.lambda_pw) * (1 - abs(rate - side.share)))
+        spread = (sum((r - mean(rewards)) ** 2 for r in rewards) / (len(rewards) - 1)) ** 0.5
+        found.append([o.weight * (r - mean(rewards)) / (spread + 1e-4 if o.divide_by_std else 1) for r in rewards])
+    return found
+
+
+def vote_loss(a, b, bins, o):
+    terms = []
+    for x in a.outputs:
+        for y in b.outputs:
+            if o.preference_loss == "bradley_terry":
+                margin = expected(x, bins) - expected(y, bins)
+                terms.append(a.share * log(1 + exp(-margin)) + b.share * log(1 + exp(margin)))
+            else:
+                terms.append(-a.share * log(wins(exp(x.q), exp(y.q))) - b.share * log(wins(exp(y.q), exp(x.q))))
+    return o.weight * mean(terms)
 
 
 def advantages(pair, bins, o):  # (3) of (13), from (7), (9), (10)
@@ -51,6 +85,8 @@ def gap_loss(winner, loser, bins, o):  # (11), or (12) in its place, where a tie
 def pair_loss(pair, kept, bins, o):  # (14); `kept`: the advantages that were taken when the roll-out was sampled
     sequences = [(j, i, x) for j, side in enumerate(pair) for i, x in enumerate(side.outputs)]
     policy = mean([policy_loss(x, kept[j][i], o) for j, i, x in sequences])
+    if pair[0].share is not None:
+        return o.policy_weight * policy + o.alpha_pw * vote_loss(*pair, bins, o)
     pointwise = mean([-sum(p * x.q[s] for s, p in enumerate(pair[j].target)) for j, _, x in sequences])  # (8)
     direct = o.alpha_pt * pointwise + o.alpha_pw * gap_loss(*pair, bins, o)
     return policy if o.method == "grpo" else o.policy_weight * policy + direct

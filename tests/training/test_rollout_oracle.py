@@ -13,14 +13,15 @@ import torch
 from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model, token_log_probs
 from tests.tiny import WORDS, noise_pictures
 from tests.training.oracle import run
-from tests.training.plain_loop import advantages, mean, opd_loss, pair_loss
+from tests.training.plain_loop import advantages, advantages_of_votes, mean, opd_loss, pair_loss
 from zreward.common.config import config_from_dict
 from zreward.common.runs import RunDirectory
-from zreward.data import Pair, Record
+from zreward.data import Pair, Preference, Record
 from zreward.models.rollout import Trace
+from zreward.training.preferred import preferred_items
 from zreward.training.recipe import Recipe
 from zreward.training.rollout import RolloutTrainer
-from zreward.training.rollout_data import pair_items, unrated_items
+from zreward.training.rollout_data import MixedItems, pair_items, unrated_items
 from zreward.training.run import prepare
 
 STEPS, UPDATES, GROUP = 3, 2, 3
@@ -32,6 +33,8 @@ RECORDS = [  # the first pair has a winner, the second equal scores from other r
     Record("two blue squares", PICTURES[3], {"alignment": [2.5, 3.5]}),
 ]
 PAIRS = [Pair(0, 1, "realism", 2.0), Pair(2, 3, "alignment", 0.0)]
+SHARE = 0.7  # of the votes on the second pair, where there are votes instead of its scores
+VOTED = Preference("two blue squares", (PICTURES[2], PICTURES[3]), {"alignment": {"a": 6, "b": 2, "tie": 2}})
 ROLLOUT = {
     "seed_by": "batch",  # labels are drawn by torch.multinomial
     **{"group_size": GROUP, "updates_per_rollout": UPDATES, "temperature": 0.8, "clip": 0.05},
@@ -82,10 +85,13 @@ class Traces:
 class PlainLoop:
     """The loss of a step, read sequence by sequence; remembers what belongs to the time when a roll-out was sampled."""
 
-    def __init__(self, model, recipe, traces, start, teacher=None) -> None:
+    def __init__(self, model, recipe, traces, start, teacher=None, votes=False) -> None:
         self.model, self.traces, self.start, self.teacher = model, traces, start, teacher
         self.method, self.updates = recipe.method, recipe.rollout.updates_per_rollout
-        self.options = SimpleNamespace(method=recipe.method, **vars(recipe.rollout))
+        self.options = SimpleNamespace(
+            method=recipe.method, weight=recipe.data.preferences_weight, **vars(recipe.rollout)
+        )
+        self.shares = [None, None, SHARE, 1 - SHARE] if votes else [None] * 4
         self.bins = model.rubric.scale.bins.tolist()
         self.kept: dict = {}
         self.most_off_policy = 0.0
@@ -98,11 +104,13 @@ class PlainLoop:
         groups = [[outputs[n, place] for place in range(self.options.group_size)] for n in range(len(RECORDS))]
         if self.method == "opd":
             return mean([opd_loss(output) for group in groups for output in group])
-        sides = [SimpleNamespace(score=s, target=t, outputs=o) for (s, t), o in zip(ANNOTATED, groups, strict=True)]
+        known = zip(ANNOTATED, groups, self.shares, strict=True)
+        sides = [SimpleNamespace(score=s, target=t, outputs=o, share=v) for (s, t), o, v in known]
         losses = []
         for number, pair in enumerate((sides[:2], sides[2:])):
             if step % self.updates == 0:
-                self.kept["advantages", number] = advantages(pair, self.bins, self.options)
+                find = advantages if pair[0].share is None else advantages_of_votes
+                self.kept["advantages", number] = find(pair, self.bins, self.options)
             losses.append(pair_loss(pair, self.kept["advantages", number], self.bins, self.options))
         return mean(losses)
 
@@ -148,12 +156,21 @@ ANNOTATED = [
 
 
 def make_recipe(
-    tmp_path, method, lora=None, batch=2, accumulation=1, learning_rate=0.3, share=False, checkpointing=False, **rollout
+    tmp_path,
+    method,
+    lora=None,
+    batch=2,
+    accumulation=1,
+    learning_rate=0.3,
+    share=False,
+    checkpointing=False,
+    votes=None,
+    **rollout,
 ) -> Recipe:
     raw = {
         "method": method,
         "out": str(tmp_path),
-        "data": {"train": "none"},
+        "data": {"train": "none"} | ({"preferences": "none", "preferences_weight": votes} if votes else {}),
         "model": {"name": "none", "lora_rank": lora},
         "optimizer": {
             "steps": STEPS,
@@ -186,6 +203,22 @@ CASES = {
     "gdso, parsed, micro-batches": {"method": "gdso", "reward_from": "parsed", "sequences_per_forward": 5},
     "gdso, not divided": {"method": "gdso", "divide_by_std": False},
     "gdso, bradley-terry": {"method": "gdso", "preference_loss": "bradley_terry", "sequences_per_forward": 5},
+    "votes": {"method": "gdso", "votes": 1.0},
+    "votes, one update, not divided": {
+        "method": "gdso",
+        "votes": 0.3,
+        "updates_per_rollout": 1,
+        "divide_by_std": False,
+    },
+    "votes, kl, micro-batches": {"method": "gdso", "votes": 0.3, "beta": 0.4, "sequences_per_forward": 5},
+    "votes, adapter, accumulation": {"method": "gdso", "votes": 2.0, "lora": 2, "batch": 1, "accumulation": 2},
+    "votes, parsed, micro-batches": {
+        "method": "gdso",
+        "votes": 1.0,
+        "reward_from": "parsed",
+        "sequences_per_forward": 4,
+    },
+    "votes, bradley-terry": {"method": "gdso", "votes": 0.5, "preference_loss": "bradley_terry"},
     "opd": {"method": "opd", "teacher": "none", "batch": 4},
     "opd, one update": {"method": "opd", "teacher": "none", "batch": 4, "updates_per_rollout": 1},
     "opd, accumulation, micro-batches": {
@@ -223,9 +256,13 @@ def compare(folder, monkeypatch, **options) -> None:
         trainer = RolloutTrainer(model, recipe, RunDirectory(folder), items, teacher=teacher)
     else:
         teacher = None
-        trainer = RolloutTrainer(model, recipe, RunDirectory(folder), pair_items(RECORDS, PAIRS, model, 0.0))
+        items = pair_items(RECORDS, PAIRS, model, 0.0)
+        if recipe.data.preferences:
+            rated = pair_items(RECORDS, PAIRS[:1], model, 0.0)
+            items = MixedItems(rated, preferred_items([VOTED], ["realism", "alignment"], False), model.rubric.scale)
+        trainer = RolloutTrainer(model, recipe, RunDirectory(folder), items)
     give_the_adapter_a_say(model)
-    loop = PlainLoop(model, recipe, traces, start, teacher)
+    loop = PlainLoop(model, recipe, traces, start, teacher, votes=bool(recipe.data.preferences))
     check = run(trainer, model.backbone.model, loop, STEPS)
     if recipe.method != "gdso":  # its gap loss is logged in another form, with the same gradient
         logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]

@@ -15,6 +15,9 @@ def step(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # 7 rows of 4 pictures, two pictures a process; then a pair a process, with several backward passes a step.
     test_direct_oracle.compare(own, None, records=test_direct_oracle.UNEVEN, group_dimensions=True, batch=2)
     test_rollout_oracle.compare(own, monkeypatch, method="gdso", batch=1, sequences_per_forward=4)
+    votes = folder / f"{rank} votes"  # one process has the pair with scores, the other the one with votes
+    votes.mkdir()
+    test_rollout_oracle.compare(votes, monkeypatch, method="gdso", batch=1, sequences_per_forward=4, votes=0.4)
 
 
 def test_two_processes_step_along_the_gradient_of_all_rows(tmp_path):

@@ -15,6 +15,13 @@ from zreward.objectives.grpo import group_advantages, grpo_loss
 from zreward.objectives.importance import importance_weights
 from zreward.objectives.opd import opd_loss
 from zreward.objectives.preference import bradley_terry_votes_loss, win_log_probs, win_loss
+from zreward.objectives.preferred_rollouts import (
+    bradley_terry_votes_terms_detached,
+    group_win_loss,
+    win_rate_reward,
+    win_rates,
+    win_terms_detached,
+)
 from zreward.objectives.rewarddance import rewarddance_loss
 from zreward.objectives.risd import risd_loss
 from zreward.objectives.sft import sft_loss
@@ -23,8 +30,10 @@ __all__ = [
     "bradley_terry_loss",
     "bradley_terry_terms_detached",
     "bradley_terry_votes_loss",
+    "bradley_terry_votes_terms_detached",
     "gdso_loss",
     "group_advantages",
+    "group_win_loss",
     "grpo_loss",
     "importance_weights",
     "opd_loss",
@@ -39,4 +48,7 @@ __all__ = [
     "sft_loss",
     "win_log_probs",
     "win_loss",
+    "win_rate_reward",
+    "win_rates",
+    "win_terms_detached",
 ]

@@ -75,7 +75,8 @@ def _build(recipe: Recipe, model: RewardModel, real: bool) -> str:
             recipe = replace(recipe, comparison=asked)
             items = len(build_trainer(recipe, RunDirectory(Path(folder)), model).train_dataset)  # type: ignore[arg-type]
     what = find_method(recipe.method).unit
-    read = [f"{recipe.data.train}"] + [f"{path}" for path in (recipe.data.dev, recipe.data.targets) if path]
+    data = recipe.data
+    read = [str(path) for path in (data.train, data.rated, data.preferences, data.dev, data.targets) if path]
     return f"{', '.join(read)}: read, every picture opened; {items:,} {what} to train on"
 
 

@@ -6,7 +6,7 @@ A package adds one with an entry point of the group `zreward.methods` that leads
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zreward.common import registry
@@ -16,13 +16,13 @@ from zreward.data import Pair, Preference, Record
 from zreward.data.pairs import each_pair
 from zreward.models.reward_model import RewardModel
 from zreward.training.annotated import annotated_items, compared_items
-from zreward.training.curves import DevCurve
+from zreward.training.curves import Curve
 from zreward.training.direct import DirectItem, DirectTrainer
 from zreward.training.lazy_items import SpooledPairs
 from zreward.training.preferred import PreferenceTrainer, preferred_items
 from zreward.training.recipe import Recipe
 from zreward.training.rollout import RolloutTrainer
-from zreward.training.rollout_data import pair_items, unrated_items
+from zreward.training.rollout_data import MixedItems, pair_items, unrated_items
 from zreward.training.targets import distilled_items, explained_items
 from zreward.training.trainer_base import RewardTrainer
 
@@ -37,8 +37,8 @@ class Job:
     every_record: Sequence[Record]  # of data.train
     records: Sequence[Record]  # the first data.train_records of them
     dimensions: tuple[str, ...]
-    callbacks: Sequence[DevCurve]
-    preferences: Sequence[Preference] = ()  # of data.train, where the method learns from them; `records` are rated ones
+    callbacks: Sequence[Curve]
+    preferences: Sequence[Preference] = ()  # of data.train where the method `prefers`; of gdso, of data.preferences
 
     def pairs(self) -> Sequence[Pair]:
         """Same-prompt pairs of the records. InputError where there are none."""
@@ -117,6 +117,16 @@ def _rated_rollouts(job: Job) -> RewardTrainer:
     return RolloutTrainer(job.model, job.recipe, job.run, items, job.callbacks)
 
 
+def _gdso(job: Job) -> RewardTrainer:
+    if not job.preferences:
+        return _rated_rollouts(job)
+    scored = tuple(name for name in job.dimensions if any(record.ratings(name) for record in job.records))
+    pairs = replace(job, dimensions=scored).pairs()
+    rated = pair_items(job.records, pairs, job.model, job.recipe.data.smoothing)
+    items = MixedItems(rated, preferred_items(job.preferences, job.dimensions, together=False), job.model.rubric.scale)
+    return RolloutTrainer(job.model, job.recipe, job.run, items, job.callbacks)
+
+
 def _opd(job: Job) -> RewardTrainer:
     teacher = load_teacher(job.recipe, job.model)
     items = unrated_items(job.records, job.dimensions)
@@ -138,6 +148,6 @@ METHODS = {
     "rewarddance-pairwise": Method(_rewarddance_pairwise, compares=True),
     "preference": Method(_preference, needs_ratings=False, prefers=True, unit="pairs and rated pictures"),
     "grpo": Method(_rated_rollouts, reasons=True, unit="pairs"),
-    "gdso": Method(_rated_rollouts, reasons=True, unit="pairs"),
+    "gdso": Method(_gdso, reasons=True, unit="pairs"),
     "opd": Method(_opd, reasons=True, needs_ratings=False),
 }

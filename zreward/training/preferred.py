@@ -71,7 +71,6 @@ class PreferenceTrainer(DirectTrainer):
         rated: Sequence[DirectItem] = (),
         callbacks=(),
     ) -> None:
-        self.preferences = [item.preference for item in pairs]
         super().__init__(reward_model, recipe, run, rated, callbacks)
         assert isinstance(self.train_dataset, Sequence)
         self.train_dataset = [*pairs, *self.train_dataset]

@@ -31,7 +31,7 @@ class DataRecipe:
     image_field: str | None = None  # of `train`: column of the picture, or extension of its file; default: image
     train_split: str | None = None  # only records of this split
     train_records: int | None = None  # only this many records, the first ones
-    dev: str | None = None  # records for the curve during training; never used for gradients
+    dev: str | None = None  # records or preferences for the curve during training; never used for gradients
     dev_split: str | None = None  # only dev records of this split
     dev_records: int = 200  # at most this many dev records, the first ones
     dimensions: list[str] | None = None  # default: every dimension that the records rate
@@ -41,6 +41,8 @@ class DataRecipe:
     rated: str | None = None  # preference: records with scores, to be learned from as well
     rated_weight: float = 1.0  # preference: weight of a rated picture; that of a pair is 1
     preference_loss: str = "win_rate"  # preference: win_rate of the distributions, or bradley_terry of their means
+    preferences: str | None = None  # gdso: preferences, to be learned from beside the scores of `train`
+    preferences_weight: float = 1.0  # gdso: weight of a pair with votes; that of a pair with scores is 1
     chain_weight: float = 1.0  # rewarddance: weight of the explanation's token loss; the score's is 1
     smoothing: float = 0.0  # ordinal smoothing of the raters' histograms: standard deviation in score points; 0: none
     workers: int = 0  # processes that open pictures; 0: the training process does. Losses are the same
@@ -116,10 +118,10 @@ class RolloutRecipe:
     lambda_pt: float = 1.0  # weight of the pointwise reward (7) in (13)
     lambda_pw: float = 1.0  # weight of the pairwise reward (10) in (13); GRPO ignores it
     alpha_pt: float = 1.0  # weight of the pointwise loss (8) in (14); GRPO ignores it
-    alpha_pw: float = 1.0  # weight of the gap loss (11) in (14); GRPO ignores it
+    alpha_pw: float = 1.0  # weight of the gap loss (11) in (14), and of that of pairs with votes; GRPO ignores it
     beta: float = 0.0  # weight of the KL penalty to the model that training starts from
     reward_from: str = "expectation"  # expectation, or parsed: the score label that the policy sampled (ablation)
-    preference_loss: str = "score_gap"  # score_gap (11), or bradley_terry (12) (ablation)
+    preference_loss: str = "score_gap"  # score_gap (11) and win rates of votes, or bradley_terry (12) (ablation)
     policy_weight: float = 1.0  # weight of the policy gradient in (14); 0: direct losses only (ablation)
     teacher: str | None = None  # opd: the checkpoint whose log-probabilities the student follows
     clip: float = 0.2  # clip the ratio to 1 - clip ... 1 + clip, from the second update of a roll-out on
@@ -148,7 +150,7 @@ class Recipe:
     eval_every: int = 0  # steps between points of the dev curve; 0: no curve
     eval_temperature: float = 1.0  # sampling temperature of the dev curve's traces; 0: greedy
     eval_batch_size: int | None = None  # images in a batch for the dev curve; default: 32, with reasoning 8
-    best_by: str | None = None  # keep the best weights in OUT/best: dev_hpa, dev_margin_hpa, dev_plcc or dev_srcc
+    best_by: str | None = None  # keep the best weights in OUT/best, by dev_hpa or another figure of the dev curve
     patience: int | None = None  # points of the dev curve without a better best_by after which training ends
     save_every: int = 50  # steps between checkpoints
     keep_checkpoints: int = 2  # number of checkpoints to keep, the newest
@@ -214,7 +216,7 @@ class Recipe:
 
     def _check_stopping(self) -> None:
         if self.best_by is not None:
-            one_of("best_by", self.best_by, DEV_METRICS)
+            one_of("best_by", self.best_by, BEST_METRICS)
             if not (self.data.dev and self.eval_every):
                 raise InputError(
                     f"recipe: best_by is {self.best_by}, a metric of the dev curve; set data.dev and eval_every"
@@ -271,6 +273,8 @@ class Recipe:
                 raise InputError(
                     f"recipe: data.{key} names a field of records, and preferences have none; leave it out"
                 )
+        if self.data.preferences is None and _is_set(self.data, "preferences_weight"):
+            raise InputError("recipe: data.preferences_weight goes with data.preferences; set that, or leave it out")
         for key in PROJECTOR_KEYS:
             if not self.model.train_projector and _is_set(self.optimizer, key):
                 raise InputError(f"recipe: optimizer.{key} goes with model.train_projector; set that, or leave it out")
@@ -313,10 +317,16 @@ ONE_METHODS = {
     "rated": "preference",
     "rated_weight": "preference",
     "preference_loss": "preference",
+    "preferences": "gdso",
+    "preferences_weight": "gdso",
 }
 """Key of data -> the only method that it goes with."""
 DEV_METRICS = ("dev_hpa", "dev_margin_hpa", "dev_plcc", "dev_srcc")
-"""What the dev curve logs."""
+"""What the dev curve logs of rated records."""
+PREFERENCE_METRICS = ("dev_accuracy", "dev_vote_agreement", "dev_preference_nll", "dev_preference_ece")
+"""What it logs of preferences."""
+BEST_METRICS = (*DEV_METRICS, "dev_accuracy", "dev_vote_agreement")
+"""Those of them of which more is better."""
 ADAPTER_KEYS = ("lora_alpha", "lora_targets", "train_projector")
 PROJECTOR_KEYS = ("projector_learning_rate", "projector_steps")
 OWN_KEYS = {

@@ -26,6 +26,7 @@ def inputs_of(
     dev: Sequence[Record],
     teacher: RewardModel | None,
     preferences: Sequence[Preference] = (),
+    dev_preferences: Sequence[Preference] = (),
 ) -> dict[str, Any]:
     """Digests of everything that a run reads, under the recipe's keys. `model` as it is before the first step."""
     facts: dict[str, Any] = {
@@ -36,6 +37,8 @@ def inputs_of(
         facts["data"]["votes"] = short_digest([one.votes for one in preferences])
     if dev:
         facts["data"]["dev"] = records_fingerprint(dev, ratings=True)
+    if dev_preferences:
+        facts["data"]["dev_votes"] = short_digest([one.votes for one in dev_preferences])
     if recipe.data.targets:
         shards = sorted(Path(recipe.data.targets).glob("*.parquet"))
         facts["data"]["targets"] = short_digest([file_digest(shard) for shard in shards])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from zreward.common.runs import RunDirectory
@@ -28,6 +29,7 @@ from zreward.models.rows import Row
 from zreward.objectives import group_advantages
 from zreward.sampling.sampler import EngineSampler
 from zreward.training.engines import backward, gradients_go_on, place_frozen
+from zreward.training.preferred_rollouts import Voted
 from zreward.training.recipe import RolloutRecipe
 from zreward.training.rollout_data import RepeatSampler, RolloutItem
 from zreward.training.rollout_engine import CANARIES, start_sampler
@@ -156,13 +158,15 @@ class RolloutTrainer(RewardTrainer):
             targets = [item.targets for item in items if item.targets is not None]
             rated["score_BJ"] = torch.tensor([item.scores for item in items], device=self.args.device)
             rated["target_BJS"] = torch.stack(targets).to(self.args.device)
+        voted = Voted.among(items, self.args.device)
         if log_probs is not None:
             assert inputs.trace_mask is not None, "roll-outs have traces"
             mask = inputs.trace_mask.bool()
             given = torch.tensor(log_probs, device=mask.device)
             rated["sampler_log_probs"] = given.new_zeros(mask.shape).masked_scatter(mask, given)
         most = batch.get(MOST, len(items)) * len(inputs) // len(items)
-        return _Rollout(inputs, rows, [record for record, _ in sides], G, seeds, batch.get(WEIGHT, 1.0), most, **rated)
+        records, weight = [record for record, _ in sides], batch.get(WEIGHT, 1.0)
+        return _Rollout(inputs, rows, records, G, seeds, weight, most, voted=voted, **rated)
 
     def _sample(
         self, images: list[Tensor], rows: list[Row], seeds: list[int] | None
@@ -234,13 +238,20 @@ class RolloutTrainer(RewardTrainer):
         if rollout.labels is not None:
             said_BJG = self.scale.bins.to(mu_BJG)[rollout.labels].view(*score_BJ.shape, G)
         reward_BJG = self.objective.reward(said_BJG, score_BJ, self.options, self.scale)
+        error_BJG = (mu_BJG - score_BJ[..., None]).abs()
+        if rollout.voted is not None:
+            error_BJG = error_BJG[~rollout.voted.is_B]
+            common = self._reward_votes(rollout, rollout.voted, score_logits_MS, reward_BJG, common)
         if rollout.advantages_BJG is None:  # a reused roll-out keeps the advantages it was sampled with
             rollout.advantages_BJG = group_advantages(reward_BJG, divide_by_std=self.options.divide_by_std)
+            if rollout.voted is not None:
+                rollout.advantages_BJG[rollout.voted.is_B] *= self.recipe.data.preferences_weight
         self.record(
             reward=reward_BJG.mean(),
             group_spread=mu_BJG.std(-1).mean(),  # what dividing by the reward's deviation amplifies when it shrinks
-            absolute_error=(mu_BJG - score_BJ[..., None]).abs().mean(),
         )
+        if len(error_BJG):
+            self.record(absolute_error=error_BJG.mean())
         return replace(
             common,
             advantages=rollout.advantages_BJG.flatten(),
@@ -250,6 +261,19 @@ class RolloutTrainer(RewardTrainer):
             partner_score=score_BJ.flip(1).flatten().repeat_interleave(G),
             ref_log_probs=self._reference_log_probs(rollout),
         )
+
+    def _reward_votes(
+        self, rollout: _Rollout, voted: Voted, score_logits_MS: Tensor, reward_BJG: Tensor, common: Sequences
+    ) -> Sequences:
+        """Rewards, in place, of the pairs that have votes only; returns `common` with what their losses need."""
+        log_probs_BJGS = score_logits_MS.log_softmax(-1).view(*reward_BJG.shape, -1)
+        said_BJGS = log_probs_BJGS.exp()
+        if rollout.labels is not None:
+            said_BJGS = F.one_hot(rollout.labels, len(self.scale)).view(said_BJGS.shape).to(said_BJGS)
+        reward = voted.rewards(said_BJGS)
+        reward_BJG[voted.is_B] = (self.options.lambda_pt + self.options.lambda_pw) * reward
+        self.record(win_rate_error=(1 - reward).mean())
+        return replace(common, voted=voted.sequences(log_probs_BJGS, self.recipe.data.preferences_weight))
 
     def _reference_log_probs(self, rollout: _Rollout) -> Tensor | None:
         if self.options.beta == 0:
@@ -324,6 +348,7 @@ class _Rollout:
     seeds: list[int] | None = None  # (M,): each sequence's own, or none
     weight: float = 1.0  # its number of items over the mean of all processes
     most: int = 0  # sequences of the process that has most
+    voted: Voted | None = None  # which of the items have votes instead of scores
     score_BJ: Tensor | None = None  # when rated
     target_BJS: Tensor | None = None
     labels: Tensor | None = None  # (M,): score bins, when the policy wrote its score

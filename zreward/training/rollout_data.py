@@ -1,4 +1,4 @@
-"""What roll-outs start from: same-prompt pairs with annotated scores, or single unrated images; and their order."""
+"""What roll-outs start from: same-prompt pairs with annotated scores or votes, or single unrated images; and their order."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from zreward.data import Pair, Record
+from zreward.data.preference import records_of
 from zreward.distribution import ScoreScale
 from zreward.models.reward_model import RewardModel
 from zreward.training.lazy_items import LazyItems
+from zreward.training.preferred import PreferredItem
 
 
 @dataclass(frozen=True)
 class RolloutItem:
-    """One dimension of a same-prompt pair, winner first, with annotated scores and targets; or of one unrated image."""
+    """One dimension of a same-prompt pair, winner first, with annotated scores and targets; of a pair with votes, a first; or
+    of one unrated image.
+    """
 
     records: tuple[Record, ...]  # the J sides: two of a pair, one otherwise
     dimension: str
     scores: tuple[float, ...] = ()  # one per side; empty when unrated
+    shares: tuple[float, ...] = ()  # of the votes, those for each side; then scores and targets are zeros, never used
     targets: Tensor | None = None  # (J, S)
     number: int = 0  # its place among all items
 
@@ -47,7 +52,24 @@ class PairItems(LazyItems[RolloutItem]):
         targets = [side.target(pair.dimension, self._scale, self._smoothing) for side in sides]
         assert winner is not None and loser is not None, "pairs are mined among rated records"
         rated = torch.stack([target for target in targets if target is not None])
-        return RolloutItem(sides, pair.dimension, (winner, loser), rated, index)
+        return RolloutItem(sides, pair.dimension, (winner, loser), targets=rated, number=index)
+
+
+class MixedItems(LazyItems[RolloutItem]):
+    """Pairs with scores, then pairs with votes, each of these one dimension."""
+
+    def __init__(self, rated: Sequence[RolloutItem], preferred: Sequence[PreferredItem], scale: ScoreScale) -> None:
+        self._rated, self._preferred, self._bins = rated, preferred, len(scale)
+
+    def __len__(self) -> int:
+        return len(self._rated) + len(self._preferred)
+
+    def make(self, index: int) -> RolloutItem:
+        if index < len(self._rated):
+            return self._rated[index]
+        preference, ((dimension, share),) = self._preferred[index - len(self._rated)]
+        a, b = records_of([preference])
+        return RolloutItem((a, b), dimension, (0.0, 0.0), (share, 1 - share), torch.zeros(2, self._bins), index)
 
 
 def unrated_items(records: Sequence[Record], dimensions: Sequence[str]) -> UnratedItems:

@@ -26,6 +26,7 @@ from zreward.objectives import (
     score_gap_terms_detached,
 )
 from zreward.objectives.tokens import mean_over_tokens
+from zreward.training.preferred_rollouts import VotedSequences
 from zreward.training.recipe import RolloutRecipe
 
 
@@ -40,6 +41,9 @@ class Sequences:
     target: Tensor | None = None  # (M, S)
     partner_mu: Tensor | None = None  # (M, G): the other side's expected scores, under the present weights
     partner_score: Tensor | None = None  # (M,)
+    voted: VotedSequences | None = (
+        None  # where some of them are of pairs with votes: their scores and target mean nothing
+    )
     old_log_probs: Tensor | None = None  # (M, T), from the second update on
     sampler_log_probs: Tensor | None = None  # (M, T) of traces that an engine sampled, as it computed them
     ref_log_probs: Tensor | None = None  # (M, T), when beta > 0
@@ -47,7 +51,8 @@ class Sequences:
 
     def rows(self, chosen: slice) -> Sequences:
         parts = {key: value[chosen] for key, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, inputs=self.inputs.rows(chosen), **parts)
+        voted = self.voted and self.voted.rows(chosen)
+        return replace(self, inputs=self.inputs.rows(chosen), voted=voted, **parts)
 
 
 class Objective:
@@ -87,16 +92,50 @@ class Gdso(Grpo):
         return super().reward(said_BJG, score_BJ, options, scale) + options.lambda_pw * pairwise
 
     def __call__(self, output, mu, sequences, options, scale):
-        pointwise = pointwise_cross_entropy(output.score_logits.log_softmax(-1), sequences.target)
-        sides = (mu[:, None], sequences.partner_mu, sequences.score, sequences.partner_score)
-        if options.preference_loss == "bradley_terry":
-            gap = bradley_terry_terms_detached(*sides).mean()
-        else:
-            gap = score_gap_terms_detached(*sides, scale).mean()
-        policy, parts = _policy_loss(output, sequences, options)
+        losses = _scored_losses if sequences.voted is None else _mixed_losses
+        pointwise, gap, parts = losses(output.score_logits.log_softmax(-1), mu, sequences, options, scale)
+        policy, more = _policy_loss(output, sequences, options)
         policy = options.policy_weight * policy
-        parts = {"policy_loss": policy, "pointwise_loss": pointwise, "gap_loss": gap / 2, **parts}
+        parts = {"policy_loss": policy, **parts, **more}
         return gdso_loss(policy, pointwise, gap, options.alpha_pt, options.alpha_pw), parts
+
+
+def _scored_losses(
+    log_probs: Tensor, mu: Tensor, sequences: Sequences, options: RolloutRecipe, scale: ScoreScale, chosen=slice(None)
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """(8), (11) in its separable form, and what is logged of them, over the `chosen` of these sequences."""
+    target, partner_mu, score, partner_score = (
+        value[chosen]
+        for value in (sequences.target, sequences.partner_mu, sequences.score, sequences.partner_score)
+        if value is not None
+    )
+    pointwise = pointwise_cross_entropy(log_probs[chosen], target)
+    sides = (mu[chosen][:, None], partner_mu, score, partner_score)
+    if options.preference_loss == "bradley_terry":
+        gap = bradley_terry_terms_detached(*sides).mean()
+    else:
+        gap = score_gap_terms_detached(*sides, scale).mean()
+    return pointwise, gap, {"pointwise_loss": pointwise, "gap_loss": gap / 2}
+
+
+def _mixed_losses(
+    log_probs: Tensor, mu: Tensor, sequences: Sequences, options: RolloutRecipe, scale: ScoreScale
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The same where some sequences have votes only. Every sequence counts alike, those with votes by their weight."""
+    voted = sequences.voted
+    assert voted is not None and sequences.partner_mu is not None, "asked for such sequences only"
+    pointwise = gap = log_probs.new_zeros(())
+    parts: dict[str, Tensor] = {}
+    scored = ~voted.is_M
+    if scored.any():
+        pointwise, gap, parts = _scored_losses(log_probs, mu, sequences, options, scale, scored)
+        part = int(scored.sum()) / len(scored)
+        pointwise, gap = pointwise * part, gap * part
+    if voted.is_M.any():
+        terms = voted.terms(log_probs, mu, sequences.partner_mu, options)
+        parts["preference_loss"] = terms.mean() / 2
+        gap = gap + voted.weight * terms.sum() / len(scored)
+    return pointwise, gap, parts
 
 
 class Opd(Objective):

@@ -14,6 +14,7 @@ from zreward.common.runs import RunDirectory, say
 from zreward.common.termination import Terminated, termination
 from zreward.data import Preference, Record, check_disjoint, load_preferences, load_records, open_records
 from zreward.data.preference import records_of
+from zreward.data.preference_files import holds_preferences
 from zreward.data.sources import Fields, Source
 from zreward.models.attention_names import check_attention
 from zreward.models.compose import NAME as COMPOSE
@@ -28,12 +29,22 @@ from zreward.models.scratch import PREFIX, make_scratch
 from zreward.models.tower import projector_name
 from zreward.rubric import Rubric
 from zreward.training.composed import composed, pool
-from zreward.training.curves import DevCurve
+from zreward.training.curves import Curve, DevCurve, PreferenceCurve
 from zreward.training.engines import start
 from zreward.training.global_batch import keep_global_batch, note_processes
 from zreward.training.methods import Job, Method, find_method
 from zreward.training.noted import note_prompts, note_training_data
-from zreward.training.recipe import DataRecipe, Recipe, as_begun, notes_of, resumable, stored_recipe
+from zreward.training.recipe import (
+    BEST_METRICS,
+    DEV_METRICS,
+    PREFERENCE_METRICS,
+    DataRecipe,
+    Recipe,
+    as_begun,
+    notes_of,
+    resumable,
+    stored_recipe,
+)
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
 from zreward.training.stopping import KeepBest, StopWhenAsked
@@ -82,7 +93,7 @@ def train(recipe: Recipe, resume: bool = False, model: RewardModel | None = None
         trainer = build_trainer(recipe, run, model)
         trainer.prepare_device()
         if main:
-            inputs = inputs_of(recipe, model, *trainer.read, preferences=getattr(trainer, "preferences", ()))
+            inputs = inputs_of(recipe, model, *trainer.read, trainer.preferences, trainer.dev_preferences)
             if resume:
                 run.check_inputs(inputs)
                 run.remove_half_written()
@@ -113,9 +124,10 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     method = find_method(recipe.method)
     records, preferences = _training_data(recipe, model.rubric)
     chosen = records if method.prefers else records[: data.train_records]
-    dimensions = _dimensions(recipe, method, chosen, model)
+    dimensions = _dimensions(recipe, method, chosen, preferences, model)
     trained = comparing(model, recipe.comparison) if method.compares else model
-    read = [*records, *records_of(preferences)] if preferences else records
+    voted = records_of(preferences)
+    read = [part for part in (records, voted) if part]
     callbacks = _callbacks(recipe, method, read, dimensions, model.rubric, trained)
     trainer = method.trainer(Job(recipe, run, trained, records, chosen, dimensions, callbacks, preferences))
     for curve in callbacks:
@@ -123,21 +135,26 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     if recipe.best_by is not None:
         trainer.add_callback(KeepBest(trainer, recipe.best_by, recipe.patience))
     trainer.read = (
-        read if preferences else chosen,
+        [*chosen, *voted] if voted else chosen,
         callbacks[0].records if callbacks else [],
         getattr(trainer, "teacher", None),
     )
+    trainer.preferences, trainer.dev_preferences = preferences, callbacks[0].preferences if callbacks else ()
     return trainer
 
 
 def _training_data(recipe: Recipe, rubric: Rubric) -> tuple[Sequence[Record], Sequence[Preference]]:
-    """Records of data.train; of a method that learns from preferences, the records of data.rated and the preferences."""
+    """Records with scores and preferences to train on: data.train and data.preferences, or data.rated and data.train."""
     data = recipe.data
     if not find_method(recipe.method).prefers:
-        return open_records(training_source(data), rubric, skip_bad=data.skip_bad, split=data.train_split), ()
-    preferences = load_preferences(data.train, skip_bad=data.skip_bad, split=data.train_split)[: data.train_records]
+        records = open_records(training_source(data), rubric, skip_bad=data.skip_bad, split=data.train_split)
+        return records, _preferences(data, data.preferences) if data.preferences else ()
     rated = load_records(data.rated, rubric, skip_bad=data.skip_bad, split=data.train_split) if data.rated else []
-    return rated, preferences
+    return rated, _preferences(data, data.train)[: data.train_records]
+
+
+def _preferences(data: DataRecipe, path: str) -> list[Preference]:
+    return load_preferences(path, skip_bad=data.skip_bad, split=data.train_split)
 
 
 def training_source(data: DataRecipe) -> Source:
@@ -239,7 +256,13 @@ def _vision_modules(model: RewardModel) -> str:
     return rf"{re.escape(name)}\..*"
 
 
-def _dimensions(recipe: Recipe, method: Method, records: Sequence[Record], model: RewardModel) -> tuple[str, ...]:
+def _dimensions(
+    recipe: Recipe,
+    method: Method,
+    records: Sequence[Record],
+    preferences: Sequence[Preference],
+    model: RewardModel,
+) -> tuple[str, ...]:
     asked = model.check_dimensions(recipe.data.dimensions)
     if not method.needs_ratings:
         return asked
@@ -248,24 +271,37 @@ def _dimensions(recipe: Recipe, method: Method, records: Sequence[Record], model
         raise InputError(
             f"{recipe.data.train}: no record rates any of {list(asked)}; {recipe.method} needs annotations"
         )
-    return rated
+    return tuple(name for name in asked if name in rated or any(one.counts(name) for one in preferences))
 
 
 def _callbacks(
     recipe: Recipe,
     method: Method,
-    records: Sequence[Record],
+    trained: Sequence[Sequence[Record]],
     dimensions: tuple[str, ...],
     rubric: Rubric,
     model: RewardModel,
-) -> list[DevCurve]:
-    if not (recipe.data.dev and recipe.eval_every):
-        return []
+) -> list[Curve]:
     data = recipe.data
-    dev = open_records(recipe.data.dev, rubric, skip_bad=data.skip_bad, split=data.dev_split)[: data.dev_records]
-    check_disjoint(records, dev)
+    if not (data.dev and recipe.eval_every):
+        return []
+    voted = holds_preferences(data.dev)
+    known = PREFERENCE_METRICS if voted else DEV_METRICS
+    if recipe.best_by is not None and recipe.best_by not in known:
+        raise InputError(
+            f"recipe: best_by is {recipe.best_by}, but {data.dev} holds {'preferences' if voted else 'records'}, of which the "
+            f"dev curve has {', '.join(name for name in known if name in BEST_METRICS)}"
+        )
+    how = (method.reasons, recipe.eval_every, recipe.seed, recipe.eval_temperature, recipe.eval_batch_size)
+    if voted:
+        preferences = load_preferences(data.dev, skip_bad=data.skip_bad, split=data.dev_split)[: data.dev_records]
+        for records in trained:
+            check_disjoint(records, records_of(preferences))
+        return [PreferenceCurve(model, preferences, dimensions, *how)]
+    dev = open_records(data.dev, rubric, skip_bad=data.skip_bad, split=data.dev_split)[: data.dev_records]
+    for records in trained:
+        check_disjoint(records, dev)
     rated = [name for name in dimensions if any(r.ratings(name) for r in dev)]
     if not rated:
         raise InputError(f"{data.dev}: rates none of the trained dimensions {list(dimensions)}; leave data.dev out")
-    how = (recipe.eval_every, recipe.seed, recipe.eval_temperature, recipe.eval_batch_size)
-    return [DevCurve(model, list(dev), rated, method.reasons, *how)]
+    return [DevCurve(model, list(dev), rated, *how)]

@@ -16,7 +16,7 @@ from zreward.common.bounded import read_json
 from zreward.common.errors import InputError, shown
 from zreward.common.files import write_json
 from zreward.common.runs import METRICS, say
-from zreward.training.recipe import DEV_METRICS
+from zreward.training.recipe import BEST_METRICS
 
 if TYPE_CHECKING:
     from zreward.training.trainer_base import RewardTrainer
@@ -114,7 +114,7 @@ def read_best(run: Path) -> dict[str, Any] | None:
         return None
     found = read_json(file)
     step, metric, value = (found.get(key) for key in ("step", "metric", "value"))
-    if not isinstance(step, int) or metric not in DEV_METRICS or not isinstance(value, int | float):
+    if not isinstance(step, int) or metric not in BEST_METRICS or not isinstance(value, int | float):
         raise InputError(
             f"{file} holds {shown(found)}, expected step, metric and value of the weights in {run / BEST}; it is damaged. The "
             f"points of the dev curve are in {run / METRICS}"

@@ -24,7 +24,7 @@ from transformers.trainer import SCHEDULER_NAME
 from zreward.common.errors import InputError
 from zreward.common.files import disk_errors, sync_folder
 from zreward.common.runs import COMPLETE, RunDirectory, step_of
-from zreward.data import Record
+from zreward.data import Preference, Record
 from zreward.models.checkpoint import load_weights, save
 from zreward.models.kernels.check import use_right_kernels
 from zreward.models.precision import set_tf32
@@ -81,6 +81,10 @@ class RewardTrainer(Trainer):
 
     read: tuple[Sequence[Record], Sequence[Record], RewardModel | None] = ((), (), None)
     """What it was made from: records to train on, records of the dev curve, teacher."""
+    preferences: Sequence[Preference] = ()
+    """And preferences to train on."""
+    dev_preferences: Sequence[Preference] = ()
+    """Those of the dev curve."""
     counted: float = 1.0
     """What the micro-batch counts whose metrics are recorded: its items, over those of the mean process."""
 
@@ -283,6 +287,9 @@ def _inner(state_dict: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
     return {name.removeprefix("model."): value for name, value in state_dict.items() if name.startswith("model.")}
 
 
+_SHOWN = ("loss", "reward", "dev_hpa", "dev_accuracy")
+
+
 class _Progress(ProgressCallback):
     """One bar with the newest figures behind it; the whole log is in metrics.jsonl."""
 
@@ -293,7 +300,11 @@ class _Progress(ProgressCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if state.is_world_process_zero and self.training_bar is not None:
             for entry in state.log_history[-2:]:  # a point of the dev curve stands before its step
-                self._shown |= {name: f"{entry[name]:.3f}" for name in ("loss", "reward", "dev_hpa") if name in entry}
+                self._shown |= {
+                    name: f"{entry[name]:.3f}"
+                    for name in ("loss", "reward", "dev_hpa", "dev_accuracy")
+                    if name in entry
+                }
             self.training_bar.set_postfix(self._shown)
 
 
