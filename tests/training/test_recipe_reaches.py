@@ -204,6 +204,30 @@ def test_what_is_trained_is_kept_in_float32_and_what_is_not_stays_as_it_came(mak
     assert load_model(make_recipe("sft")).computed_in is None
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, torch.bfloat16), ({"model__lora_rank": 2}, torch.bfloat16), ({"trainer__bf16": False}, torch.float32)],
+    ids=["full", "lora", "told otherwise"],
+)
+def test_a_bfloat16_model_is_trained_by_passes_in_bfloat16(make_recipe, monkeypatch, more, expected):
+    """Its trained weights are float32: without autocast, so would be every product."""
+    seen = set()
+
+    def note(layer, args, output):
+        if layer.training and torch.is_grad_enabled():
+            seen.add(output.dtype)
+
+    def watched(*given):
+        model = load_model(*given)
+        for layer in model.backbone.base.model.language_model.layers:
+            layer.mlp.down_proj.register_forward_hook(note)
+        return model
+
+    monkeypatch.setattr(run_module, "load_model", watched)
+    train(make_recipe("sft", steps=1, model__dtype="bfloat16", **more))
+    assert seen == {expected}
+
+
 def test_small_steps_move_the_weights_of_a_bfloat16_model(make_recipe):
     def moved(dtype: str) -> tuple[float, Path]:
         recipe = make_recipe("sft", steps=5, model__dtype=dtype, optimizer__learning_rate=1e-5)

@@ -43,7 +43,7 @@ MOST = "most"  # the same: items of the process that has most
 def training_arguments(recipe: Recipe, run: RunDirectory, computed_in: torch.dtype | None = None) -> TrainingArguments:
     """Our recipe in transformers' words; `recipe.trainer` has the last say.
 
-    `computed_in`: the half precision of passes over weights that are kept in float32.
+    `computed_in`: the half precision of passes over weights that are kept in float32 (autocast).
     """
     options: dict[str, Any] = {
         "output_dir": str(run.checkpoint_folder),
@@ -68,6 +68,10 @@ def training_arguments(recipe: Recipe, run: RunDirectory, computed_in: torch.dty
         "disable_tqdm": False,
         "dataloader_num_workers": recipe.data.workers,
     }
+    if computed_in is torch.bfloat16:
+        options["bf16"] = True
+    elif computed_in is torch.float16:
+        options["fp16"] = torch.cuda.is_available()  # its loss is scaled, which needs a GPU
     if recipe.data.workers:  # forked: nothing is sent to a worker, above all no model
         options["dataloader_multiprocessing_context"] = "fork"
     try:
