@@ -13,7 +13,7 @@ from tests.docs.reader import Reader
 from tests.docs.stand_ins import TINY, furnish, make_demo
 
 GUIDE = ROOT / "docs" / "guides"
-BARE = ("first-hour.md",)
+BARE = ("first-hour.md", "your-data.md")
 """Guides that make all that they name."""
 
 
