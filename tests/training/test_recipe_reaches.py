@@ -133,7 +133,7 @@ def test_the_dev_curve_reads_its_own_split_and_as_many_records_as_it_may(written
     def curve(method="sft", **changes):
         recipe = written(method, data__dev=path, data__train_split="train", eval_every=3, **changes)
         (callback,) = run_module._callbacks(
-            recipe, methods.find_method(method), RECORDS, ("realism", "alignment"), tiny_model().rubric, tiny_model()
+            recipe, methods.find_method(method), [RECORDS], ("realism", "alignment"), tiny_model().rubric, tiny_model()
         )
         return callback
 
