@@ -75,7 +75,7 @@ def _child(what: str, folder: str, argument: object) -> Figures:
 
 def make(folder: Path, count: str) -> None:
     """The records, and a tiny model."""
-    save_records(_Rows(int(count)), folder / "pool.parquet")  # type: ignore[arg-type]
+    save_records(map(_record, range(int(count))), folder / "pool.parquet")
     _make_model(folder)
 
 
@@ -101,19 +101,6 @@ def _pool(folder: Path) -> Path:
 def _make_model(folder: Path) -> None:
     model = make_scratch("qwen3_vl", TINY, [_prompt(n) for n in range(100)], Rubric.default(), max_trace_tokens=4)
     model.save_pretrained(folder / "model")
-
-
-class _Rows:
-    """Records that are made as they are asked for."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, part: slice) -> list[Record]:
-        return [_record(n) for n in range(*part.indices(self.count))]
 
 
 def _prompt(number: int) -> str:

@@ -21,7 +21,7 @@ from zreward.data.looks import looks_of
 from zreward.data.seen import SEEN_FILE, seen_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
-from zreward.training.noted import note_training_data
+from zreward.training.noted import note_prompts, note_training_data
 
 pytest.importorskip("imagehash", reason="ImageHash is not installed: zreward[overlap]")
 
@@ -88,10 +88,12 @@ def test_training_notes_it_once_and_checkpoints_keep_it(tmp_path):
     model = tiny_model()
     model.seen = seen_of(["of the starting model"], [looks_of([picture(9000)])])
     (tmp_path / "run").mkdir()
-    note_training_data(tmp_path / "run", model, own)
+    before = note_prompts(model, own)
+    assert seen_by(model).counts() == {"prompts": 6, "pictures": None}, "checkpoints on the way"
+    note_training_data(tmp_path / "run", model, own, before)
     assert seen_by(model).counts() == {"prompts": 6, "pictures": 16}
     again = tiny_model()
-    note_training_data(tmp_path / "run", again, [])  # a run that goes on
+    note_training_data(tmp_path / "run", again, [], None)  # a run that goes on
     assert seen_by(again).counts() == {"prompts": 6, "pictures": 16}
     model.save_pretrained(tmp_path / "checkpoint")
     meta = json.loads((tmp_path / "checkpoint" / "zreward.json").read_text())
@@ -110,7 +112,7 @@ def test_without_the_library_prompts_are_noted(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
     model = tiny_model()
     (tmp_path / "run").mkdir()
-    note_training_data(tmp_path / "run", model, records(tmp_path))
+    note_training_data(tmp_path / "run", model, records(tmp_path), None)
     assert seen_by(model).counts() == {"prompts": 5, "pictures": None}
     with pytest.raises(InputError, match="5 of 5 prompts"):
         run(model, write_records(tmp_path))
@@ -126,7 +128,7 @@ def test_data_against_data_and_against_a_checkpoint(tmp_path):
     check_against(found, train)
     assert found.errors == [f"1 of 2 prompts ('A RED CIRCLE') and 1 of 3 pictures ('r0-2') are in {train} as well"]
     model = tiny_model()
-    note_training_data(tmp_path, model, own[:3])
+    note_training_data(tmp_path, model, own[:3], None)
     model.save_pretrained(tmp_path / "checkpoint")
     found = check_records(test)
     check_against(found, tmp_path / "checkpoint")
