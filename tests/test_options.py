@@ -21,6 +21,8 @@ STUDY, JUDGE = ("compare", "a", "b", "--study", "p"), ("compare", "a", "b", "--j
 
 REFUSED = [
     (("score", "--skip-bad"), (*SCORE, "--skip-bad")),
+    (("score", "--prompt-field"), (*SCORE, "--prompt-field", "x")),
+    (("score", "--image-field"), (*SCORE, "--image-field", "x")),
     (("score", "--prompt"), (*SCORE_DATA, "--prompt", "x")),
     (("score", "images"), (*SCORE_DATA, "picture.png")),
     (("score", "--reference"), (*SCORE_DATA, "--reference", "picture.png")),
@@ -37,6 +39,10 @@ REFUSED = [
     (("evaluate", "--seed"), (*EVALUATE, "--seed", "0")),
     (("evaluate", "--traces"), (*EVALUATE, "--reasoning", "--traces", "4", "--temperature", "0")),
     (("evaluate", "--html"), (*EVALUATE, "--html", "new.pdf")),
+    (("evaluate", "--dev"), (*EVALUATE, "--dev", "records.jsonl")),
+    (("evaluate", "--dev-split"), (*EVALUATE, "--dev-split", "dev")),
+    (("evaluate", "--tie-threshold"), (*EVALUATE, "--tie-threshold", "0.1")),
+    (("evaluate", "--resamples"), (*EVALUATE, "--resamples", "100")),
     (("evaluate", "--csv"), (*EVALUATE, "--csv", "new.xlsx")),
     (("bench", "--traces"), (*BENCH, "--traces", "4")),
     (("bench", "--temperature"), (*BENCH, "--temperature", "0.5")),
@@ -115,7 +121,8 @@ ALWAYS = {
     "bench": "--suite --predictions --use --split --resamples --seed --json",
     "plan": "--gpus --gpu --memory --accelerate --engine --config --json",
     "train": "--dry-run",
-    "label": "--data --out --split --dimensions --direct --batch-size --shard-size --skip-bad --device --engine --dry-run",
+    "label": "--data --out --split --dimensions --direct --batch-size --shard-size --skip-bad --device --engine --dry-run "
+    "--prompt-field --image-field",
     "export": "--merge --device",
     "push": "--license --data --base --metrics --command --limits --dry-run",
     "demo": "--out --seed",
@@ -136,7 +143,7 @@ ALWAYS = {
     "data import": "--skip-bad --winner --list",
     "data preferences": "--dimensions --margin",
     "data split": "--out --train --dev --test --seed",
-    "data check": "--rubric --against --json",
+    "data check": "--rubric --against --json --prompt-field --image-field",
     "rubric check": "--model --prompt --reasoning",
     "world data": "--out --seed",
     "world pretrain": "--out --seed",
