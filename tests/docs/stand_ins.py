@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.docs.blocks import ROOT
-from zreward.data import load_records
+from zreward.data import Preference, load_records, save_preferences
 from zreward.rubric import Rubric
 from zreward.world.base_models import WEIGHTS
 from zreward.world.dataset import WorldSize, make_world
@@ -54,6 +54,13 @@ def furnish(folder: Path, demo: Path) -> None:
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     vote = {"prompt": "a red cup", "images": ["a.png", "b.png"], "votes": {"a": 7, "b": 2}}
     (folder / "votes.jsonl").write_text(json.dumps(vote) + "\n")
+    both = [
+        Preference(
+            f"a {colour} cup", (_plain(colour, 32), _plain(colour, 24)), {"overall": {"a": 2, "b": 1}}, split=split
+        )
+        for colour, split in (("lime", "dev"), ("navy", "test"))
+    ]
+    save_preferences(both, folder / "votes.parquet")
     Rubric.default().to_yaml(folder / "my-rubric.yaml")
     _shards(folder / "shards")
 
@@ -69,6 +76,12 @@ def _shards(folder: Path) -> None:
                 member = tarfile.TarInfo(f"0001.{extension}")
                 member.size = len(text)
                 shard.addfile(member, io.BytesIO(text.encode()))
+
+
+def _plain(colour: str, side: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(file, "PNG")
+    return file.getvalue()
 
 
 def _pictures(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from zreward.common.errors import InputError, shorten
+from zreward.common.hub_errors import hub_errors
 from zreward.data.row_files import dataset_rows
 from zreward.data.rows import Fields, Layout, SourceRow
 
@@ -92,11 +93,10 @@ def _parse(name: str) -> _HubName:
 @lru_cache
 def _asked(repository: str, revision: str | None) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         return str(HfApi().dataset_info(repository, revision=revision).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except hub_errors() as error:
         raise InputError(
             f"hf:{repository}: the hub cannot be asked for it ({shorten(str(error), 200)}); check the name and the network, or "
             "give a folder with its files: hf:FOLDER"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zreward.common.errors import InputError, shorten
+from zreward.common.hub_errors import hub_errors
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, check_folder, check_pickles
 from zreward.publishing.card import CardFacts, write_card
 from zreward.publishing.readme import README
@@ -99,9 +100,6 @@ def _refuse_strangers(folder: Path) -> None:
 
 def _send(api, folder: Path, repo: str, private: bool, files: tuple[str, ...]) -> str:
     """InputError with the hub's own reason."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         return str(
@@ -109,6 +107,6 @@ def _send(api, folder: Path, repo: str, private: bool, files: tuple[str, ...]) -
                 repo_id=repo, folder_path=folder, allow_patterns=list(files), commit_message="Upload with zreward push"
             )
         )
-    except (OSError, HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+    except hub_errors() as error:
         reason = shorten(" ".join(str(error).split()) or type(error).__name__, 300)
         raise InputError(f"{repo}: the hub did not take it ({reason}); `hf auth login` stores a token") from error
