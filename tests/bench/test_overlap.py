@@ -67,6 +67,17 @@ def test_a_recompressed_and_resized_copy(suite, tmp_path):
     assert "m was trained on 1 of 15 pictures" in written[1].read_text()
 
 
+def test_without_the_library_what_is_allowed_is_measured(suite, monkeypatch):
+    model = tiny_model()
+    model.seen = seen_of(["A red   circle"], [looks_of([picture(101)])])
+    monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
+    with pytest.raises(InputError, match=r"pip install 'zreward\[overlap\]'"):
+        run(model, suite)
+    report, notes = run(model, suite, allow_overlap=True)
+    assert "m was trained on 1 of 5 prompts" in notes[0] and "ImageHash is missing" in notes[0]
+    assert report.document["overlap"][0]["pictures"] is None
+
+
 def test_pairs_are_compared_as_their_pictures(tmp_path):
     path = write_preferences(tmp_path)
     model = tiny_model()

@@ -101,7 +101,7 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
     for name, place in request.models.items():
         model = load(place)
         for own in holdings:
-            found = Checked(name, own.suite, own.overlap(model))
+            found = Checked(name, own.suite, own.overlap(model, request.allow_overlap))
             if not request.allow_overlap:
                 found.refuse()
             if found.note and found.note not in [one.note for one in checked]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from zreward.bench.suite import Suite
 from zreward.common.errors import InputError
-from zreward.data.looks import Looks, looks_of
+from zreward.data.looks import Looks, can_compare, looks_of
 from zreward.data.seen import Overlap, compare
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
@@ -24,13 +24,18 @@ class Holdings:
     def looks(self) -> Looks:
         return looks_of(record.image for record in self.suite.pictures)
 
-    def overlap(self, model: Any) -> Overlap | None:
-        """None where the model's checkpoint says nothing of its training data. InputError: a picture that cannot be read."""
+    def overlap(self, model: Any, allowed: bool = False) -> Overlap | None:
+        """None where the model's checkpoint says nothing of its training data.
+
+        Raises:
+            InputError: a picture that cannot be read; ImageHash is missing, unless an overlap is `allowed`.
+        """
         seen = seen_by(model) if isinstance(model, RewardModel) else None
         if seen is None:
             return None
         prompts = [record.prompt for record in self.suite.pictures]
-        return compare(seen, prompts, None if seen.pictures is None else self.looks)
+        compared = seen.pictures is not None and (not allowed or can_compare())
+        return compare(seen, prompts, self.looks if compared else None)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,10 @@ class Checked:
             return f"{self.model}: its checkpoint does not say what it was trained on; whether it knows the suites is unknown"
         text = f"{self.model} was trained on {self._said()} of {self.suite.name}" if self.overlap else ""
         if self.overlap.pictures is None:
-            unknown = f"{self.model}: pictures of its training data were not noted; only prompts were compared"
+            unknown = (
+                f"{self.model}: only prompts were compared with its training data; the checkpoint notes no pictures, or "
+                "ImageHash is missing (zreward[overlap])"
+            )
             return f"{text}. {unknown}" if text else unknown
         return text
 

@@ -71,14 +71,19 @@ def _parts(images: Iterable[ImageSource]) -> Iterator[Looks]:
             yield Looks(np.stack([one for one, _ in found]), np.stack([one for _, one in found]))
 
 
-def check_library() -> None:
-    """InputError where ImageHash is missing."""
+def can_compare() -> bool:
+    """Whether ImageHash is there."""
     try:
         import imagehash  # noqa: F401
     except ImportError:
-        raise InputError(
-            "comparing pictures needs ImageHash, which is not installed; pip install 'zreward[overlap]'"
-        ) from None
+        return False
+    return True
+
+
+def check_library() -> None:
+    """InputError where ImageHash is missing."""
+    if not can_compare():
+        raise InputError("comparing pictures needs ImageHash, which is not installed; pip install 'zreward[overlap]'")
 
 
 def _look(image: ImageSource) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.data import Record, Records
 from zreward.data.images import ImageSource
-from zreward.data.looks import check_library, looks_of
+from zreward.data.looks import can_compare, looks_of
 from zreward.data.seen import SEEN_FILE, SeenData, load_seen, save_seen, seen_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
@@ -67,10 +66,10 @@ def _images(records: Sequence[Record]) -> Iterator[ImageSource]:
 
 
 def _can_hash(tell: bool) -> bool:
-    try:
-        check_library()
-    except InputError as error:
-        if tell:
-            say(f"pictures of the training data are not noted in the model: {error}")
-        return False
-    return True
+    if can_compare():
+        return True
+    if tell:
+        say(
+            "pictures of the training data are not noted in the model: ImageHash is missing; pip install 'zreward[overlap]'"
+        )
+    return False
