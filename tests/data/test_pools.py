@@ -205,6 +205,7 @@ def test_a_set_is_read_again_when_a_file_of_it_changes(sets):
         ("hf:nobody", "no such folder, and no name on the hub; expected hf:OWNER/NAME"),
         ("hf:a/b/c/d", "no name on the hub"),
         ("hf:nobody/nothing", "the hub cannot be asked for it"),
+        ("hf:nobody/no thing", "the hub cannot be asked for it .Repo id must use"),
         ("hf:nobody/nothing@" + "0" * 40, "hf:nobody/nothing@0+: cannot be read"),
         ("hf:empty", "hf:empty: cannot be read"),
     ],
