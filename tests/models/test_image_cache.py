@@ -84,6 +84,18 @@ def _another_layer(model):
     model.backbone.base.config.vision_feature_layer = -1
 
 
+def _class_token_too(model):
+    config = model.backbone.base.config
+    config.vision_feature_select_strategy = {"default": "full", "full": "default"}[
+        config.vision_feature_select_strategy
+    ]
+
+
+def _other_tower(model):
+    """The weights do not say it."""
+    model.backbone.base.config.vision_config.hidden_act = "relu"
+
+
 def _other_colours(model):
     from dataclasses import replace
 
@@ -94,7 +106,19 @@ def _half(model):
     model.to(torch.bfloat16)
 
 
-@pytest.mark.parametrize("change", [_other_weights, _pooled, _lower_resolution, _another_layer, _other_colours, _half])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _other_weights,
+        _pooled,
+        _lower_resolution,
+        _another_layer,
+        _class_token_too,
+        _other_tower,
+        _other_colours,
+        _half,
+    ],
+)
 def test_whatever_features_depend_on_has_a_folder_of_its_own(tmp_path, change):
     model = frozen()
     change(model)
@@ -127,6 +151,20 @@ def test_the_mirror_image_has_features_of_its_own(tmp_path):
             cache.features(model, PICTURES[0], mirrored=True), cache.features(model, turned), atol=1e-5, rtol=1e-4
         )
     assert not torch.allclose(cache.features(model, PICTURES[0]), cache.features(model, turned), atol=1e-2)
+
+
+def test_the_tower_drops_nothing_out_while_its_model_is_trained(tmp_path):
+    def made(name: str, training: bool):
+        model = frozen()
+        for module in model.backbone.vision_tower.modules():
+            if hasattr(module, "dropout"):
+                module.dropout = 0.5
+        model.backbone.train(training)
+        found = ImageCache(tmp_path / name, model).features(model, PICTURES[0])
+        assert model.backbone.vision_tower.training == training
+        return found
+
+    assert torch.equal(made("training", True), made("evaluating", False))
 
 
 def test_arrays_are_not_kept(tmp_path):
