@@ -7,6 +7,7 @@ from text, OPD), that label is its last token and has its own column after the t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -104,11 +105,9 @@ def _scored_losses(
     log_probs: Tensor, mu: Tensor, sequences: Sequences, options: RolloutRecipe, scale: ScoreScale, chosen=slice(None)
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(8), (11) in its separable form, and what is logged of them, over the `chosen` of these sequences."""
-    target, partner_mu, score, partner_score = (
-        value[chosen]
-        for value in (sequences.target, sequences.partner_mu, sequences.score, sequences.partner_score)
-        if value is not None
-    )
+    given = (sequences.target, sequences.partner_mu, sequences.score, sequences.partner_score)
+    assert all(value is not None for value in given), "asked for pairs with scores only"
+    target, partner_mu, score, partner_score = (cast(Tensor, value)[chosen] for value in given)
     pointwise = pointwise_cross_entropy(log_probs[chosen], target)
     sides = (mu[chosen][:, None], partner_mu, score, partner_score)
     if options.preference_loss == "bradley_terry":
