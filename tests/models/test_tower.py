@@ -12,7 +12,7 @@ from tests.tiny import noise_pictures, sharpen, tiny_model
 from zreward.common.errors import InputError
 from zreward.models.checkpoint import META_FILE
 from zreward.models.reward_model import RewardModel
-from zreward.models.tower import pool_images, pooled, projected, tower_features
+from zreward.models.tower import fit_projector, pool_images, pooled, projected, tower_features
 from zreward.publishing.export import export
 from zreward.training.composed import pool
 
@@ -130,3 +130,13 @@ def test_programs_that_would_not_pool_get_no_export(model, tmp_path):
         export(model, tmp_path / "out")
     pool(model, 1)
     export(model, tmp_path / "out")
+
+
+def test_channels_of_very_different_size_count_alike_in_a_fitted_projector():
+    torch.manual_seed(0)
+    base = tiny_model("llava").backbone.base
+    first = base.model.multi_modal_projector.linear_1
+    spread = torch.logspace(-1, 1, first.weight.shape[1])
+    fit_projector(base, 5 + spread * torch.randn(400, len(spread)))
+    by_channel = (first.weight * spread).square().mean(0).sqrt()
+    assert by_channel.max() < 2 * by_channel.min()
