@@ -180,3 +180,25 @@ def test_files_of_a_run(model, tmp_path):
         lines[0].startswith("| suite | dimension | figure | model | value |")
         and "| mine | alignment | SRCC | m |" in lines[2]
     )
+
+
+def test_tables_with_values_of_another_kind(tmp_path):
+    suite, name = write_preferences(tmp_path), "p0/0-1"
+    for row, said in (
+        ({"id": name, "score": 10**400}, "score is a number of about 400 digits, expected"),
+        ({"id": name, "score": [1]}, r"score is \[1\], expected"),
+        ({"id": name, "forward": [{"judgement": ["A"]}]}, r"judgement is \['A'\], expected"),
+        ({"forward": [{"judgement": "A"}]}, "entry 0: no id"),
+    ):
+        (tmp_path / "said.json").write_text(json.dumps([row]))
+        with pytest.raises(InputError, match=said):
+            run({}, {"own": suite}, {"m": str(tmp_path / "said.json")}, partial=True)
+
+
+def test_votes_of_another_kind(tmp_path):
+    from zreward.bench.labels import is_label, read_votes
+
+    (tmp_path / "votes.jsonl").write_text('{"idx": 1, "human_vote": ["leftvote"]}\n')
+    with pytest.raises(InputError, match=r"human_vote \['leftvote'\]; expected"):
+        read_votes(tmp_path / "votes.jsonl")
+    assert not is_label({"a": 1}, "leftvote") and not is_label(["[[A>B]]"], "leftvote")

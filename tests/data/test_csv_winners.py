@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from zreward.cli.main import app
 from zreward.common.errors import InputError
 from zreward.data import load_preferences
 from zreward.data.importers.csv_winners import WinnerColumns, import_winners
+from zreward.data.importers.table import read_table
 
 
 @pytest.fixture
@@ -106,3 +108,21 @@ def test_the_commands(folder):
     (folder / "one.jsonl").write_text(lines[0])
     told = run(app, ["data", "preferences", str(folder / "one.jsonl"), str(folder / "q.jsonl")])
     assert told.exit_code and "no prompt has two pictures" in str(told.exception)
+
+
+def test_a_header_of_a_hundred_thousand_columns_is_looked_through_once(tmp_path):
+    """Counted anew for every column, this takes minutes."""
+    (tmp_path / "a.csv").write_text(",".join(f"c{number}" for number in range(100_000)) + "\n")
+    begin = process_time()
+    assert len(read_table(tmp_path / "a.csv").header) == 100_000
+    assert process_time() - begin < 10
+    (tmp_path / "b.csv").write_text(",".join(["c"] * 100_000) + "\n")
+    with pytest.raises(InputError, match="column 'c' stands twice") as caught:
+        read_table(tmp_path / "b.csv")
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_separator_that_csv_does_not_take(tmp_path):
+    (tmp_path / "a.csv").write_text('sep="\na"b\n')
+    with pytest.raises(InputError, match="expected one character that is neither a quote"):
+        read_table(tmp_path / "a.csv")

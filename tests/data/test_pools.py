@@ -242,3 +242,31 @@ def test_data_check_takes_a_pool(place):
     write({"pool/b.txt": " "})
     done = subprocess.run(told, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "pool/b: prompt is empty" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text"),
+    [
+        ("saved", "state.json", "{}"),
+        ("saved", "dataset_dict.json", "{}"),
+        ("saved", "dataset_dict.json", '{"splits": 5}'),
+        ("hf:saved", "saved.py", "raise SystemExit"),
+        ("hf:saved", "README.md", "---\nconfigs:\n- 5\n---\n"),
+        ("hf:saved", "README.md", "---\ndataset_info: [1]\n---\n"),
+        ("hf:saved", "a.zip", "no"),
+        ("hf:saved", "a.tar", ""),
+    ],
+)
+def test_damaged_sets_of_another_library(place, name, file, text):
+    Path("saved").mkdir()
+    Path("saved", "dataset_info.json").write_text('{"features": {"a": {"_type": "Value", "dtype": "string"}}}')
+    if "README" in file:
+        Path("saved", "a.csv").write_text("prompt,image\na,b\n")
+    Path("saved", file).write_text(text)
+    with pytest.raises(InputError, match=f"{name}: cannot be read"):
+        list(read_rows(name))
+
+
+def test_a_name_that_the_hub_does_not_allow():
+    with pytest.raises(InputError, match="the hub cannot be asked for it"):
+        Source("hf:https:/x/y").state(lambda file: None)

@@ -131,3 +131,50 @@ def test_a_file_of_something_else(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"x\.parquet: .*expected hashes of training data"):
         load_seen(tmp_path / "x.parquet")
+
+
+def written(path, **changed):
+    """A file as `save_seen` writes it, of two prompts and two pictures, with other columns in it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {f"hash_{word}": pa.array([1, 2], pa.uint64()) for word in range(WORDS)}
+    columns |= {"prompt": pa.array([1, 2], pa.uint64()), "colours": pa.array([b"x" * COLOURS] * 2), **changed}
+    pq.write_table(pa.table(columns).replace_schema_metadata({"version": "1", "pictures": "True"}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"prompt": [{"a": 1}, {"a": 2}]}, "column prompt holds struct.*not uint64"),
+        ({"prompt": [float("nan"), -1.0]}, "column prompt holds double"),
+        ({"hash_3": ["1", "2"]}, "column hash_3 holds string"),
+        ({"colours": ["x" * COLOURS] * 2}, "colours of another size"),
+        ({"colours": [b"x" * 24, b"x" * 72]}, "colours of another size"),
+        ({"colours": [b"x" * COLOURS, None]}, "colours of 1 pictures, and hashes of 2"),
+    ],
+)
+def test_columns_of_something_else(tmp_path, changed, reason):
+    assert load_seen(written(tmp_path / "good.parquet")).counts() == {"prompts": 2, "pictures": 2}
+    with pytest.raises(InputError, match=f"{reason}.*fetch the checkpoint again"):
+        load_seen(written(tmp_path / "x.parquet", **changed))
+
+
+def test_one_row_over_and_over_is_refused_before_it_is_read(tmp_path):
+    import pyarrow as pa
+
+    many = pa.array(np.full(1_000_000, 7, np.uint64))
+    columns = {"prompt": many, "colours": pa.nulls(len(many), pa.binary())}
+    columns |= {f"hash_{word}": many for word in range(WORDS)}
+    with pytest.raises(InputError, match=r"1,000,000 rows in [\d,]+ bytes"):
+        load_seen(written(tmp_path / "x.parquet", **columns))
+
+
+def test_a_folder_or_device_in_its_place(tmp_path):
+    (tmp_path / "folder.parquet").mkdir()
+    written(tmp_path / "folder.parquet" / "a.parquet")
+    (tmp_path / "device.parquet").symlink_to("/dev/zero")
+    for name, kind in (("folder", "a folder"), ("device", "a device")):
+        with pytest.raises(InputError, match=f"{name}.parquet: is {kind}"):
+            load_seen(tmp_path / f"{name}.parquet")

@@ -353,6 +353,7 @@ def test_a_shard_that_changes_under_a_run_is_named(tmp_path):
         ("pool/x*.tar", "no file matches"),
         ("pool/{000..9999999}.tar", "range of no, or more than"),
         ("pool/{2..1}.tar", "range of no"),
+        (f"pool/{{0..{'9' * 5000}}}.tar", "neither a range"),  # more digits than int() takes
         ("pool/{a}.tar", "neither a range"),
         ("pool/*", "files of several kinds"),
         ("pool", "files of several kinds"),
@@ -376,3 +377,16 @@ def test_memory_does_not_grow_with_a_shard(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 50_000  # a member that is held takes 1,000
+
+
+def test_pipes_and_devices_among_shards_are_refused(tmp_path):
+    for name in ("a.jsonl", "a.parquet", "a.tar"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        os.mkfifo(folder / name)  # opened, it would wait for a writer
+        with pytest.raises(InputError, match=r"is a pipe"):
+            load_records(folder)
+        os.remove(folder / name)
+        (folder / name).symlink_to("/dev/zero")
+        with pytest.raises(InputError, match=r"is a device"):
+            load_records(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM, LlavaForConditionalGen
 from tests.models.parts import write_language, write_tower
 from tests.tiny import noise_pictures, tiny_rubric
 from zreward.common.errors import InputError
-from zreward.models.compose import ComposeSpec, compose
+from zreward.models.compose import ComposeSpec, compose, configuration
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.models.tower import tower_features
@@ -192,3 +193,25 @@ def test_a_part_with_missing_weights_is_refused(parts, tmp_path):
     save_file(weights, cut / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match="1 weights are missing.*would be random numbers"):
         compose(ComposeSpec(str(cut), str(parts["language"])), tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "layers", "reason"),
+    [
+        ("clip", {"patch_size": 0}, None, "cannot be loaded as parts of a composed model"),
+        ("clip", {"image_size": [28, 28]}, None, "cannot be loaded as parts of a composed model"),
+        ("language", {"text_config": 5}, None, "cannot be loaded as parts of a composed model"),
+        ("language", {}, 0, "language_layers is 0, expected 1 to"),
+        ("language", {}, 99, "language_layers is 99, expected 1 to"),
+    ],
+)
+def test_a_plan_of_damaged_parts_is_refused(parts, tmp_path, part, changed, layers, reason):
+    shutil.copytree(parts[part], tmp_path / part)
+    config = json.loads((tmp_path / part / "config.json").read_text()) | changed
+    if "vision_config" in config:
+        config["vision_config"] |= changed
+    (tmp_path / part / "config.json").write_text(json.dumps(config))
+    folders = {"clip": parts["clip"], "language": parts["language"], part: tmp_path / part}
+    spec = ComposeSpec(str(folders["clip"]), str(folders["language"]), language_layers=layers)
+    with pytest.raises(InputError, match=reason):
+        configuration(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import noise_pictures, sharpen, tiny_model
 from zreward.common.errors import InputError
@@ -191,3 +192,19 @@ def test_a_tower_that_is_trained_is_refused(tmp_path):
 def test_models_of_another_type_are_refused(tmp_path):
     with pytest.raises(InputError, match="has no projector"):
         ImageCache(tmp_path, tiny_model("qwen3_5").requires_grad_(False))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [torch.full((4, 32), torch.nan), torch.zeros(3, 32), torch.zeros(4, 5), torch.zeros(4), torch.zeros(4, 32).int()],
+)
+def test_a_file_of_something_else_is_named(tmp_path, planted):
+    model = cached(tmp_path)
+    scores(model)
+    file = next(tmp_path.rglob("*.safetensors"))
+    good = load_file(file)["features"]
+    if planted.isnan().any() or not planted.is_floating_point():
+        planted = planted.flatten()[0].expand(good.shape).contiguous()
+    save_file({"features": planted}, file)
+    with pytest.raises(InputError, match=f"{file.name} is damaged.*expected finite numbers.*delete it"):
+        scores(model)

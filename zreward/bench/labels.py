@@ -30,7 +30,7 @@ _ANY = Layout(lambda key: None, (), "")
 
 def is_label(value: Any, label: str) -> bool:
     """Whether a model's vote is what people said; no vote, or one that cannot be read, is not."""
-    return value in ACCEPTED[label]
+    return isinstance(value, str) and value in ACCEPTED[label]
 
 
 def read_votes(path: Path) -> Suite:
@@ -40,7 +40,7 @@ def read_votes(path: Path) -> Suite:
         if row.data is None:
             raise InputError(f"{row.place}: {row.error}")
         number, label = row.data.get("idx"), row.data.get("human_vote")
-        if not isinstance(number, int) or label not in ACCEPTED:
+        if not isinstance(number, int) or not isinstance(label, str) or label not in ACCEPTED:
             raise InputError(
                 f"{row.place}: idx is {shown(number)}, human_vote {shown(label)}; expected a number, and one of "
                 f"{', '.join(ACCEPTED)}"

@@ -104,7 +104,7 @@ def _gap(value: Any, said: Said) -> tuple[float, bool]:
         return {A: 1.0, B: -1.0, TIE: 0.0}[choice], False
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"{said.path}: {said.column} is {shown(value)}, expected a, b, tie or a number; leave a row out that has no answer"
         ) from None
@@ -114,7 +114,9 @@ def _gap(value: Any, said: Said) -> tuple[float, bool]:
 def _number(value: Any, said: Said) -> float:
     try:
         return _finite(float(value), said)
-    except (TypeError, ValueError):
+    except InputError:
+        raise
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{said.path}: {said.column} is {shown(value)}, expected a number") from None
 
 

@@ -111,4 +111,4 @@ def _judgements(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
             else None
         )
         if told:
-            yield {"id": row["id"], "judgement": sides.get(told, told)}
+            yield {"id": row.get("id"), "judgement": sides.get(told, told) if isinstance(told, str) else told}

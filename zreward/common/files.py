@@ -129,14 +129,21 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, on the same file system."""
+    """A temporary folder beside `path`, on the same file system. Folders made for it go again when the block fails."""
+    missing = [folder for folder in Path(os.path.abspath(path)).parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     place = os.path.abspath(path.parent)
     if place not in _swept:
         sweep(path.parent)
         _swept.add(place)
-    with temporary_folder(path.parent) as box:
-        yield box
+    try:
+        with temporary_folder(path.parent) as box:
+            yield box
+    except BaseException:
+        with suppress(OSError):  # something else is in there by now
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 def sync_folder(folder: Path) -> None:

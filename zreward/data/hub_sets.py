@@ -14,8 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from zreward.common.errors import InputError, shorten
 from zreward.common.hub_errors import hub_errors
 from zreward.data.row_files import dataset_rows
@@ -56,24 +54,24 @@ def revision(name: str) -> str | None:
 def rows(name: str, layout: Layout, fields: Fields) -> Iterator[SourceRow]:
     """Rows of all splits, one split after the other. InputError for a set that cannot be loaded or read."""
     datasets = _library(name)
-    errors = (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError)
     numbers = itertools.count()
     try:
         for split, part in _splits(name, datasets):
             for row in dataset_rows(part, layout, fields, name, numbers):
                 known = row.data is None or split is None or row.data.get("split") is not None
                 yield row if known else row._replace(data={**(row.data or {}), "split": split})
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except errors as error:
-        raise InputError(f"{name}: cannot be read: {shorten(str(error), 300)}") from error
+    except Exception as error:  # the library's own errors about a damaged set have every type
+        reason = str(error).strip() or type(error).__name__
+        raise InputError(f"{name}: cannot be read: {shorten(reason, 300)}") from error
 
 
 def _splits(name: str, datasets: Any) -> list[tuple[str | None, Any]]:
     if not name.startswith(PREFIX):
         found = datasets.load_from_disk(name)
     elif (folder := local_folder(name)) is not None:
-        found = datasets.load_dataset(str(folder), streaming=True)
+        found = datasets.load_dataset(str(folder.absolute()), streaming=True)
     else:
         named = _parse(name)
         found = datasets.load_dataset(named.repository, named.config, revision=revision(name), streaming=True)

@@ -9,7 +9,7 @@ import re
 from zreward.common.errors import InputError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(\d{1,64})\.\.(\d{1,64})")
 _MOST = 1_000_000  # files
 
 

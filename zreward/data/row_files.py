@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zreward.common.bounded import check_regular
 from zreward.common.errors import InputError
 from zreward.common.text_files import check_encoding
 from zreward.data.rows import ALIKE, Fields, Layout, SourceRow, parse_json
@@ -17,6 +18,7 @@ _BATCH = 256  # Parquet rows in memory at a time
 
 def json_lines(path: Path, expected: str, fields: Fields = ALIKE) -> Iterator[SourceRow]:
     """Lines count from 1; blank ones are passed over. `expected` says what a line is."""
+    check_regular(path, "JSON lines")
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
@@ -43,6 +45,7 @@ def parquet_rows(path: Path, layout: Layout, fields: Fields = ALIKE) -> Iterator
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path, "a Parquet file")
     try:
         with pq.ParquetFile(path) as file:
             columns = read_columns(file.schema_arrow.names, str(path), layout, fields)
@@ -51,7 +54,7 @@ def parquet_rows(path: Path, layout: Layout, fields: Fields = ALIKE) -> Iterator
                 for row in batch.to_pylist():
                     yield _unpacked(number, f"{path}:row {number}", row, layout, fields)
                     number += 1
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shown
 from zreward.data.packed import PackedImage
 from zreward.data.record import KEYS, check_key
 
@@ -73,7 +73,15 @@ class SourceRow(NamedTuple):
     @property
     def text(self) -> str:
         """The row as it came; of a row with columns, its JSON, where only the size of bytes is told."""
-        return self.raw if isinstance(self.raw, str) else json.dumps(self.raw, ensure_ascii=False, default=_brief)
+        return self.raw if isinstance(self.raw, str) else as_json(self.raw)
+
+
+def as_json(value: Any) -> str:
+    """JSON of a row that was read, for a report; of one that is nested too deeply to be written, its beginning."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_brief)
+    except RecursionError:
+        return shown(value)
 
 
 def parse_json(text: str, what: str = "", strict: bool = True) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zreward.common.bounded import check_regular
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
 from zreward.data.images import ImageSource
@@ -131,20 +132,51 @@ def load_seen(path: Path) -> SeenData:
     import pyarrow.parquet as pq
 
     advice = "expected hashes of training data; fetch the checkpoint again"
+    size = check_regular(path, "hashes of training data")
     try:
-        table = pq.read_table(path)
-        notes = table.schema.metadata or {}
-        if notes.get(b"version") != VERSION.encode():
-            raise InputError(f"{path}: version {notes.get(b'version')!r}, this zreward reads {VERSION}; {advice}")
-        prompts = table["prompt"].drop_null().to_numpy().astype(np.uint64)
+        # Colours stay references to the distinct ones until their sizes are known.
+        with pq.ParquetFile(path, read_dictionary=["colours"], pre_buffer=False) as file:
+            _check_layout(file, size)
+            notes = file.schema_arrow.metadata or {}
+            table = file.read()
+        prompts = table["prompt"].drop_null().to_numpy()
         if notes.get(b"pictures") != b"True":
             return SeenData(np.sort(prompts), None)
-        words = [table[f"hash_{word}"].drop_null().to_numpy().astype(np.uint64) for word in range(WORDS)]
-        raw = b"".join(table["colours"].drop_null().to_pylist())
-        colours = np.frombuffer(raw, np.uint8).reshape(-1, COLOURS)
-        return SeenData(np.sort(prompts), Looks(np.stack(words, 1), colours))
+        words = [table[f"hash_{word}"].drop_null().to_numpy() for word in range(WORDS)]
+        return SeenData(np.sort(prompts), Looks(np.stack(words, 1), _colours(table["colours"], len(words[0]))))
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}; {advice}") from None
+
+
+def _check_layout(file: Any, size: int) -> None:
+    """ValueError unless an open Parquet file of `size` bytes is one that `save_seen` wrote, by what it says of itself."""
+    import pyarrow as pa
+
+    version = (file.schema_arrow.metadata or {}).get(b"version")
+    if version != VERSION.encode():
+        raise ValueError(f"version {version!r}, this zreward reads {VERSION}")
+    for name in ("prompt", *(f"hash_{word}" for word in range(WORDS))):
+        if (found := file.schema_arrow.field(name).type) != pa.uint64():
+            raise ValueError(f"column {name} holds {found}, not uint64")
+    if file.metadata.num_rows > size:  # hashes do not compress: so many rows are one row over and over
+        raise ValueError(f"{file.metadata.num_rows:,} rows in {size:,} bytes")
+
+
+def _colours(column: Any, count: int) -> NDArray[np.uint8]:
+    """[count, COLOURS] of a column of bytes; ValueError for another number of them, and for other sizes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for part in column.chunks:
+        if (
+            part.type.value_type != pa.binary()
+            or pc.any(pc.not_equal(pc.binary_length(part.dictionary), COLOURS)).as_py()
+        ):
+            raise ValueError(f"colours of another size than {COLOURS} bytes")
+    raw = b"".join(column.cast(pa.binary()).drop_null().to_pylist())
+    if len(raw) != count * COLOURS:
+        raise ValueError(f"colours of {len(raw) // COLOURS:,} pictures, and hashes of {count:,}")
+    return np.frombuffer(raw, np.uint8).reshape(-1, COLOURS)
 
 
 def _distinct(looks: Looks) -> Looks:

@@ -136,15 +136,19 @@ def _text_part(language: Any) -> Any:
 
 def _cut(text: Any, layers: int) -> None:
     """Keep a language model's lowest layers."""
-    depth = text.config.num_hidden_layers
-    if not 1 <= layers <= depth or not isinstance(getattr(text, "layers", None), nn.ModuleList):
-        raise InputError(
-            f"model.compose.language_layers is {layers}, expected 1 to {depth} layers of a decoder that can be cut"
-        )
+    can_be_cut = isinstance(getattr(text, "layers", None), nn.ModuleList)
+    _check_depth(layers, text.config.num_hidden_layers if can_be_cut else 0)
     text.layers = text.layers[:layers]
     text.config.num_hidden_layers = layers
     if getattr(text.config, "layer_types", None):
         text.config.layer_types = text.config.layer_types[:layers]
+
+
+def _check_depth(layers: int, depth: int) -> None:
+    if not 1 <= layers <= depth:
+        raise InputError(
+            f"model.compose.language_layers is {layers}, expected 1 to {depth} layers of a decoder that can be cut"
+        )
 
 
 def _load(name: str, kind: str, option: str) -> tuple[Path, Any]:
@@ -177,10 +181,12 @@ def configuration(spec: ComposeSpec, image_pool: int = 1) -> Any:
         with told_of(folder, "a part of a composed model"):
             found.append(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
     vision, text = found
-    tower, language = getattr(vision, "vision_config", vision), text.get_text_config()
-    if spec.language_layers is not None:
-        language.num_hidden_layers = spec.language_layers
-    made = _configuration(tower, language, 0, spec, image_pool)
+    with told_of(Path(f"{spec.vision}, {spec.language}"), "parts of a composed model"):
+        tower, language = getattr(vision, "vision_config", vision), text.get_text_config()
+        if spec.language_layers is not None:
+            _check_depth(spec.language_layers, language.num_hidden_layers)
+            language.num_hidden_layers = spec.language_layers
+        made = _configuration(tower, language, 0, spec, image_pool)
     setattr(made, POOL, image_pool)
     return made
 

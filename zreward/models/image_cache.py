@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from zreward.common.bounded import check_regular
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
 from zreward.data.fingerprint import image_digest
@@ -67,11 +68,18 @@ class ImageCache:
         digest = image_digest(as_source(image))
         file = self.folder / digest[:2] / f"{digest}{'-mirrored' if mirrored else ''}.safetensors"
         if file.exists():
-            return _read(file)
+            return _read(file, self._shape(model))
         made = self._make(model, image, mirrored)
         with atomic_path(file) as temporary:
             save_file({_FEATURES: made}, temporary)
         return made
+
+    def _shape(self, model: RewardModel) -> tuple[int, int]:
+        config, layout = model.backbone.base.config, model.layout
+        layers = config.vision_feature_layer
+        width = config.vision_config.hidden_size * (1 if isinstance(layers, int) else len(layers))
+        assert isinstance(layout, SquareLayout), "checked when the cache was made"
+        return layout.tokens_per_image, width
 
     @torch.no_grad()
     def _make(self, model: RewardModel, image: Any, mirrored: bool) -> Tensor:
@@ -98,8 +106,12 @@ def _key(model: RewardModel) -> str:
     return short_digest(facts)
 
 
-def _read(file: Path) -> Tensor:
+def _read(file: Path, shape: tuple[int, int]) -> Tensor:
     try:
-        return load_file(file)[_FEATURES]
-    except (SafetensorError, OSError, KeyError) as error:
+        check_regular(file, "features of a picture")
+        found = load_file(file)[_FEATURES]
+        if found.shape != shape or not found.is_floating_point() or not found.isfinite().all():
+            raise ValueError(f"{found.dtype}, {list(found.shape)}; expected finite numbers, {list(shape)}")
+        return found
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{file} is damaged ({str(error)[:100]}); delete it, and it is made again") from None

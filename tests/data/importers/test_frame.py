@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -93,7 +96,7 @@ def test_a_bad_picture_is_a_bad_row_with_its_line_and_field(root, tmp_path, imag
     write_json(root / "x.json", data)
     with pytest.raises(InputError, match=rf"x\.json:17: .*{reason}"):
         run_importer(IMPORTER, root, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     path, count, _ = run_importer(IMPORTER, root, tmp_path / "out", skip_bad=True)
     assert count == 199 and 3 not in [record.scores["q"] for record in load_records(path)]
     assert json.loads((tmp_path / "out" / "records.jsonl.skipped.jsonl").read_text())["line"] == 17
@@ -214,3 +217,38 @@ def test_nothing_is_read_ahead_of_what_is_written(root, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run_importer(replace(IMPORTER, makes=Preference, read=endless), root, tmp_path / "out.parquet")
     assert len(asked) < 300
+
+
+@pytest.mark.parametrize("kind", ["date32", "duration", "timestamp"])
+def test_dates_that_python_does_not_know(tmp_path, kind):
+    types = {"date32": pa.date32(), "duration": pa.duration("s"), "timestamp": pa.timestamp("us")}
+    number = pa.array([2**31 - 1], pa.int32()) if kind == "date32" else pa.array([2**62], pa.int64())
+    pq.write_table(pa.table({"prompt": number.cast(types[kind]), "image": ["a.png"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: not a Parquet file that can be read"):
+        list(parquet_rows([tmp_path / "a.parquet"], ["prompt"]))
+    with pytest.raises(InputError, match=r"a\.parquet: not a Parquet file that can be read"):
+        load_records(tmp_path / "a.parquet")
+
+
+def test_a_row_that_is_nested_too_deeply_to_be_written_is_a_bad_one(tmp_path):
+    depth = sys.getrecursionlimit() - 60
+    while True:  # the deepest that is read
+        (tmp_path / "a.json").write_text(f"[{'[' * depth}{']' * depth}]")
+        try:
+            (row,) = json_rows(tmp_path / "a.json")
+        except InputError:
+            break
+        assert row.data is None and "expected an object" in row.error and len(row.text) > 10
+        depth += 1
+
+
+def test_a_folder_that_was_made_for_the_result_goes_when_there_is_none(root, tmp_path):
+    def refused(reading: Reading) -> Iterator[Preference]:
+        yield Preference("a", ("x.png", "y.png"), {"overall": "a"}, id="0")
+        raise InputError("late")
+
+    (tmp_path / "there").mkdir()
+    for out in ("new", "new/below", "there", "there/new"):
+        with pytest.raises(InputError, match="late"):
+            run_importer(replace(IMPORTER, makes=Preference, read=refused), root, tmp_path / out)
+    assert not (tmp_path / "new").exists() and not list((tmp_path / "there").iterdir())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
 
 from tests.data.importers import tfrecords
 from zreward.common.errors import InputError
+from zreward.data.importers import tfrecord
 from zreward.data.importers.tfrecord import masked_crc32c, parse_example, read_tfrecord
 
 PUBLISHED = {  # RFC 3720, B.4, and the check value of CRC-32C
@@ -129,3 +131,29 @@ def test_examples_of_another_implementation() -> None:
     example.features.feature["score"].floatlist.value.append(0.25)
     example.features.feature["counts"].int64list.value.extend(FEATURES["counts"])
     assert parse_example(example.SerializeToString()) == parse_example(tfrecords.example(FEATURES))
+
+
+def test_one_long_record_does_not_make_its_neighbours_as_long(tmp_path, monkeypatch):
+    """Checksums of many are computed in one table, as wide as the longest."""
+    sizes = []
+    monkeypatch.setattr(tfrecord, "_AREA", 1000)
+    original = tfrecord.masked_crc32c
+
+    def noted(texts):
+        sizes.append(len(texts) * max(map(len, texts)))
+        return original(texts)
+
+    monkeypatch.setattr(tfrecord, "masked_crc32c", noted)
+    contents = [b"a" * size for size in (300, *[5] * 30, 900, *[5] * 200)]
+    tfrecords.write(tmp_path / "a.tfrecord", contents)
+    found = list(read_tfrecord(tmp_path / "a.tfrecord"))
+    assert [one.content for one in found] == contents and not any(one.fault for one in found)
+    assert [one.number for one in found] == list(range(1, len(contents) + 1))
+    assert 900 <= max(sizes) <= 1000
+
+
+def test_a_record_of_many_megabytes_is_refused(tmp_path):
+    length = struct.pack("<Q", 1 << 25)
+    (tmp_path / "a.tfrecord").write_bytes(length + tfrecords.masked(length))
+    with pytest.raises(InputError, match="it has 33,554,432 bytes; expected at most"):
+        list(read_tfrecord(tmp_path / "a.tfrecord"))

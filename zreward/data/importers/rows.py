@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from zreward.common.errors import InputError, shown
+from zreward.data.rows import as_json
 from zreward.data.sources import SourceRow, json_lines
 
 _BATCH = 64  # Parquet rows in memory at a time; each may hold pictures
@@ -61,7 +62,7 @@ def parquet_rows(files: Iterable[Path], needed: Iterable[str], more: Iterable[st
                     for row in batch.to_pylist():
                         yield SourceRow(number, f"{path}:row {number}", row, row)
                         number += 1
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: not a Parquet file that can be read: {reason}") from None
         except OSError as error:
@@ -111,7 +112,7 @@ class _Scanner:
             if isinstance(value, dict):
                 yield SourceRow(line, place, value, value)
             else:
-                yield SourceRow(line, place, json.dumps(value), None, f"{shown(value)}, expected an object")
+                yield SourceRow(line, place, as_json(value), None, f"{shown(value)}, expected an object")
             if self._next() != close:
                 self._take(",")
         self._take(close)

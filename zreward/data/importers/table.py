@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shorten, shown
 from zreward.common.text_files import read_text
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.sources import SourceRow
@@ -57,8 +58,10 @@ def parse_table(text: str, path: Path) -> Table:
     told = first[len("sep=") :].strip(" ") if first.lower().startswith("sep=") else None
     offset = 1 if told else 0
     separator = told or max(_SEPARATORS, key=lambda one: _width(first, one))
-    if len(separator) != 1:
-        raise InputError(f"{path}:1: sep={separator!r}; expected one character")
+    if len(separator) != 1 or separator in '"\r\n':
+        raise InputError(
+            f"{path}:1: sep={shown(separator)}; expected one character that is neither a quote nor a line's end"
+        )
     reader = csv.reader(io.StringIO(rest if told else text, newline=""), delimiter=separator, strict=True)
     rows: list[tuple[int, tuple[str, ...]]] = []
     try:
@@ -72,10 +75,13 @@ def parse_table(text: str, path: Path) -> Table:
     header = tuple(cell.strip() for cell in rows[0][1])
     if len(header) > 1 and not header[0] and INDEX not in header:
         header = (INDEX, *header[1:])
+    counts = Counter(header)
     for name in header:
-        if not name or header.count(name) > 1:
+        if not name or counts[name] > 1:
             fault = "stands twice" if name else "has no name"
-            raise InputError(f"{path}:{rows[0][0]}: column {name!r} {fault}; the header is {', '.join(header)}")
+            raise InputError(
+                f"{path}:{rows[0][0]}: column {name!r} {fault}; the header is {shorten(', '.join(header), 1000)}"
+            )
     return Table(path, header, separator, tuple(rows[1:]))
 
 

@@ -18,7 +18,8 @@ from zreward.common.errors import InputError
 
 Values = list[bytes] | list[float] | list[int]
 _TOGETHER = 128  # records whose checksums are computed together
-_MOST_BYTES = 1 << 28  # of one record
+_AREA = 1 << 28  # bytes of them, each counted as long as the longest
+_MOST_BYTES = 1 << 24  # of one record
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
@@ -41,12 +42,7 @@ def read_tfrecord(path: Path) -> Iterator[RawRecord]:
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         number = 0
-        while True:
-            part: list[tuple[bytes, int]] = []
-            while len(part) < _TOGETHER and (framed := _next(file, path, number + len(part) + 1)) is not None:
-                part.append(framed)
-            if not part:
-                return
+        for part in _parts(file, path):
             for (content, told), computed in zip(part, masked_crc32c([content for content, _ in part]), strict=True):
                 number += 1
                 yield RawRecord(
@@ -100,6 +96,20 @@ def _table() -> np.ndarray:
 
 
 _TABLE = _table()
+
+
+def _parts(file: BinaryIO, path: Path) -> Iterator[list[tuple[bytes, int]]]:
+    """Contents and checksums of records, as many together as `masked_crc32c` has room for."""
+    part: list[tuple[bytes, int]] = []
+    number, longest = 1, 0
+    while (framed := _next(file, path, number)) is not None:
+        number, longest = number + 1, max(longest, len(framed[0]))
+        if part and (len(part) == _TOGETHER or longest * (len(part) + 1) > _AREA):
+            yield part
+            part, longest = [], len(framed[0])
+        part.append(framed)
+    if part:
+        yield part
 
 
 def _next(file: BinaryIO, path: Path, number: int) -> tuple[bytes, int] | None:
