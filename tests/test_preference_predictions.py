@@ -252,8 +252,43 @@ def test_intervals_are_over_prompts_and_stand_in_the_cells():
     assert "0.667" in text and "0.000–1.000" in text and "'overall' is answered by the mean of x, y" in text
 
 
+def test_intervals_draw_whole_prompts_by_the_seed():
+    """Twelve prompts with ten pairs each, all right or all wrong: as uncertain as twelve pairs, not as 120."""
+    rows = [Preference(f"p{n // 10}", (PICTURES[0], PICTURES[1]), {"x": "a"}) for n in range(120)]
+    gap = torch.tensor([[1.0 if n // 10 % 2 else -1.0] for n in range(120)]).double()
+    plain = torch.zeros(120, 1)
+    said = PreferencePredictions(gap, (1 + gap) / 2, ("x",), plain, plain)
+    pairs = voted_pairs(said, rows, {"x": ("x",)})
+    ends = [preference_rows(pairs, resamples=40, seed=seed)[0] for seed in range(5)]
+    widths = [row["accuracy_high"] - row["accuracy_low"] for row in ends]
+    assert min(widths) > 0.3, "of 120 single pairs they would be 0.18"
+    assert len({(row["accuracy_low"], row["accuracy_high"]) for row in ends}) > 1, "the seed is not used"
+
+
+def test_two_raters_are_a_ceiling():
+    votes = [{"r": "a", "s": "a"}, {"r": "a", "s": "b"}, {"r": "b", "s": "b"}, {"r": "b", "s": "b"}]
+    rows = [Preference("p", (PICTURES[0], PICTURES[1]), {"x": one}) for one in votes]
+    plain = torch.zeros(4, 1)
+    said = PreferencePredictions(plain.double(), plain.double() + 0.5, ("x",), plain, plain)
+    row = preference_rows(voted_pairs(said, rows, {"x": ("x",)}), resamples=0)[0]
+    assert row["human_ceiling"] == pytest.approx(6 / 8)
+
+
+def test_greedy_traces_do_not_depend_on_the_seed():
+    model = small_model(0)
+    asked = [
+        predict_preferences(model, preferences(), NAMES, True, seed=seed, progress=False, temperature=temperature).gap
+        for temperature in (0.0, 1.0)
+        for seed in (1, 2)
+    ]
+    assert torch.equal(asked[0], asked[1]) and not torch.equal(asked[2], asked[3])
+
+
 def test_pairs_follow_their_sides():
     probs = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 0.5, 0.5]], [[0.0, 1.0, 0.0]]])
-    said = Predictions(probs, torch.tensor([1.0, 2.0, 3.0]), ("x",), torch.ones(3, 1), torch.zeros(3, 1))
+    said = Predictions(
+        probs, torch.tensor([1.0, 2.0, 3.0]), ("x",), torch.ones(3, 1), torch.tensor([[0.0], [0.5], [1.0]])
+    )
     found = paired(said, [(1, 0), (1, 2), (0, 2)])
+    assert found.output_tokens[:, 0].tolist() == [1.0] * 3 and found.truncated[:, 0].tolist() == [0.25, 0.75, 0.5]
     assert found.gap[:, 0].tolist() == [1.5, 0.5, -1.0] and found.prob[:, 0].tolist() == [1.0, 0.75, 0.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,8 @@ def test_both_kinds_are_logged_and_a_step_may_have_one_kind_only(tmp_path):
     row = next(row for row in trainer.state.log_history if "loss" in row)
     assert {"pointwise_loss", "gap_loss", "preference_loss", "win_rate_error", "absolute_error", "reward"} <= set(row)
     assert 0 <= row["win_rate_error"] <= 1 and row["absolute_error"] <= 4
+    # An untrained model calls every pair even: the cross-entropy of one, not the doubled value of its separable form.
+    assert row["preference_loss"] == pytest.approx(math.log(2), abs=0.1)
     one = build(tmp_path, optimizer__batch_size=1, optimizer__steps=5)
     one.train()
     rows = [row for row in one.state.log_history if "loss" in row]
