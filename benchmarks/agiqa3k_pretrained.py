@@ -1,16 +1,20 @@
 """AGIQA-3K by a model of pretrained parts, beside ridge regression on what the same frozen tower makes of the pictures.
 
-    python benchmarks/agiqa3k_pretrained.py ROOT [--out runs/agiqa3k-clip] [--split test] [--reuse] [key=value ...]
+    python benchmarks/agiqa3k_pretrained.py ROOT [--out runs/agiqa3k-clip] [--split test | --folds 5] [--reuse] [key=value ...]
 
 ROOT holds data.csv and images/. Split, metrics and training records are those of benchmarks/agiqa3k.py, whose plain CNN and 0.9 M
-model belong beside this table. Ridge sees the picture only: class token, mean and deviation of the patches' last states; its
-penalty is chosen by five folds of the training prompts, its spread is that of its errors there. Intervals: 95 %, over prompts.
-Writes OUT/results-SPLIT-SEED.json and .md; minutes of the features and of the training apart.
+model belong beside this table; with --folds every picture is held out once, in parts that share no prompt and no picture.
+Ridge sees the picture only: class token, mean and deviation of the patches' last states; its penalty is chosen by five folds of
+the training prompts, its spread is that of its errors there. Intervals: 95 %, over prompts. spread_srcc is the rank correlation
+of predicted and published standard deviations; coverage_80 the share of the raters' scores (SYNTHETIC: Gaussians of the published
+mean and deviation) inside the central 80 % interval. Writes OUT/results-SPLIT-SEED.json and .md; minutes of the features and of
+the training apart.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +25,22 @@ from scipy.stats import norm
 
 from zreward.common.files import write_json, write_text
 from zreward.common.runs import versions
-from zreward.data import Record, check_disjoint, import_agiqa3k, load_records
+from zreward.data import Record, check_disjoint, import_agiqa3k, load_records, save_records, split_by_prompt
+from zreward.evaluation.calibration import interval_coverage, spread
 from zreward.evaluation.intervals import bootstrap, interval_of
 from zreward.evaluation.metrics import hpa, nll, plcc, srcc
 from zreward.evaluation.prediction import predict
 from zreward.models.image_cache import ImageCache
 from zreward.models.reward_model import RewardModel
+from zreward.rubric import Rubric
 from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.run import load_model
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "agiqa3k-clip-smollm2.yaml"
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "agiqa3k-clip-smollm2.yaml"
 PENALTIES = (300, 1000, 3000, 10000, 30000)
 FOLDS, MARGIN = 5, 0.5
-METRICS = ("plcc", "srcc", "hpa", "margin_hpa", "nll")
+METRICS = ("plcc", "srcc", "hpa", "margin_hpa", "nll", "spread_srcc", "coverage_80")
 
 
 @torch.no_grad()
@@ -88,6 +95,9 @@ class Judge:
         self, name: str, scores_ND: np.ndarray, probs_NDS: np.ndarray, records: list[Record], scale: Any
     ) -> None:
         self.name, self.scores, self.probs = name, scores_ND, np.maximum(probs_NDS, np.finfo(np.float32).tiny)
+        bins = scale.bins.double().numpy()
+        self.spread = np.stack([spread(probs_NDS[:, d], bins) for d in range(len(DIMENSIONS))], 1)
+        self.published = np.array([[record.stds[name] for name in DIMENSIONS] for record in records])
         self.target = means(records).double().numpy()
         self.group = [record.group_key for record in records]
         self.counts = np.stack([[record.target(name, scale).numpy() for name in DIMENSIONS] for record in records])
@@ -96,6 +106,10 @@ class Judge:
         pred, target = self.scores[items, d], self.target[items, d]
         if metric == "nll":
             return nll(self.probs[items, d], self.counts[items, d])
+        if metric == "coverage_80":
+            return interval_coverage(self.probs[items, d], self.counts[items, d], 0.8)
+        if metric == "spread_srcc":
+            return srcc(self.spread[items, d], self.published[items, d])
         if metric in ("hpa", "margin_hpa"):
             return hpa(pred, target, group, MARGIN if metric == "margin_hpa" else 0.0)
         return (plcc if metric == "plcc" else srcc)(pred, target)
@@ -135,14 +149,52 @@ def compare(judges: list[Judge]) -> tuple[list[dict[str, Any]], str]:
     return rows, "\n".join(lines) + "\n"
 
 
-def make_features(recipe: Recipe, records: list[Record], file: Path) -> np.ndarray:
-    """Fill the recipe's image cache (mirror images too, where training asks for them); the ridge's features of all records."""
+def make_features(recipe: Recipe, records: list[Record], trained_on: set[str], file: Path) -> np.ndarray:
+    """Fill the recipe's image cache, with mirror images of what is trained on; the ridge's features of all records."""
     model = load_model(recipe)
     if model.image_cache is not None:
         for record in records:
-            for mirrored in (False, True)[: 1 + (recipe.data.augment and record.split == "train")]:
+            for mirrored in (False, True)[: 1 + (recipe.data.augment and str(record.image) in trained_on)]:
                 model.image_cache.features(model, record.image, mirrored)
     return tower_statistics(model, records, file)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Records to train on and records that are held out, with the recipe that trains on the former."""
+
+    recipe: Recipe
+    train: list[Record]
+    held_out: list[Record]
+
+
+def the_split(arguments: argparse.Namespace, data: Path, options: list[str]) -> list[Part]:
+    """The benchmark's own split: its training prompts, and those of `arguments.split`."""
+    train, held_out = load_records(data, split="train"), load_records(data, split=arguments.split)
+    check_disjoint(train, held_out)
+    run = arguments.out / f"run-{arguments.seed}"
+    return [Part(load_recipe(RECIPE, [*options, f"out={run}"]), train, held_out)]
+
+
+def the_folds(arguments: argparse.Namespace, data: Path, options: list[str]) -> list[Part]:
+    """Every record held out once; no dev curve, which would look at what is held out."""
+    names = [f"fold-{number}" for number in range(arguments.folds)]
+    dealt = split_by_prompt(load_records(data), dict.fromkeys(names, 1 / len(names)))
+    parts = []
+    for name in names:
+        train = [replace(record, split="train") for other in names if other != name for record in dealt[other]]
+        file = save_records(train, arguments.out / f"{name}.jsonl")
+        more = [f"data.train={file}", "data.dev=null", "eval_every=0", f"out={arguments.out}/{name}-{arguments.seed}"]
+        parts.append(Part(load_recipe(RECIPE, [*options, *more]), train, dealt[name]))
+    return parts
+
+
+def answers(recipe: Recipe, records: list[Record]) -> np.ndarray:
+    """[N, D, S]: what the run's model says."""
+    model = RewardModel.from_pretrained(Path(recipe.out) / "model")
+    model.backbone.requires_grad_(False)
+    model.image_cache = ImageCache(str(recipe.model.image_cache), model)
+    return predict(model, records, DIMENSIONS).probs.double().numpy()
 
 
 def main() -> None:
@@ -152,55 +204,52 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/agiqa3k-clip"))
     parser.add_argument("--seed", type=int, default=0, help="of the training; the split stays the same")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="evaluated on; choose options on dev")
+    parser.add_argument("--folds", type=int, default=0, help="instead of the split: parts, each held out once")
     parser.add_argument("--reuse", action="store_true", help="evaluate what an earlier command trained")
     arguments = parser.parse_intermixed_args()
 
     data = import_agiqa3k(arguments.root, arguments.out)
-    run = arguments.out / f"run-{arguments.seed}"
-    fixed = [f"data.train={data}", f"data.dev={data}", f"model.rubric={RECIPE.parents[1]}/zreward/rubrics/agiqa3k.yaml"]
-    fixed += [f"model.image_cache={arguments.out / 'features'}", f"out={run}", f"seed={arguments.seed}"]
-    recipe = load_recipe(RECIPE, [*fixed, *arguments.overrides])
-    records, train, held_out = (
-        load_records(data),
-        load_records(data, split="train"),
-        load_records(data, split=arguments.split),
-    )
-    check_disjoint(train, held_out)
-    statistics = arguments.out / "tower.npy"
+    options = [f"data.train={data}", f"data.dev={data}", f"model.rubric={ROOT}/zreward/rubrics/agiqa3k.yaml"]
+    options += [f"model.image_cache={arguments.out / 'features'}", f"seed={arguments.seed}", *arguments.overrides]
+    parts = (the_folds if arguments.folds else the_split)(arguments, data, options)
+    records, statistics = load_records(data), arguments.out / "tower.npy"
+    trained_on = {str(record.image) for part in parts for record in part.train}
     feature_minutes = timed(
         arguments.out / "feature-minutes.json",
         arguments.reuse,
         lambda: make_features(
-            load_recipe(RECIPE, [*fixed, *arguments.overrides, f"out={arguments.out / 'features-run'}"]),
-            records,
-            statistics,
+            load_recipe(RECIPE, [*options, f"out={arguments.out / 'features-run'}"]), records, trained_on, statistics
         ),
     )
-    minutes = timed(run / "minutes.json", arguments.reuse, lambda: train_recipe(recipe, run))
-    model = RewardModel.from_pretrained(run / "model")
-    model.backbone.requires_grad_(False)
-    model.image_cache = ImageCache(str(recipe.model.image_cache), model)
-    answers = predict(model, held_out, DIMENSIONS)
-    scale, bins = model.rubric.scale, model.rubric.scale.bins.double().numpy()
-    features = np.load(statistics)
+    scale = Rubric.from_yaml(ROOT / "zreward" / "rubrics" / "agiqa3k.yaml").scale
+    bins, features = scale.bins.double().numpy(), np.load(statistics)
     row_of = {str(record.image): number for number, record in enumerate(records)}
-    x, train_x = (features[[row_of[str(record.image)] for record in part]] for part in (held_out, train))
-    scores, spreads = ridge_scores(train, train_x, x)
-    by_ridge = np.stack([gaussian(scores[:, d], spreads[d], bins) for d in range(len(DIMENSIONS))], 1)
-    probs = answers.probs.double().numpy()
+    minutes, probs, scores, by_ridge = 0.0, [], [], []
+    for part in parts:
+        run = Path(part.recipe.out)
+        minutes += timed(
+            run / "minutes.json", arguments.reuse, lambda part=part, run=run: train_recipe(part.recipe, run)
+        )
+        probs.append(answers(part.recipe, part.held_out))
+        x, train_x = (features[[row_of[str(record.image)] for record in side]] for side in (part.held_out, part.train))
+        linear, spreads = ridge_scores(part.train, train_x, x)
+        scores.append(linear)
+        by_ridge.append(np.stack([gaussian(linear[:, d], spreads[d], bins) for d in range(len(DIMENSIONS))], 1))
+    held_out, probs_NDS = [record for part in parts for record in part.held_out], np.concatenate(probs)
     judges = [
-        Judge("CLIP and SmolLM2, SFT", probs @ bins, probs, held_out, scale),
-        Judge("ridge on CLIP", scores, by_ridge, held_out, scale),
+        Judge("CLIP and SmolLM2, SFT", probs_NDS @ bins, probs_NDS, held_out, scale),
+        Judge("ridge on CLIP", np.concatenate(scores), np.concatenate(by_ridge), held_out, scale),
     ]
     rows, table = compare(judges)
     prompts = len({record.prompt for record in held_out})
+    name = f"{arguments.folds}-folds" if arguments.folds else arguments.split
     about = (
-        f"{len(held_out)} pictures of {prompts} held-out prompts ({arguments.split} split), seed {arguments.seed}; features "
+        f"{len(held_out)} pictures of {prompts} held-out prompts ({name}), seed {arguments.seed}; features "
         f"{feature_minutes:.1f} minutes, training {minutes:.1f}, {torch.get_num_threads()} threads"
     )
-    name = f"results-{arguments.split}-{arguments.seed}"
-    write_json(arguments.out / f"{name}.json", {"about": about, "versions": versions(), "rows": rows})
-    write_text(arguments.out / f"{name}.md", f"{about}\n\n{table}")
+    file = f"results-{name}-{arguments.seed}"
+    write_json(arguments.out / f"{file}.json", {"about": about, "versions": versions(), "rows": rows})
+    write_text(arguments.out / f"{file}.md", f"{about}\n\n{table}")
     print(f"{about}\n\n{table}")
 
 

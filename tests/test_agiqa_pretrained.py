@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from tests.models.parts import write_language, write_tower
 from tests.test_agiqa_recipe import miniature  # noqa: F401 (a fixture)
-from zreward.data import load_records
+from zreward.data import Record, load_records
 from zreward.data.importers.agiqa3k import agiqa3k_rubric
+from zreward.evaluation.calibration import interval_coverage
 from zreward.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -58,20 +60,41 @@ def test_a_gaussian_over_bins_has_its_mean_and_its_spread(benchmark):
     assert benchmark.gaussian(np.array([-9.0]), 0.1, bins)[0, 0] == pytest.approx(1)
 
 
-def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(("which", "name"), [([], "test"), (["--folds", "2"], "2-folds")])
+def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, monkeypatch, which, name):  # noqa: F811
     root = Path(load_records(miniature)[0].image).parents[1]
     tower, language = write_tower("clip", tmp_path / "clip"), write_language(tmp_path / "language")
     small = [f"model.compose.vision={tower}", f"model.compose.language={language}", "model.compose.layers=[1, 3]"]
     small += ["model.compose.language_layers=2", "model.image_pool=2", "optimizer.steps=4", "optimizer.batch_size=4"]
-    small += ["optimizer.projector_steps=2", "optimizer.warmup_steps=1", "eval_every=0", "trainer.bf16=false"]
+    small += ["optimizer.projector_steps=2", "optimizer.warmup_steps=1", "eval_every=0"]
     out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["agiqa3k_pretrained", str(root), *small, "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["agiqa3k_pretrained", str(root), *small, "--out", str(out), *which])
     monkeypatch.setattr(benchmark, "FOLDS", 2)
     benchmark.main()
-    found = json.loads((out / "results-test-0.json").read_text())
+    found = json.loads((out / f"results-{name}-0.json").read_text())
     names = [(row["model"], row["dimension"]) for row in found["rows"]]
     assert names == [
         (m, d) for d in agiqa3k_rubric().dimension_names for m in ("CLIP and SmolLM2, SFT", "ridge on CLIP")
     ]
     assert all(np.isfinite(row["nll"]) and row["nll"] > 0 for row in found["rows"])
-    assert "features" in found["about"] and "| ridge on CLIP | quality |" in (out / "results-test-0.md").read_text()
+    assert all(0 < row["coverage_80"] < 1 and "spread_srcc" in row for row in found["rows"])
+    assert found["about"].startswith(f"{len(load_records(miniature, split=None if which else 'test'))} pictures")
+    assert "features" in found["about"] and "| ridge on CLIP | quality |" in (out / f"results-{name}-0.md").read_text()
+
+
+def test_spread_and_coverage_are_those_of_the_predicted_distributions(benchmark):
+    scale, rng = agiqa3k_rubric().scale, np.random.default_rng(1)
+    probs = rng.dirichlet(np.ones(len(scale)), (20, 2))
+    stds = rng.uniform(0.2, 1, (20, 2))
+    records = [
+        Record(f"prompt {n}", b"x", {"quality": 2.5, "alignment": 3.0}, stds={"quality": a, "alignment": b})
+        for n, (a, b) in enumerate(stds.tolist())
+    ]
+    bins = scale.bins.double().numpy()
+    judge = benchmark.Judge("one", probs @ bins, probs, records, scale)
+    items, d = np.arange(4, 20), 1
+    second_moment, mean = probs[items, d] @ bins**2, probs[items, d] @ bins
+    expected = spearmanr((second_moment - mean**2) ** 0.5, stds[items, d]).statistic
+    assert judge.figure("spread_srcc", d, items, None) == pytest.approx(expected)
+    counts = np.stack([records[n].target("alignment", scale).numpy() for n in items])
+    assert judge.figure("coverage_80", d, items, None) == pytest.approx(interval_coverage(probs[items, d], counts, 0.8))

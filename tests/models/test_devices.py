@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from zreward.models.devices import find_device, free_bytes
+from zreward.models.devices import find_device, free_bytes, warn_of_slow_formats
 
 
 def test_of_the_machine(monkeypatch):
@@ -39,3 +39,18 @@ def test_without_a_gpu_all_processes_compute_on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert str(find_device()) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "supported", "told"),
+    [
+        ("cpu", torch.bfloat16, False, True),
+        ("cpu", torch.bfloat16, True, False),
+        ("cpu", torch.float32, False, False),
+        ("cuda", torch.bfloat16, False, False),
+    ],
+)
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_told(monkeypatch, recwarn, device, dtype, supported, told):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    warn_of_slow_formats([torch.float32, dtype], torch.device(device))
+    assert [("no instructions for bfloat16" in str(one.message)) for one in recwarn] == [True] * told

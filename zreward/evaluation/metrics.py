@@ -199,7 +199,7 @@ def nll(probs: Any, counts: Any) -> float:
         probs: predicted probabilities [N, S].
         counts: ratings per bin [N, S]; weights are allowed.
     """
-    p, c = _distributions(probs, counts)
+    p, c = distributions(probs, counts)
     with np.errstate(divide="ignore"):
         log_p = np.log(p)
     return float(-np.multiply(c, log_p, where=c > 0, out=np.zeros_like(p)).sum() / c.sum())
@@ -217,7 +217,7 @@ def crps(probs: Any, counts: Any, bins: Any) -> float:
         counts: ratings per bin [N, S]; weights are allowed.
         bins: scores of the bins [S], rising.
     """
-    p, c = _distributions(probs, counts)
+    p, c = distributions(probs, counts)
     (b,) = as_vectors(bins=bins)
     if len(b) != p.shape[1] or (np.diff(b) <= 0).any():
         raise ValueError(f"crps: bins {b.tolist()} for {p.shape[1]} probabilities; expected one rising score for each")
@@ -319,7 +319,7 @@ def as_vectors(**named: Any) -> list[Array]:
     return list(arrays.values())
 
 
-def _distributions(probs: Any, counts: Any) -> tuple[Array, Array]:
+def distributions(probs: Any, counts: Any) -> tuple[Array, Array]:
     """Predicted probabilities and rater counts, [N, S] both; counts may be weights, no item may be without any."""
     p, c = as_numpy(probs), as_numpy(counts)
     if p.ndim != 2 or p.shape != c.shape or p.size == 0:

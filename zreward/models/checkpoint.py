@@ -19,7 +19,7 @@ from zreward.common.version import __version__
 from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
 from zreward.models.attention_names import check_attention
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
-from zreward.models.devices import find_device, find_dtype
+from zreward.models.devices import find_device, find_dtype, warn_of_slow_formats
 from zreward.models.image_template import show_images
 from zreward.models.names import find_model
 from zreward.models.network import add_adapter, has_tokenizer, load_network, load_tokenizer, told_of
@@ -78,6 +78,7 @@ def load(
     adapter = read_adapter(folder) if os.path.lexists(folder / ADAPTER_CONFIG) else None
     base = find_base(folder, adapter, meta.base if meta else None) if adapter is not None else Base(name, folder)
     number_format = find_dtype(dtype or (meta.dtype if meta else None), device)
+    warn_of_slow_formats([number_format], device)
     quantization = quantization or (meta.quantization if meta else None)
     tokenizer = load_tokenizer(folder if has_tokenizer(folder) else base.folder)
     model = load_network(base.folder, device, number_format, quantization, attn_implementation, empty)

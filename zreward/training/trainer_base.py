@@ -26,6 +26,7 @@ from zreward.common.files import disk_errors, sync_folder
 from zreward.common.runs import COMPLETE, RunDirectory, step_of
 from zreward.data import Preference, Record
 from zreward.models.checkpoint import load_weights, save
+from zreward.models.devices import warn_of_slow_formats
 from zreward.models.kernels.check import use_right_kernels
 from zreward.models.precision import set_tf32
 from zreward.models.reward_model import RewardModel
@@ -121,6 +122,7 @@ class RewardTrainer(Trainer):
         models = [self.reward_model.backbone, *([teacher.backbone] if teacher else [])]
         formats = {model.base.dtype for model in models}  # outside of autocast: the dev curve, roll-outs
         formats |= {torch.bfloat16} if arguments.bf16 else {torch.float16} if arguments.fp16 else set()
+        warn_of_slow_formats(formats, arguments.device)
         use_right_kernels(nn.ModuleList(models), sorted(formats, key=str), arguments.device)
 
     def collate(self, items: list[Any]) -> dict[str, Any]:
