@@ -1,9 +1,9 @@
 """Whether predicted distributions are as wide as the raters' scores are, and lie where these lie.
 
 Shapes: N items, S bins. `probs` [N, S] are predicted, `counts` [N, S] are the raters' scores per bin (weights are allowed).
-Scores lie on few bins, so a central interval that ends on bins holds more than its level. The rank of a score is therefore spread over
-the step of the predicted distribution function that it stands on: under a calibrated model ranks are uniform on [0, 1], whatever
-the bins (Czado, Gneiting and Held 2009, the nonrandomised probability integral transform).
+Scores lie on few bins, so a central interval that ends on bins holds more than its level. The rank of a score is therefore
+spread over the step of the predicted distribution function that it stands on: under a calibrated model ranks are uniform on
+[0, 1], whatever the bins (Czado, Gneiting and Held 2009, the nonrandomised probability integral transform).
 Bad input is a ValueError, as in `metrics`.
 """
 
