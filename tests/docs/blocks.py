@@ -35,9 +35,12 @@ def blocks_of(path: Path) -> list[Block]:
 
 
 def commands_of(block: Block) -> list[list[str]]:
-    """The words of every command; comments are dropped, a backslash goes on with the next line, && is a line's end."""
+    """The words of every command; comments are dropped, a backslash goes on with the next line, && is a line's end.
+
+    A # inside a word begins no comment, as in a shell; shlex would take it for one.
+    """
     lines = block.text.replace("\\\n", " ").splitlines()
-    parts = [part for line in lines for part in line.split(" && ")]
+    parts = [re.sub(r"(?<=[^\s'\"\\])#", r"\\#", part) for line in lines for part in line.split(" && ")]
     return [words for part in parts if (words := shlex.split(part, comments=True))]
 
 

@@ -61,6 +61,8 @@ def furnish(folder: Path, demo: Path) -> None:
         for colour, split in (("lime", "dev"), ("navy", "test"))
     ]
     save_preferences(both, folder / "votes.parquet")
+    for name in ("Xception", "ResNet152V2"):  # another project's predictions, as it publishes them
+        (folder / f"{name}_predictions.csv").write_text("truth,prediction\n0.2,0.3\n0.5,0.4\n0.7,0.9\n")
     Rubric.default().to_yaml(folder / "my-rubric.yaml")
     _shards(folder / "shards")
 

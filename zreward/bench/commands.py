@@ -10,10 +10,11 @@ from typing import Any
 from zreward.bench.overlapping import Checked, Holdings
 from zreward.bench.published import load_suite
 from zreward.bench.quoted import quoted_for
+from zreward.bench.ratings import matched
 from zreward.bench.results import document, markdown, sources_of, table_lines
 from zreward.bench.run import Asking, Measured, measure_model, measure_table
 from zreward.bench.suite import Suite
-from zreward.bench.tables import Said, read_said
+from zreward.bench.tables import Said, read_said, split_place
 from zreward.common.errors import InputError
 from zreward.common.files import write_json, write_text
 from zreward.common.runs import versions
@@ -41,11 +42,12 @@ class Report:
     measured: list[Measured]
     checked: list[Checked]
     meta: Mapping[str, Any]
+    matching: list[str] = field(default_factory=list)
 
     @property
     def document(self) -> dict[str, Any]:
-        overlap = {"overlap": [one.facts for one in self.checked]}
-        return document(self.suites, self.measured, self.quoted, self.meta) | overlap
+        more = {"overlap": [one.facts for one in self.checked], "notes": self.notes}
+        return document(self.suites, self.measured, self.quoted, self.meta) | more
 
     @property
     def quoted(self) -> list[dict[str, Any]]:
@@ -55,7 +57,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What a reader of the figures must know."""
-        return list(dict.fromkeys(one.note for one in self.checked if one.note))
+        return list(dict.fromkeys([*(one.note for one in self.checked if one.note), *self.matching]))
 
     def print(self) -> None:
         """The official figures, in the terminal."""
@@ -96,6 +98,11 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
     suites = [
         load_suite(name, path, request.split, request.images.get(name), check) for name, path in request.suites.items()
     ]
+    by_name = {one.name: one for one in suites}
+    tables = {(name, suite): matched(said, by_name[suite]) for (name, suite), said in tables.items()}
+    matching = [_matching(name, by_name[suite]) for name, suite in tables if by_name[suite].unkeyed is not None]
+    for note in matching:
+        say(f"note: {note}")
     measured: list[Measured] = []
     holdings, checked = [Holdings(suite) for suite in suites], list[Checked]()
     for name, place in request.models.items():
@@ -111,8 +118,7 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
             measured += measure_model(model, name, suite, request.asking)
         del model
     for (name, suite_name), said in tables.items():
-        suite = next(one for one in suites if one.name == suite_name)
-        measured += measure_table(said, name, suite, request.asking, request.partial)
+        measured += measure_table(said, name, by_name[suite_name], request.asking, request.partial)
     meta = {
         "models": dict(request.models),
         "suites": {name: str(path) for name, path in request.suites.items()},
@@ -123,7 +129,11 @@ def run_bench(request: Request, load: Callable[[str], Any], say: Callable[[str],
         "traces": request.asking.traces if request.asking.reasoning else 0,
         "versions": versions(),
     }
-    return Report(suites, measured, checked, meta)
+    return Report(suites, measured, checked, meta, matching)
+
+
+def _matching(name: str, suite: Suite) -> str:
+    return f"{name} on {suite.name}: rows were matched by their number; no column says what a row is about"
 
 
 def _tables(request: Request) -> dict[tuple[str, str], Said]:
@@ -137,6 +147,5 @@ def _tables(request: Request) -> dict[tuple[str, str], Said]:
             raise InputError(
                 f"--predictions {text}: say which suite it answers, as in {text}@{next(iter(request.suites), 'SUITE')}="
             )
-        file, _, column = place.partition("#")
-        found[name, suite or next(iter(request.suites))] = read_said(Path(file), column or None)
+        found[name, suite or next(iter(request.suites))] = read_said(*split_place(place))
     return found

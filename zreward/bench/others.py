@@ -107,6 +107,7 @@ def _gap(value: Any, said: Said) -> tuple[float, bool]:
     except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"{said.path}: {said.column} is {shown(value)}, expected a, b, tie or a number; leave a row out that has no answer"
+            f"{_advice(value)}"
         ) from None
     return _finite(number, said), True
 
@@ -117,7 +118,13 @@ def _number(value: Any, said: Said) -> float:
     except InputError:
         raise
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{said.path}: {said.column} is {shown(value)}, expected a number") from None
+        raise InputError(f"{said.path}: {said.column} is {shown(value)}, expected a number{_advice(value)}") from None
+
+
+def _advice(value: Any) -> str:
+    """How several numbers become one is for whoever publishes them to say: the mean, the least, ..."""
+    several = isinstance(value, list | tuple | Mapping) or str(value).startswith("[")
+    return "; of several, write the number that counts into a column of its own, such as their mean" if several else ""
 
 
 def _finite(number: float, said: Said) -> float:
@@ -128,6 +135,7 @@ def _finite(number: float, said: Said) -> float:
 
 def _by_key(said: Said) -> dict[str, list[Any]]:
     table: dict[str, list[Any]] = {}
+    assert said.keys is not None  # zreward.bench.ratings.matched
     for key, value in zip(said.keys, said.values, strict=True):
         table.setdefault(key, []).append(value)
     return table

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zreward.bench import labels
+from zreward.bench.ratings import read_ratings
 from zreward.bench.suite import Suite, preference_suite, rated_suite, read_own
+from zreward.bench.tables import split_place
 from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLines
 from zreward.data.importers.agiqa3k import import_agiqa3k
@@ -19,6 +21,9 @@ from zreward.data.importers.importer import Importer, Reading
 from zreward.data.importers.registry import IMPORTERS
 from zreward.data.preference import OVERALL, Preference
 from zreward.data.reading import load_records
+
+_LOOKS: dict[str, bool | None] = {"decode": True, "exist": False, "none": None}
+"""`zreward.data.importers.importer.CHECKS` as `load_records` takes them."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ OFFICIAL: dict[str, Official] = {
 
 
 def load_suite(name: str, path: Path, split: str | None, images: Path | None, check: str) -> Suite:
-    """A published benchmark by its importer's name, or a file of one's own under any other name.
+    """A published benchmark by its importer's name, or under any other name a file of one's own, or FILE#COLUMN of a table.
 
     Args:
         name: on the command line.
@@ -113,7 +118,7 @@ def load_suite(name: str, path: Path, split: str | None, images: Path | None, ch
         check: how pictures are checked, one of `zreward.data.importers.importer.CHECKS`.
 
     Raises:
-        InputError: another layout; nothing in the official split.
+        InputError: another layout; nothing in the official split; what `read_own` and `read_ratings` refuse.
     """
     if name == labels.NAME:
         return labels.read_votes(path)
@@ -121,12 +126,15 @@ def load_suite(name: str, path: Path, split: str | None, images: Path | None, ch
     if importer is None:
         if images is not None:
             raise InputError(f"--images {name}=...: suite {name} is a file, whose paths start at its folder")
+        file, column = split_place(str(path))
+        if column is not None and not path.exists():
+            return read_ratings(name, file, column, split, models=check != "none")
         if path.suffix.lower() not in (".jsonl", ".ndjson", ".parquet"):
             raise InputError(
                 f"--suite {name}={path}: no published suite is called {name!r} (there are {', '.join(IMPORTERS)}), and a suite "
-                "of one's own is a .jsonl or .parquet file"
+                f"of one's own is a .jsonl or .parquet file, or a column of ratings in a table: {file.name}#COLUMN"
             )
-        return read_own(name, path, split, check_images=check == "decode")
+        return read_own(name, path, split, _LOOKS[check])
     rule = OFFICIAL.get(name)
     figure = rule.figure if rule else "accuracy" if importer.makes is Preference else "srcc"
     source = rule.source if rule else "no official figure is known to zreward: this is the usual one"
@@ -146,8 +154,8 @@ def read_published(importer: Importer, root: Path, images: Path | None, check: s
         raise InputError(f"{root}: no such file or folder; expected {importer.layout}")
     if importer.read is None:  # AGIQA-3K: its splits are made, not published
         with tempfile.TemporaryDirectory() as folder:
-            file = import_agiqa3k(root, Path(folder), fractions=None, check_images=check == "decode")
-            return load_records(file, check_images=False)
+            file = import_agiqa3k(root, Path(folder), fractions=None, check_images=_LOOKS[check])
+            return load_records(file, check_images=None)
     bad = BadLines(str(root), False, None)
     reading = Reading(root, images, importer.layout, bad, check)
     found = list(importer.read(reading))

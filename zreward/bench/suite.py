@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zreward.bench.tables import Table
 from zreward.common.errors import InputError
 from zreward.data.preference import Preference
 from zreward.data.preference_files import holds_preferences, load_preferences
@@ -30,6 +31,7 @@ class Suite:
         preferences: [P], empty where pictures are rated.
         tuning: other pairs, on which a tie threshold is chosen.
         labels: [P] the benchmark's own labels, where they say more than a, b or tie.
+        unkeyed: the table of ratings behind it, if its rows are known by their number only.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Suite:
     preferences: Sequence[Preference] = ()
     tuning: Suite | None = field(default=None, repr=False)
     labels: Sequence[str] | None = field(default=None, repr=False)
+    unkeyed: Table | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> str:
@@ -85,17 +88,31 @@ def preference_suite(
     return suite
 
 
-def read_own(name: str, path: Path, split: str | None, check_images: bool = True) -> Suite:
+def read_own(name: str, path: Path, split: str | None, check_images: bool | None = True) -> Suite:
     """A suite of records or preferences in our own files (.jsonl, .parquet).
 
     Of preferences, those of the split "dev" or "validation", where `split` is another one, are for the tie threshold.
+
+    Args:
+        name: of the suite.
+        path: the file.
+        split: keep only these.
+        check_images: as `load_records` takes it, of the pictures that are measured or tuned on; None: they need not exist.
+
+    Raises:
+        InputError: what `load_records` and `load_preferences` refuse; nothing rated, no votes.
     """
     if not holds_preferences(path):
         records = load_records(path, split=split, check_images=check_images)
         return rated_suite(name, records)
     if split is None:
         return preference_suite(name, load_preferences(path, check_images=check_images))
-    everything = load_preferences(path, check_images=False)
-    dev = [one for one in everything if one.split in ("dev", "validation") and one.split != split]
     chosen = load_preferences(path, check_images=check_images, split=split)
+    splits = {one.split for one in load_preferences(path, check_images=None)} - {split}
+    dev = [
+        one
+        for other in ("dev", "validation")
+        if other in splits
+        for one in load_preferences(path, check_images=check_images, split=other)
+    ]
     return preference_suite(name, chosen, tuning=dev)

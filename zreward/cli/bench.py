@@ -37,8 +37,9 @@ def bench(
         list[str] | None,
         typer.Option(
             "--suite",
-            metavar="NAME=PATH",
-            help="A benchmark in its published layout, or under any other name a file of records or preferences.",
+            metavar="NAME=PATH[#COLUMN]",
+            help="A benchmark in its published layout; under any other name a file of records or preferences, or a table's "
+            "column of mean ratings.",
         ),
     ] = None,
     predictions: Annotated[

@@ -121,13 +121,15 @@ class Preference:
         first, second = map(open_image, self.images)
         return first, second
 
-    def check_images(self, decode: bool = True) -> None:
-        """InputError for a missing or, with `decode`, an unreadable or truncated image."""
+    def check_images(self, decode: bool | None = True) -> None:
+        """InputError for a missing or, with `decode`, an unreadable or truncated image; None: nothing is looked at."""
         check_images([self], decode)
 
 
-def check_images(preferences: Sequence[Preference], decode: bool = True) -> None:
+def check_images(preferences: Sequence[Preference], decode: bool | None = True) -> None:
     """`Preference.check_images` of each; a picture that stands in many pairs is looked at once."""
+    if decode is None:
+        return
     shown_in = (image for one in preferences for image in one.images)
     for image in {image if isinstance(image, str) else id(image): image for image in shown_in}.values():
         if decode:

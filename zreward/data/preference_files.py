@@ -35,14 +35,18 @@ _CHUNK = 64  # rows whose pictures are decoded together
 
 
 def load_preferences(
-    source: Any, skip_bad: bool = False, check_images: bool = True, split: str | None = None, progress: bool = False
+    source: Any,
+    skip_bad: bool = False,
+    check_images: bool | None = True,
+    split: str | None = None,
+    progress: bool = False,
 ) -> list[Preference]:
     """All preferences of a .jsonl or .parquet file, or of a `datasets.Dataset`; a ranked list becomes all of its pairs.
 
     Args:
         source: path of the file, or the data set. Image paths are relative to the file.
         skip_bad: skip bad lines and write them to FILE.skipped.jsonl; otherwise they are one InputError.
-        check_images: decode every image; else only check that it exists.
+        check_images: decode every image; False: only check that it exists; None: not even that, for labels alone.
         split: keep only those of this split; images of the others are not checked.
         progress: show a progress bar.
 
@@ -84,7 +88,7 @@ def holds_preferences(source: str | os.PathLike[str] | Source) -> bool:
 
 
 def _checked(
-    rows: Iterator[SourceRow], folder: Path, split: str | None, check_images: bool
+    rows: Iterator[SourceRow], folder: Path, split: str | None, check_images: bool | None
 ) -> Iterator[tuple[SourceRow, list[Preference] | InputError]]:
     """Each row with its preferences, or what is wrong with it."""
 

@@ -71,7 +71,7 @@ def load_records(
     source: Any,
     rubric: Rubric | None = None,
     skip_bad: bool = False,
-    check_images: bool = True,
+    check_images: bool | None = True,
     split: str | None = None,
     progress: bool = False,
 ) -> list[Record]:
@@ -84,7 +84,8 @@ def load_records(
             `datasets.Dataset`. Image paths are relative to the file.
         rubric: refuse dimensions it does not have and scores off its scale.
         skip_bad: skip bad lines and write them to FILE.skipped.jsonl; otherwise they are one InputError.
-        check_images: decode every image (finds truncated files before training does); else only check that it exists.
+        check_images: decode every image (finds truncated files before training does); False: only check that it exists;
+            None: not even that, for labels alone.
         split: keep only records of this split; images of the others are not checked.
         progress: show a progress bar.
 

@@ -83,8 +83,8 @@ class Record:
             for rating in rating_list(scores):
                 rubric.scale.validate(rating, f"score of {name!r}")
 
-    def check_image(self, decode: bool = True) -> None:
-        """InputError for a missing or, with `decode`, an unreadable or truncated image."""
+    def check_image(self, decode: bool | None = True) -> None:
+        """InputError for a missing or, with `decode`, an unreadable or truncated image; None: nothing is looked at."""
         if decode:
             self.open_image()
         elif isinstance(self.image, str):

@@ -67,7 +67,7 @@ def import_agiqa3k(
     fractions: Mapping[str, float] | None = FRACTIONS,
     seed: int = 0,
     skip_bad: bool = False,
-    check_images: bool = True,
+    check_images: bool | None = True,
     progress: bool = False,
 ) -> Path:
     """Convert AGIQA-3K to records.
@@ -80,7 +80,7 @@ def import_agiqa3k(
         fractions: shares of the splits (`split_by_prompt`); None: no splits.
         seed: of the splits.
         skip_bad: write bad rows to RECORDS.skipped.jsonl instead of stopping.
-        check_images: decode every image, which finds truncated ones.
+        check_images: decode every image, which finds truncated ones; False: only check that it exists; None: not even that.
         progress: show a progress bar.
 
     Returns:
