@@ -87,7 +87,7 @@ class Record:
         """InputError for a missing or, with `decode`, an unreadable or truncated image; None: nothing is looked at."""
         if decode:
             self.open_image()
-        elif isinstance(self.image, str):
+        elif decode is False and isinstance(self.image, str):
             check_path(self.image)
 
     def ratings(self, dimension: str) -> list[float]:
