@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from zreward.evaluation.calibration import (
+    in_groups,
     interval_coverage,
     rank_distribution,
-    reliability,
     spread,
     wasserstein,
 )
@@ -87,13 +87,13 @@ def test_spread_beside_a_plain_loop(rated):
     assert spread(rated[0], BINS) == pytest.approx(expected, abs=1e-9)
 
 
-def test_reliability_takes_the_items_in_the_order_of_their_prediction():
+def test_groups_take_the_items_in_the_order_of_their_prediction():
     pred, target = [0.9, 0.1, 0.5, 0.2, 0.8], [1.0, 0.0, 0.25, 0.5, 0.75]
-    assert reliability(pred, target, 2) == [
+    assert in_groups(pred, target, 2) == [
         (pytest.approx(0.8 / 3), 0.25, 3),
         (pytest.approx(0.85), 0.875, 2),
     ]
-    assert [count for *_, count in reliability(pred, target, 10)] == [1] * 5
+    assert [count for *_, count in in_groups(pred, target, 10)] == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_reliability_takes_the_items_in_the_order_of_their_prediction():
         (lambda p, c: wasserstein(p, c, BINS[1:]), "expected one rising score each"),
         (lambda p, c: wasserstein(p * 2, c, BINS), "sum to 2, expected 1"),
         (lambda p, c: interval_coverage(p, c * 0, 0.8), "has no ratings"),
-        (lambda p, c: reliability([1.0], [1.0], 0), "n_bins is 0"),
+        (lambda p, c: in_groups([1.0], [1.0], 0), "n_bins is 0"),
     ],
 )
 def test_bad_input_is_told(rated, call, message):

@@ -133,7 +133,7 @@ def test_hpa_by_dimension(page):
 def test_images_are_pngs_and_small_ones_are_pixelated(page):
     images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     sizes = [Image.open(io.BytesIO(base64.b64decode(data))).size for data in images]
-    assert len(sizes) == 2 + 2 + 2 + 1 + 1  # bars per model, scatter, calibration and spread, curves, example
+    assert len(sizes) == 2 + 2 + 3 + 1 + 1  # bars per model, scatter, calibration, spread and coverage, curves, example
     assert sizes[-1] == (32, 32) and min(sizes[:-1])[0] > 400
     assert 'class="pixelated"' in page
 

@@ -150,7 +150,7 @@ def _fork(told: Launch, rank: int) -> int:
 def _codes(children: list[int]) -> list[int]:
     """Of every process. When one fails, the others have half a second before they are killed, as a launcher would."""
     codes: dict[int, int] = {}
-    until = time.monotonic() + 1800
+    until = time.monotonic() + 3600  # ZeRO-3 on a busy machine
     while len(codes) < len(children):
         for child in set(children) - set(codes):
             found, status = os.waitpid(child, os.WNOHANG)

@@ -20,6 +20,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward evaluate runs/demo/models/teacher --data records.jsonl --split test --reasoning --traces 4",
         "zreward evaluate endpoint:http://127.0.0.1:8000/v1#judge --data records.jsonl",
     ),
+    "calibrate": (
+        f"zreward calibrate {STUDENT} --data runs/demo/data/dev.parquet",
+        "zreward calibrate runs/sft/model --data ratings.jsonl --split dev --kind ordinal",
+        f"zreward calibrate {STUDENT} --remove",
+    ),
     "bench": (
         f"zreward bench {STUDENT} --suite mine=runs/demo/data/test.parquet --out bench",
         "zreward bench old=runs/a/model new=runs/b/model --suite imagerewarddb=ImageRewardDB --use overall=alignment",

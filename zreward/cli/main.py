@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zreward.cli.bench import bench
+from zreward.cli.calibrate import calibrate
 from zreward.cli.compare import compare
 from zreward.cli.data import data_app
 from zreward.cli.doctor import doctor
@@ -37,6 +38,7 @@ app = typer.Typer(
 for command in (
     score,
     evaluate,
+    calibrate,
     bench,
     plan,
     train,

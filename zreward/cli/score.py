@@ -206,6 +206,13 @@ def evaluate(
     ] = False,
     traces: Traces = 1,
     dimensions: Dimensions = None,
+    calibration: Annotated[
+        bool,
+        typer.Option(
+            "--calibration",
+            help="Also show how well the distributions and the raters' scores agree: coverage, spread, pairs.",
+        ),
+    ] = False,
     temperature: Temperature = 1.0,
     batch_size: BatchSize = 16,
     seed: Seed = 0,
@@ -228,6 +235,7 @@ def evaluate(
     from zreward.common.runs import versions
     from zreward.data import load_records
     from zreward.data.preference_files import holds_preferences
+    from zreward.evaluation.calibration_table import calibration_rows, items_of, print_calibration
     from zreward.evaluation.prediction import metrics_table, predict, print_table, rated_dimensions
     from zreward.evaluation.tables import write_csv
 
@@ -244,6 +252,7 @@ def evaluate(
         from zreward.cli.preferences import Pairs, evaluate_preferences
 
         refuse_unused(ctx, "on preferences, which have no page", "html")
+        refuse_unused(ctx, "on preferences, whose table holds Brier score and ECE already", "calibration")
         how = {"reasoning": reasoning, "traces": traces, "batch_size": batch_size, "temperature": temperature}
         evaluate_preferences(
             partial(load_teacher, ctx, model, device),
@@ -278,6 +287,15 @@ def evaluate(
     rows = metrics_table(predictions, records)
     if json_file != STDOUT:
         print_table(rows, f"{model} on {data}", loaded.rubric.scale)
+    if calibration:
+        more = calibration_rows(items_of(predictions, records), predictions.bins.double().numpy())
+        if json_file != STDOUT:
+            print_calibration(more, "Calibration")
+        found = {row["dimension"]: row for row in more}
+        rows = [
+            row | {key: value for key, value in found.get(row["dimension"], {}).items() if key not in row}
+            for row in rows
+        ]
     if json_file:
         save(json_file, rows)
     if csv:

@@ -71,6 +71,7 @@ class Answers(NamedTuple):
     probs: Tensor  # (M, D, S)
     output_tokens: Tensor  # (M, D)
     truncated: Tensor  # (M, D)
+    trace_probs: Tensor  # (M, K, D, S), those whose mean `probs` is; K = 0 without reasoning
 
     @classmethod
     def cat(cls, parts: Sequence[Answers]) -> Answers:
@@ -155,7 +156,8 @@ def score(
     with _told_of(asked, order):
         for part in model.score_windows(shown, prompts, names, window, batch_size):
             probs = part.probs.detach().cpu()
-            yield Answers(probs, torch.ones(probs.shape[:2]), torch.zeros(probs.shape[:2]))
+            blank = torch.zeros(probs.shape[:2])
+            yield Answers(probs, torch.ones_like(blank), blank, probs.new_empty(len(probs), 0, *probs.shape[1:]))
 
 
 def judge(
@@ -185,6 +187,7 @@ def judge(
             torch.cat([one.distribution.probs for one in judged]).detach().cpu(),
             torch.stack([one.tokens.float().mean(0) for one in judged]) + 1,
             torch.stack([one.truncated.float().mean(0) for one in judged]),
+            torch.stack([one.trace_distribution for one in judged]).detach().cpu(),
         )
 
 

@@ -87,13 +87,13 @@ def spread(probs: Any, bins: Any) -> Array:
     return np.sqrt(np.maximum((p * (b[None] - mean[:, None]) ** 2).sum(1), 0))
 
 
-def reliability(pred: Any, target: Any, n_bins: int = 10) -> list[tuple[float, float, int]]:
-    """Mean prediction, mean target and number of items in every tenth of the items, by rising prediction.
+def in_groups(pred: Any, target: Any, n_bins: int = 10) -> list[tuple[float, float, int]]:
+    """For a reliability plot: mean prediction, mean target and number of items of groups of items, by rising prediction.
 
     Args:
         pred: predicted scores or probabilities [N].
         target: what people said, in the same unit [N].
-        n_bins: parts, of equally many items as nearly as may be.
+        n_bins: groups, of equally many items as nearly as may be.
     """
     x, y = as_vectors(pred=pred, target=target)
     if n_bins < 1:

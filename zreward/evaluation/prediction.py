@@ -53,6 +53,8 @@ class Predictions:
     seconds: float = 0.0
     compares: bool = False
     """Shares of comparisons won, not scores: what needs the human scale (NLL, CRPS, ECE) is not defined."""
+    trace_probs: Tensor | None = None
+    """[N, K, D, S]: after each of K traces; `probs` is their mean. None without reasoning."""
 
     def __post_init__(self) -> None:
         self.dimensions = tuple(self.dimensions)
@@ -132,8 +134,9 @@ def predict(
     names = model.check_dimensions(dimensions)
     asked = Questions.about(records, compares=bool(model.forms.reference))
     found = ask(model, asked, names, reasoning, traces, batch_size, seed, progress, temperature, job, together)
-    probs, tokens, truncated = map(asked.by_record, found.answers)
-    return Predictions(probs, model.rubric.scale.bins, names, tokens, truncated, found.seconds, asked.pairs is not None)
+    probs, tokens, truncated, of_traces = map(asked.by_record, found.answers)
+    facts = (model.rubric.scale.bins, names, tokens, truncated, found.seconds, asked.pairs is not None)
+    return Predictions(probs, *facts, of_traces if reasoning else None)
 
 
 def evaluate(

@@ -102,7 +102,9 @@ def predict_preferences(
     if compares:
         asked, sides = _both_ways(pictures, sides)
     found = ask(model, asked, names, reasoning, traces, batch_size, seed, progress, temperature, job, together)
-    said = Predictions(found.answers.probs, model.rubric.scale.bins, names, *found.answers[1:], found.seconds, compares)
+    said = Predictions(
+        found.answers.probs, model.rubric.scale.bins, names, *found.answers[1:3], found.seconds, compares
+    )
     return paired(said, sides)
 
 

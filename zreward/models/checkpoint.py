@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from zreward.common.errors import InputError, check_counts, shorten, shown
-from zreward.common.files import atomic_folder, disk_errors
+from zreward.common.files import atomic_folder, disk_errors, write_json
 from zreward.common.version import __version__
 from zreward.models.adapters import WEIGHTS, Base, find_base, read_adapter, read_record
 from zreward.models.attention_names import check_attention
+from zreward.models.calibration import Calibration, calibrations_dict, read_calibrations
 from zreward.models.checkpoint_files import ADAPTER_CONFIG, CONFIG, META_FILE, check_folder, find_folder, read_part
 from zreward.models.devices import find_device, find_dtype, warn_of_slow_formats
 from zreward.models.image_template import show_images
@@ -37,7 +38,7 @@ from zreward.rubric import Rubric
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
-SCHEMA_VERSION = 2  # 1 knew no image_pool
+SCHEMA_VERSION = 3  # 1 knew no image_pool, 2 no calibration
 MOST_TRACE_TOKENS = 100_000
 
 
@@ -98,6 +99,7 @@ def load(
             max_trace_tokens or (meta.max_trace_tokens if meta else 512),
         )
     reward_model.base, reward_model.empty, reward_model.seen = base, empty, stored_in(folder)
+    reward_model.calibrations = dict(meta.calibrations) if meta else {}
     reward_model.eval()
     if not empty:
         _try_out(reward_model, folder)
@@ -198,17 +200,22 @@ def _record_base(reward_model: RewardModel, path: Path) -> dict[str, Any]:
 def metadata(reward_model: RewardModel) -> dict[str, Any]:
     """What `zreward.json` holds."""
     pooled = getattr(reward_model.backbone.base.config, POOL, 1)
+    calibrations = calibrations_dict(reward_model.calibrations)
     dtype = reward_model.computed_in or next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
-    return {
-        "schema_version": 1 if pooled == 1 else SCHEMA_VERSION,  # the oldest that reads it rightly
-        "zreward_version": __version__,
-        "rubric": reward_model.rubric.to_dict(),
-        "forms": reward_model.forms.to_dict(),
-        "resolution": asdict(reward_model.resolution),
-        "max_trace_tokens": reward_model.max_trace_tokens,
-        "dtype": str(dtype).removeprefix("torch."),
-        "quantization": getattr(reward_model, "quantization", None),
-    } | ({} if pooled == 1 else {POOL: pooled})
+    return (
+        {
+            "schema_version": 3 if calibrations else 1 if pooled == 1 else 2,  # the oldest that reads it rightly
+            "zreward_version": __version__,
+            "rubric": reward_model.rubric.to_dict(),
+            "forms": reward_model.forms.to_dict(),
+            "resolution": asdict(reward_model.resolution),
+            "max_trace_tokens": reward_model.max_trace_tokens,
+            "dtype": str(dtype).removeprefix("torch."),
+            "quantization": getattr(reward_model, "quantization", None),
+        }
+        | ({} if pooled == 1 else {POOL: pooled})
+        | ({"calibration": calibrations} if calibrations else {})
+    )
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,7 @@ class Meta:
     quantization: str | None
     base: dict[str, str] | None
     image_pool: int | None
+    calibrations: dict[str, Calibration]
 
 
 def read_meta(folder: Path) -> Meta | None:
@@ -252,6 +260,7 @@ def read_meta(folder: Path) -> Meta | None:
             quantization,
             read_record(stored, file),
             recorded_pool(stored[POOL]) if POOL in stored else None,
+            read_calibrations(stored.get("calibration", {})),
         )
     except InputError as error:
         if str(file) in str(error):
@@ -264,6 +273,32 @@ def read_meta(folder: Path) -> Meta | None:
         raise InputError(
             f"{file} is not a valid zreward.json ({reason}); the checkpoint is damaged, write it again"
         ) from None
+
+
+def record_calibrations(folder: Path, form: str, calibration: Calibration | None) -> None:
+    """Write the calibration of a form of answer into a checkpoint's `zreward.json`, or take it out; nothing else changes.
+
+    Args:
+        folder: a checkpoint with a `zreward.json`.
+        form: one of `zreward.models.calibration.FORMS`.
+        calibration: None takes it out.
+
+    Raises:
+        InputError: no checkpoint, or one without `zreward.json`; nothing to take out.
+    """
+    check_folder(folder)
+    meta = read_meta(folder)
+    if meta is None:
+        raise InputError(
+            f"{folder} has no {META_FILE}: it is no reward model's folder, so there is nowhere to store a calibration"
+        )
+    if calibration is None and form not in meta.calibrations:
+        raise InputError(f"{folder} has no calibration of {form} scores to remove")
+    kept = {name: one for name, one in meta.calibrations.items() if name != form}
+    found = calibrations_dict(kept | ({} if calibration is None else {form: calibration}))
+    stored = {key: value for key, value in read_part(folder, META_FILE).items() if key != "calibration"}
+    version = 3 if found else 2 if POOL in stored else 1
+    write_json(folder / META_FILE, stored | {"schema_version": version} | ({"calibration": found} if found else {}))
 
 
 def _is_checkpoint(path: Path) -> bool:

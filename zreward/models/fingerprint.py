@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zreward.models.calibration import calibrations_dict
+
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
@@ -63,7 +65,7 @@ def model_fingerprint(model: RewardModel, adapters: bool = True) -> dict[str, An
         "preprocessing": short_digest(model.layout.preprocessor(model.resolution)),
         "adapter": _adapter_fingerprint(model.backbone.model) if adapters else None,
         "max_trace_tokens": model.max_trace_tokens,
-    }
+    } | ({"calibration": short_digest(calibrations_dict(model.calibrations))} if model.calibrations else {})
 
 
 def _adapter_fingerprint(model: Any) -> str | None:

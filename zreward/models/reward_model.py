@@ -18,6 +18,7 @@ from zreward.models.adapters import Base
 from zreward.models.backbone import Backbone
 from zreward.models.batch_size import DEFAULT
 from zreward.models.batches import OomRetry, prefetch_windows
+from zreward.models.calibration import Calibration
 from zreward.models.checkpoint import load, save
 from zreward.models.collation import collate
 from zreward.models.feeding import decode, grid_of, prepare
@@ -74,6 +75,7 @@ class RewardModel(nn.Module):
         self.empty = False  # an engine will bring the weights
         self.image_cache: ImageCache | None = None  # of a frozen vision tower's features
         self.seen: SeenData | Path | None = None  # what it was trained on, as far as that was noted
+        self.calibrations: dict[str, Calibration] = {}  # form of the answer -> how its distributions are recalibrated
         self.base: Base | None = None  # the files that the weights came from, for adapters that are trained on them
 
     @property
@@ -100,6 +102,7 @@ class RewardModel(nn.Module):
         trainable_adapter: bool = False,
         attn_implementation: str | None = None,
         empty: bool = False,
+        calibrated: bool = True,
     ) -> RewardModel:
         """Load a checkpoint or adapter by name: a folder, a hub name, or a name that an installed package offers.
 
@@ -118,6 +121,7 @@ class RewardModel(nn.Module):
             trainable_adapter: an adapter's weights take gradients, for training that goes on with it.
             attn_implementation: "sdpa", "eager", "flash_attention_2", "flash_attention_3" or "flex_attention"; default
                 transformers' choice. What rows share is read in place with sdpa only, and copied with the others.
+            calibrated: distributions are recalibrated as `zreward calibrate` recorded; False: as the model gives them.
             empty: on the CPU, without reading the weights: for training under an engine that brings them from the first process.
 
         Returns:
@@ -128,7 +132,10 @@ class RewardModel(nn.Module):
                 tokens, an unsupported model.
         """
         options = (rubric, forms, device, dtype, quantization, resolution, max_trace_tokens, trainable_adapter)
-        return load(cls, path, *options, attn_implementation, empty)
+        model = load(cls, path, *options, attn_implementation, empty)
+        if not calibrated:
+            model.calibrations = {}
+        return model
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write an ordinary Hugging Face folder (or PEFT adapter) plus `zreward.json`.
@@ -363,10 +370,11 @@ class RewardModel(nn.Module):
             return reason(self, images, rows, temperature, seeds)
 
     def distribution(self, logits_MS: Tensor, dimensions: Sequence[str]) -> ScoreDistribution:
-        """Label logits (M = N * D, S), dimension fastest -> ScoreDistribution (N, D, S)."""
+        """Label logits (M = N * D, S) without reasoning, dimension fastest -> ScoreDistribution (N, D, S), calibrated."""
         logits_NDS = logits_MS.view(-1, len(dimensions), len(self.rubric.scale))
         bins = self.rubric.scale.bins.to(logits_NDS.device)
-        return ScoreDistribution.from_logits(logits_NDS, bins, tuple(dimensions))
+        scores = ScoreDistribution.from_logits(logits_NDS, bins, tuple(dimensions))
+        return self.calibrations["direct"](scores) if "direct" in self.calibrations else scores
 
     def distribution_of(
         self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...], references: list[Tensor]

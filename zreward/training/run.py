@@ -192,8 +192,9 @@ def load_model(recipe: Recipe, device: torch.device | None = None, empty: bool =
 
 
 def _ready(model: RewardModel, recipe: Recipe) -> RewardModel:
-    """Image tokens pooled, prepared for training, with its image cache."""
+    """Image tokens pooled, prepared for training, with its image cache; a calibration of what it was before is dropped."""
     wanted = recipe.model
+    model.calibrations = {}
     if wanted.image_pool is not None:
         pool(model, wanted.image_pool)
     model = prepare(model, recipe)

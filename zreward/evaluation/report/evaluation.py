@@ -11,6 +11,7 @@ import numpy as np
 from zreward.data.pairs import Pair, mine_pairs
 from zreward.data.record import Record
 from zreward.distribution import GAP_TOLERANCE
+from zreward.evaluation.calibration_table import items_of, pair_probabilities
 from zreward.evaluation.prediction import Predictions, metrics_table, rated_items
 from zreward.evaluation.report.page import ExampleDimension, ReportExample, write_report
 from zreward.evaluation.report.sections import Figure, Section
@@ -57,8 +58,15 @@ def write_evaluation(
         examples_note=f"The {EXAMPLES} pictures whose expected score is furthest from people's, worst first.",
         rubric_scale=predictions.scale,
         meta=meta,
+        pair_calibration={} if predictions.compares else _pairs(predictions, records),
         sections=_wrong_pairs(predictions, records, [name for name in items if name != POOLED]),
     )
+
+
+def _pairs(predictions: Predictions, records: Sequence[Record]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of every dimension on which people compared pictures of one prompt: predicted probabilities and votes."""
+    items = items_of(predictions, records)
+    return {name: (pair_probabilities(part), part.votes) for name, part in items.items() if len(part.pairs)}
 
 
 def _examples(predictions: Predictions, records: Sequence[Record], method: str) -> list[ReportExample]:

@@ -56,6 +56,7 @@ def write_report(
     notes: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
+    pair_calibration: Mapping[str, tuple[Any, Any]] | None = None,
     examples_note: str = "Under them, what the teacher wrote before it scored.",
 ) -> Path:
     """Write one HTML page that loads nothing else; sections without content are left out.
@@ -72,6 +73,7 @@ def write_report(
         notes: sentences below the table.
         meta: what was run, seed, versions; numbers under "seconds" or "duration" are shown as time, mappings as lists.
         sections: further sections, after the examples.
+        pair_calibration: name -> P(a better than b) [P] and the raters' votes [P, 3] of pairs of pictures.
         examples_note: a sentence above the examples.
 
     Returns:
@@ -97,8 +99,11 @@ def write_report(
         scatter=[(n, plots.score_scatter(n, *xy, rubric_scale, i)) for i, (n, xy) in enumerate(scatter.items())],
         curves=[(n, plot) for n, series in curves.items() if (plot := plots.learning_curves(series))],
         calibration=[
-            (n, plots.reliability(n, *pc, rubric_scale, i), plots.spread(n, *pc, rubric_scale, i))
+            (n, *(plot(n, *pc, rubric_scale, i) for plot in (plots.reliability, plots.spread, plots.coverage)))
             for i, (n, pc) in enumerate(calibration.items())
+        ],
+        pair_calibration=[
+            (n, plots.pair_reliability(n, *said, i)) for i, (n, said) in enumerate((pair_calibration or {}).items())
         ],
         examples=[_example(example, rubric_scale) for example in examples],
         examples_note=examples_note,

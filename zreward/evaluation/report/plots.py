@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from zreward.distribution import ScoreScale
+from zreward.evaluation.calibration import in_groups, rank_distribution
 
 Array = NDArray[np.float64]
 
@@ -195,6 +196,45 @@ def spread(name: str, probs: Any, counts: Any, scale: ScoreScale, index: int = 0
         ax.set_aspect("equal")
 
     return _figure(SQUARE, draw, grid="both")
+
+
+def coverage(name: str, probs: Any, counts: Any, scale: ScoreScale, index: int = 0) -> str:
+    """Share of the raters' scores inside the central interval of every level, [N, S] both: below the line, too sure."""
+    p, c = _matrices(name, probs, counts, len(scale))
+    half = np.linspace(0, 0.5, 26)
+    ranks = rank_distribution(p, c, np.concatenate([0.5 - half, 0.5 + half]))
+    inside = ranks[len(half) :] - ranks[: len(half)]
+
+    def draw(ax: Axes) -> None:
+        ax.plot(2 * half, inside, color=method_colour(name, index), linewidth=1.6)
+        _shares(ax, "central interval", "ratings inside")
+
+    return _figure(SQUARE, draw)
+
+
+def pair_reliability(name: str, prob: Any, votes: Any, index: int = 0, groups: int = 10) -> str:
+    """The raters' share for a picture over the predicted probability that it is better: [P] and votes [P, 3], a tie half.
+
+    Every pair counts both ways round; groups hold equally many.
+    """
+    chance, counts = _vector(prob), np.asarray(votes, dtype=np.float64)
+    share = (counts[:, 0] + counts[:, 2] / 2) / counts.sum(1)
+    parts = in_groups(np.r_[chance, 1 - chance], np.r_[share, 1 - share], groups)
+
+    def draw(ax: Axes) -> None:
+        x, y, _ = zip(*parts, strict=True)
+        ax.plot(x, y, color=method_colour(name, index), marker="o", markersize=4.5, linewidth=1.4)
+        _shares(ax, "P(better)", "raters' share")
+
+    return _figure(SQUARE, draw)
+
+
+def _shares(ax: Axes, x: str, y: str) -> None:
+    """Square axes from 0 to 1 with the line of perfect agreement."""
+    ax.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=0)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel=x, ylabel=y)
+    ax.grid(True)
+    ax.set_aspect("equal")
 
 
 def _figure(size: tuple[float, float], draw: Callable[[Axes], None], grid: str | None = None) -> str:
