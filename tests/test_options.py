@@ -17,6 +17,7 @@ SCORE_DATA = ("score", "MODEL", "--data", "records.jsonl", "--out", "new.parquet
 EVALUATE = ("evaluate", "MODEL", "--data", "records.jsonl")
 BENCH = ("bench", "MODEL", "--suite", "mine=records.jsonl")
 LABEL = ("label", "MODEL", "--data", "records.jsonl", "--out", "targets")
+CALIBRATE = ("calibrate", "model", "--data", "records.jsonl")
 STUDY, JUDGE = ("compare", "a", "b", "--study", "p"), ("compare", "a", "b", "--judge")
 
 REFUSED = [
@@ -44,6 +45,16 @@ REFUSED = [
     (("evaluate", "--tie-threshold"), (*EVALUATE, "--tie-threshold", "0.1")),
     (("evaluate", "--resamples"), (*EVALUATE, "--resamples", "100")),
     (("evaluate", "--csv"), (*EVALUATE, "--csv", "new.xlsx")),
+    (("calibrate", "--data"), (*CALIBRATE, "--remove")),
+    (("calibrate", "--split"), ("calibrate", "model", "--remove", "--split", "dev")),
+    (("calibrate", "--kind"), ("calibrate", "model", "--remove", "--kind", "ordinal")),
+    (("calibrate", "--json"), ("calibrate", "model", "--remove", "--json", "new.json")),
+    (("calibrate", "--skip-bad"), ("calibrate", "model", "--remove", "--skip-bad")),
+    (("calibrate", "--batch-size"), ("calibrate", "model", "--remove", "--batch-size", "4")),
+    (("calibrate", "--device"), ("calibrate", "model", "--remove", "--device", "cpu")),
+    (("calibrate", "--traces"), (*CALIBRATE, "--traces", "4")),
+    (("calibrate", "--temperature"), (*CALIBRATE, "--temperature", "1.0")),
+    (("calibrate", "--seed"), (*CALIBRATE, "--seed", "0")),
     (("bench", "--traces"), (*BENCH, "--traces", "4")),
     (("bench", "--temperature"), (*BENCH, "--temperature", "0.5")),
     (("bench", "--partial"), (*BENCH, "--partial")),
@@ -117,7 +128,8 @@ REFUSED = [
 ALWAYS = {
     "": "--version --install-completion --show-completion",
     "score": "--data --batch-size --device",
-    "evaluate": "--data --split --reasoning --dimensions --batch-size --skip-bad --device --json",
+    "evaluate": "--data --split --reasoning --dimensions --batch-size --skip-bad --device --json --calibration",
+    "calibrate": "--reasoning --remove",
     "bench": "--suite --predictions --use --split --resamples --seed --json",
     "plan": "--gpus --gpu --memory --accelerate --engine --config --json",
     "train": "--dry-run",

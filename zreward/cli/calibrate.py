@@ -60,7 +60,19 @@ def calibrate(
     check_target(json_file)
     form = "reasoning" if reasoning else "direct"
     if remove:
-        refuse_unused(ctx, "with --remove", "data", "split", "kind", "traces", "temperature", "seed", "json_file")
+        fitting = (
+            "data",
+            "split",
+            "kind",
+            "traces",
+            "temperature",
+            "batch_size",
+            "seed",
+            "skip_bad",
+            "device",
+            "json_file",
+        )
+        refuse_unused(ctx, "with --remove", *fitting)
         record_calibrations(model, form, None)
         typer.echo(f"{model}: {form} scores are those of the model again")
         return
