@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zreward.common.errors import InputError
-from zreward.distribution import ScoreDistribution, ScoreScale
+from zreward.distribution import ScoreDistribution, ScoreScale, split_spread
 
 THREE = torch.tensor([1.0, 2.0, 3.0])
 
@@ -261,3 +261,21 @@ def test_without_pandas_it_says_so(two_items, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="pip install pandas"):
         two_items.to_pandas()
+
+
+def test_the_spread_of_a_mean_over_traces_has_two_parts():
+    """Beside plain loops; a program that pools the traces first, or divides by K - 1, is another."""
+    probs = torch.rand(3, 4, 5, dtype=torch.float64).softmax(-1)
+    bins = torch.tensor([1.0, 2.0, 3.5, 4.0, 5.0], dtype=torch.float64)
+    within, between = split_spread(probs, bins)
+    for item, traces in enumerate(probs.tolist()):
+        means = [sum(p * b for p, b in zip(trace, bins.tolist(), strict=True)) for trace in traces]
+        variances = [
+            sum(p * (b - mean) ** 2 for p, b in zip(trace, bins.tolist(), strict=True))
+            for trace, mean in zip(traces, means, strict=True)
+        ]
+        centre = sum(means) / 4
+        assert within[item].item() == pytest.approx((sum(variances) / 4) ** 0.5)
+        assert between[item].item() == pytest.approx((sum((mean - centre) ** 2 for mean in means) / 4) ** 0.5)
+    pooled = ScoreDistribution(probs.mean(1)[:, None], bins, ("a",)).std[:, 0]
+    torch.testing.assert_close(within.square() + between.square(), pooled.square())

@@ -131,6 +131,26 @@ class ScoreScale:
         return cls(**data)
 
 
+def split_spread(trace_probs: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the spread of the mean over K traces comes from: standard deviations within and between the traces, score units.
+
+    within: the root of the traces' mean variance, how far people differ after one and the same reasoning (taste).
+    between: the deviation of the traces' expected scores, how far the model's own reasonings differ (doubt). Their squares add up
+    to the variance of the mean distribution (law of total variance). Ours, not the paper's.
+
+    Args:
+        trace_probs: probabilities [..., K, S].
+        bins: scores of the bins [S].
+
+    Returns:
+        Two tensors [...].
+    """
+    mean = (trace_probs * bins.to(trace_probs)).sum(-1)
+    second = (trace_probs * bins.to(trace_probs).square()).sum(-1)
+    within = (second - mean.square()).clamp_min(0).mean(-1).sqrt()
+    return within, mean.std(-1, correction=0)
+
+
 def _is_finite(value: Any) -> bool:
     """Whether a value is a real number that a float can hold."""
     if not isinstance(value, Real) or isinstance(value, bool):

@@ -103,6 +103,10 @@ def test_every_shard_has_random_numbers_of_its_own(teacher, tmp_path, capsys):
             for d, name in enumerate(NAMES):
                 probs = answer.trace_distribution[:, d]
                 mean = probs.mean(0)
+                scores = [sum(p * b for p, b in zip(each, BINS, strict=True)) for each in probs.tolist()]
+                squares = [sum(p * b * b for p, b in zip(each, BINS, strict=True)) for each in probs.tolist()]
+                inside = sum(square - score**2 for square, score in zip(squares, scores, strict=True)) / 3
+                apart = sum((score - sum(scores) / 3) ** 2 for score in scores) / 3
                 expected.append(
                     {
                         "record": n,
@@ -110,6 +114,8 @@ def test_every_shard_has_random_numbers_of_its_own(teacher, tmp_path, capsys):
                         "dimension": name,
                         "probs": pytest.approx(mean.tolist()),
                         "mean": pytest.approx(sum(p * b for p, b in zip(mean.tolist(), BINS, strict=True))),
+                        "within_std": pytest.approx(inside**0.5, rel=1e-4),
+                        "between_std": pytest.approx(apart**0.5, rel=1e-4),
                         "trace_probs": probs.tolist(),
                         "traces": answer.traces[name],
                         "tokens": pytest.approx(sum(answer.tokens[:, d].tolist()) / 3),

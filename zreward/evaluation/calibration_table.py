@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zreward.common.errors import InputError
 from zreward.data.record import Record
-from zreward.distribution import GAP_TOLERANCE, ScoreDistribution
+from zreward.distribution import GAP_TOLERANCE, ScoreDistribution, split_spread
 from zreward.evaluation.calibration import LEVELS, interval_coverage, spread, wasserstein
 from zreward.evaluation.metrics import crps, expected_calibration_error, nll, srcc
 from zreward.evaluation.prediction import Predictions, rated_items
@@ -31,6 +31,8 @@ COLUMNS = (
     *(Column(f"coverage_{round(100 * level)}", f"{round(100 * level)} %", 3, 0) for level in LEVELS),
     Column("ece", "ECE", 3, -1),
     Column("spread_srcc", "spread SRCC", 3, 1),
+    Column("within_std", "within", 3, 0),
+    Column("between_std", "between", 3, 0),
     Column("preference_brier", "pair Brier", 3, -1),
     Column("preference_ece", "pair ECE", 3, -1),
     Column("n_items", "items", 0, 0),
@@ -126,8 +128,9 @@ def calibration_rows(items: Mapping[str, CalibrationItems], bins: Any) -> list[d
     """A row per dimension, and "all" for the items of all dimensions together; the keys are those of `COLUMNS`.
 
     `coverage_80` is the share of the raters' scores inside the central 80 % interval (`interval_coverage`), `spread_srcc` the
-    rank correlation of predicted and raters' standard deviations. Pairs are pictures of one prompt that people compared: P(a
-    better than b) of independent draws against the raters' share. What has no data is NaN.
+    rank correlation of predicted and raters' standard deviations. With several traces, `within_std` and `between_std` are the
+    means of `split_spread`. Pairs are pictures of one prompt that people compared: P(a better than b) of independent draws
+    against the raters' share. What has no data is NaN.
     """
     everything = {**items, POOLED: _together(list(items.values()))} if len(items) > 1 else dict(items)
     return [_row(name, part, np.asarray(bins, dtype=float)) for name, part in everything.items()]
@@ -158,6 +161,7 @@ def _row(name: str, part: CalibrationItems, bins: np.ndarray) -> dict[str, Any]:
     probs, nan = part.probs.mean(1).numpy(), float("nan")
     probs = probs / probs.sum(1, keepdims=True)
     several = ~np.isnan(part.published)
+    within, between = split_spread(part.probs, torch.from_numpy(bins))
     voted = len(part.pairs) > 0
     chance = pair_probabilities(part) if voted else np.array([])
     return {
@@ -168,6 +172,8 @@ def _row(name: str, part: CalibrationItems, bins: np.ndarray) -> dict[str, Any]:
         **{f"coverage_{round(100 * level)}": interval_coverage(probs, part.counts, level) for level in LEVELS},
         "ece": expected_calibration_error(probs @ bins, part.target),
         "spread_srcc": srcc(spread(probs, bins)[several], part.published[several]) if several.sum() > 1 else nan,
+        "within_std": float(within.mean()) if part.probs.shape[1] > 1 else nan,
+        "between_std": float(between.mean()) if part.probs.shape[1] > 1 else nan,
         "preference_brier": preference_brier(chance, part.votes) if voted else nan,
         "preference_ece": preference_ece(chance, part.votes) if voted else nan,
         "n_items": len(part.counts),

@@ -28,6 +28,7 @@ from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource, encoded
 from zreward.data.packed import PackedImage
+from zreward.distribution import split_spread
 from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
@@ -171,6 +172,8 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
 def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> list[dict]:
     reasoned = isinstance(judgement, Judgement)
     distribution = judgement.distribution if reasoned else judgement
+    each = judgement.trace_distribution if reasoned else distribution.probs
+    within, between = split_spread(each.transpose(0, 1), distribution.bins)
     return [
         {
             "record": index,
@@ -178,6 +181,8 @@ def _shard_rows(judgement, index: int, prompt: str, names: tuple[str, ...]) -> l
             "dimension": name,
             "probs": distribution.probs[0, d].tolist(),
             "mean": distribution.mean[0, d].item(),
+            "within_std": within[d].item(),
+            "between_std": between[d].item(),
             "trace_probs": judgement.trace_distribution[:, d].tolist() if reasoned else [],
             "traces": judgement.traces[name] if reasoned else [],
             "tokens": judgement.tokens[:, d].float().mean().item() if reasoned else 0.0,
