@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from zreward.common.errors import InputError
@@ -265,6 +266,33 @@ def test_damaged_sets_of_another_library(place, name, file, text):
     Path("saved", file).write_text(text)
     with pytest.raises(InputError, match=f"{name}: cannot be read"):
         list(read_rows(name))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        "https://example.com/a.parquet",
+        "hf://datasets/owner/name/a.parquet",
+        "zip://*::https://example.com/a.zip",
+        "/etc/passwd",
+        "../other/*.parquet",
+        ["data/*", {"split": "train", "path": ["https://example.com/a.parquet"]}],
+    ],
+)
+@pytest.mark.parametrize("key", ["data_files", "data_dir"])
+def test_a_card_that_names_files_elsewhere_is_refused(sets, monkeypatch, files, key):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("the library was asked"))
+    card = yaml.safe_dump({"configs": [{"config_name": "default", key: files}]})
+    Path("files", "README.md").write_text(f"---\n{card}---\n# A set\n")
+    with pytest.raises(InputError, match=r"hf:files: its README.md names .* expected files inside the folder"):
+        list(read_rows(Source("hf:files", FIELDS)))
+
+
+def test_a_card_that_names_files_of_its_folder_is_followed(sets):
+    Path("files", "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files: data/train*\n---\n# A set\n"
+    )
+    assert len(list(read_rows(Source("hf:files", FIELDS)))) == 3
 
 
 def test_a_name_that_the_hub_does_not_allow():

@@ -14,6 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
+from zreward.common.bounded import read_bytes
 from zreward.common.errors import InputError, shorten
 from zreward.common.hub_errors import hub_errors
 from zreward.data.row_files import dataset_rows
@@ -71,11 +74,42 @@ def _splits(name: str, datasets: Any) -> list[tuple[str | None, Any]]:
     if not name.startswith(PREFIX):
         found = datasets.load_from_disk(name)
     elif (folder := local_folder(name)) is not None:
+        _refuse_files_elsewhere(folder, name)
         found = datasets.load_dataset(str(folder.absolute()), streaming=True)
     else:
         named = _parse(name)
         found = datasets.load_dataset(named.repository, named.config, revision=revision(name), streaming=True)
     return list(found.items()) if isinstance(found, dict) else [(None, found)]
+
+
+def _refuse_files_elsewhere(folder: Path, name: str) -> None:
+    """InputError where a folder's card names files outside of the folder: the library would fetch addresses without asking."""
+    card = folder / "README.md"
+    if not card.exists():
+        return
+    _, _, rest = read_bytes(card, "a card (README.md)").decode(errors="replace").lstrip("\ufeff").partition("---")
+    try:
+        facts = yaml.safe_load(rest.partition("\n---")[0])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return  # the library refuses it in its own words
+    configs = facts.get("configs") if isinstance(facts, dict) else None
+    for one in configs if isinstance(configs, list) else []:
+        for file in _texts([one.get("data_files"), one.get("data_dir")] if isinstance(one, dict) else [], set()):
+            if ":" in file or file.startswith(("/", "~")) or ".." in re.split(r"[/\\]", file):
+                raise InputError(
+                    f"{name}: its README.md names {shorten(file, 100)!r}; expected files inside the folder. Take configs out of "
+                    "the card, or put the files there"
+                )
+
+
+def _texts(value: Any, seen: set[int]) -> Iterator[str]:
+    """Every text in nested lists and dictionaries, each container once."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)) and id(value) not in seen:
+        seen.add(id(value))
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part, seen)
 
 
 def _parse(name: str) -> _HubName:
