@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -9,13 +10,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from tests.tiny import DIMENSIONS, noise_pictures, sharpen, tiny_model
 from zreward.common.errors import InputError
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
 from zreward.evaluation.calibrating import FEWEST, cross_fitted, fit
-from zreward.evaluation.calibration_table import calibration_rows, items_of, pair_probabilities
+from zreward.evaluation.calibration_table import (
+    COLUMNS,
+    calibration_rows,
+    items_of,
+    pair_probabilities,
+    print_calibration,
+)
 from zreward.evaluation.prediction import Predictions
 from zreward.models.calibration import Calibration, Recalibration, read_calibrations, recalibrate
 from zreward.models.checkpoint import META_FILE, record_calibrations
@@ -227,3 +235,20 @@ def test_judgements_have_a_calibration_of_their_own(folder):
 def test_damaged_calibrations_are_told(stored, message):
     with pytest.raises(InputError, match=message):
         read_calibrations(stored)
+
+
+def test_the_tables_are_whole_in_a_file_and_in_a_narrow_terminal():
+    row = {column.key: 0.1234 for column in COLUMNS} | {
+        "model": "before",
+        "dimension": "plausibility",
+        "n_items": 640,
+        "n_pairs": 960,
+    }
+    for width in (80, 160):
+        said = io.StringIO()
+        print_calibration([row, row | {"model": "after"}], "Calibration", Console(file=said, width=width))
+        assert said.getvalue().count("plausibility") == 4 and "…" not in said.getvalue()
+        assert "80 %" in said.getvalue() and ("W1" in said.getvalue()) == (width == 160)
+    said = io.StringIO()
+    print_calibration([row | {"n_pairs": 0, "preference_ece": math.nan}], "Calibration", Console(file=said, width=80))
+    assert "Pairs" not in said.getvalue() and "spread" in said.getvalue()

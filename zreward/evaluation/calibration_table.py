@@ -5,6 +5,7 @@ Shapes: M rated items, K traces (1 without reasoning), S bins.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -30,14 +32,16 @@ COLUMNS = (
     Column("wasserstein", "W1", 3, -1),
     *(Column(f"coverage_{round(100 * level)}", f"{round(100 * level)} %", 3, 0) for level in LEVELS),
     Column("ece", "ECE", 3, -1),
-    Column("spread_srcc", "spread SRCC", 3, 1),
+    Column("spread_srcc", "spread", 3, 1),
     Column("within_std", "within", 3, 0),
     Column("between_std", "between", 3, 0),
-    Column("preference_brier", "pair Brier", 3, -1),
-    Column("preference_ece", "pair ECE", 3, -1),
     Column("n_items", "items", 0, 0),
+    Column("preference_brier", "Brier", 3, -1),
+    Column("preference_ece", "pair ECE", 3, -1),
     Column("n_pairs", "pairs", 0, 0),
 )
+_OPTIONAL = ("wasserstein", "within_std", "between_std", "coverage_95", "coverage_50", "n_items", "ece")
+PAIR_COLUMNS = ("preference_brier", "preference_ece", "n_pairs")
 
 
 class CalibrationItems(NamedTuple):
@@ -182,15 +186,31 @@ def _row(name: str, part: CalibrationItems, bins: np.ndarray) -> dict[str, Any]:
 
 
 def print_calibration(rows: Sequence[Mapping[str, Any]], title: str, console: Console | None = None) -> None:
-    """Print rows of `calibration_rows`; a first column `model` where the rows have one."""
-    console = console or Console()
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    """Print rows of `calibration_rows` as two tables, distributions and pairs; a first column `model` where the rows have one.
+
+    Columns without values are left out. Numbers are never cut: output to a file gets the width it needs; a narrow terminal
+    hides the first of `_OPTIONAL`.
+    """
+    console = console or Console(width=None if sys.stdout.isatty() else 160)
     names = [key for key in ("model", "dimension") if key in rows[0]]
-    for key in names:
-        table.add_column(key, overflow="fold")
-    shown = [column for column in COLUMNS if any(np.isfinite(row[column.key]) for row in rows)]
-    for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(str(row[key]) for key in names), *(format_value(row[c.key], c.digits) for c in shown))
-    console.print(table, soft_wrap=not console.is_terminal)
+    filled = [column for column in COLUMNS if any(np.isfinite(row[column.key]) for row in rows)]
+    _print(rows, title, names, [column for column in filled if column.key not in PAIR_COLUMNS], console)
+    if any(row["n_pairs"] for row in rows):
+        _print(rows, "Pairs", names, [column for column in filled if column.key in PAIR_COLUMNS], console)
+
+
+def _print(
+    rows: Sequence[Mapping[str, Any]], title: str, names: Sequence[str], columns: Sequence[Column], console: Console
+) -> None:
+    cells = {key: [key, *(escape(str(row[key])) for row in rows)] for key in names}
+    cells |= {c.key: [c.title, *(format_value(row[c.key], c.digits) for row in rows)] for c in columns}
+    width = {key: max(map(len, column)) for key, column in cells.items()}
+    for key in _OPTIONAL:
+        if key in width and sum(width.values()) + len(width) + 2 > console.width:
+            del cells[key], width[key]
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    for key, (heading, *_) in cells.items():
+        table.add_column(heading, justify="left" if key in names else "right", no_wrap=True, min_width=width[key])
+    for line in zip(*(column[1:] for column in cells.values()), strict=True):
+        table.add_row(*line)
+    console.print(table)
