@@ -11,6 +11,7 @@ from typing import get_type_hints
 import pytest
 import yaml
 
+from zreward.audit.thresholds import Thresholds
 from zreward.cli import main as cli
 from zreward.cli.init import ABOUT, RUBRIC_TEMPLATE, text_of
 from zreward.cli.templates import sentences
@@ -56,8 +57,20 @@ def test_recipes_load_and_their_comments_are_the_defaults(kind, tmp_path):
     assert text.startswith(f"# zreward {'optimize' if kind == 'optimize' else 'train'} recipe.yaml\n")
 
 
+def test_thresholds_load_as_they_are_and_uncommented(tmp_path):
+    text = text_of("audit", Path("audit.yaml"))
+    (tmp_path / "uncommented.yaml").write_text(uncommented(text))
+    assert load_config(Thresholds, tmp_path / "uncommented.yaml") == Thresholds()
+    raw = yaml.safe_load(uncommented(text))
+    assert (
+        list(raw) == [item.name for item in fields(Thresholds)] and raw["prompts"]["rise"] == Thresholds().prompts.rise
+    )
+
+
 @pytest.mark.parametrize(
-    "cls", [*dataclasses_of(Recipe), *dataclasses_of(OptimizeRecipe)], ids=lambda cls: cls.__name__
+    "cls",
+    [*dataclasses_of(Recipe), *dataclasses_of(OptimizeRecipe), *dataclasses_of(Thresholds)],
+    ids=lambda cls: cls.__name__,
 )
 def test_every_key_has_its_sentence(cls):
     assert [name for name, sentence in sentences(cls).items() if not sentence] == []
@@ -93,4 +106,4 @@ def test_the_command_writes_and_overwrites_nothing(tmp_path, monkeypatch, capsys
     code, said = run("sft", "--out", "a\nseed: 1\n.yaml")
     assert code == 2 and "expected a name on one line" in said and not list(tmp_path.glob("a*"))
     code, said = run("rubrik")
-    assert code == 2 and "'rubrik' is unknown; expected one of rubric, optimize, sft" in said
+    assert code == 2 and "'rubrik' is unknown; expected one of rubric, audit, optimize, sft" in said

@@ -18,6 +18,7 @@ EVALUATE = ("evaluate", "MODEL", "--data", "records.jsonl")
 BENCH = ("bench", "MODEL", "--suite", "mine=records.jsonl")
 LABEL = ("label", "MODEL", "--data", "records.jsonl", "--out", "targets")
 CALIBRATE = ("calibrate", "model", "--data", "records.jsonl")
+AUDIT = ("audit", "MODEL", "--data", "records.jsonl", "--out", "card")
 STUDY, JUDGE = ("compare", "a", "b", "--study", "p"), ("compare", "a", "b", "--judge")
 
 REFUSED = [
@@ -55,6 +56,10 @@ REFUSED = [
     (("calibrate", "--traces"), (*CALIBRATE, "--traces", "4")),
     (("calibrate", "--temperature"), (*CALIBRATE, "--temperature", "1.0")),
     (("calibrate", "--seed"), (*CALIBRATE, "--seed", "0")),
+    (("audit", "--out"), ("audit", "MODEL", "--data", "records.jsonl", "--out", "listed")),
+    (("audit", "--checks"), (*AUDIT, "--checks", "invariance,blur")),
+    (("audit", "--checks"), (*AUDIT, "--checks", "invariance,invariance")),
+    (("audit", "--json"), (*AUDIT, "--json", "new.csv")),
     (("bench", "--traces"), (*BENCH, "--traces", "4")),
     (("bench", "--temperature"), (*BENCH, "--temperature", "0.5")),
     (("bench", "--partial"), (*BENCH, "--partial")),
@@ -130,6 +135,7 @@ ALWAYS = {
     "score": "--data --batch-size --device",
     "evaluate": "--data --split --reasoning --dimensions --batch-size --skip-bad --device --json --calibration",
     "calibrate": "--reasoning --remove",
+    "audit": "--data --split --thresholds --pictures --batch-size --seed --skip-bad --device",
     "bench": "--suite --predictions --use --split --resamples --seed --json",
     "plan": "--gpus --gpu --memory --accelerate --engine --config --json",
     "train": "--dry-run",

@@ -25,6 +25,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward calibrate runs/sft/model --data ratings.jsonl --split dev --kind ordinal",
         f"zreward calibrate {STUDENT} --remove",
     ),
+    "audit": (
+        f"zreward audit {STUDENT} --data runs/demo/data/test.parquet --out card",
+        "zreward audit runs/sft/model --data ratings.jsonl --split dev --out card --thresholds audit.yaml",
+        f"zreward audit {STUDENT} --data records.parquet --out card --checks invariance,prompts --pictures 16",
+    ),
     "bench": (
         f"zreward bench {STUDENT} --suite mine=runs/demo/data/test.parquet --out bench",
         "zreward bench old=runs/a/model new=runs/b/model --suite imagerewarddb=ImageRewardDB --use overall=alignment",
@@ -81,7 +86,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         f"zreward compare before/ after/ --judge {STUDENT} --device cpu",
         'zreward compare before/ after/ --study campaign --name "Winter study" --raters 3',
     ),
-    "init": ("zreward init rubric", "zreward init sft", "zreward init gdso --out gdso.yaml"),
+    "init": ("zreward init rubric", "zreward init sft", "zreward init gdso --out gdso.yaml", "zreward init audit"),
     "doctor": ("zreward doctor", f"zreward doctor {STUDENT} --json machine.json"),
     "studio": ("zreward studio init campaign --world", "zreward studio campaign"),
     "studio serve": ("zreward studio campaign", "zreward studio campaign --port 8090 --model world:small"),

@@ -1,7 +1,7 @@
 """Every way out of the program: an exit code, and at most one message on stderr; never a traceback for what a user can correct.
 
-0 done, 1 the reader of the output went away (or `doctor` found a wrong kernel), 2 something is wrong with the input or the
-machine, 75 a roll-out hung, 130 interrupted, 143 stopped by SIGTERM with everything saved.
+0 done, 1 the reader of the output went away (or `doctor` found a wrong kernel, or `audit` a threshold exceeded), 2 something is
+wrong with the input or the machine, 75 a roll-out hung, 130 interrupted, 143 stopped by SIGTERM with everything saved.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Templates to start from: a recipe of every method, and a rubric."""
+"""Templates to start from: a recipe of every method, a rubric, the thresholds of an audit."""
 
 from __future__ import annotations
 
@@ -47,16 +47,17 @@ OPTIMIZE = {
 
 def init(
     kind: Annotated[
-        str, typer.Argument(help=f"Kind of template: rubric, optimize, or a training method: {', '.join(ABOUT)}.")
+        str,
+        typer.Argument(help=f"Kind of template: rubric, audit, optimize, or a training method: {', '.join(ABOUT)}."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="New file to write; default: recipe.yaml, or rubric.yaml.")
+        Path | None, typer.Option("--out", help="New file to write; default: recipe.yaml, rubric.yaml or audit.yaml.")
     ] = None,
 ) -> None:
-    """Write a commented template: a recipe that explains every key, or a rubric."""
+    """Write a commented template: a recipe that explains every key, a rubric, or the thresholds of `audit`."""
     from zreward.common.files import write_text
 
-    path = out or Path("rubric.yaml" if kind == "rubric" else "recipe.yaml")
+    path = out or Path(f"{kind}.yaml" if kind in ("rubric", "audit") else "recipe.yaml")
     check_suffix("--out", path, ".yaml", ".yml")
     if not str(path).isprintable():  # the file names itself in a comment, which ends with the line
         raise InputError(f"--out {str(path)!a}: expected a name on one line, without control characters")
@@ -72,6 +73,14 @@ def text_of(kind: str, path: Path) -> str:
         return RUBRIC_TEMPLATE.read_text(encoding="utf-8")
     from zreward.cli.templates import template
 
+    if kind == "audit":
+        from zreward.audit.thresholds import Thresholds
+
+        header = [
+            f"zreward audit MODEL --data FILE --out FOLDER --thresholds {quote(str(path))}",
+            "What is accepted of a reward model. Points are those of a scale from 1 to 5.",
+        ]
+        return template(Thresholds, {}, header)
     if kind == "optimize":
         from zreward.generation.recipe import OptimizeRecipe
 
@@ -81,7 +90,9 @@ def text_of(kind: str, path: Path) -> str:
         ]
         return template(OptimizeRecipe, OPTIMIZE, header)
     if kind not in ABOUT:
-        raise InputError(f"template {kind!r} is unknown; expected one of {', '.join(['rubric', 'optimize', *ABOUT])}")
+        raise InputError(
+            f"template {kind!r} is unknown; expected one of {', '.join(['rubric', 'audit', 'optimize', *ABOUT])}"
+        )
     from zreward.training.recipe import Recipe
 
     values = {"method": kind, "out": f"runs/my-{kind}"} | COMMON | OWN.get(kind, {})
@@ -91,6 +102,8 @@ def text_of(kind: str, path: Path) -> str:
 def _next(kind: str, path: Path) -> str:
     if kind == "rubric":
         return f"edit it, then: zreward rubric check {quote(str(path))}"
+    if kind == "audit":
+        return f"edit it, then: zreward audit MODEL --data FILE --out FOLDER --thresholds {quote(str(path))}"
     if kind == "optimize":
         return f"edit it, then: zreward optimize {quote(str(path))} --dry-run"
     return f"edit it, then: zreward train {quote(str(path))} --dry-run"

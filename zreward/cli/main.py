@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from zreward.cli.audit import audit
 from zreward.cli.bench import bench
 from zreward.cli.calibrate import calibrate
 from zreward.cli.compare import compare
@@ -39,6 +40,7 @@ for command in (
     score,
     evaluate,
     calibrate,
+    audit,
     bench,
     plan,
     train,

@@ -1,4 +1,4 @@
-"""Names that other packages bring: models, judges, prompts, generators and training methods, found by entry points.
+"""Names that other packages bring: models, judges, prompts, generators, defects and training methods, found by entry points.
 
 A package declares them in its own pyproject.toml, and needs no change here:
 
@@ -13,6 +13,7 @@ After `pip install acme-rewards`, `acme:strict` is a model's name everywhere, an
 | zreward.generators | the prefix of `acme:fast` | function(rest) -> folder or hub name of a diffusers pipeline |
 | zreward.prompts | the prefix of `acme:400` | function(rest, seed, exclude) -> list of different prompts |
 | zreward.judges | the whole name, `acme` | function() -> `generation.judges.Judge` |
+| zreward.audit_defects | the whole name, `acme` | function(prompts, seed) -> list of `audit.known.KnownDefect` |
 | zreward.methods | the whole name, `acme` | a `training.methods.Method` |
 | zreward.defaults | a recipe's key, such as `generator.name` | the value (a text) that older recipes without the key meant |
 """
@@ -28,7 +29,7 @@ from zreward.common.errors import InputError
 
 MODELS, GENERATORS, PROMPTS = "zreward.models", "zreward.generators", "zreward.prompts"
 JUDGES, METHODS = "zreward.judges", "zreward.methods"
-DEFAULTS = "zreward.defaults"
+DEFAULTS, AUDIT_DEFECTS = "zreward.defaults", "zreward.audit_defects"
 
 
 def names(group: str) -> list[str]:

@@ -111,6 +111,17 @@ def sample_scene(prompt: PromptSpec, rng: random.Random) -> Scene:
     return _make_implausible(scene, _defect_count(rng), rng)
 
 
+def clean_scene(prompt: PromptSpec, rng: random.Random) -> Scene:
+    """Draw a scene for a prompt without any defect."""
+    return Scene(prompt, _layout(prompt, rng), background=rng.randrange(4), pixel_seed=rng.randrange(2**31))
+
+
+def free_centre(objects: tuple[PlacedObject, ...], rng: random.Random) -> tuple[float, float] | None:
+    """A place for another object, None where all are taken."""
+    cell = _free_cell(objects, rng)
+    return _jitter(cell, rng) if cell is not None else None
+
+
 def _defect_count(rng: random.Random) -> int:
     return rng.choices(DEFECT_COUNTS, weights=DEFECT_WEIGHTS)[0]
 

@@ -112,8 +112,12 @@ def accuracy_bars(rows: Sequence[Mapping[str, Any]]) -> str:
     return _figure((4.1, 0.5 + 0.46 * len(rows)), draw, grid="x")
 
 
-def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]], label: str = "") -> str | None:
-    """Values over steps, one line each; a long noisy line also gets its running mean. None without a finite value.
+def learning_curves(
+    series: Mapping[str, Sequence[tuple[float, float]]], label: str = "", axis: str = "step"
+) -> str | None:
+    """Values over steps (or another axis), one line each; a long noisy line also gets its running mean.
+
+    None without a finite value.
 
     A second line of the same colour (one method, two models) is dashed and lighter.
     """
@@ -138,7 +142,7 @@ def learning_curves(series: Mapping[str, Sequence[tuple[float, float]]], label: 
             names = [_plain(name) for name in lines]
             # Above the axes: lines may be anywhere below. Long handles show which line is dashed.
             ax.legend(drawn, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=3.4)
-        ax.set_xlabel("step")
+        ax.set_xlabel(axis)
         ax.set_ylabel(label)
         ax.margins(x=0.02)
 

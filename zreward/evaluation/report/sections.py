@@ -35,6 +35,7 @@ class Section:
     lines: Sequence[Sequence[str]] = ()
     names: int = 2  # how many of the first columns are names, on the left
     value: str = ""  # what the curves show
+    axis: str = "step"  # over what
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     picture: Path | None = None
     figures: Sequence[Figure] = ()
@@ -69,7 +70,7 @@ def prepare(sections: Sequence[Section]) -> list[tuple[Section, str | None, list
     """What the template `section_list` shows: each section with its plot and its embedded pictures."""
     shown = []
     for section in sections:
-        plot = plots.learning_curves(section.curves, section.value) if section.curves else None
+        plot = plots.learning_curves(section.curves, section.value, section.axis) if section.curves else None
         if plot and section.picture:
             with atomic_path(section.picture) as temporary:
                 temporary.write_bytes(base64.b64decode(plot.split(",", 1)[1]))

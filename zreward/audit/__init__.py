@@ -1,0 +1,1 @@
+"""What moves a reward that should not, and what should move it and does not: `zreward audit`."""
