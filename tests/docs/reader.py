@@ -76,6 +76,7 @@ class Reader:
         """A package's declaration: it must be TOML, and name groups that the registry knows."""
         groups = tomllib.loads(block.text)["project"]["entry-points"]
         known = {registry.MODELS, registry.GENERATORS, registry.PROMPTS, registry.JUDGES, registry.METHODS}
+        known.add(registry.TRACE_EDITORS)
         assert set(groups) <= known, f"{set(groups) - known} are no groups of zreward"
         self._note(block, "entry points")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,9 @@ from zreward.cli.options import (
 )
 from zreward.common.errors import InputError
 from zreward.common.jobs import Job, is_first_of_all
+
+if TYPE_CHECKING:
+    from zreward.evaluation.report.sections import Section
 
 
 def score(
@@ -199,11 +202,25 @@ def evaluate(
         ),
     ] = None,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Preferences: draws of prompts behind the intervals; 0: no intervals.")
+        int,
+        typer.Option(min=0, help="Preferences, --coupling: draws of prompts behind the intervals; 0: no intervals."),
     ] = 1000,
     reasoning: Annotated[
         bool, typer.Option("--reasoning", help="Let the model reason before it scores, as a teacher does.")
     ] = False,
+    coupling: Annotated[
+        bool,
+        typer.Option(
+            "--coupling",
+            help="Let it reason, and test how far its score follows other and edited traces: a second table.",
+        ),
+    ] = False,
+    editor: Annotated[
+        str,
+        typer.Option(
+            help="With --coupling: what edits traces: words (English), or an editor that a package registers."
+        ),
+    ] = "words",
     traces: Traces = 1,
     dimensions: Dimensions = None,
     calibration: Annotated[
@@ -246,13 +263,20 @@ def evaluate(
         from zreward.evaluation.report.evaluation import (
             write_evaluation,  # a missing extra is said before the model runs
         )
-    refuse_unsampled(ctx, reasoning, temperature, traces)
+    if coupling:
+        from zreward.cli.coupling import check_coupling
+
+        check_coupling(ctx, model, editor)
+    else:
+        refuse_unused(ctx, "without --coupling", "editor")
+        refuse_unsampled(ctx, reasoning, temperature, traces)
     names, job = names_of(dimensions), Job.of_rank()
     if holds_preferences(data):
         from zreward.cli.preferences import Pairs, evaluate_preferences
 
         refuse_unused(ctx, "on preferences, which have no page", "html")
         refuse_unused(ctx, "on preferences, whose table holds Brier score and ECE already", "calibration")
+        refuse_unused(ctx, "on preferences: it needs ratings", "coupling")
         how = {"reasoning": reasoning, "traces": traces, "batch_size": batch_size, "temperature": temperature}
         evaluate_preferences(
             partial(load_teacher, ctx, model, device),
@@ -264,23 +288,32 @@ def evaluate(
             json_file,
         )
         return
-    refuse_unused(ctx, "on records: it goes with preferences", "dev", "dev_split", "tie_threshold", "resamples")
+    refuse_unused(ctx, "on records: it goes with preferences", "dev", "dev_split", "tie_threshold")
+    if not coupling:
+        refuse_unused(ctx, "on records without --coupling", "resamples")
     check_source(data)
     loaded = load_teacher(ctx, model, device)
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
     records = load_records(data, rubric, skip_bad=skip_bad, split=split)
-    predictions = predict(
-        loaded,
-        records,
-        names or rated_dimensions(loaded, records),
-        reasoning=reasoning,
-        traces=traces,
-        batch_size=batch_size,
-        seed=seed,
-        temperature=temperature,
-        job=job,
-    )
+    asked_for, coupled = names or rated_dimensions(loaded, records), None
+    if coupling:
+        from zreward.evaluation.coupling import measure_coupling
+
+        coupled = measure_coupling(loaded, records, asked_for, editor, temperature, batch_size, seed, job=job)
+        predictions = coupled.predictions
+    else:
+        predictions = predict(
+            loaded,
+            records,
+            asked_for,
+            reasoning=reasoning,
+            traces=traces,
+            batch_size=batch_size,
+            seed=seed,
+            temperature=temperature,
+            job=job,
+        )
     asked = say_usage(loaded)
     if job is not None and job.number > 1:
         return
@@ -296,15 +329,22 @@ def evaluate(
             row | {key: value for key, value in found.get(row["dimension"], {}).items() if key not in row}
             for row in rows
         ]
+    told: Any = rows
+    sections: list[Section] = []
+    if coupled:
+        from zreward.cli.coupling import tell_coupling
+
+        followed, section = tell_coupling(coupled, records, resamples, f"{model} on {data}", json_file == STDOUT)
+        told, sections = {"metrics": rows, "coupling": followed}, [section]
     if json_file:
-        save(json_file, rows)
+        save(json_file, told)
     if csv:
         typer.echo(f"table: {write_csv(csv, rows)}", err=json_file == STDOUT)
     if html:
-        method = f"{traces} trace{'s' if traces > 1 else ''}" if reasoning else "direct"
+        method = f"{traces} trace{'s' if traces > 1 else ''}" if reasoning or coupling else "direct"
         meta = {"model": model, "data": data, "records": len(records), "split": split or "all", "seed": seed}
         meta |= {"seconds": predictions.seconds, "versions": versions()} | asked
-        page = write_evaluation(html, predictions, records, method, "Evaluation", meta)
+        page = write_evaluation(html, predictions, records, method, "Evaluation", meta, sections)
         typer.echo(f"page: {page}", err=json_file == STDOUT)
 
 

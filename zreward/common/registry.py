@@ -1,4 +1,4 @@
-"""Names that other packages bring: models, judges, prompts, generators, defects and training methods, found by entry points.
+"""Names that other packages bring (models, judges, prompts, generators, methods, defects, trace editors), by entry points.
 
 A package declares them in its own pyproject.toml, and needs no change here:
 
@@ -15,6 +15,7 @@ After `pip install acme-rewards`, `acme:strict` is a model's name everywhere, an
 | zreward.judges | the whole name, `acme` | function() -> `generation.judges.Judge` |
 | zreward.audit_defects | the whole name, `acme` | function(prompts, seed) -> list of `audit.known.KnownDefect` |
 | zreward.methods | the whole name, `acme` | a `training.methods.Method` |
+| zreward.trace_editors | the whole name, `acme` | function(text, prompt, dimension) -> list of `evaluation.coupling_edits.Edit` |
 | zreward.defaults | a recipe's key, such as `generator.name` | the value (a text) that older recipes without the key meant |
 """
 
@@ -30,6 +31,7 @@ from zreward.common.errors import InputError
 MODELS, GENERATORS, PROMPTS = "zreward.models", "zreward.generators", "zreward.prompts"
 JUDGES, METHODS = "zreward.judges", "zreward.methods"
 DEFAULTS, AUDIT_DEFECTS = "zreward.defaults", "zreward.audit_defects"
+TRACE_EDITORS = "zreward.trace_editors"
 
 
 def names(group: str) -> list[str]:

@@ -94,7 +94,7 @@ def print_rows(
     """Print rows of any metrics, as `print_table` does; a metric with an interval has it below in its cell.
 
     Args:
-        rows: possibly with `model`, `method` and `dimension`; KEY_low and KEY_high are the interval of the metric KEY.
+        rows: possibly with `model`, `method`, `dimension` and `trace`; KEY_low and KEY_high are the interval of the metric KEY.
         known: the columns, of which those without values are left out.
         title: above the table.
         caption: below it.
@@ -103,7 +103,7 @@ def print_rows(
         console: where to print; default standard output.
     """
     console = console or Console(width=None if sys.stdout.isatty() else 160)
-    names = [key for key in ("model", "method", "dimension") if any(key in row for row in rows)]
+    names = [key for key in ("model", "method", "dimension", "trace") if any(key in row for row in rows)]
     columns = {name: (name, [str(row.get(name, "")) for row in rows]) for name in names}
     for column in known:
         if any(column.key in row for row in rows):

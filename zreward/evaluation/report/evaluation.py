@@ -22,7 +22,13 @@ PAIRS = 12
 
 
 def write_evaluation(
-    path: Path, predictions: Predictions, records: Sequence[Record], method: str, title: str, meta: Mapping[str, Any]
+    path: Path,
+    predictions: Predictions,
+    records: Sequence[Record],
+    method: str,
+    title: str,
+    meta: Mapping[str, Any],
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write an HTML page: metrics, scatter and calibration per dimension, pictures of the largest disagreements.
 
@@ -35,6 +41,7 @@ def write_evaluation(
         method: how the model answered, such as "direct" or "4 traces".
         title: heading of the page.
         meta: what was run: names and values.
+        sections: further sections, before the pairs.
 
     Returns:
         `path`.
@@ -59,7 +66,7 @@ def write_evaluation(
         rubric_scale=predictions.scale,
         meta=meta,
         pair_calibration={} if predictions.compares else _pairs(predictions, records),
-        sections=_wrong_pairs(predictions, records, [name for name in items if name != POOLED]),
+        sections=[*sections, *_wrong_pairs(predictions, records, [name for name in items if name != POOLED])],
     )
 
 
