@@ -63,6 +63,7 @@ class Launch:
     count: bool = False  # what passes the decoder layers (tests.engines.passes)
     measure: bool = False  # print how much memory loading took, and how much of a frozen network is kept
     head_bytes: int | None = None  # of logits at a time
+    editor: bool = False  # the traces' editor of `tests.trace_editor` is registered
     brought: bool | None = None  # what `zreward.training.engines` believes of the engine: that it brings the weights
 
 
@@ -185,6 +186,12 @@ def _train(told: Launch, rank: int) -> None:
         import zreward.models.backbone
 
         zreward.models.backbone.HEAD_BYTES = told.head_bytes
+    if told.editor:
+        import pytest
+
+        from tests import trace_editor
+
+        trace_editor.install(pytest.MonkeyPatch())  # the process ends with it
     if told.brought is not None:
         from zreward.training import engines
 

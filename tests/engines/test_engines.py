@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests import trace_editor
 from tests.engines.conftest import assert_same_steps, recipe_of
 from tests.engines.ranks import ENGINES, steps_of
 from zreward.training.recipe import METHODS
@@ -68,6 +69,22 @@ def test_scores_and_votes_together_in_two_processes(launcher, folder, alone, tmp
     found = steps_of(recipe)
     assert any({"preference_loss", "pointwise_loss"} <= set(row) for row in found), "a step with both kinds"
     assert_same_steps(found, alone("gdso", 3, **more), 1e-4)
+
+
+@pytest.mark.parametrize(
+    "engine", ["ddp", "fsdp2", *(pytest.param(e, marks=pytest.mark.slow) for e in ("zero2", "zero3"))]
+)
+def test_the_coupling_term_in_two_processes(launcher, folder, alone, tmp_path, engine, monkeypatch):
+    """A pass too few in one process would hang; gradients of the edited rows that are not summed differ from one process's."""
+    trace_editor.install(monkeypatch)
+    term = {"coupling_weight": 4.0, "coupling_editor": trace_editor.NAME, "sequences_per_forward": 3}
+    steps = 2 if engine == "zero3" else 3
+    recipe = recipe_of(folder, "gdso", tmp_path / "coupled", 2, steps, rollout=term)
+    launcher.train({"gdso": recipe}, engine, 2, tmp_path / "job", editor=True)
+    found = steps_of(recipe)
+    expected = alone("gdso", steps, rollout=term)
+    assert all(row["coupling_loss"] > 0 for row in expected)
+    assert_same_steps(found, expected, 1e-4)
 
 
 @pytest.mark.parametrize("engine", ["ddp", "fsdp2"])

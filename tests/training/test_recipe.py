@@ -57,6 +57,13 @@ def test_overrides_reach_nested_keys_with_their_types(tmp_path):
         ({"data": {"train": "a", "target_traces": 2}}, "data.target_traces goes with method risd, not sft"),
         ({"data": {"train": "a", "chain_weight": 0.5}}, "data.chain_weight goes with method rewarddance, not sft"),
         ({"model": {"name": "m", "lora_alpha": 8}}, "model.lora_alpha is set, but model.lora_rank is not"),
+        ({"rollout": {"coupling_margin": 0.2}}, "rollout.coupling_margin goes with rollout.coupling_weight"),
+        ({"rollout": {"coupling_weight": 1.0}}, "rollout.coupling_weight goes with method gdso, not sft"),
+        (
+            {"method": "gdso", "rollout": {"coupling_weight": 1.0, "coupling_editor": "mine"}},
+            "trace editor 'mine' is not known; expected one of: words",
+        ),
+        ({"method": "gdso", "rollout": {"coupling_weight": -1.0}}, "rollout.coupling_weight"),
         ({"model": {"name": "m", "lora_targets": "q_proj"}}, "model.lora_targets is set, but model.lora_rank is not"),
     ],
 )

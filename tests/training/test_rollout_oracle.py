@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests import trace_editor
 from tests.plain_model import give_the_adapter_a_say, plain_pass, small_model, token_log_probs
 from tests.tiny import WORDS, noise_pictures
 from tests.training.oracle import run
-from tests.training.plain_loop import advantages, advantages_of_votes, mean, opd_loss, pair_loss
+from tests.training.plain_loop import advantages, advantages_of_votes, expected, mean, opd_loss, pair_loss
 from zreward.common.config import config_from_dict
 from zreward.common.runs import RunDirectory
 from zreward.data import Pair, Preference, Record
@@ -40,6 +41,8 @@ ROLLOUT = {
     **{"group_size": GROUP, "updates_per_rollout": UPDATES, "temperature": 0.8, "clip": 0.05},
     **{"lambda_pt": 0.7, "lambda_pw": 1.3, "alpha_pt": 0.6, "alpha_pw": 0.9, "policy_weight": 0.8},
 }
+
+COUPLED = {"coupling_weight": 1.7, "coupling_margin": 0.4, "coupling_editor": trace_editor.NAME}
 
 
 class Traces:
@@ -112,7 +115,28 @@ class PlainLoop:
                 find = advantages if pair[0].share is None else advantages_of_votes
                 self.kept["advantages", number] = find(pair, self.bins, self.options)
             losses.append(pair_loss(pair, self.kept["advantages", number], self.bins, self.options))
+        if self.options.coupling_weight:
+            terms = [self.coupling_term((step // self.updates, *place), outputs[place]) for place in outputs]
+            assert 0 < sum(term is not None for term in terms) < len(terms), (
+                "some traces have an edit, others have none"
+            )
+            losses.append(self.options.coupling_weight * mean([term or 0.0 for term in terms]) * len(losses))
+            return sum(losses) / (len(losses) - 1)
         return mean(losses)
+
+    def coupling_term(self, key, output):
+        """Of one sequence; None where its trace has no edit."""
+        record, model = RECORDS[key[1]], self.model
+        edits = trace_editor.edit(model.trace_text(self.traces.trace(key)), record.prompt, "")
+        if not edits:
+            return None
+        (edit,) = edits
+        worse, low, high = edit.kind == "added", self.bins[0], self.bins[-1]
+        mu = expected(output, self.bins).item()
+        _, q = self.read(model, model.backbone.model, key, None, model.as_trace(edit.text))
+        after = expected(SimpleNamespace(q=q), self.bins)
+        wanted = min(self.options.coupling_margin, (mu - low if worse else high - mu) / 2)
+        return max(wanted - (mu - after if worse else after - mu), 0 * after) / (high - low)
 
     def output(self, key):
         model, label = self.model, self.traces.labels.get(key)
@@ -128,9 +152,9 @@ class PlainLoop:
         self.most_off_policy = max(self.most_off_policy, *ratios)
         return SimpleNamespace(tokens=tokens, q=q, old=old, ref=ref, teacher=teacher, label=label)
 
-    def read(self, judge, network, key, label):
+    def read(self, judge, network, key, label, trace=None):
         """Log-probabilities of the sampled tokens, the written label last, and of the bins."""
-        record, trace, temperature = RECORDS[key[1]], self.traces.trace(key), self.options.temperature
+        record, trace, temperature = RECORDS[key[1]], trace or self.traces.trace(key), self.options.temperature
         encoder = judge.encoder
         tail = [*trace.ids, *(encoder.stop_ids if trace.truncated else []), *encoder.prefix_ids]
         (dimension,) = record.scores
@@ -219,6 +243,10 @@ CASES = {
         "sequences_per_forward": 4,
     },
     "votes, bradley-terry": {"method": "gdso", "votes": 0.5, "preference_loss": "bradley_terry"},
+    "coupled": {"method": "gdso", **COUPLED},
+    "coupled, kl, micro-batches": {"method": "gdso", "beta": 0.4, "sequences_per_forward": 5, **COUPLED},
+    "coupled, adapter, accumulation": {"method": "gdso", "lora": 2, "batch": 1, "accumulation": 2, **COUPLED},
+    "coupled, votes, micro-batches": {"method": "gdso", "votes": 0.5, "sequences_per_forward": 4, **COUPLED},
     "opd": {"method": "opd", "teacher": "none", "batch": 4},
     "opd, one update": {"method": "opd", "teacher": "none", "batch": 4, "updates_per_rollout": 1},
     "opd, accumulation, micro-batches": {
@@ -245,6 +273,7 @@ def test_gradients_through_shared_prefixes_are_those_of_the_plain_loop(
 
 
 def compare(folder, monkeypatch, **options) -> None:
+    trace_editor.install(monkeypatch)
     recipe = make_recipe(folder, **options)
     model = small_model(0)
     start = copy.deepcopy(model.backbone.model)

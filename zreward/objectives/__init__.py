@@ -1,5 +1,6 @@
 """Losses and rewards as pure functions of tensors, one file per method; each file opens with its equations."""
 
+from zreward.objectives.coupling import coupling_terms
 from zreward.objectives.gdso import (
     bradley_terry_loss,
     bradley_terry_terms_detached,
@@ -31,6 +32,7 @@ __all__ = [
     "bradley_terry_terms_detached",
     "bradley_terry_votes_loss",
     "bradley_terry_votes_terms_detached",
+    "coupling_terms",
     "gdso_loss",
     "group_advantages",
     "group_win_loss",

@@ -12,6 +12,7 @@ from typing import Any
 from zreward.common import registry
 from zreward.common.config import check_numbers, config_from_dict, load_config, one_of, without
 from zreward.common.errors import InputError
+from zreward.evaluation.coupling_edits import find_editor
 from zreward.models.attention_names import ATTENTIONS
 from zreward.models.compose import ComposeSpec
 from zreward.models.dry_checks import warm_up_notes
@@ -123,6 +124,9 @@ class RolloutRecipe:
     reward_from: str = "expectation"  # expectation, or parsed: the score label that the policy sampled (ablation)
     preference_loss: str = "score_gap"  # score_gap (11) and win rates of votes, or bradley_terry (12) (ablation)
     policy_weight: float = 1.0  # weight of the policy gradient in (14); 0: direct losses only (ablation)
+    coupling_weight: float = 0.0  # gdso: weight of the coupling term: mu has to follow edits of its trace; 0: off
+    coupling_margin: float = 0.5  # coupling_weight: how far mu has to move after an edit, in score points
+    coupling_editor: str = "words"  # coupling_weight: what edits traces: words (English), or a package's editor
     teacher: str | None = None  # opd: the checkpoint whose log-probabilities the student follows
     clip: float = 0.2  # clip the ratio to 1 - clip ... 1 + clip, from the second update of a roll-out on
     importance_cap: float = (
@@ -200,6 +204,7 @@ class Recipe:
         if self.data.workers:
             self._check_workers()
         self._refuse_idle()
+        self._check_coupling()
         self._check_engine()
         self._check_stopping()
         if (self.method in ("risd", "rewarddance")) != (self.data.targets is not None):
@@ -229,6 +234,19 @@ class Recipe:
                 "recipe: rollout.max_kl limits the KL to the starting model (rollout.beta above 0) or to the policy that "
                 "sampled a reused roll-out (rollout.updates_per_rollout above 1); with neither there is none to measure"
             )
+
+    def _check_coupling(self) -> None:
+        rollout = self.rollout
+        if not rollout.coupling_weight:
+            for key in ("coupling_margin", "coupling_editor"):
+                if _is_set(rollout, key):
+                    raise InputError(
+                        f"recipe: rollout.{key} goes with rollout.coupling_weight; set that, or leave it out"
+                    )
+            return
+        if self.method in METHODS and self.method != "gdso":
+            raise InputError(f"recipe: rollout.coupling_weight goes with method gdso, not {self.method}; leave it out")
+        find_editor(rollout.coupling_editor)
 
     def _check_workers(self) -> None:
         if self.model.image_cache:
@@ -343,7 +361,14 @@ MAY_BE_ZERO = (
     *("data.chain_weight", "data.smoothing", "data.word_dropout", "data.mismatched", "data.workers"),
     *("optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.projector_steps"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
-    *("rollout.policy_weight", "model.scratch.linear_layers", "seed", "eval_every", "eval_temperature"),
+    *(
+        "rollout.coupling_weight",
+        "rollout.policy_weight",
+        "model.scratch.linear_layers",
+        "seed",
+        "eval_every",
+        "eval_temperature",
+    ),
 )
 
 

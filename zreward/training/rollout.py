@@ -20,6 +20,7 @@ from torch import Tensor
 from zreward.common.runs import RunDirectory
 from zreward.common.watchdog import watchdog
 from zreward.data import Record
+from zreward.evaluation.coupling_edits import find_editor
 from zreward.models.backbone import Backbone, BackboneOutput
 from zreward.models.draws import draw, seed_of, uniforms
 from zreward.models.inputs import ModelInput
@@ -28,6 +29,7 @@ from zreward.models.rollout import Trace
 from zreward.models.rows import Row
 from zreward.objectives import group_advantages
 from zreward.sampling.sampler import EngineSampler
+from zreward.training.edited_traces import EditedTraces
 from zreward.training.engines import backward, gradients_go_on, place_frozen
 from zreward.training.preferred_rollouts import Voted
 from zreward.training.recipe import RolloutRecipe
@@ -110,8 +112,9 @@ class RolloutTrainer(RewardTrainer):
         slices = self._slices(rollout)
         if len(slices) > 1:  # several micro-batches need all sequences' scores before the first of them
             sequences = self._supervise(rollout, self._decode(rollout)[0])
+        coupled = rollout.edited is not None
         for index, rows in enumerate(slices):
-            with gradients_go_on(self.accelerator, model, more=index < len(slices) - 1):
+            with gradients_go_on(self.accelerator, model, more=coupled or index < len(slices) - 1):
                 output = model(rollout.inputs.rows(rows), self.options.temperature)
                 if len(slices) == 1:  # one micro-batch decodes in its own training pass
                     sequences = self._supervise(rollout, output.score_logits)
@@ -120,14 +123,35 @@ class RolloutTrainer(RewardTrainer):
                 loss, parts = self.objective(output, mu, part, self.options, self.scale)
                 self.refuse_nan(loss)
                 parts |= self._divergences(output, part)
-                share = (rows.stop - rows.start) / len(rollout.inputs) * rollout.weight
-                if index > 0 and rows.start == 0:  # keeps another process company
-                    share = 0.0
+                share = self._share(rollout, index, rows)
                 backward(self.accelerator, loss * share / self.current_gradient_accumulation_steps)
             total += loss.detach() * share
             self.record(**{name: value.detach() for name, value in parts.items()})
+        if coupled:
+            total += self._couple(model, rollout, slices)
         self._log_rollout(rollout)
         return total / self.current_gradient_accumulation_steps
+
+    def _share(self, rollout: _Rollout, index: int, rows: slice) -> float:
+        """The part of a step's loss that these sequences have."""
+        if index > 0 and rows.start == 0:  # keeps another process company
+            return 0.0
+        return (rows.stop - rows.start) / len(rollout.inputs) * rollout.weight
+
+    def _couple(self, model, rollout: _Rollout, slices: list[slice]) -> Tensor:
+        """The coupling term's gradient, in passes of its own; returns its part of the loss."""
+        edited, total = rollout.edited, torch.zeros((), device=self.args.device)
+        assert edited is not None and rollout.mu_M is not None, "asked for with the coupling term, after the rewards"
+        for index, rows in enumerate(slices):
+            with gradients_go_on(self.accelerator, model, more=index < len(slices) - 1):
+                mu = self._expected(model(edited.inputs.rows(rows)).score_logits)
+                loss, parts = edited.loss(mu, rollout.mu_M, rows, self.options.coupling_margin, self.scale)
+                self.refuse_nan(loss)
+                loss = self.options.coupling_weight * loss * self._share(rollout, index, rows)
+                backward(self.accelerator, loss / self.current_gradient_accumulation_steps)
+            total += loss.detach()
+            self.record(**{name: value.detach() for name, value in parts.items()})
+        return total
 
     # Sampling.
 
@@ -166,7 +190,15 @@ class RolloutTrainer(RewardTrainer):
             rated["sampler_log_probs"] = given.new_zeros(mask.shape).masked_scatter(mask, given)
         most = batch.get(MOST, len(items)) * len(inputs) // len(items)
         records, weight = [record for record, _ in sides], batch.get(WEIGHT, 1.0)
-        return _Rollout(inputs, rows, records, G, seeds, weight, most, voted=voted, **rated)
+        edited = self._edited(images, rows, seeds) if self.options.coupling_weight else None
+        return _Rollout(inputs, rows, records, G, seeds, weight, most, voted=voted, edited=edited, **rated)
+
+    def _edited(self, images: list[Tensor], rows: list[Row], seeds: list[int] | None) -> EditedTraces:
+        if seeds is None:
+            begin = (self.args.seed, self.state.global_step, self.args.process_index, self._micro)
+            seeds = [seed_of(*begin, number) for number in range(len(rows))]
+        edited = EditedTraces.of(self.reward_model, images, rows, find_editor(self.options.coupling_editor), seeds)
+        return replace(edited, inputs=replace(edited.inputs, share=self.shares).to(self.args.device))
 
     def _sample(
         self, images: list[Tensor], rows: list[Row], seeds: list[int] | None
@@ -234,6 +266,7 @@ class RolloutTrainer(RewardTrainer):
         G, score_BJ, target_BJS = rollout.group_size, rollout.score_BJ, rollout.target_BJS
         assert score_BJ is not None and target_BJS is not None, "rewards come from ratings"
         mu_BJG = self._expected(score_logits_MS).view(*score_BJ.shape, G)
+        rollout.mu_M = mu_BJG.flatten()
         said_BJG = mu_BJG  # what is rewarded: the expectation, or the score as written
         if rollout.labels is not None:
             said_BJG = self.scale.bins.to(mu_BJG)[rollout.labels].view(*score_BJ.shape, G)
@@ -357,3 +390,5 @@ class _Rollout:
     ref_log_probs: Tensor | None = None
     teacher_log_probs: Tensor | None = None
     advantages_BJG: Tensor | None = None
+    edited: EditedTraces | None = None  # with the coupling term
+    mu_M: Tensor | None = None  # expected scores under the present weights, as of the last `_reward`
