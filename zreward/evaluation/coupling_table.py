@@ -223,6 +223,11 @@ def coupling_section(
 def _text(row: dict[str, Any], column: Column) -> str:
     text = format_value(row.get(column.key), column.digits) if column.key in row else ""
     low, high = (row.get(f"{column.key}_{end}") for end in ("low", "high"))
-    if column.key not in ("right", "weight", "hpa") or low is None or high is None or not np.isfinite([low, high]).all():
+    if (
+        column.key not in ("right", "weight", "hpa")
+        or low is None
+        or high is None
+        or not np.isfinite([low, high]).all()
+    ):
         return text  # the page's width is for the figures that decide
     return f"{text} ({low:.2f} to {high:.2f})"
