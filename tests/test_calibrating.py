@@ -104,6 +104,14 @@ def test_the_fit_finds_what_the_ratings_were_drawn_with(kind, by):
     assert (found.temperature, found.shift) == (pytest.approx(by[0], rel=0.06), pytest.approx(by[1], abs=0.06))
 
 
+def test_a_model_that_says_nothing_is_told():
+    told = np.tile([0.96, 0.01, 0.01, 0.01, 0.01], (30, 1))
+    counts = np.tile([0, 1, 1, 1, 1], (30, 1))
+    with pytest.warns(UserWarning, match="a: the fit ran to its limit, temperature 100"):
+        found = fit(of(told[:, None], counts, [f"{n}" for n in range(30)]), "temperature")["a"]
+    assert found.temperature == 100
+
+
 def test_with_several_traces_their_calibrated_mean_is_fitted():
     rng = np.random.default_rng(2)
     told = rng.dirichlet(np.full(S, 0.6), (1200, 3))

@@ -16,7 +16,7 @@ from zreward.rubric import Rubric
 from zreward.world.base_models import WEIGHTS
 from zreward.world.dataset import WorldSize, make_world
 
-TINY = WorldSize(train=(6, 2), dev=(3, 3), pool=(6, 1), test=(4, 3))
+TINY = WorldSize(train=(6, 2), dev=(5, 4), pool=(6, 1), test=(4, 3))
 COLOURS = ("red", "green", "blue", "gold")
 
 

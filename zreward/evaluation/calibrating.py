@@ -6,6 +6,7 @@ Shapes: M rated items of a dimension, K traces (1 without reasoning), S bins.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from zreward.models.calibration import KINDS, MOST_SHIFT, MOST_TEMPERATURE, Reca
 FEWEST = 20
 """Rated items of a dimension: with fewer, two numbers fit chance."""
 _SMALLEST = 1e-12
+_FLAT = 0.99
 
 
 def fit(items: Mapping[str, CalibrationItems], kind: str) -> dict[str, Recalibration]:
@@ -42,7 +44,15 @@ def fit(items: Mapping[str, CalibrationItems], kind: str) -> dict[str, Recalibra
                 f"{len(part.counts)} pictures are rated on {name!r}; a calibration needs at least {FEWEST}, and a few hundred to "
                 "be worth its numbers"
             )
-    return {name: _fit(part.probs, part.counts, kind) for name, part in items.items()}
+    found = {name: _fit(part.probs, part.counts, kind) for name, part in items.items()}
+    for name, one in found.items():
+        if one.temperature > _FLAT * MOST_TEMPERATURE:
+            warnings.warn(
+                f"{name}: the fit ran to its limit, temperature {one.temperature:.0f}: what the model says on it has nothing to "
+                "do with these ratings, or they are too few",
+                stacklevel=2,
+            )
+    return found
 
 
 def cross_fitted(items: Mapping[str, CalibrationItems], kind: str, folds: int = 5) -> dict[str, CalibrationItems]:
@@ -98,7 +108,8 @@ def _fit(probs_MKS: Tensor, counts_MS: np.ndarray, kind: str) -> Recalibration:
     bounds = [(-most, most), (-MOST_SHIFT, MOST_SHIFT) if kind == "ordinal" else (0.0, 0.0)]
     found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds)
     log_temperature, shift = map(float, found.x)
-    return Recalibration(math.exp(min(max(log_temperature, -most), most)), shift)
+    temperature = min(max(math.exp(log_temperature), 1 / MOST_TEMPERATURE), MOST_TEMPERATURE)
+    return Recalibration(temperature, min(max(shift, -MOST_SHIFT), MOST_SHIFT))
 
 
 def _differentiable(log_probs_MKS: Tensor, temperature: Tensor, shift: Tensor, kind: str) -> Tensor:
