@@ -3,7 +3,7 @@
 The numbers were written by `python benchmarks/seeded_losses.py --write` in that commit's tree. On the machine that wrote them
 they are equal to the last bit. Other processors add up float32 in another order: their losses differ in the sixth digit, and
 a little more after three steps at these learning rates, which is what the tolerance is for. A wrong sign, a wrong partner or
-another order of random draws changes the first digit.
+another order of random draws changes the first digit. GRPO's loss is nought but for rounding, which differs by up to 6e-5.
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ def world(tmp_path_factory) -> SmallWorld:
 
 @pytest.mark.parametrize("method", [*METHODS, "refl"])
 def test_the_first_losses_are_those_of_the_recorded_commit(world, method):
-    assert world.losses(method) == pytest.approx(EXPECTED[method], rel=1e-3, abs=1e-5)
+    assert world.losses(method) == pytest.approx(EXPECTED[method], rel=1e-3, abs=1e-4)
