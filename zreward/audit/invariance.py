@@ -30,13 +30,13 @@ def invariance(subject: Subject, limits: InvarianceLimits) -> Found:
 
 
 def drift(moves: Array) -> dict[str, float]:
-    """Of signed moves [N] in points: mean size, 95th percentile of sizes, share above half a point, and the mean itself."""
+    """Of signed moves [N] in points: mean size, 95th percentile of sizes, share above half a point, signed mean."""
     size = np.abs(moves)
     return {
         "mean": float(size.mean()),
         "p95": float(np.quantile(size, 0.95)),
         "moved": float((size > HALF).mean()),
-        "bias": float(moves.mean()),
+        "rise": float(moves.mean()),
     }
 
 

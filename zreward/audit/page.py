@@ -66,7 +66,7 @@ def _sections(one: Found) -> list[Section]:
     head = ("what", "dimension", "verdict", *(name.replace("_", " ") for name in names))
     table = Section(one.title, one.note, head, lines, 3, figures=figures)
     curves = [
-        Section(f"{one.title}: {name}", value="points", curves=lines, axis="severity")
+        Section(f"{one.title}: {name}", value="mean score", curves=lines, axis="severity")
         for name, lines in one.curves.items()
     ]
     return [table, *curves]

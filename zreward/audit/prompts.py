@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from zreward.audit.findings import Found, Row, Shown
-from zreward.audit.invariance import HALF, drift
+from zreward.audit.invariance import drift
 from zreward.audit.phrasing import FORMS, instructions, written
 from zreward.audit.subject import Array, Subject
 from zreward.audit.thresholds import PromptLimits
@@ -57,7 +57,7 @@ def _form(what: str, name: str, moves: Array, limits: PromptLimits) -> Row:
 
 
 def _instruction(what: str, name: str, moves: Array, limits: PromptLimits) -> Row:
-    figures = drift(moves) | {"rise": float(moves.mean()), "risen": float((moves > HALF).mean())}
+    figures = drift(moves)
     if figures["rise"] > limits.rise:
         verdict = f"obeys: rises by {figures['rise']:.2f} points on average (at most {limits.rise:g})"
         return Row(what, name, figures, verdict, True)
