@@ -59,3 +59,8 @@ class Found:
 def sentence(row: Row) -> str:
     """What was tried, on which dimension, and the verdict, in one line."""
     return f"{row.what}, {row.dimension}: {row.verdict}" if row.dimension else f"{row.what}: {row.verdict}"
+
+
+def fall_of(points: float) -> str:
+    """In words: falls by 0.50 points, or rises."""
+    return f"{'falls' if points >= 0 else 'rises'} by {abs(points):.2f} points"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zreward.audit.defects import MIDDLE, spoil
-from zreward.audit.findings import Found, Row, Shown
+from zreward.audit.findings import Found, Row, Shown, fall_of
 from zreward.audit.known import KnownDefect, known_defects
 from zreward.audit.subject import Array, Subject
 from zreward.audit.thresholds import LeakageLimits
@@ -59,13 +59,13 @@ def leaks(
     """
     mine = float(falls[dimensions.index(own)])
     if mine < limits.least_own:
-        verdict = f"does not see it: falls by {mine:.2f} points (at least {limits.least_own:g})"
+        verdict = f"does not see it: {fall_of(mine)} (must fall by {limits.least_own:g})"
         return [Row(what, own, {"own_fall": mine}, verdict, True)]
     rows = []
     for name in (name for name in into if name in dimensions and name != own):
         fall = float(falls[dimensions.index(name)])
         figures = {"own_fall": mine, "fall": fall, "share": fall / mine}
-        verdict = f"falls by {fall:.2f} points, {fall / mine:.0%} of what {own} loses"
+        verdict = f"{fall_of(fall)}, {fall / mine:.0%} of what {own} loses"
         failed = fall / mine > limits.share
         rows.append(Row(what, name, figures, verdict + (f" (at most {limits.share:.0%})" if failed else ""), failed))
     return rows

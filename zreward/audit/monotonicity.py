@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zreward.audit.defects import DEFECTS, LEVELS, spoil
-from zreward.audit.findings import Found, Row, Shown
+from zreward.audit.findings import Found, Row, Shown, fall_of
 from zreward.audit.subject import Array, Subject
 from zreward.audit.thresholds import MonotonicityLimits
 
@@ -51,12 +51,13 @@ def judged(kind: str, dimensions: Sequence[str], points: Array, limits: Monotoni
     for d, name in enumerate(dimensions):
         figures = {"clean": float(mean[0, d]) + 1, "worst": float(mean[-1, d]) + 1, "fall": float(falls[d])}
         figures |= {"rise": float(rises[d]), "lowered": float((points[-1, :, d] < points[0, :, d]).mean())}
+        said = fall_of(float(falls[d]))
         if blind and name in must:
-            verdict, failed = f"does not see it: falls by {falls[d]:.2f} points (at least {limits.least_fall:g})", True
+            verdict, failed = f"does not see it: {said} (must fall by {limits.least_fall:g})", True
         elif rises[d] > limits.most_rise:
             verdict, failed = f"likes it: rises by {rises[d]:.2f} points (at most {limits.most_rise:g})", True
         elif falls[d] >= limits.least_fall:
-            verdict, failed = f"falls by {falls[d]:.2f} points", False
+            verdict, failed = said, False
         else:
             verdict, failed = "hardly moves", False
         rows.append(Row(kind, name, figures, verdict, failed))
