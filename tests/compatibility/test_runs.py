@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -37,7 +38,8 @@ def check_metrics(run: str, expected: Path) -> None:
     for row, before in zip(rows, told, strict=True):
         assert set(row) - {"policy_kl"} == set(before)  # logged since
         for key in set(before) - set(OF_A_SESSION):
-            assert row[key] == pytest.approx(before[key], rel=1e-4, abs=1e-7), (row["step"], key)
+            # Other processors are off by 2e-4 of a loss after three steps, and by 4e-4 where it is nought but for rounding.
+            assert row[key] == pytest.approx(before[key], rel=1e-3, abs=5e-4), (row["step"], key)
 
 
 @pytest.mark.parametrize(("method", "cut_at"), [("sft", 2), ("gdso", 2)])
@@ -105,7 +107,10 @@ def test_labels_go_on(written, capsys):
     assert OLDER in capsys.readouterr().err
     shards = sorted(Path("targets").glob("*.parquet"))
     assert {shard.name: shard.stat().st_mtime_ns for shard in shards[:2]} == kept
-    check_rows([row for shard in shards for row in pq.read_table(shard).to_pylist()], "expected/targets.parquet")
+    rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+    spreads = [(row.pop("within_std", None), row.pop("between_std", None)) for row in rows]
+    assert len({None in parts for parts in spreads}) == 2, "columns that are written since, in the new shards alone"
+    check_rows(rows, "expected/targets.parquet")
 
 
 def test_scores_go_on(written, monkeypatch, capsys):
@@ -142,5 +147,8 @@ def check_rows(rows: list[dict], expected: str) -> None:
     for row, before in zip(rows, told, strict=True):
         assert set(row) == set(before)
         for key, value in before.items():
-            numbers = isinstance(value, float) or (isinstance(value, list) and value and isinstance(value[0], float))
-            assert row[key] == (pytest.approx(value, abs=1e-4) if numbers else value), key
+            array = np.array(value)
+            if array.dtype.kind == "f":
+                np.testing.assert_allclose(np.array(row[key]), array, rtol=0, atol=1e-4, err_msg=key)
+            else:
+                assert row[key] == value, key
