@@ -38,8 +38,9 @@ def check_metrics(run: str, expected: Path) -> None:
     for row, before in zip(rows, told, strict=True):
         assert set(row) - {"policy_kl"} == set(before)  # logged since
         for key in set(before) - set(OF_A_SESSION):
-            # Other processors are off by 2e-4 of a loss after three steps, and by 4e-4 where it is nought but for rounding.
-            assert row[key] == pytest.approx(before[key], rel=1e-3, abs=5e-4), (row["step"], key)
+            # Other processors are off by 2e-4 of a loss after three steps; the policy's is nought but for rounding, up to 4e-4.
+            least = {"policy_loss": 5e-4, "group_spread": 1e-6}.get(key, 1e-7)
+            assert row[key] == pytest.approx(before[key], rel=1e-3, abs=least), (row["step"], key)
 
 
 @pytest.mark.parametrize(("method", "cut_at"), [("sft", 2), ("gdso", 2)])

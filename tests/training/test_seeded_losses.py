@@ -25,4 +25,5 @@ def world(tmp_path_factory) -> SmallWorld:
 
 @pytest.mark.parametrize("method", [*METHODS, "refl"])
 def test_the_first_losses_are_those_of_the_recorded_commit(world, method):
-    assert world.losses(method) == pytest.approx(EXPECTED[method], rel=1e-3, abs=1e-4)
+    least = 1e-4 if method == "grpo" else 1e-5
+    assert world.losses(method) == pytest.approx(EXPECTED[method], rel=1e-3, abs=least)

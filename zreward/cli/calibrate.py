@@ -17,11 +17,12 @@ from zreward.cli.options import (
     Temperature,
     Traces,
     check_target,
+    refuse_comparing,
     refuse_unsampled,
     refuse_unused,
     save,
 )
-from zreward.common.errors import InputError
+from zreward.common.errors import InputError, shorten
 
 
 def calibrate(
@@ -55,7 +56,7 @@ def calibrate(
     The table compares before and after on prompts that the calibration did not see (five folds). Order within a prompt hardly
     changes; the spread does. RewardModel.from_pretrained(..., calibrated=False) gives the model's own distributions.
     """
-    from zreward.models.checkpoint import record_calibrations
+    from zreward.models.checkpoint import read_meta, record_calibrations
 
     check_target(json_file)
     form = "reasoning" if reasoning else "direct"
@@ -84,10 +85,17 @@ def calibrate(
     from zreward.evaluation.calibrating import cross_fitted, fit
     from zreward.evaluation.calibration_table import calibration_rows, items_of, print_calibration
     from zreward.evaluation.prediction import predict, rated_dimensions
-    from zreward.models.calibration import Calibration
+    from zreward.models.calibration import KINDS, Calibration
     from zreward.models.reward_model import RewardModel
 
+    if kind not in KINDS:
+        raise InputError(f"--kind {shorten(kind)!r} is unknown; expected one of {', '.join(KINDS)}")
+    if read_meta(model) is None:
+        raise InputError(
+            f"{model} has no zreward.json, where a calibration is stored; save the model with save_pretrained first"
+        )
     loaded = RewardModel.from_pretrained(model, device=device, calibrated=False)
+    refuse_comparing(loaded)
     records = load_records(data, loaded.rubric, skip_bad=skip_bad, split=split)
     names = rated_dimensions(loaded, records)
     predictions = predict(loaded, records, names, reasoning, traces, batch_size, seed, temperature=temperature)

@@ -160,6 +160,15 @@ def refuse_unsampled(
         raise InputError(f"--traces {traces} has no effect with --temperature 0: greedy traces are all alike")
 
 
+def refuse_comparing(model) -> None:
+    """InputError for a model that compares two pictures, before it runs: its answers have no spread to calibrate."""
+    if model.forms.reference:
+        raise InputError(
+            "the model compares two pictures: its answers are no scores, so there is no spread to calibrate. Use a model that "
+            "scores single pictures"
+        )
+
+
 def check_target(path: Path | None) -> None:
     """InputError where --json would write over something that is not JSON: an image, a data set, a folder."""
     if path and path != STDOUT and path.suffix != ".json" and path.exists():

@@ -36,6 +36,7 @@ from zreward.cli.options import (
     names_of,
     one_of_engines,
     place_of,
+    refuse_comparing,
     refuse_unsampled,
     refuse_unused,
     save,
@@ -293,6 +294,8 @@ def evaluate(
         refuse_unused(ctx, "on records without --coupling", "resamples")
     check_source(data)
     loaded = load_teacher(ctx, model, device)
+    if calibration:
+        refuse_comparing(loaded)
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
     records = load_records(data, rubric, skip_bad=skip_bad, split=split)

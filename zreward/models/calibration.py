@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zreward.common.config import one_of
 from zreward.common.errors import InputError, shown
 from zreward.distribution import ScoreDistribution
 
@@ -64,7 +63,8 @@ class Calibration:
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("calibration: kind", self.kind, KINDS)
+        if self.kind not in KINDS:
+            raise InputError(f"calibration: kind is {shown(self.kind)}, expected one of {', '.join(KINDS)}")
 
     @classmethod
     def from_dict(cls, data: Any) -> Calibration:
