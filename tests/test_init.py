@@ -59,7 +59,9 @@ def test_recipes_load_and_their_comments_are_the_defaults(kind, tmp_path):
 
 def test_thresholds_load_as_they_are_and_uncommented(tmp_path):
     text = text_of("audit", Path("audit.yaml"))
+    (tmp_path / "as-it-is.yaml").write_text(text)
     (tmp_path / "uncommented.yaml").write_text(uncommented(text))
+    assert load_config(Thresholds, tmp_path / "as-it-is.yaml") == Thresholds()
     assert load_config(Thresholds, tmp_path / "uncommented.yaml") == Thresholds()
     raw = yaml.safe_load(uncommented(text))
     assert (

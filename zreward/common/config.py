@@ -98,6 +98,8 @@ def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in inside:
         raise InputError(f"{path}: its base leads back to itself")
     raw = read_yaml(path)
+    if raw is None and path.stat().st_size:
+        raw = {}  # only comments: a template as it was written. An empty file may be one whose writing was cut off.
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected keys and values, got {type(raw).__name__}")
     base = raw.pop("base", None)
