@@ -53,7 +53,8 @@ def written(monkeypatch, model):
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
         monkeypatch.setattr(sys, "argv", ["zreward", *arguments])
-        monkeypatch.setattr("zreward.cli.score.load_model", lambda *_, **__: model)
+        for command in ("score", "rank"):
+            monkeypatch.setattr(f"zreward.cli.{command}.load_model", lambda *_, **__: model)
         with pytest.raises(SystemExit) as stop:
             cli.main()
         texts = []

@@ -14,6 +14,7 @@ from zreward.cli.calibrate import calibrate
 from zreward.cli.compare import compare
 from zreward.cli.data import data_app
 from zreward.cli.doctor import doctor
+from zreward.cli.evaluate import evaluate
 from zreward.cli.exits import exit_code, prepare_streams
 from zreward.cli.groups import HelpfulGroup, add_examples, examples_of
 from zreward.cli.init import init
@@ -21,8 +22,10 @@ from zreward.cli.merge import merge
 from zreward.cli.options import STDOUT
 from zreward.cli.plan import plan
 from zreward.cli.publish import export, push
+from zreward.cli.rank import rank
 from zreward.cli.rubric import rubric_app
-from zreward.cli.score import evaluate, rank, score, serve
+from zreward.cli.score import score
+from zreward.cli.serve import serve
 from zreward.cli.studio import studio_app
 from zreward.cli.train import label, optimize, train
 from zreward.cli.world import demo, reproduce, world_app
