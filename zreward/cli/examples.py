@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "score": (
         f'zreward score {STUDENT} --prompt "a red circle" a.png b.png',
         f'zreward score {STUDENT} pictures/ --prompt "a red circle" --out scores.csv',
+        'zreward score runs/demo/models/teacher a.png --prompt "a red circle" --traces 8',
         f"zreward score {STUDENT} --data records.parquet --out scores.parquet",
         f"zreward score {STUDENT} --data records.parquet --out scores.parquet --shard 2/8",
     ),

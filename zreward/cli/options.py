@@ -12,6 +12,7 @@ from zreward.common.jobs import Job
 
 if TYPE_CHECKING:
     from zreward.data.sources import Source
+    from zreward.inference.scoring import Sampling
 
 STDOUT = Path("-")
 Json = Annotated[
@@ -22,6 +23,14 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")]
 Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the reasoning traces; 0 is greedy.")]
 Traces = Annotated[int, typer.Option(min=1, help="Reasoning traces per item; their distributions are averaged.")]
+Reasoned = Annotated[
+    int | None,
+    typer.Option(
+        "--traces",
+        min=1,
+        help="Let the model reason: traces per image and dimension, whose distributions are averaged; default: answer at once.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 ScoringBatch = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Images per batch; default: 32, on a GPU by its free memory.")
@@ -158,6 +167,17 @@ def refuse_unsampled(
         refuse_unused(ctx, f"{why}: nothing is sampled", "traces", "temperature", "seed")
     elif temperature == 0 and traces > 1:
         raise InputError(f"--traces {traces} has no effect with --temperature 0: greedy traces are all alike")
+
+
+def sampling_of(ctx: typer.Context, traces: int | None, temperature: float, seed: int) -> Sampling | None:
+    """How to reason, of --traces, --temperature and --seed; None without --traces. InputError for what has no effect."""
+    from zreward.inference.scoring import Sampling
+
+    if traces is None:
+        refuse_unused(ctx, "without --traces: nothing is sampled", "temperature", "seed")
+        return None
+    refuse_unsampled(ctx, True, temperature, traces)
+    return Sampling(traces, temperature, seed)
 
 
 def refuse_comparing(model) -> None:

@@ -16,8 +16,11 @@ from zreward.cli.options import (
     Json,
     Model,
     PromptField,
+    Reasoned,
     ScoringBatch,
+    Seed,
     Shard,
+    Temperature,
     Workers,
     check_new,
     check_source,
@@ -29,6 +32,7 @@ from zreward.cli.options import (
     one_of_engines,
     place_of,
     refuse_unused,
+    sampling_of,
     save,
 )
 from zreward.common.errors import InputError
@@ -69,6 +73,9 @@ def score(
     reference: Annotated[
         Path | None, typer.Option(help="Reference image, for models trained with rewarddance-pairwise.")
     ] = None,
+    traces: Reasoned = None,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -90,13 +97,20 @@ def score(
         bool, typer.Option("--dry-run", help="With --data: check rows, model and --out without scoring.")
     ] = False,
 ) -> None:
-    """Score images for a prompt, or a whole data set: mean, standard deviation and distribution per dimension."""
+    """Score images for a prompt, or a whole data set: mean, standard deviation and distribution per dimension.
+
+    With --traces K the model reasons first, K times, and the standard deviation is split: within the traces (how far people
+    differ) and between them (how far the model's own reasonings do).
+    """
     from zreward.data.images import check_path
     from zreward.inference.contact_sheet import find_candidates
     from zreward.inference.scoring import SUFFIXES, print_scores, score_rows, write_scores
 
     if data:
         refuse_unused(ctx, "with --data: records name their images", "images", "prompt", "reference")
+        refuse_unused(
+            ctx, "with --data: `zreward label` scores records after reasoning", "traces", "temperature", "seed"
+        )
         refuse_unused(ctx, "with --data, which writes to --out", "json_file")
         one_of_engines(engine, "local", "ray")
         if engine == "ray":
@@ -110,6 +124,9 @@ def score(
     refuse_unused(ctx, "without --data: an image that cannot be read is an error", "skip_bad")
     refuse_unused(ctx, "without --data", "shard", "engine", "workers", "prompt_field", "image_field")
     refuse_unused(ctx, "without --data: images are checked before the model is loaded", "dry_run")
+    if traces is not None:
+        refuse_unused(ctx, "with --traces: a model that compares does not reason", "reference")
+    sampling = sampling_of(ctx, traces, temperature, seed)
     check_target(json_file)
     check_suffix("--out", out, *SUFFIXES)
     check_new("--out", out)
@@ -123,7 +140,7 @@ def score(
         typer.echo(note, err=True)
     loaded = load_model(model, device)
     beside = str(reference) if reference else None
-    rows = score_rows(loaded, files, prompts, names, batch_size, beside)
+    rows = score_rows(loaded, files, prompts, names, batch_size, beside, sampling)
     scale = loaded.rubric.scale
     if json_file != STDOUT:
         print_scores(rows, scale)
