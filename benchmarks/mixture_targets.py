@@ -62,14 +62,10 @@ def trained(demo: Path, out: Path, targets: Path, traces: int, seed: int) -> Pat
 
 def pairs_of(predictions: Predictions, records: list[Record]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pairs ordered as people do and all pairs of each prompt [P], over the dimensions, and the prompts."""
-    rated = [
-        (n, d)
-        for n, record in enumerate(records)
-        for d in range(len(predictions.dimensions))
-        if record.ratings(predictions.dimensions[d])
-    ]
-    said = np.array([predictions.mean[n, d].item() for n, d in rated])
-    return counts_by_prompt([(n, predictions.dimensions[d]) for n, d in rated], said, records)
+    names = predictions.dimensions
+    rated = [(n, name) for n, record in enumerate(records) for name in names if record.ratings(name)]
+    said = np.array([predictions.mean[n, names.index(name)].item() for n, name in rated])
+    return counts_by_prompt(rated, said, records)
 
 
 def main() -> None:
