@@ -70,7 +70,8 @@ def point_mass(items: Items, scale: Any) -> Items:
     bins = scale.bins.double()
     return {
         name: part._replace(
-            probs=torch.stack([scale.soft_target(float(mean)) for mean in part.probs.mean(1) @ bins]).double()[:, None]
+            probs=torch.stack([scale.soft_target(float(mean)) for mean in part.probs.mean(1) @ bins]).double()[:, None],
+            pair_scale=np.ones(len(part.pairs)),
         )
         for name, part in items.items()
     }

@@ -16,6 +16,7 @@ from tests.tiny import DIMENSIONS, noise_pictures, sharpen, tiny_model
 from zreward.common.errors import InputError
 from zreward.data.record import Record
 from zreward.distribution import ScoreScale
+from zreward.evaluation import calibrating
 from zreward.evaluation.calibrating import FEWEST, cross_fitted, fit
 from zreward.evaluation.calibration_table import (
     COLUMNS,
@@ -102,6 +103,58 @@ def test_the_fit_finds_what_the_ratings_were_drawn_with(kind, by):
     counts = np.stack([rng.multinomial(8, row / row.sum()) for row in true])
     found = fit(of(told[:, None], counts, [f"{n}" for n in range(len(told))]), kind)["a"]
     assert (found.temperature, found.shift) == (pytest.approx(by[0], rel=0.06), pytest.approx(by[1], abs=0.06))
+
+
+def paired(seed: int, true_scale: float, prompts: int = 600) -> dict:
+    """Items whose pairs are voted on as independent draws say, the logit times `true_scale`."""
+    rng = np.random.default_rng(seed)
+    told = rng.dirichlet(np.full(S, 1.5), 2 * prompts)
+    part = of(told[:, None], rng.multinomial(1, [1 / S] * S, 2 * prompts), [f"{n // 2}" for n in range(2 * prompts)])[
+        "a"
+    ]
+    votes = []
+    for first, second in part.pairs:
+        chance = sum(told[first, s] * (told[second, :s].sum() + told[second, s] / 2) for s in range(S))
+        odds = (chance / (1 - chance)) ** true_scale
+        better = rng.binomial(50, odds / (1 + odds))
+        votes.append((better, 50 - better, 0))
+    return {"a": part._replace(votes=np.array(votes, float))}
+
+
+@pytest.mark.parametrize("true_scale", [0.5, 1.0, 1.7])
+def test_the_scale_of_pairs_is_the_one_that_votes_were_drawn_with(true_scale, monkeypatch):
+    monkeypatch.setattr(calibrating, "_fit_spread", lambda *_: Recalibration())
+    assert fit(paired(2, true_scale), "temperature")["a"].pair_scale == pytest.approx(true_scale, rel=0.05)
+
+
+def test_folds_scale_pairs_that_the_fit_did_not_see(monkeypatch):
+    """The votes of the pair of a prompt change that prompt's own scale in no fold."""
+    monkeypatch.setattr(calibrating, "_fit_spread", lambda *_: Recalibration())
+    items = paired(3, 1.4, 60)
+    found = cross_fitted(items, "temperature")["a"]
+    assert len(set(found.pair_scale.tolist())) == 5
+    for changed in (0, 17):
+        votes = items["a"].votes.copy()
+        votes[changed] = votes[changed][[1, 0, 2]]
+        other = cross_fitted({"a": items["a"]._replace(votes=votes)}, "temperature")["a"]
+        assert other.pair_scale[changed] == found.pair_scale[changed]
+        assert (other.pair_scale != found.pair_scale).any()
+
+
+def test_pair_probabilities_beside_a_plain_loop(probs):
+    items = of(probs[:, None], np.ones((6, S), int), ["p", "p", "p", "q", "q", "r"])["a"]
+    items = items._replace(pair_scale=np.array([1.0, 2.0, 0.5, 1.3]))
+    expected = []
+    for (first, second), scale in zip(items.pairs, items.pair_scale, strict=True):
+        chance = sum(probs[first, s] * (probs[second, :s].sum() + probs[second, s] / 2) for s in range(S))
+        expected.append(1 / (1 + ((1 - chance) / chance) ** scale))
+    assert pair_probabilities(items).tolist() == pytest.approx(expected)
+
+
+def test_few_pairs_leave_their_scale_alone(monkeypatch):
+    monkeypatch.setattr(calibrating, "_fit_spread", lambda *_: Recalibration())
+    assert fit(paired(4, 3.0, FEWEST - 1), "temperature")["a"].pair_scale == 1
+    assert fit(paired(4, 3.0, FEWEST), "temperature")["a"].pair_scale > 1.5
 
 
 def test_a_model_that_says_nothing_is_told():
@@ -235,7 +288,10 @@ def test_judgements_have_a_calibration_of_their_own(folder):
         ),
         ({"direct": {"kind": "platt", "dimensions": {}}}, "platt"),
         ({"direct": {"kind": "ordinal", "dimensions": {"a": {"shift": float("nan")}}}}, "shift is nan"),
-        ({"direct": {"kind": "ordinal", "dimensions": {"a": {"power": 1}}}}, "expected temperature and shift"),
+        (
+            {"direct": {"kind": "ordinal", "dimensions": {"a": {"power": 1}}}},
+            "expected temperature, shift and pair_scale",
+        ),
         ({"sideways": {}}, "expected some of direct, reasoning"),
         ({"direct": []}, "expected kind and dimensions"),
     ],

@@ -279,3 +279,22 @@ def test_the_spread_of_a_mean_over_traces_has_two_parts():
         assert between[item].item() == pytest.approx((sum((mean - centre) ** 2 for mean in means) / 4) ** 0.5)
     pooled = ScoreDistribution(probs.mean(1)[:, None], bins, ("a",)).std[:, 0]
     torch.testing.assert_close(within.square() + between.square(), pooled.square())
+
+
+def test_a_calibrated_comparison_scales_the_logit_of_independent_draws():
+    probs = torch.tensor([[[0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], [[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]], dtype=torch.float64)
+    scales = torch.tensor([1.5, 0.7], dtype=torch.float64)
+    plain = ScoreDistribution(probs, torch.arange(3.0), ("a", "b"))
+    scaled = ScoreDistribution(probs, torch.arange(3.0), ("a", "b"), scales)
+    chance, found = plain[0].prefers(plain[1]), scaled[0].prefers(scaled[1])
+    for d, scale in enumerate((1.5, 0.7)):
+        odds = (chance[0, d].item() / (1 - chance[0, d].item())) ** scale
+        assert found[0, d].item() == pytest.approx(odds / (1 + odds))
+    assert scaled[1].prefers(scaled[0]).tolist() == [pytest.approx([1 - p for p in found[0].tolist()])]
+    assert scaled.select(["b"])[:1].prefers(scaled.select(["b"])[1:]).tolist() == [[pytest.approx(found[0, 1].item())]]
+    joined = ScoreDistribution.cat([scaled[0], scaled[1]]).detach()
+    assert joined.pair_scale is not None and joined.pair_scale.tolist() == [1.5, 0.7]
+    with pytest.raises(ValueError, match="different calibrations"):
+        plain.prefers(scaled)
+    with pytest.raises(ValueError, match="pair_scale"):
+        ScoreDistribution(probs, torch.arange(3.0), ("a", "b"), torch.tensor([1.0, 0.0]))

@@ -21,6 +21,8 @@ from torch import Tensor
 from zreward.common.errors import InputError, NotFiniteError, shown
 
 GAP_TOLERANCE = 1e-6  # score units; smaller differences are ties
+LEAST_CHANCE = 1e-6
+"""Logits of probabilities nearer to 0 or 1 are those of this one."""
 _MOST_BINS = 256
 _ON_BIN = 1e-6  # a score this close to a bin, in steps, is on the bin
 _SHOWN = 10  # items in a printed distribution
@@ -151,6 +153,14 @@ def split_spread(trace_probs: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     return within, mean.std(-1, correction=0)
 
 
+def scale_logit(chance: Tensor, scale: Tensor) -> Tensor:
+    """Probabilities whose logit is multiplied: surer above 1, less sure below; 1/2 stays, and so does all where scale is 1.
+
+    Differentiable; LEAST_CHANCE bounds the logits.
+    """
+    return torch.where(scale == 1, chance, torch.sigmoid(scale * torch.logit(chance, eps=LEAST_CHANCE)))
+
+
 def _is_finite(value: Any) -> bool:
     """Whether a value is a real number that a float can hold."""
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -169,6 +179,8 @@ class ScoreDistribution:
         probs: [N, D, S], each row sums to one.
         bins: scores of the bins [S], rising.
         dimensions: D names, all different.
+        pair_scale: for `prefers`, [D]: the logit of a comparison of independent draws is multiplied by it; a calibration
+            sets it. Above 1 where what is unsure of two pictures is the same for both. None: 1.
 
     Raises:
         ValueError: shapes that do not fit, negative probabilities, rows that do not sum to one.
@@ -178,6 +190,7 @@ class ScoreDistribution:
     probs: Tensor
     bins: Tensor
     dimensions: tuple[str, ...]
+    pair_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.dimensions = tuple(self.dimensions)
@@ -194,6 +207,13 @@ class ScoreDistribution:
             raise ValueError(f"score distribution: repeated names in the dimensions {self.dimensions}")
         if not (self.bins.diff() > 0).all():
             raise ValueError(f"score distribution: bins must rise, got {self.bins.tolist()}")
+        if self.pair_scale is not None:
+            self.pair_scale = self.pair_scale.detach().to(self.probs)
+            if self.pair_scale.shape != (len(self.dimensions),) or not (self.pair_scale > 0).all():
+                raise ValueError(
+                    f"score distribution: pair_scale is {self.pair_scale.tolist()}, expected a positive number for each of "
+                    f"{self.dimensions}"
+                )
         probs = self.probs
         bad = ~torch.isfinite(probs).all(-1) | (probs < 0).any(-1) | ((probs.sum(-1) - 1).abs() > _SUM_TOLERANCE)
         if bad.any():
@@ -225,7 +245,7 @@ class ScoreDistribution:
         first, *others = distributions
         for other in others:
             first._check_same_space(other)
-        return cls(torch.cat([d.probs for d in distributions]), first.bins, first.dimensions)
+        return cls(torch.cat([d.probs for d in distributions]), first.bins, first.dimensions, first.pair_scale)
 
     @property
     def mean(self) -> Tensor:
@@ -258,7 +278,7 @@ class ScoreDistribution:
         return self.bins[index]
 
     def prefers(self, other: ScoreDistribution) -> Tensor:
-        """P(self > other) + 1/2 P(tie) for independent draws.
+        """P(self > other) + 1/2 P(tie) for independent draws, its logit times `pair_scale` where a calibration has set one.
 
         Args:
             other: over the same dimensions and bins; N items, or one side may have a single item.
@@ -267,7 +287,7 @@ class ScoreDistribution:
             Probabilities [N, D].
 
         Raises:
-            ValueError: other dimensions, bins or numbers of items.
+            ValueError: other dimensions, bins, calibrations or numbers of items.
         """
         self._check_same_space(other)
         if len(self) != len(other) and 1 not in (len(self), len(other)):
@@ -276,7 +296,8 @@ class ScoreDistribution:
             )
         other_probs = other.probs.to(self.probs)
         mid_cdf = other_probs.cumsum(-1) - 0.5 * other_probs
-        return (self.probs * mid_cdf).sum(-1)
+        chance = (self.probs * mid_cdf).sum(-1)
+        return chance if self.pair_scale is None else scale_logit(chance, self.pair_scale)
 
     def __len__(self) -> int:
         return self.probs.shape[0]
@@ -301,7 +322,8 @@ class ScoreDistribution:
         if unknown or isinstance(dimensions, str):
             raise ValueError(f"dimensions {dimensions!r}: expected a list of names from {self.dimensions}")
         index = [self.dimensions.index(name) for name in dimensions]
-        return ScoreDistribution(self.probs[:, index], self.bins, tuple(dimensions))
+        pair_scale = None if self.pair_scale is None else self.pair_scale[index]
+        return ScoreDistribution(self.probs[:, index], self.bins, tuple(dimensions), pair_scale)
 
     def to(self, device: torch.device | str) -> ScoreDistribution:
         """The same distributions on another device."""
@@ -376,7 +398,7 @@ class ScoreDistribution:
         return [["", *self.dimensions], *rows, *more]
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ScoreDistribution:
-        return ScoreDistribution(function(self.probs), self.bins, self.dimensions)
+        return ScoreDistribution(function(self.probs), self.bins, self.dimensions, self.pair_scale)
 
     def _check_same_space(self, other: ScoreDistribution) -> None:
         if self.dimensions != other.dimensions:
@@ -385,3 +407,6 @@ class ScoreDistribution:
             )
         if self.bins.tolist() != other.bins.to(self.bins).tolist():
             raise ValueError(f"different bins: {self.bins.tolist()} and {other.bins.tolist()}")
+        mine, theirs = (None if one.pair_scale is None else one.pair_scale.tolist() for one in (self, other))
+        if mine != theirs:
+            raise ValueError(f"different calibrations: comparisons are scaled by {mine} and by {theirs}")

@@ -133,7 +133,7 @@ def test_short_lists_leave_bounds_that_hold(model, folder, pictures, top):
 
 def test_parts_of_a_distribution_keep_their_facts():
     facts = tuple(({"bounded": n / 10},) for n in range(3))
-    whole = ReportedDistribution(torch.full((3, 1, 2), 0.5), torch.tensor([1.0, 2.0]), ("realism",), facts)
+    whole = ReportedDistribution(torch.full((3, 1, 2), 0.5), torch.tensor([1.0, 2.0]), ("realism",), facts=facts)
     for part, expected in (
         (whole[1], facts[1:2]),
         (whole[-1], facts[2:]),

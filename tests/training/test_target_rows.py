@@ -273,7 +273,7 @@ def test_records_of_older_versions_are_told_by_size_bytes_and_pixels(tmp_path):
 def test_what_a_server_reported_is_written_beside_its_distribution():
     probs = torch.tensor([[[0.25, 0.75], [1.0, 0.0]]])
     facts = (({"bounded": 0.125}, {"bounded": 0.5}),)
-    reported = ReportedDistribution(probs, torch.tensor([1.0, 2.0]), ("a", "b"), facts)
+    reported = ReportedDistribution(probs, torch.tensor([1.0, 2.0]), ("a", "b"), facts=facts)
     rows = targets._shard_rows(reported, 3, "a dog", ("a", "b"))
     assert [(row["record"], row["probs"], row["mean"], row["bounded"]) for row in rows] == [
         (3, [0.25, 0.75], 1.75, 0.125),

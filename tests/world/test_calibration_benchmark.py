@@ -27,7 +27,7 @@ def benchmark(monkeypatch):
 
 def items(probs: list[list[float]], counts: list[list[int]], group: list[str]) -> dict[str, CalibrationItems]:
     blank = np.zeros(len(probs))
-    nobody = np.zeros((0, 2), int), np.zeros((0, 3))
+    nobody = np.zeros((0, 2), int), np.zeros((0, 3)), np.ones(0)
     probs_MKS = torch.tensor(probs, dtype=torch.float64)[:, None]
     return {"a": CalibrationItems(probs_MKS, np.array(counts, float), blank, group, blank, *nobody)}
 

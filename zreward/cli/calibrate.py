@@ -109,6 +109,7 @@ def calibrate(
         print_calibration(rows, f"{model} on {data}, {form}, on prompts left out of the fit")
         for name, one in maps.items():
             moved = f", shift {one.shift:+.3f}" if kind == "ordinal" else ""
-            typer.echo(f"{name}: temperature {one.temperature:.3f}{moved}")
+            pairs = f", pair scale {one.pair_scale:.3f}" if one.pair_scale != 1 else ""
+            typer.echo(f"{name}: temperature {one.temperature:.3f}{moved}{pairs}")
     if json_file:
         save(json_file, rows)

@@ -22,6 +22,7 @@ from zreward.endpoint.connection import Connection, connect
 from zreward.endpoint.labels import LabelReading, check_labels
 from zreward.endpoint.requests import chat, data_uri
 from zreward.endpoint.settings import EndpointSettings, read_settings
+from zreward.models.calibration import Calibration
 from zreward.models.checkpoint import read_meta
 from zreward.models.pixels import as_pictures
 from zreward.models.reasoning import Judgement
@@ -58,6 +59,7 @@ class EndpointTeacher:
 
     def __init__(self, connection: Connection, rubric: Rubric, forms: PromptForms, max_trace_tokens: int) -> None:
         self.connection, self.rubric, self.forms, self.max_trace_tokens = connection, rubric, forms, max_trace_tokens
+        self.calibrations: dict[str, Calibration] = {}  # what a server says is not recalibrated
         self._bounded: list[float] = []
 
     @classmethod
@@ -191,7 +193,7 @@ class EndpointTeacher:
         rows = [answers[start : start + len(names)] for start in range(0, len(answers), len(names))]
         probs_NDS = torch.tensor([[answer.reading.probs for answer in row] for row in rows])
         facts = tuple(tuple(_facts([answer]) for answer in row) for row in rows)
-        return ReportedDistribution(probs_NDS, self.rubric.scale.bins, names, facts)
+        return ReportedDistribution(probs_NDS, self.rubric.scale.bins, names, facts=facts)
 
     def _side_by_side(
         self,
@@ -249,7 +251,7 @@ class EndpointTeacher:
         probs_DKS = torch.tensor([[answer.reading.probs for answer in mine] for mine in of_name])
         facts = (tuple(_facts(mine) for mine in of_name),)
         return Judgement(
-            ReportedDistribution(probs_DKS.mean(1)[None], self.rubric.scale.bins, names, facts),
+            ReportedDistribution(probs_DKS.mean(1)[None], self.rubric.scale.bins, names, facts=facts),
             {name: [answer.trace for answer in mine] for name, mine in zip(names, of_name, strict=True)},
             probs_DKS.transpose(0, 1),
             torch.tensor([[answer.tokens for answer in mine] for mine in of_name]).T,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zreward.common.errors import InputError
 from zreward.data.record import Record
-from zreward.distribution import GAP_TOLERANCE, ScoreDistribution, split_spread
+from zreward.distribution import GAP_TOLERANCE, ScoreDistribution, scale_logit, split_spread
 from zreward.evaluation.calibration import LEVELS, interval_coverage, spread, wasserstein
 from zreward.evaluation.metrics import crps, expected_calibration_error, nll, srcc
 from zreward.evaluation.prediction import Predictions, rated_items
@@ -54,6 +54,7 @@ class CalibrationItems(NamedTuple):
     published: np.ndarray  # [M] standard deviations of the raters' scores, NaN where there is one rating
     pairs: np.ndarray  # [P, 2] numbers of items
     votes: np.ndarray  # [P, 3] votes for the first, for the second, for a tie
+    pair_scale: np.ndarray  # [P] the logit of every pair's probability is multiplied by it; 1: independent draws
 
 
 def items_of(predictions: Predictions, records: Sequence[Record]) -> dict[str, CalibrationItems]:
@@ -65,13 +66,19 @@ def items_of(predictions: Predictions, records: Sequence[Record]) -> dict[str, C
     parts = rated_items(predictions, records)
     of_traces = predictions.probs[:, None] if predictions.trace_probs is None else predictions.trace_probs
     return {
-        name: _items(name, parts[name], of_traces[:, :, d].double(), records)
+        name: _items(
+            name,
+            parts[name],
+            of_traces[:, :, d].double(),
+            records,
+            1.0 if predictions.pair_scale is None else float(predictions.pair_scale[d]),
+        )
         for d, name in enumerate(predictions.dimensions)
         if name in parts
     }
 
 
-def _items(name: str, part: Any, probs_NKS: Tensor, records: Sequence[Record]) -> CalibrationItems:
+def _items(name: str, part: Any, probs_NKS: Tensor, records: Sequence[Record], pair_scale: float) -> CalibrationItems:
     rated = [n for n, record in enumerate(records) if record.ratings(name)]
     place = {id(records[n]): m for m, n in enumerate(rated)}
     sides, votes = _pairs([records[n] for n in rated], name, place)
@@ -83,6 +90,7 @@ def _items(name: str, part: Any, probs_NKS: Tensor, records: Sequence[Record]) -
         np.array([_published_spread(records[n], name) for n in rated]),
         sides,
         votes,
+        np.full(len(sides), pair_scale),
     )
 
 
@@ -133,7 +141,7 @@ def calibration_rows(items: Mapping[str, CalibrationItems], bins: Any) -> list[d
 
     `coverage_80` is the share of the raters' scores inside the central 80 % interval (`interval_coverage`), `spread_srcc` the
     rank correlation of predicted and raters' standard deviations. With several traces, `within_std` and `between_std` are the
-    means of `split_spread`. Pairs are pictures of one prompt that people compared: P(a better than b) of independent draws
+    means of `split_spread`. Pairs are pictures of one prompt that people compared: P(a better than b) (`prefers`)
     against the raters' share. What has no data is NaN.
     """
     everything = {**items, POOLED: _together(list(items.values()))} if len(items) > 1 else dict(items)
@@ -141,11 +149,11 @@ def calibration_rows(items: Mapping[str, CalibrationItems], bins: Any) -> list[d
 
 
 def pair_probabilities(part: CalibrationItems) -> np.ndarray:
-    """[P] P(first better than second), a tie half, of independent draws from the mean over the traces."""
+    """[P] P(first better than second), a tie half, from the mean over the traces: `ScoreDistribution.prefers`."""
     mean = part.probs.mean(1)[:, None]
     bins, names = torch.arange(mean.shape[-1], dtype=mean.dtype), ("all",)
     first, second = (ScoreDistribution(mean[part.pairs[:, side]], bins, names) for side in (0, 1))
-    return first.prefers(second)[:, 0].clamp(0, 1).numpy()
+    return scale_logit(first.prefers(second)[:, 0].clamp(0, 1), torch.from_numpy(part.pair_scale)).numpy()
 
 
 def _together(parts: Sequence[CalibrationItems]) -> CalibrationItems:
@@ -158,6 +166,7 @@ def _together(parts: Sequence[CalibrationItems]) -> CalibrationItems:
         np.concatenate([part.published for part in parts]),
         np.concatenate([part.pairs + start for part, start in zip(parts, starts, strict=False)]),
         np.concatenate([part.votes for part in parts]),
+        np.concatenate([part.pair_scale for part in parts]),
     )
 
 

@@ -21,6 +21,7 @@ from zreward.distribution import ScoreScale
 from zreward.evaluation.asking import Questions, ask
 from zreward.evaluation.metrics import crps, expected_calibration_error, nll, pair_counts, plcc, srcc
 from zreward.evaluation.tables import MARGIN, POOLED, print_table
+from zreward.models.calibration import pair_scale
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -55,6 +56,8 @@ class Predictions:
     """Shares of comparisons won, not scores: what needs the human scale (NLL, CRPS, ECE) is not defined."""
     trace_probs: Tensor | None = None
     """[N, K, D, S]: after each of K traces; `probs` is their mean. None without reasoning."""
+    pair_scale: Tensor | None = None
+    """[D], of a calibrated model: `ScoreDistribution.pair_scale`."""
 
     def __post_init__(self) -> None:
         self.dimensions = tuple(self.dimensions)
@@ -136,7 +139,8 @@ def predict(
     found = ask(model, asked, names, reasoning, traces, batch_size, seed, progress, temperature, job, together)
     probs, tokens, truncated, of_traces = map(asked.by_record, found.answers)
     facts = (model.rubric.scale.bins, names, tokens, truncated, found.seconds, asked.pairs is not None)
-    return Predictions(probs, *facts, of_traces if reasoning else None)
+    scale = pair_scale(model.calibrations, "reasoning" if reasoning else "direct", names)
+    return Predictions(probs, *facts, of_traces if reasoning else None, scale)
 
 
 def evaluate(

@@ -147,7 +147,7 @@ def paired(said: Predictions, sides: Sequence[tuple[int, int]]) -> PreferencePre
     if said.compares:
         prob = (1 + gap) / 2  # its scores are probabilities: of a over b, and of b over a
     else:
-        left, right = (ScoreDistribution(probs[side], bins, said.dimensions) for side in (a, b))
+        left, right = (ScoreDistribution(probs[side], bins, said.dimensions, said.pair_scale) for side in (a, b))
         prob = left.prefers(right)
     tokens, truncated = ((values[a] + values[b]) / 2 for values in (said.output_tokens, said.truncated))
     return PreferencePredictions(gap, prob.clamp(0, 1), said.dimensions, tokens, truncated, said.seconds)

@@ -22,6 +22,7 @@ from zreward.generation.drawn import distances, draw_all, grid, own_seeds
 from zreward.generation.guards import Evaluation
 from zreward.generation.judges import Judge
 from zreward.generation.sampling import SamplingPlan, draw
+from zreward.models.calibration import pair_scale
 from zreward.models.reward_model import RewardModel
 
 PICTURES, FIRST_SEED = 2, 10_000  # of a prompt
@@ -131,7 +132,9 @@ class Evaluator:
         if self._own:
             scored = score_pixels(self.student, pixels, self._asked(), self.dimensions, self.batch_size)
             own = scored.probs.unflatten(0, (-1, PICTURES))
-        return ScoreDistribution(torch.cat(self._of_all(own)), self.student.rubric.scale.bins, tuple(self.dimensions))
+        names, bins = tuple(self.dimensions), self.student.rubric.scale.bins
+        scale = pair_scale(self.student.calibrations, "direct", names)
+        return ScoreDistribution(torch.cat(self._of_all(own)), bins, names, scale)
 
     def _write_grid(self, pixels: Tensor, file: Path) -> None:
         own = (pixels * 255).round().to(torch.uint8).unflatten(0, (-1, PICTURES))

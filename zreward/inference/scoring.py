@@ -93,7 +93,7 @@ def reasoned(
         torch.manual_seed(sampling.seed)
         judged = model.judge(images, prompts, sampling.traces, dimensions, sampling.temperature, batch_size)
     bins, names = model.rubric.scale.bins, model.check_dimensions(dimensions)
-    averaged = ScoreDistribution(torch.cat([one.distribution.probs for one in judged]), bins, names)
+    averaged = ScoreDistribution.cat([one.distribution for one in judged])
     spreads = []
     for one in judged:
         within, between = split_spread(one.trace_distribution.transpose(0, 1), bins)

@@ -6,8 +6,8 @@ Letters: N items, D dimensions, S bins.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -28,17 +28,21 @@ class Recalibration:
 
     temperature: log p_s / T, normalised again: sharper below T = 1, wider above.
     ordinal: cumulative logits, logit F_s -> (logit F_s - shift) / T, as in a proportional-odds model: a shift above 0 moves
-    the distribution to higher scores. Keeps the order of the bins in mind, which a temperature does not. Both are ours, not
-    the paper's.
+    the distribution to higher scores. Keeps the order of the bins in mind, which a temperature does not.
+    pair_scale: of comparisons: the logit of P(a better than b), of independent draws, is multiplied by it. What a model errs
+    in, and how strict a rater is, is much the same for two pictures of one prompt, so comparisons are surer than that: it is
+    above 1. All are ours, not the paper's.
     """
 
     temperature: float = 1.0
     shift: float = 0.0
+    pair_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("temperature", 1 / MOST_TEMPERATURE, MOST_TEMPERATURE),
             ("shift", -MOST_SHIFT, MOST_SHIFT),
+            ("pair_scale", 1 / MOST_TEMPERATURE, MOST_TEMPERATURE),
         ):
             value = getattr(self, name)
             known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -80,16 +84,13 @@ class Calibration:
         try:
             dimensions = {str(name): Recalibration(**value) for name, value in data["dimensions"].items()}
         except TypeError as error:
-            raise InputError(f"calibration: {error}; expected temperature and shift") from None
+            raise InputError(f"calibration: {error}; expected temperature, shift and pair_scale") from None
         return cls(data.get("kind", ""), dimensions, traces, dict(fitted_on))
 
     def to_dict(self) -> dict[str, Any]:
-        dimensions = {
-            name: {"temperature": one.temperature, "shift": one.shift} for name, one in self.dimensions.items()
-        }
         return {
             "kind": self.kind,
-            "dimensions": dimensions,
+            "dimensions": {name: asdict(one) for name, one in self.dimensions.items()},
             "traces": self.traces,
             "fitted_on": dict(self.fitted_on),
         }
@@ -103,7 +104,25 @@ class Calibration:
             else scores.probs[:, d]
             for d, name in enumerate(scores.dimensions)
         ]
-        return ScoreDistribution(torch.stack(parts, 1), scores.bins, scores.dimensions)
+        return ScoreDistribution(
+            torch.stack(parts, 1), scores.bins, scores.dimensions, self.pair_scale(scores.dimensions)
+        )
+
+    def pair_scale(self, dimensions: Sequence[str]) -> Tensor | None:
+        """Of the named dimensions [D]; None where all are 1."""
+        scales = [self.dimensions[name].pair_scale if name in self.dimensions else 1.0 for name in dimensions]
+        return torch.tensor(scales, dtype=torch.float64) if any(scale != 1 for scale in scales) else None
+
+
+def pair_scale(calibrations: Mapping[str, Calibration], form: str, dimensions: Sequence[str]) -> Tensor | None:
+    """What comparisons of a form's scores are scaled by [D], for distributions that are put together from probabilities.
+
+    Args:
+        calibrations: form -> calibration, of a model.
+        form: one of `FORMS`.
+        dimensions: D names.
+    """
+    return calibrations[form].pair_scale(dimensions) if form in calibrations else None
 
 
 def recalibrate(log_probs_NS: Tensor, by: Recalibration, kind: str) -> Tensor:

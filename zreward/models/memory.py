@@ -21,6 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from zreward.common.errors import InputError, shown
 from zreward.distribution import ScoreDistribution
+from zreward.models.calibration import pair_scale
 from zreward.models.devices import free_bytes
 from zreward.models.modes import in_mode
 
@@ -72,7 +73,8 @@ def differentiably(
             return model.distribution_of([image], prompts[n : n + 1], names, references[n : n + 1]).probs
 
     parts = [checkpoint(probs, n, image, use_reentrant=False) for n, image in enumerate(images)]
-    return ScoreDistribution(torch.cat(parts), model.rubric.scale.bins.to(model.device), names)
+    bins, scale = model.rubric.scale.bins.to(model.device), pair_scale(model.calibrations, "direct", names)
+    return ScoreDistribution(torch.cat(parts), bins, names, scale)
 
 
 def choose_memory(backbone: Backbone, tokens: int, pictures: int) -> str:

@@ -92,12 +92,13 @@ def _judge_opened(
 
 def judgements_of(model: RewardModel, sampled: dict[str, list[Trace]], probs_NKDS: Tensor) -> list[Judgement]:
     """What N items' traces (dimension -> N * K, those of an item next to each other) and the scores after them say."""
-    traces, names = probs_NKDS.shape[1], tuple(sampled)
+    traces, names, pair_scale = probs_NKDS.shape[1], tuple(sampled), None
     if calibration := model.calibrations.get("reasoning"):
         each = ScoreDistribution(probs_NKDS.flatten(0, 1), model.rubric.scale.bins, names)
         probs_NKDS = calibration(each).probs.view_as(probs_NKDS)
+        pair_scale = calibration.pair_scale(names)
     averaged = torch.stack([probs_KDS.mean(0) for probs_KDS in probs_NKDS])
-    verdicts = ScoreDistribution(averaged, model.rubric.scale.bins, names)  # refuses NaN
+    verdicts = ScoreDistribution(averaged, model.rubric.scale.bins, names, pair_scale)  # refuses NaN
     return [
         _judgement(
             model, {name: sampled[name][i * traces : (i + 1) * traces] for name in names}, probs_KDS, verdicts[i]

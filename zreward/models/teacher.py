@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from zreward.distribution import ScoreDistribution
+from zreward.models.calibration import Calibration
 from zreward.models.reasoning import Judgement
 from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
@@ -19,6 +20,7 @@ class Teacher(Protocol):
 
     rubric: Rubric
     forms: PromptForms
+    calibrations: dict[str, Calibration]
 
     def fingerprint(self) -> dict[str, Any]:
         """What the answers depend on, as JSON."""
@@ -62,4 +64,6 @@ class ReportedDistribution(ScoreDistribution):
         part = super().__getitem__(index)
         rows = range(len(self))
         chosen = [rows[index]] if isinstance(index, int) else list(rows[index]) if isinstance(index, slice) else index
-        return ReportedDistribution(part.probs, part.bins, part.dimensions, tuple(self.facts[int(n)] for n in chosen))
+        return ReportedDistribution(
+            part.probs, part.bins, part.dimensions, facts=tuple(self.facts[int(n)] for n in chosen)
+        )

@@ -41,7 +41,7 @@ class VllmTeacher:
             check_installed()
         rules_of(model)
         self.model, self.options, self.device = model, options, device
-        self.rubric, self.forms = model.rubric, model.forms
+        self.rubric, self.forms, self.calibrations = model.rubric, model.forms, model.calibrations
         self._sampler: EngineSampler | None = None
         self._asked, self._difference = 0, 0.0
 
