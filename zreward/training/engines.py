@@ -79,6 +79,11 @@ def _refuse_what_it_cannot(recipe: Recipe, engine: str) -> None:
             f"recipe: model.quantization does not go with {engine}, which shards weights; launch without it (each GPU then "
             "holds the quantised model), or leave model.quantization out"
         )
+    if recipe.model.image_cache and (engine == FSDP or is_deepspeed_zero3_enabled()):
+        raise InputError(
+            "recipe: model.image_cache needs the whole vision tower in every process, and FSDP and ZeRO-3 split it; launch with "
+            "DDP or ZeRO-2 (a frozen tower has no gradients and no optimizer state to split), or leave model.image_cache out"
+        )
     if recipe.rollout.engine == "vllm" and recipe.vllm.server is None:
         raise InputError(
             f"recipe: rollout.engine vllm in the trainer's own process does not go with {engine}, which splits the weights; "
