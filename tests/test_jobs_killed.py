@@ -68,9 +68,8 @@ def check(killer: Killer, inputs: Path, folder: Path, command: str, kills: int) 
             assert not leftovers(out), f"step {dies} killed at {kill_at}: {place}"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_kill_in_a_job_or_in_the_merge_loses_and_doubles_nothing(killer, inputs, tmp_path, command):
-    check(killer, inputs, tmp_path, command, kills=2)
+def test_a_kill_in_a_job_or_in_the_merge_loses_and_doubles_nothing(killer, inputs, tmp_path):
+    check(killer, inputs, tmp_path, "score", kills=2)
 
 
 @pytest.mark.slow
@@ -104,6 +103,7 @@ def ranks_of(launcher: subprocess.Popen) -> list[int]:
     return [int(number) for number in found]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a launcher's processes in /proc")
 def test_two_ranks_one_killed_and_repeated(killer, inputs, tmp_path):
     alone, out = tmp_path / "alone", tmp_path / "ranks"

@@ -80,6 +80,7 @@ def make_refusing():
     return work
 
 
+@pytest.mark.slow
 def test_what_a_job_refuses_is_said_as_it_is():
     with pytest.raises(InputError, match=r"^job \d+/8 is refused$"):
         run_jobs(make_refusing, 1)

@@ -403,6 +403,7 @@ def peak_of(work) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     """Two files, one four times as long: checked, opened again, read through, compared with a third, and read here and there.
 

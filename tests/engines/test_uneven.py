@@ -61,9 +61,9 @@ def alone(uneven, tmp_path_factory) -> dict[str, list[dict]]:
 @pytest.mark.parametrize(
     ("engine", "methods"),
     [
-        ("ddp", METHODS),
+        ("ddp", ("sft", "gdso")),
         ("fsdp2", ("sft", "gdso")),
-        *(pytest.param(name, METHODS, marks=pytest.mark.slow) for name in ("fsdp2", "zero2", "zero3")),
+        *(pytest.param(name, METHODS, marks=pytest.mark.slow) for name in ("ddp", "fsdp2", "zero2", "zero3")),
     ],
 )
 def test_an_uneven_last_batch_is_that_of_one_process(launcher, uneven, alone, tmp_path, engine, methods):

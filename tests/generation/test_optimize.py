@@ -267,8 +267,8 @@ def test_a_guard_stops_the_run_and_the_first_good_weights_stay(folder, guard, li
     ("place", "words"),
     [
         ("unet/diffusion_pytorch_model.safetensors", r"unet: its weights .a .safetensors file. are missing"),
-        ("vae", r"vae is missing"),
-        (".", r"model is missing"),
+        pytest.param("vae", r"vae is missing", marks=pytest.mark.slow),
+        pytest.param(".", r"model is missing", marks=pytest.mark.slow),
     ],
 )
 def test_a_finished_run_whose_generator_is_damaged_is_named_and_made_again(folder, monkeypatch, place, words):

@@ -45,6 +45,7 @@ def evaluate_together(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) 
     (folder / f"rank-{rank}.json").write_text(json.dumps(evaluate(folder, f"run-{rank}", monkeypatch)))
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(tmp_path, float64, monkeypatch):
     write_inputs(tmp_path, small_model(0, patch_size=4))
     (tmp_path / "held_out.txt").write_text("\n".join(HELD_OUT) + "\n")

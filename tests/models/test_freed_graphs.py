@@ -47,7 +47,7 @@ def update(model: RewardModel, traces: bool) -> None:
     model.eval()
 
 
-@pytest.mark.parametrize("family", ["qwen3_5", "llava"])
+@pytest.mark.parametrize("family", ["qwen3_5", pytest.param("llava", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "call",
     [

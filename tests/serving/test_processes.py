@@ -46,6 +46,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_what_was_accepted_is_answered_before_it_leaves():
     with command("world:small") as server:
         other = server.http_process()
@@ -73,6 +74,7 @@ def test_a_model_that_is_killed_leaves_nobody_waiting_and_no_process():
         assert server.errors() == "zreward: the process of the model has ended; the server stops\n"
 
 
+@pytest.mark.slow
 def test_when_the_process_that_speaks_http_is_killed_the_server_ends_with_a_reason():
     with command("world:small") as server:
         os.kill(server.http_process(), signal.SIGKILL)

@@ -14,6 +14,7 @@ from zreward.world.base_models import load_base
 from zreward.world.dataset import WorldSize, make_world
 
 
+@pytest.mark.slow
 def test_bfloat16_scores_depend_little_on_the_batch():
     """What docs/guides/scoring.md promises: expected scores within 0.02 points of each other, and of float32's."""
     shown = noise_pictures(32, ((32, 32), (40, 24), (16, 48), (64, 64)))
