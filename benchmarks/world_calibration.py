@@ -6,12 +6,14 @@ Run `zreward demo --out runs/demo` first: its student is measured. Beside it are
 training records: `sft` (recipes/world-sft.yaml) and `one rating` (the same on one rater's score of a picture, without smoothing).
 Maps are fitted on the demo's dev records and measured on the split's raters; choose options with --split dev, which shows folds
 that the maps did not see. `point mass` puts the calibrated student's expected score onto its neighbouring bins. Intervals: 95 %,
-over prompts. Writes OUT/calibration-SPLIT.json and .md, and one page of plots for each model.
+over prompts. Writes OUT/calibration-SPLIT.json and .md, one page of plots for each model,
+and the plots of docs/guides/trust.md (OUT/plots-SPLIT).
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +22,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from zreward.common.files import write_json, write_text
+from zreward.common.files import atomic_path, write_json, write_text
 from zreward.common.runs import versions
 from zreward.data import Record, load_records, save_records
 from zreward.evaluation.calibrating import cross_fitted, fit, recalibrated
-from zreward.evaluation.calibration_table import COLUMNS, CalibrationItems, calibration_rows, items_of
+from zreward.evaluation.calibration_table import (
+    COLUMNS,
+    CalibrationItems,
+    calibration_rows,
+    items_of,
+    pair_probabilities,
+    together,
+)
 from zreward.evaluation.intervals import bootstrap, interval_of
 from zreward.evaluation.metrics import crps, nll
 from zreward.evaluation.prediction import predict, rated_dimensions
+from zreward.evaluation.report import plots
 from zreward.evaluation.report.evaluation import write_evaluation
 from zreward.evaluation.tables import POOLED, format_value
 from zreward.models.reward_model import RewardModel
@@ -134,6 +144,8 @@ def main() -> None:
         page = arguments.out / f"{name.replace(' ', '-')}-{arguments.split}.html"
         write_evaluation(page, on_split, held_out, "direct", f"{name}: calibration", {"model": name})
     answers["point mass"] = point_mass(answers["risd, calibrated"], scale)
+    for name in ("risd", "risd, calibrated"):
+        draw(arguments.out / f"plots-{arguments.split}", name, answers[name], scale)
     bins = scale.bins.double().numpy()
     rows = [{"model": name} | row for name, items in answers.items() for row in calibration_rows(items, bins)]
     gaps = differences(answers, bins, "risd, calibrated")
@@ -142,6 +154,22 @@ def main() -> None:
     write_json(file.with_suffix(".json"), {"rows": rows, "differences": gaps, "maps": maps, "versions": versions()})
     write_text(file.with_suffix(".md"), text)
     print(text)
+
+
+def draw(folder: Path, name: str, items: Items, scale: Any) -> None:
+    """The plots of docs/guides/trust.md, as PNG: all dimensions together."""
+    part = together(list(items.values()))
+    probs, counts = part.probs.mean(1).numpy(), part.counts
+    for kind, picture in (
+        ("mean", plots.reliability(name, probs, counts, scale)),
+        ("coverage", plots.coverage(name, probs, counts, scale)),
+        ("spread", plots.spread(name, probs, counts, scale)),
+        ("pairs", plots.pair_reliability(name, pair_probabilities(part), part.votes)),
+    ):
+        if picture is not None:
+            content = base64.b64decode(picture.partition("base64,")[2])
+            with atomic_path(folder / f"{kind}-{name.replace(', ', '-')}.png") as file:
+                file.write_bytes(content)
 
 
 def as_markdown(rows: list[dict[str, Any]], gaps: list[dict[str, Any]], about: str) -> str:

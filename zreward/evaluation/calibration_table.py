@@ -144,7 +144,7 @@ def calibration_rows(items: Mapping[str, CalibrationItems], bins: Any) -> list[d
     means of `split_spread`. Pairs are pictures of one prompt that people compared: P(a better than b) (`prefers`)
     against the raters' share. What has no data is NaN.
     """
-    everything = {**items, POOLED: _together(list(items.values()))} if len(items) > 1 else dict(items)
+    everything = {**items, POOLED: together(list(items.values()))} if len(items) > 1 else dict(items)
     return [_row(name, part, np.asarray(bins, dtype=float)) for name, part in everything.items()]
 
 
@@ -156,7 +156,8 @@ def pair_probabilities(part: CalibrationItems) -> np.ndarray:
     return scale_logit(first.prefers(second)[:, 0].clamp(0, 1), torch.from_numpy(part.pair_scale)).numpy()
 
 
-def _together(parts: Sequence[CalibrationItems]) -> CalibrationItems:
+def together(parts: Sequence[CalibrationItems]) -> CalibrationItems:
+    """Items of several dimensions as one part; pairs stay within a dimension."""
     starts = np.cumsum([0, *(len(part.counts) for part in parts)])
     return CalibrationItems(
         torch.cat([part.probs for part in parts]),
