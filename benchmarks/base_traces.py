@@ -27,7 +27,7 @@ def written(model: RewardModel, scenes: list[Scene]) -> list[str]:
     traces = []
     for start in range(0, len(scenes), REASONING_BATCH):
         chunk = scenes[start : start + REASONING_BATCH]
-        rows = [Row(n, scene.prompt.text, "alignment") for n, scene in enumerate(chunk)]
+        rows = [Row((n,), scene.prompt.text, "alignment") for n, scene in enumerate(chunk)]
         traces += model.reason([to_pixels(render(scene)) for scene in chunk], rows, TEMPERATURE)
     return [model.trace_text(trace) for trace in traces]
 

@@ -160,11 +160,11 @@ def _updates(model: RewardModel, pictures: list[Image.Image], prompts: list[str]
     rng = np.random.default_rng(0)
 
     def rollout(n: int) -> Row:
-        return Row(n, prompts[0], names[0], Trace(tuple(rng.choice(allowed, TRACE_TOKENS).tolist()), truncated=True))
+        return Row((n,), prompts[0], names[0], Trace(tuple(rng.choice(allowed, TRACE_TOKENS).tolist()), truncated=True))
 
     gdso = [rollout(n) for n in range(2) for _ in range(GROUP)]
-    risd = [Row(n, prompt, name) for n, prompt in enumerate(prompts) for name in names]
-    sft = [Row(n, prompt, names[0]) for n, prompt in enumerate(prompts)]
+    risd = [Row((n,), prompt, name) for n, prompt in enumerate(prompts) for name in names]
+    sft = [Row((n,), prompt, names[0]) for n, prompt in enumerate(prompts)]
 
     def update(rows: list[Row]) -> Callable[[], object]:
         inputs = replace(model.collate(images, rows), share=True)

@@ -80,7 +80,7 @@ def bare_forward(bench: Bench) -> dict[str, Any]:
     judge, most = bench.model, bench.sizes.most
     pictures, prompts = bench.pictures(most), bench.prompts(most)
     images = [judge.open(picture) for picture in pictures]
-    rows = [Row(n, prompt, name) for n, prompt in enumerate(prompts) for name in judge.rubric.dimension_names]
+    rows = [Row((n,), prompt, name) for n, prompt in enumerate(prompts) for name in judge.rubric.dimension_names]
     inputs = replace(judge.collate(images, rows), share=True).to(bench.device)
     score = partial(judge.score, pictures, prompts, batch_size=most)
     bare, whole = measure(bench.device, [lambda: judge.backbone(inputs), score])

@@ -40,7 +40,7 @@ def main(way: str) -> None:
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(PICTURES)]
     names = model.rubric.dimension_names
-    rows = [Row(n, PROMPT, name) for n in range(PICTURES) for name in names]
+    rows = [Row((n,), PROMPT, name) for n in range(PICTURES) for name in names]
     inputs = model.collate([model.open(picture) for picture in pictures], rows).to(model.device)
     before = resident_mib()
     if way == "label_rows":

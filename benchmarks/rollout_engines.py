@@ -30,7 +30,7 @@ def main(sequences: int, tokens: int, rounds: int) -> None:
     model = make_scratch("qwen3_vl", ScratchSpec(), prompts, Rubric.default(), max_trace_tokens=tokens).eval()
     images = [model.open(torch.rand(3, 96, 96)) for _ in prompts]
     name = model.rubric.dimension_names[0]
-    rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for _ in range(GROUP)]
+    rows = [Row((i,), prompt, name) for i, prompt in enumerate(prompts) for _ in range(GROUP)]
     options = VllmOptions(max_length=1024, max_sequences=sequences, cache_gib=0.5)
     sampler = EngineSampler(model, options, (images[:2], [rows[0], rows[GROUP]]))
     seeds = list(range(len(rows)))

@@ -100,7 +100,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
 def generate_and_parse(model: RewardModel, pictures: list[Image.Image], prompts: list[str], name: str) -> list[float]:
     """As judges do that answer in text: greedy tokens after the question, and the first label found in them."""
     images = [model.open(picture) for picture in pictures]
-    inputs = model.collate(images, [Row(n, prompt, name) for n, prompt in enumerate(prompts)])
+    inputs = model.collate(images, [Row((n,), prompt, name) for n, prompt in enumerate(prompts)])
     ids, mask = to_left(inputs.input_ids, inputs.attention_mask, model.encoder.pad_id)
     inputs = replace(inputs, input_ids=ids, attention_mask=mask).to(model.device)
     generated = model.backbone.model.generate(
@@ -156,7 +156,7 @@ def measure_compile(model: RewardModel, options: argparse.Namespace) -> dict[str
 def measure(model: RewardModel, options: argparse.Namespace) -> dict[str, float]:
     pictures, prompts = items(options)
     names = model.rubric.dimension_names
-    rows = [Row(n, prompt, name) for n, prompt in enumerate(prompts) for name in names]
+    rows = [Row((n,), prompt, name) for n, prompt in enumerate(prompts) for name in names]
     inputs = model.collate([model.open(picture) for picture in pictures], rows)
     prepared = replace(inputs, share=True).to(model.device)
     calls: dict[str, Callable[[], object]] = {

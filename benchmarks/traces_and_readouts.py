@@ -56,7 +56,7 @@ def batches(model: RewardModel, records: list[Record], dimension: str):
         chunk = records[start : start + REASONING_BATCH]
         yield (
             [model.open(record.image) for record in chunk],
-            [Row(n, record.prompt, dimension) for n, record in enumerate(chunk)],
+            [Row((n,), record.prompt, dimension) for n, record in enumerate(chunk)],
         )
 
 

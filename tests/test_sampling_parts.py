@@ -136,7 +136,7 @@ def test_rounding_to_8_bits_moves_a_resized_pictures_label_a_little(family, fact
     shown = [model.open(picture) for picture in noise_pictures(4, ((40, 50), (70, 33)))]
     sent = [to_pixels(base64.b64decode(png_uri(picture, 1).partition(",")[2])) for picture in shown]
     assert max(float((mine - other).abs().max()) for mine, other in zip(shown, sent, strict=True)) <= 0.5 / 255 + 1e-6
-    rows = [Row(i, "a red circle", name) for i in range(4) for name in ("realism", "alignment")]
+    rows = [Row((i,), "a red circle", name) for i in range(4) for name in ("realism", "alignment")]
     with torch.no_grad():
         exact, rounded = (
             model.backbone(model.collate(images, rows)).score_logits.softmax(-1) for images in (shown, sent)
@@ -161,7 +161,7 @@ def check_judgement(model: RewardModel, picture: Any, prompt: str, judged: Any, 
     """A judgement beside passes of the model itself over the same traces, one by one."""
     shown = [model.open(picture)]
     for d, name in enumerate(NAMES):
-        rows = [Row(0, prompt, name, trace=trace) for trace in words[name]]
+        rows = [Row((0,), prompt, name, trace=trace) for trace in words[name]]
         with torch.no_grad():
             own = torch.cat([model.backbone(model.collate(shown, [row])).score_logits for row in rows]).softmax(-1)
         torch.testing.assert_close(judged.trace_distribution[:, d], own, atol=1e-5, rtol=0)
@@ -172,7 +172,7 @@ def check_judgement(model: RewardModel, picture: Any, prompt: str, judged: Any, 
 
 def test_judgements_are_the_models_own_after_the_same_traces(model):
     images, traces = [model.decode(picture) for picture in noise_pictures(3)], 2
-    asked = [Row(i, prompt, name) for i, prompt in enumerate(PROMPTS) for name in NAMES for _ in range(traces)]
+    asked = [Row((i,), prompt, name) for i, prompt in enumerate(PROMPTS) for name in NAMES for _ in range(traces)]
     sampler = EngineSampler(model, VllmOptions(), (images[:1], asked[:1]))
     seeds = list(range(len(asked)))
     said = [each.trace for each in sampler.reason(images, asked, 1.0, seeds)]

@@ -1,8 +1,9 @@
 """The conversation for a (rubric, dimension, prompt), in the direct and the reasoning form.
 
-One order everywhere: system and rubric, image, prompt, then the dimension's name and the answer prefix. What stands before the
-image depends on the rubric alone and is encoded once for all images; image and prompt are encoded once for all dimensions. The
-score is read from the logits right after `answer_prefix`.
+What is judged may show one picture, several in order, or none; an answer in words may be judged beside them or alone.
+One order everywhere: system and rubric, images, prompt and answer, then the dimension's name and the answer prefix. What
+stands before the first image depends on the rubric alone and is encoded once for all items; images and texts are encoded once
+for all dimensions. The score is read from the logits right after `answer_prefix`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 from zreward.common.errors import InputError, shown
 from zreward.common.texts import check_unicode
@@ -19,12 +20,24 @@ from zreward.rubric import Dimension, Rubric
 _MOST_LETTERS, _MOST_FIELDS = 10_000, 16  # of a form
 
 
+class Texts(NamedTuple):
+    """What an item says: its prompt and, where words are judged, the answer to it."""
+
+    prompt: str
+    answer: str | None = None
+
+    @classmethod
+    def of(cls, text: str | Texts) -> Texts:
+        """A prompt without an answer may come as a plain text."""
+        return text if isinstance(text, Texts) else cls(text)
+
+
 @dataclass(frozen=True)
 class PromptForms:
     """Every text that surrounds the user's prompt and the image. Recorded in `zreward.json`, so that scores can be repeated.
 
-    Templates may use {prompt}, {title}, {name}, {question}, {anchors} and {levels}; `rubric` may use {levels} and {rubric},
-    which is every dimension with its question and anchors.
+    Templates may use {prompt}, {title}, {name}, {question}, {anchors} and {levels}; `answer` uses {answer} too. `rubric` may use
+    {levels} and {rubric}, which is every dimension with its question and anchors; `picture` may use {number} and {count}.
     """
 
     system: str = (
@@ -46,6 +59,12 @@ class PromptForms:
     answer_prefix: str = "\n\nLevel: "
     # With a text here a second picture, the reference, comes before the image, and this text between the two.
     reference: str = ""
+    # Before each picture where an item shows several. Pictures are counted from 1.
+    picture: str = "Image {number}: "
+    # In the place of `prompt` where an item shows several pictures.
+    several: str = "\nThe last image was made from the images before it by this instruction: {prompt}"
+    # In the place of `prompt` where an item has an answer, whatever it shows.
+    answer: str = "Question: {prompt}\n\nAnswer: {answer}"
 
     def __post_init__(self) -> None:
         known = {"prompt", "title", "name", "question", "anchors", "levels"}
@@ -58,17 +77,31 @@ class PromptForms:
                     f"prompt forms: {item.name} has {len(text):,} letters, expected at most {_MOST_LETTERS:,}"
                 )
             check_unicode(text, f"prompt forms: {item.name}")
-        for key in ("prompt", "direct", "reasoning"):
+        for key in ("prompt", "several", "direct", "reasoning"):
             _check_template(key, getattr(self, key), known)
+        _check_template("answer", self.answer, {*known, "answer"})
+        _check_template("picture", self.picture, {"number", "count"})
+        if "{answer}" not in self.answer:
+            raise InputError("prompt forms: answer does not use {answer}; the answer would not be judged")
         _check_template("rubric", self.rubric, {"levels", "rubric"})
         if (times := self.rubric.count("{rubric}")) > 1:
             raise InputError(f"prompt forms: rubric names {{rubric}} {times} times, expected once; it is long enough")
         if not self.stop_marker.strip():
             raise InputError("prompt forms: stop_marker is empty; the trace would never end")
 
+    @property
+    def images(self) -> int:
+        """Pictures of an item, where nothing else says how many: one, or two in a comparison."""
+        return 2 if self.reference else 1
+
     def to_dict(self) -> dict[str, str]:
         """Field -> text."""
         return asdict(self)
+
+    def digested(self) -> dict[str, str]:
+        """What a fingerprint covers: `to_dict` without the texts that version 0.1 did not have, where they are the default."""
+        new = {item.name: item.default for item in fields(self) if item.name in ("picture", "several", "answer")}
+        return {key: text for key, text in self.to_dict().items() if new.get(key) != text}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PromptForms:
@@ -113,35 +146,60 @@ def _check_template(key: str, text: str, known: set[str]) -> None:
         raise InputError(f"prompt forms: {key} has {len(found):,} fields, expected at most {_MOST_FIELDS}")
 
 
-def messages(prompt: str, dimension: Dimension, rubric: Rubric, forms: PromptForms, reasoning: bool) -> list[dict]:
+def messages(
+    prompt: str | Texts,
+    dimension: Dimension,
+    rubric: Rubric,
+    forms: PromptForms,
+    reasoning: bool,
+    images: int | None = None,
+) -> list[dict]:
     """The chat messages for one dimension, in the layout of Hugging Face chat templates.
 
     Args:
-        prompt: the text that the image was generated from.
+        prompt: the text that the image was generated from; the instruction of several; or a question and its answer.
         dimension: what is asked about.
         rubric: gives the labels that the answer may be.
         forms: the texts around them.
         reasoning: ask for a trace before the answer.
+        images: pictures that the item shows; default `forms.images`.
 
     Returns:
         A system message (unless `forms.system` and `forms.rubric` are empty), then one of the user: image(s), prompt, question.
     """
     template = forms.reasoning if reasoning else forms.direct
+    asked, count = Texts.of(prompt), forms.images if images is None else images
     values = {
+        "prompt": asked.prompt,
         "title": dimension.title,
         "name": dimension.name,
         "question": dimension.question,
         "anchors": _anchors(dimension, rubric),
         "levels": ", ".join(rubric.labels),
     }
-    text = forms.prompt.format(prompt=prompt, **values) + template.format(prompt=prompt, **values)
-    content = [{"type": "image"}, {"type": "text", "text": text}]
-    if forms.reference:
-        content = [{"type": "image"}, {"type": "text", "text": forms.reference}, *content]
+    about = forms.several if count > 1 and not forms.reference else forms.prompt
+    if asked.answer is not None:
+        about, values["answer"] = forms.answer, asked.answer
+    content = [*_pictures(count, forms), _text(about.format(**values) + template.format(**values))]
     turns: list[dict] = [{"role": "user", "content": content}]
     if before := forms.system + _rubric(rubric, forms):
-        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": before}]})
+        turns.insert(0, {"role": "system", "content": [_text(before)]})
     return turns
+
+
+def _pictures(count: int, forms: PromptForms) -> list[dict]:
+    """The places of an item's pictures, each of several after its name."""
+    image = {"type": "image"}
+    if forms.reference:
+        return [image, _text(forms.reference), image]
+    if count <= 1:
+        return [image] * count
+    named = [(_text(forms.picture.format(number=number, count=count)), image) for number in range(1, count + 1)]
+    return [part for pair in named for part in pair if part.get("text") != ""]
+
+
+def _text(text: str) -> dict:
+    return {"type": "text", "text": text}
 
 
 def _rubric(rubric: Rubric, forms: PromptForms) -> str:

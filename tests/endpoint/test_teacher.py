@@ -87,7 +87,7 @@ def _local(model, picture, prompt, name, words) -> torch.Tensor:
     ids = model.tokenizer(f"{start}{words}{stop}", add_special_tokens=False)["input_ids"]
     trace = Trace(tuple(ids[len(encoder.reasoning_ids) :]), truncated=False)
     assert ids[: len(encoder.reasoning_ids)] == encoder.reasoning_ids
-    inputs = model.collate([model.open(picture)], [Row(0, prompt, name, trace=trace)])
+    inputs = model.collate([model.open(picture)], [Row((0,), prompt, name, trace=trace)])
     with torch.no_grad():
         return model.backbone(inputs).score_logits[0].softmax(-1)
 

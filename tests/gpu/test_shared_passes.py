@@ -27,7 +27,7 @@ def short_openings_and_exact_products(monkeypatch):
 def test_probabilities_and_pixel_gradients_are_those_of_whole_rows(family, monkeypatch):
     model = sharpen(tiny_model(family), 6).to("cuda").requires_grad_(False)
     pictures = [model.open(picture).cuda().requires_grad_() for picture in noise_pictures(3, SIZES)]
-    rows = [Row(i, prompt, name) for i, prompt in enumerate(PROMPTS) for name in model.rubric.dimension_names]
+    rows = [Row((i,), prompt, name) for i, prompt in enumerate(PROMPTS) for name in model.rubric.dimension_names]
 
     def call():
         inputs = replace(model.collate(pictures, rows), share=True).to(model.device)

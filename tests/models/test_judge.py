@@ -16,7 +16,7 @@ def rows_with(model, *texts: str, truncated: bool = False) -> list[Row]:
     rows = []
     for text in texts:
         ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        rows.append(Row(0, PROMPT, "realism", Trace((*ids, *([] if truncated else model.encoder.stop_ids)), truncated)))
+        rows.append(Row((0,), PROMPT, "realism", Trace((*ids, *([] if truncated else model.encoder.stop_ids)), truncated)))
     return rows
 
 
@@ -70,7 +70,7 @@ def test_a_trace_never_holds_control_or_vision_tokens(family_model, pictures):
     """Even when the model wants nothing else: its head is turned towards the image placeholder."""
     model = family_model
     pixels = [model.open(picture) for picture in pictures[:4]]
-    rows = [Row(i % 4, PROMPT, name) for i in range(16) for name in model.rubric.dimension_names]
+    rows = [Row((i % 4,), PROMPT, name) for i in range(16) for name in model.rubric.dimension_names]
     head = model.backbone.base.get_output_embeddings()
     original = head.forward
     banned = set(model.encoder.trace_ban.tolist())
@@ -93,7 +93,7 @@ def test_traces_end_at_the_stop_marker_or_at_the_budget(model, pictures):
     head = model.backbone.base.get_output_embeddings()
     original, bias = head.forward, torch.zeros(head.weight.shape[0])
     bias[stop] = 5.0  # so that some of the untrained model's traces end early
-    rows = [Row(i % 4, PROMPT, "realism") for i in range(24)]
+    rows = [Row((i % 4,), PROMPT, "realism") for i in range(24)]
     try:
         head.forward = lambda hidden: original(hidden) + bias
         torch.manual_seed(1)
@@ -118,12 +118,12 @@ def test_sampling_follows_the_distribution_that_log_probs_describe(model, pictur
     pixels = model.open(pictures[1])
     try:
         torch.manual_seed(2)
-        traces = model.reason([pixels], [Row(0, PROMPT, "realism")] * 800, temperature=0.5)
+        traces = model.reason([pixels], [Row((0,), PROMPT, "realism")] * 800, temperature=0.5)
     finally:
         model.max_trace_tokens = model_budget
     seen = torch.bincount(torch.tensor([trace.ids[0] for trace in traces]), minlength=len(model.tokenizer)) / 800
     tokens = seen.nonzero().flatten().tolist()
-    rows = [Row(0, PROMPT, "realism", Trace((token,), truncated=True)) for token in tokens]
+    rows = [Row((0,), PROMPT, "realism", Trace((token,), truncated=True)) for token in tokens]
     output = model.backbone(model.collate([pixels], rows), temperature=0.5)
     predicted = output.trace_log_probs.sum(1).exp()
     # Each predicted probability within five standard errors of what was sampled.

@@ -41,7 +41,7 @@ def test_a_judgement_holds_the_traces_and_scores_of_its_own_item(either_model, m
             assert judgement.tokens[:, d].tolist() == [len(trace.ids) for trace in mine]
             assert judgement.truncated[:, d].tolist() == [trace.truncated for trace in mine]
             for k, trace in enumerate(mine):
-                inputs = model.collate([pixels], [Row(0, PROMPTS[n], name, trace)])
+                inputs = model.collate([pixels], [Row((0,), PROMPTS[n], name, trace)])
                 alone = model.backbone(inputs).score_logits.softmax(-1)[0]
                 assert torch.allclose(judgement.trace_distribution[k, d], alone, atol=1e-5)
         assert torch.allclose(judgement.distribution.probs[0], judgement.trace_distribution.mean(0), atol=1e-6)
@@ -63,14 +63,14 @@ def test_a_judgement_is_read_off_its_traces(either_model):
     ("places", "expected"), [("aabb", 2), ("ab", 1), ("aaa", 3), ("aab", 1), ("abb", 1), ("aabbaa", 2), ("a", 1)]
 )
 def test_rows_are_repeated_when_all_are_equally_often(places, expected):
-    assert reasoning._repetitions([Row(0, place, "realism") for place in places]) == expected
+    assert reasoning._repetitions([Row((0,), place, "realism") for place in places]) == expected
 
 
 def test_traces_of_a_model_in_double_precision(either_model):
     """Pictures are opened in float32 and shown in the model's number format, whichever way traces are sampled."""
     model = either_model.double()
     images = [model.open(picture) for picture in noise_pictures(2)]
-    rows = [Row(n, PROMPTS[n], "realism") for n in (0, 1)]
+    rows = [Row((n,), PROMPTS[n], "realism") for n in (0, 1)]
     alone = model.reason(images, rows, temperature=0)
     assert [len(trace) > 0 for trace in alone] == [True, True]
     assert model.reason(images, [rows[0], rows[0], rows[1], rows[1]], temperature=0) == [
@@ -95,7 +95,7 @@ def test_a_window_has_room_for_the_longest_trace_and_its_answer(monkeypatch):
     model, asked = sharpen(tiny_model(trace_tokens=5)), []
     shared = model.backbone.shared_prefix
     monkeypatch.setattr(shared, "cut", lambda *given, singly=False, ahead=0: asked.append((singly, ahead)))
-    images, row = [model.open(picture) for picture in noise_pictures(1)], Row(0, "a", "realism")
+    images, row = [model.open(picture) for picture in noise_pictures(1)], Row((0,), "a", "realism")
     model.reason(images, [row, row])
     answer = model.encoder.answer_ids(Trace((7,) * 5, truncated=True))
     assert asked == [(True, len(answer))] and len(answer) > 5 + len(model.encoder.stop_ids)
@@ -106,5 +106,5 @@ def test_sampling_keeps_no_gradient(either_model, monkeypatch):
     monkeypatch.setattr(
         either_model, "collate", lambda *a, **k: seen.append(torch.is_grad_enabled()) or collate(*a, **k)
     )
-    either_model.reason([either_model.open(picture) for picture in noise_pictures(1)], [Row(0, "a", "realism")])
+    either_model.reason([either_model.open(picture) for picture in noise_pictures(1)], [Row((0,), "a", "realism")])
     assert seen and not any(seen) and torch.is_grad_enabled()

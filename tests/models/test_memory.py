@@ -131,7 +131,7 @@ def tokens_of(judge: RewardModel, images: list[torch.Tensor], rows: list[Row]) -
 def test_a_choice_is_asked_with_the_tokens_of_every_picture_and_the_first_question(asked, names):
     judge, found = asked
     judge(pixels(), PROMPTS, names)
-    rows = [Row(i, prompt, names[0]) for i, prompt in enumerate(PROMPTS)]
+    rows = [Row((i,), prompt, names[0]) for i, prompt in enumerate(PROMPTS)]
     assert found == [(judge.backbone, tokens_of(judge, list(pixels()), rows), 2)]
 
 
@@ -141,7 +141,7 @@ def test_a_reference_counts(asked):
     references = noise_pictures(2, ((64, 64), (32, 48)))
     judge(pixels(), PROMPTS, ["xyz", "alignment"], references=references)
     images = [*pixels(), *map(judge.open, references)]
-    rows = [Row(i, prompt, "xyz", reference=2 + i) for i, prompt in enumerate(PROMPTS)]
+    rows = [Row((2 + i, i), prompt, "xyz") for i, prompt in enumerate(PROMPTS)]
     assert found == [(judge.backbone, tokens_of(judge, images, rows), 2)]
 
 
@@ -154,9 +154,9 @@ def test_a_pass_is_given_its_pictures_and_their_references(model, monkeypatch, m
     expected = judge(pixels().detach(), PROMPTS, references=references).probs
     seen, whole = [], judge.distribution_of
 
-    def watched(images, prompts, names, others):
-        seen.append((len(images), len(others)))
-        return whole(images, prompts, names, others)
+    def watched(shown, prompts, names):
+        seen.append((len(shown), len([one for one in shown if len(one) == 2])))
+        return whole(shown, prompts, names)
 
     monkeypatch.setattr(judge, "distribution_of", watched)
     shown = pixels()

@@ -16,7 +16,7 @@ PROMPT = "a red circle"
 
 def plain_logits(judge: RewardModel, pixels: list[torch.Tensor], row: Row) -> torch.Tensor:
     """[V] at the answer of one row, by the Hugging Face model itself, the pictures in the conversation's order."""
-    inputs = judge.collate([pixels[i] for i in row.images], [Row(1, row.prompt, row.dimension, reference=0)])
+    inputs = judge.collate([pixels[i] for i in row.images], [Row((0, 1), row.prompt, row.dimension)])
     qwen = {
         "mm_token_type_ids": (inputs.input_ids == judge.encoder.image_token_id).int(),
         "image_grid_thw": inputs.grid,
@@ -36,7 +36,7 @@ def test_the_answer_is_the_plain_models_over_reference_then_image(family_model, 
     probs = judge.score(images, PROMPT, ["realism"], references=references).probs[:, 0]
     pixels = [judge.open(image) for image in [*images, *references]]
     for n in range(4):
-        logits = plain_logits(judge, pixels, Row(n, PROMPT, "realism", reference=4 + n))
+        logits = plain_logits(judge, pixels, Row((4 + n, n), PROMPT, "realism"))
         assert torch.allclose(probs[n], logits[judge.encoder.label_ids].softmax(-1), atol=1e-5)
     swapped = judge.score(references, PROMPT, ["realism"], references=images).probs[:, 0]
     assert not torch.allclose(probs, swapped, atol=1e-3)

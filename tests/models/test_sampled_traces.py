@@ -89,7 +89,7 @@ def test_a_model_keeps_its_settings_while_others_are_sampled_from():
 
 def greedy(model) -> list[Trace]:
     pictures = [model.open(picture) for picture in noise_pictures(2)]
-    return model.reason(pictures, [Row(n, "a red circle", "realism") for n in range(2)], temperature=0)
+    return model.reason(pictures, [Row((n,), "a red circle", "realism") for n in range(2)], temperature=0)
 
 
 def test_a_marker_alone_is_a_trace_and_one_at_the_end_of_the_budget_is_not_cut():

@@ -118,7 +118,7 @@ def test_a_right_model_is_tried_once_and_silently(fresh, monkeypatch):
 def test_rows_that_have_nothing_in_common_leave_it_to_the_next_call(fresh, monkeypatch):
     """Nothing can be tried with a row whose picture comes last, and that begins with too little for a pass."""
     monkeypatch.setattr("zreward.models.sharing.SHORT_OPENING", 64)
-    inputs = fresh.collate([fresh.open(PICTURES[0])], [Row(0, PROMPT, "realism")])
+    inputs = fresh.collate([fresh.open(PICTURES[0])], [Row((0,), PROMPT, "realism")])
     ids = inputs.input_ids.clone()
     ids[0, -1] = fresh.encoder.image_token_id
     assert fresh.backbone.shared_prefix.cut(fresh.backbone, replace(inputs, input_ids=ids)) is None
@@ -187,7 +187,7 @@ def test_how_far_probabilities_may_differ(dtype, off, right, fresh, monkeypatch)
 def test_few_rows_are_read_to_their_ends(fresh, monkeypatch):
     """Four of eight, whatever traces or explanations there are: no log-probabilities are computed for it."""
     words = Trace(tuple(fresh.encoder.prefix_ids), truncated=True)
-    rows = [Row(i // 4, PROMPT, name) for i, name in enumerate(2 * fresh.rubric.dimension_names)]
+    rows = [Row((i // 4,), PROMPT, name) for i, name in enumerate(2 * fresh.rubric.dimension_names)]
     images = [fresh.open(picture) for picture in PICTURES]
     for asked in ([replace(row, trace=words) for row in rows], [replace(row, explanation=(3, words)) for row in rows]):
         model, seen = copy.deepcopy(fresh), []
@@ -219,7 +219,7 @@ def test_a_model_that_cannot_share_is_left_as_it_is(fresh, monkeypatch):
 
 
 def eight_rows(model: RewardModel) -> ModelInput:
-    rows = [Row(i, PROMPT, name) for i in (0, 1) for name in model.rubric.dimension_names]
+    rows = [Row((i,), PROMPT, name) for i in (0, 1) for name in model.rubric.dimension_names]
     return model.collate([model.open(picture) for picture in PICTURES], rows)
 
 
@@ -244,7 +244,7 @@ def test_all_passes_together_are_shorter_than_a_window(checked, ahead, monkeypat
 @torch.no_grad()
 def test_an_opening_that_training_does_not_keep_is_not_read_for_one_row(checked):
     """Beside a kept one, a row is read from there."""
-    inputs = checked.collate([checked.open(PICTURES[0])], [Row(0, PROMPT, "realism")])
+    inputs = checked.collate([checked.open(PICTURES[0])], [Row((0,), PROMPT, "realism")])
     cut = checked.backbone.shared_prefix.cut
     assert cut(checked.backbone, inputs).opening is not None
     checked.train()

@@ -58,7 +58,7 @@ def test_a_judgement_is_that_of_separate_passes(family_model, pictures, separate
 def test_traces_of_a_group_are_those_of_separate_rows(family_model, pictures, separately):
     images = [family_model.open(picture) for picture in pictures[:3]]
     names = family_model.rubric.dimension_names
-    rows = [Row(i, prompt, names[i]) for i, prompt in enumerate(PROMPTS) for _ in range(4)]
+    rows = [Row((i,), prompt, names[i]) for i, prompt in enumerate(PROMPTS) for _ in range(4)]
 
     def call():
         torch.manual_seed(0)
@@ -72,7 +72,7 @@ def test_traces_of_a_group_are_those_of_separate_rows(family_model, pictures, se
 def test_traces_that_rows_have_already_are_ignored(family_model, pictures, separately):
     images = [family_model.open(picture) for picture in pictures[:2]]
     old = Trace((family_model.encoder.stop_ids[0] + 1,), truncated=True)
-    rows = [Row(i, PROMPTS[i], "realism") for i in (0, 1) for _ in range(2)]
+    rows = [Row((i,), PROMPTS[i], "realism") for i in (0, 1) for _ in range(2)]
     expected = family_model.reason(images, rows, temperature=0)
     having = [replace(row, trace=old, explanation=(3, old)) for row in rows]
     assert family_model.reason(images, having, temperature=0) == expected
@@ -96,14 +96,14 @@ def encoded(model, pictures, monkeypatch) -> list[int]:
 
 @pytest.mark.parametrize(("times", "encodings"), [(1, []), (2, [2]), (3, [2])])
 def test_a_group_goes_on_from_one_encoding_and_single_rows_do_without(model, pictures, encoded, times, encodings):
-    rows = [Row(i, PROMPTS[i], "realism") for i in (0, 1) for _ in range(times)]
+    rows = [Row((i,), PROMPTS[i], "realism") for i in (0, 1) for _ in range(times)]
     assert len(model.reason([model.open(picture) for picture in pictures[:2]], rows)) == 2 * times
     assert encoded == encodings
 
 
 def test_rows_repeated_unequally_often_are_not_shared(model, pictures):
     images = [model.open(picture) for picture in pictures[:2]]
-    first, second = (Row(i, PROMPTS[i], "realism") for i in (0, 1))
+    first, second = (Row((i,), PROMPTS[i], "realism") for i in (0, 1))
     traces = model.reason(images, [first, first, second, second, second], temperature=0)
     assert traces == [traces[0]] * 2 + [traces[2]] * 3
     assert traces[0] == model.reason(images, [first], temperature=0)[0]
@@ -159,7 +159,7 @@ def test_an_adapted_model_judges_as_in_separate_passes(model, pictures, separate
 
 
 def test_gradient_checkpointing_in_train_mode_changes_nothing(model, pictures):
-    images, row = [model.open(pictures[0])], Row(0, PROMPTS[0], "realism")
+    images, row = [model.open(pictures[0])], Row((0,), PROMPTS[0], "realism")
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
 
     def call():
@@ -188,7 +188,7 @@ def test_weights_of_checkpointed_layers_get_their_whole_gradient(model, pictures
     inputs = replace(
         trained.collate(
             [trained.open(picture) for picture in pictures[:2]],
-            [Row(i, PROMPTS[i], name) for i in (0, 1) for name in trained.rubric.dimension_names],
+            [Row((i,), PROMPTS[i], name) for i in (0, 1) for name in trained.rubric.dimension_names],
         ),
         share=True,
     )
@@ -217,7 +217,7 @@ def test_weights_of_checkpointed_layers_get_their_whole_gradient(model, pictures
 @pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS[:2]], ids=["without padding", "with padding"])
 def test_an_encoded_prefix_keeps_states_and_not_what_they_came_from(model, pictures, prompts):
     images, backbone = [model.open(picture) for picture in pictures[:2]], model.backbone
-    inputs = model.collate(images, [Row(i, prompt, "realism") for i, prompt in enumerate(prompts)])
+    inputs = model.collate(images, [Row((i,), prompt, "realism") for i, prompt in enumerate(prompts)])
     cut = backbone.shared_prefix.cut(backbone, inputs, singly=True)
     cache = backbone.shared_prefix.encode(backbone, cut, Images(backbone.encode_images(inputs), inputs.grid)).cache
     states = [
@@ -236,7 +236,7 @@ def test_a_generation_counts_on_from_its_prefix(family_model, pictures):
     """Two rows of two tokens behind each of three prefixes; models that count images take three places a token."""
     backbone = family_model.backbone
     images = [family_model.open(picture) for picture in pictures[:3]]
-    inputs = family_model.collate(images, [Row(i, prompt, "realism") for i, prompt in enumerate(PROMPTS)])
+    inputs = family_model.collate(images, [Row((i,), prompt, "realism") for i, prompt in enumerate(PROMPTS)])
     cut = backbone.shared_prefix.cut(backbone, inputs, singly=True)
     prefix = backbone.shared_prefix.encode(backbone, cut, Images(backbone.encode_images(inputs), inputs.grid))
     given = generation_inputs(backbone, prefix, torch.full((6, 2), 5))

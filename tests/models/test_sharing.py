@@ -211,11 +211,21 @@ def test_an_opening_that_is_not_kept_has_to_serve_several_rows(short, count, sho
         assert unpadded(found.prefix, left=found.opening is None) == [[*LONG, IMAGE, 1]]
 
 
-def test_rows_without_an_image_are_read_whole(short):
-    given = [[*LONG, 5, 6, 7], [*LONG, 5, 8, 7]]
-    assert cut(rows(*given, shown=[0, 0]), kept=True) is None
-    given = [[*LONG, IMAGE, 5, 6, 7], [*LONG, 5, 8, 7]]
-    assert cut(rows(*given, shown=[0, 1]), kept=True) is None
+@pytest.mark.parametrize(
+    ("given", "items", "opening", "prefixes"),
+    [
+        ([[*LONG, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 0], 0, [[*LONG, 5]]),  # of one item: nothing says where its own part begins
+        ([[*LONG, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 1], 5, None),  # of two: what both begin with, two tokens left
+        ([[*LONG, 5, 6, 6, 7], [*LONG, 5, 6, 8, 7], [*LONG, 4, 4, 8, 7], [*LONG, 4, 4, 6, 7]], [0, 0, 1, 1], 4, [[5, 6], [4, 4]]),
+        ([[*LONG, 5, 6, 8, 7], [*LONG, 5, 6, 6, 7], [*LONG, 5, 6, 8, 7], [*LONG, 5, 6, 6, 7]], [0, 0, 1, 1], 5, [[6], [6]]),
+        ([[*LONG, IMAGE, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 1], 4, None),  # beside one with an image
+    ],
+)
+def test_rows_without_an_image(short, given, items, opening, prefixes):
+    """They share like others; the opening leaves a token for each prefix, also where two items say the same."""
+    found = cut(rows(*given, items=torch.tensor(items)), kept=True)
+    assert (0 if found.opening is None else len(found.opening)) == opening
+    assert (None if found.prefix is None else unpadded(found.prefix, left=not opening)) == prefixes
 
 
 def test_an_opening_of_the_shipped_length_is_worth_a_pass():
@@ -228,12 +238,13 @@ def test_an_opening_of_the_shipped_length_is_worth_a_pass():
 
 
 def random_rows(rng: random.Random) -> ModelInput:
-    """Items of one to four rows with unequal prompts; some have traces, some a score that is predicted early."""
+    """Items of one to four rows with unequal prompts; some show no image, some have traces, some a score that is predicted early."""
     begin = [rng.randint(1, 3) for _ in range(rng.randint(0, 7))]
     ids: list[list[int]] = []
-    shown, spans, at = [], [], []
+    shown, items, spans, at = [], [], [], []
     for item in range(rng.randint(1, 3)):
-        body = [*([IMAGE] * rng.randint(1, 4)), *(rng.randint(1, 3) for _ in range(rng.randint(0, 4)))]
+        images = rng.randint(0, 4)
+        body = [*([IMAGE] * images), *(rng.randint(1, 3) for _ in range(rng.randint(0, 4)))]
         for _ in range(rng.randint(1, 4)):
             question = [rng.randint(1, 3) for _ in range(rng.randint(2, 4))]
             trace = [rng.randint(1, 2) for _ in range(rng.randint(0, 4))]
@@ -242,17 +253,18 @@ def random_rows(rng: random.Random) -> ModelInput:
             spans.append((len(row), len(row) + len(trace)))
             ids.append([*row, *trace, *tail])
             at.append(rng.choice([len(row) - 1, len(ids[-1]) - 1]))
-            shown.append(item)
-    inputs = rows(*ids, shown=shown, score_at=torch.tensor(at))
+            shown.append(item if images else -1)
+            items.append(item)
+    inputs = rows(*ids, shown=shown, score_at=torch.tensor(at), items=torch.tensor(items))
     trace_mask = torch.zeros_like(inputs.input_ids)
     for n, (start, end) in enumerate(spans):
         trace_mask[n, start:end] = 1
     return replace(inputs, trace_mask=trace_mask)
 
 
-def prefix_end(inputs: ModelInput, image: int) -> int:
+def prefix_end(inputs: ModelInput, item: int) -> int:
     """The most that an item's rows have in common, each with two tokens, its score and what predicts its trace left."""
-    chosen = [n for n, (shown,) in enumerate(inputs.row_images.tolist()) if shown == image]
+    chosen = [n for n, mine in enumerate(inputs.items.tolist()) if mine == item]
     ids = [row[real].tolist() for row, real in zip(inputs.input_ids, inputs.attention_mask.bool(), strict=True)]
     traces = [[*row.tolist(), 1].index(1) for row in inputs.trace_mask]
     end = 0
@@ -288,10 +300,10 @@ def test_passes_put_together_are_the_rows(short, kept, singly):
             assert not found.trace_mask[n, len(branch) :].any()
             assert 1 not in trace or trace.index(1) > len(before)
             if found.prefix is not None:
-                assert len(before) == prefix_end(inputs, inputs.row_images[n, 0])
+                assert len(before) == prefix_end(inputs, inputs.items[n])
         if found.prefix is not None:
             assert found.prefix.images[of].tolist() == inputs.row_images.tolist()
-            assert len(found.prefix.ids) == len(inputs.row_images.unique())
+            assert len(found.prefix.ids) == len(inputs.items.unique())
         seen.append((found.opening is not None, found.prefix is not None))
         assert found.tokens == len(opening) + sum(map(len, prefixes)) + sum(map(len, branches))
     assert {(True, True), (False, True)} <= set(seen)

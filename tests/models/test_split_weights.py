@@ -50,7 +50,7 @@ def other(monkeypatch) -> list[int]:
 
 def rows_of(judge: RewardModel, dimensions: tuple[str, ...], pictures: int = 1):
     images = [judge.open(picture) for picture in noise_pictures(pictures)]
-    rows = [Row(i, PROMPT, name) for i in range(pictures) for name in dimensions]
+    rows = [Row((i,), PROMPT, name) for i in range(pictures) for name in dimensions]
     return replace(judge.collate(images, rows), share=True)
 
 
@@ -148,7 +148,7 @@ def test_the_first_comparison_counts_only_when_it_was_right_in_all(judge, other)
 
 def test_traces_go_on_from_prefixes_only_where_they_do_in_all(judge, other):
     images = [judge.open(picture) for picture in noise_pictures(2)]
-    rows = [Row(i, PROMPT, "realism") for i in range(2)]
+    rows = [Row((i,), PROMPT, "realism") for i in range(2)]
     other += [PREFIXED, 1, PREFIXED, 0]
     assert reasoning._encode_questions(judge, images, rows, 1) is not None
     assert reasoning._encode_questions(judge, images, rows, 1) is None

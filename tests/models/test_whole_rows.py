@@ -97,7 +97,7 @@ def test_probabilities(judge, opening, request, cuts, separately):
 def rows_of(model: RewardModel, sizes=SIZES, dimensions=NINE[:4]) -> tuple[list[Tensor], list[Row]]:
     """Pictures that take a gradient, and their questions."""
     pictures = [model.open(picture).requires_grad_() for picture in noise_pictures(len(sizes), sizes)]
-    return pictures, [Row(i, PROMPTS[i % len(PROMPTS)], name) for i in range(len(sizes)) for name in dimensions]
+    return pictures, [Row((i,), PROMPTS[i % len(PROMPTS)], name) for i in range(len(sizes)) for name in dimensions]
 
 
 def pixel_gradients(model: RewardModel, pictures: list[Tensor], rows: list[Row]) -> list[Tensor]:
@@ -163,7 +163,7 @@ def test_two_pictures_of_a_comparison(judge, short_openings, cuts, separately):
     assert cuts[-1].prefix.images.shape == (3, 2) and cuts[-1].opening is not None
     assert torch.allclose(together, separately(score), atol=1e-5)
     opened, rows = rows_of(model, (*SIZES, *SIZES[::-1]), NINE[:4])
-    rows = [replace(row, reference=row.image + 3) for row in rows if row.image < 3]
+    rows = [replace(row, images=(row.images[0] + 3, *row.images)) for row in rows if row.images[0] < 3]
     found = pixel_gradients(model, opened, rows)
     for one, other in zip(found, separately(lambda: pixel_gradients(model, opened, rows)), strict=True):
         same(one, other)
@@ -218,7 +218,7 @@ def test_padding_between_passes_pushes_nothing_out_of_a_window(window, cuts, sep
     model = gemma3(window)
     words = model.tokenizer(" a red circle is too large and the blue square", add_special_tokens=False)["input_ids"]
     long, short = Trace(tuple(words * 2), truncated=True), Trace(tuple(words[:1]), truncated=True)
-    rows = [Row(0, PROMPTS[1], "realism", short)] * 2 + [Row(1, "a", "realism", long)] * 2
+    rows = [Row((0,), PROMPTS[1], "realism", short)] * 2 + [Row((1,), "a", "realism", long)] * 2
     inputs = replace(model.collate([model.open(picture) for picture in noise_pictures(2)], rows), share=True)
 
     def call():

@@ -142,7 +142,7 @@ def test_logits_are_three_copies_of_a_chunk(recipe_of, monkeypatch, dtype, token
 
 def _batch(model: RewardModel):
     records = tiny_records(4, 1, seed=0)
-    rows = [Row(place, record.prompt, "realism") for place, record in enumerate(records)]
+    rows = [Row((place,), record.prompt, "realism") for place, record in enumerate(records)]
     return model.collate([model.open(record.image) for record in records], rows)
 
 

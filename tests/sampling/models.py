@@ -32,7 +32,7 @@ def pictures(model: RewardModel) -> list[Tensor]:
 
 
 def rows() -> list[Row]:
-    return [Row(i, prompt, name) for i, prompt in enumerate(PROMPTS) for name in NAMES]
+    return [Row((i,), prompt, name) for i, prompt in enumerate(PROMPTS) for name in NAMES]
 
 
 def sampler_of(model: RewardModel, **options: Any) -> EngineSampler:

@@ -49,11 +49,11 @@ def test_a_batch_shows_every_picture_of_a_group_once(make_trainer):
     assert opened == [A.image, B.image, C.image]
     for shown, record in zip(batch["images"], (A, B, C), strict=True):
         assert torch.equal(shown, trainer.reward_model.decode(record.image))
-    rows = [(r.image, r.reference, r.prompt, r.dimension, r.trace, r.explanation) for r in batch["rows"]]
+    rows = [(r.images, r.prompt, r.dimension, r.trace, r.explanation) for r in batch["rows"]]
     assert rows == [
-        (0, 1, A.prompt, "realism", None, None),
-        (0, 1, A.prompt, "alignment", None, None),
-        (2, None, C.prompt, "realism", None, CHAIN),
+        ((1, 0), A.prompt, "realism", None, None),
+        ((1, 0), A.prompt, "alignment", None, None),
+        ((2,), C.prompt, "realism", None, CHAIN),
     ]
     assert batch["target"][:, 0].tolist() == pytest.approx([0.1, 0.3, 0.2])
 
@@ -126,7 +126,7 @@ def test_pictures_and_prompts_are_changed_where_the_recipe_says_so(make_trainer)
     torch.manual_seed(1)
     assert torch.equal(images[0], flip_and_shift(trainer.reward_model.open(A.image)))
     assert rows[0].prompt == drop_words(A.prompt, 0.5) != A.prompt
-    assert (rows[0].image, rows[0].dimension) == (0, "realism")
+    assert (rows[0].images, rows[0].dimension) == ((0,), "realism")
 
 
 def test_otherwise_nothing_is_changed_and_nothing_drawn(make_trainer):

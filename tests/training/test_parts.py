@@ -340,7 +340,7 @@ def test_one_of_several_views_each_as_often():
 
 def test_a_share_of_one_dimensions_rows_get_another_prompt_and_a_low_target():
     """Every row by its own prompt's number: what changed is another prompt of the batch, and nothing else changed."""
-    rows = [Row(n // 2, f"prompt {n // 4}", name) for n in range(400) for name in ("quality", "alignment")]
+    rows = [Row((n // 2,), f"prompt {n // 4}", name) for n in range(400) for name in ("quality", "alignment")]
     target = torch.rand(800, 5, dtype=torch.float64)
     torch.manual_seed(0)
     kept = target.clone()
@@ -358,6 +358,6 @@ def test_a_share_of_one_dimensions_rows_get_another_prompt_and_a_low_target():
 
 
 def test_a_batch_of_one_prompt_has_no_other():
-    rows, target = [Row(n, "a cross", "alignment") for n in range(4)], torch.full((4, 3), 1 / 3)
+    rows, target = [Row((n,), "a cross", "alignment") for n in range(4)], torch.full((4, 3), 1 / 3)
     changed, made = mismatch(rows, target, "alignment", 0.99)
     assert changed == rows and torch.equal(made, target)

@@ -65,7 +65,7 @@ def test_a_process_with_fewer_sequences_runs_as_many_passes(size, most, expected
 def rollout(**fields) -> _Rollout:
     """One pair, two traces a side: of 3, 1, 2 and 2 tokens, the second one cut off."""
     traces = [Trace((5, 5, 5), False), Trace((5,), True), Trace((5, 5), False), Trace((5, 5), False)]
-    made = _Rollout(inputs(4), [Row(0, "p", "a", trace) for trace in traces], [Record("p", b"0", {})] * 2, 2)
+    made = _Rollout(inputs(4), [Row((0,), "p", "a", trace) for trace in traces], [Record("p", b"0", {})] * 2, 2)
     for name, value in fields.items():
         setattr(made, name, torch.tensor(value))
     return made
@@ -228,8 +228,8 @@ def test_the_first_items_of_a_batch_have_their_pictures(make_trainer):
     (item,) = trainer.train_dataset
     batch = trainer.collate([item, replace(item, records=item.records[::-1]), item])
     part = trainer.first_of(batch, 2)
-    assert part["items"] == batch["items"][:2] and len(part["images"]) == 4
-    assert all(one is other for one, other in zip(part["images"], batch["images"], strict=False))
+    assert part["items"] == batch["items"][:2] and len(part["shown"]) == 4
+    assert all(one is other for one, other in zip(part["shown"], batch["shown"], strict=False))
     assert trainer.indices_of_an_epoch() == 1
 
 

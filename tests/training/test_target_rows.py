@@ -39,7 +39,8 @@ class Teacher:
         self.model, self.calls, self.broken = model, [], None
         model.judge, model.score_windows = self.judge, self.score_windows
 
-    def judge(self, images, prompts, traces, names, temperature, batch_size):
+    def judge(self, images, prompts, traces, names, temperature, batch_size, answers):
+        images = [image for (image,) in images]
         self.calls.append(
             ([RECORDS[[r.image for r in RECORDS].index(i)].prompt for i in images], temperature, batch_size)
         )
@@ -56,6 +57,7 @@ class Teacher:
         return Judgement(distribution, texts, probs, numbers, numbers > 20)
 
     def score_windows(self, shown, prompts, names, window, batch_size):
+        prompts = [text.prompt for text in prompts]
         assert [image for (image,) in shown] == [r.image for r in RECORDS if r.prompt in prompts]
         for start in range(0, len(shown), window):
             part = prompts[start : start + window]

@@ -59,7 +59,7 @@ def test_the_heads_read_the_checklist_wherever_it_stands_in_the_row():
     long = Scene(PROMPT, (DRAWN_CIRCLE, DRAWN_CROSS))
 
     def loss(*scenes: Scene) -> float:
-        rows = [Row(n, scene.prompt.text, "alignment") for n, scene in enumerate(scenes)]
+        rows = [Row((n,), scene.prompt.text, "alignment") for n, scene in enumerate(scenes)]
         inputs = model.collate([to_pixels(render(scene)) for scene in scenes], rows)
         with torch.no_grad():
             model.backbone(inputs)

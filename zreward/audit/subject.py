@@ -46,6 +46,8 @@ class Subject:
             raise InputError("no records were given; audit needs at least one")
         self.model, self.batch_size, self.seed = model, batch_size, seed
         self.chosen = [records[n] for n in evenly(len(records), pictures)]
+        for record in self.chosen:
+            record.only_image("audit")
         self.images: list[Image.Image] = [record.open_image() for record in self.chosen]
         self.prompts = [record.prompt for record in self.chosen]
         self.dimensions = tuple(dimension.name for dimension in model.rubric.dimensions)

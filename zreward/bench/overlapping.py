@@ -22,7 +22,7 @@ class Holdings:
 
     @cached_property
     def looks(self) -> Looks:
-        return looks_of(record.image for record in self.suite.pictures)
+        return looks_of(picture for record in self.suite.pictures for picture in record.pictures)
 
     def overlap(self, model: Any, allowed: bool = False) -> Overlap | None:
         """None where the model's checkpoint says nothing of its training data.

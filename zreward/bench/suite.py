@@ -65,7 +65,9 @@ class Suite:
 
 
 def rated_suite(name: str, records: Sequence[Record], official: str = "srcc", source: str = "") -> Suite:
-    """InputError where no record is rated."""
+    """InputError where no record is rated, and where one is not a single picture."""
+    for record in records:
+        record.only_image(f"suite {name}")
     suite = Suite(name, official, source, records)
     if not suite.dimensions:
         raise InputError(f"suite {name}: none of its {len(records):,} records is rated")

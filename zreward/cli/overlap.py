@@ -11,6 +11,7 @@ from zreward.data.looks import looks_of
 from zreward.data.preference import records_of
 from zreward.data.preference_files import holds_preferences
 from zreward.data.seen import SeenData, find_overlap, seen_of
+from zreward.data.splits import texts_of
 
 
 def check_against(found: Findings, against: Path) -> None:
@@ -19,9 +20,13 @@ def check_against(found: Findings, against: Path) -> None:
     InputError: `against` cannot be read, or is a checkpoint that says nothing.
     """
     seen = _seen(against)
-    images = [record.image for record in found.records]
-    overlap = find_overlap(seen, [record.prompt for record in found.records], images)
-    names = [record.id or (record.image if isinstance(record.image, str) else "?") for record in found.records]
+    images = [picture for record in found.records for picture in record.pictures]
+    overlap = find_overlap(seen, list(texts_of(found.records)), images)
+    names = [
+        record.id or (picture if isinstance(picture, str) else "?")
+        for record in found.records
+        for picture in record.pictures
+    ]
     said = overlap.describe(names)
     if overlap:
         found.errors.append(f"{said} are in {against} as well")
@@ -44,4 +49,4 @@ def _seen(against: Path) -> SeenData:
         others = records_of(load_preferences(against, check_images=False))
     else:
         others = load_records(against, check_images=False)
-    return seen_of((record.prompt for record in others), [looks_of(record.image for record in others)])
+    return seen_of(texts_of(others), [looks_of(picture for record in others for picture in record.pictures)])

@@ -9,6 +9,8 @@ from typing import Any
 from zreward.common.errors import InputError, shown
 
 _MOST_LETTERS = 1_000_000
+MOST_IMAGES = 8
+"""Pictures that an item may show beside its text."""
 _UNSEEN = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 """Letters and marks that show nothing: fillers, joiners, variation selectors."""
 
@@ -25,13 +27,27 @@ def check_prompt(prompt: Any, what: str = "prompt") -> str:
     return prompt
 
 
-def match_prompts(prompts: Any, images: int) -> list[str]:
-    """One prompt per image, each checked: a list as it is, one text for all. InputError for another number of them."""
+def check_answer(answer: Any, what: str = "answer") -> str:
+    """The words that are judged, as they are. InputError unless it is Unicode text of bounded length with something in it."""
+    if not isinstance(answer, str):
+        raise InputError(f"{what} is a {type(answer).__name__} ({shown(answer)}); expected a text")
+    check_unicode(answer, what)
+    if len(answer) > _MOST_LETTERS:
+        raise InputError(f"{what} has {len(answer):,} letters ({shown(answer)}); expected at most {_MOST_LETTERS:,}")
+    if is_blank(answer):
+        raise InputError(f"{what} is empty or blank ({answer[:20]!a}); expected the words to judge")
+    return answer
+
+
+def match_prompts(prompts: Any, images: int, what: str = "image") -> list[str]:
+    """One prompt per image (or `what`), each checked: a list as it is, one text for all. InputError for another number."""
     if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         return [check_prompt(prompts)] * images
     prompts = list(prompts)
     if len(prompts) != images:
-        raise InputError(f"{images} images but {len(prompts)} prompts; give one prompt per image, or one text for all")
+        raise InputError(
+            f"{images} {what}s but {len(prompts)} prompts; give one prompt per {what}, or one text for all"
+        )
     return [check_prompt(prompt, f"prompt {n}" if len(prompts) > 1 else "prompt") for n, prompt in enumerate(prompts)]
 
 

@@ -92,8 +92,11 @@ def _check_prompts(found: Findings) -> None:
 
 def _check_pictures(found: Findings, places: Sequence[str]) -> None:
     same: dict[Any, list[int]] = defaultdict(list)
-    for index, digest in enumerate(pixel_hashes(record.image for record in found.records)):
-        same[digest].append(index)
+    places_of = [index for index, record in enumerate(found.records) for _ in record.pictures]
+    hashes = pixel_hashes(picture for record in found.records for picture in record.pictures)
+    for index, digest in zip(places_of, hashes, strict=True):
+        if same[digest][-1:] != [index]:
+            same[digest].append(index)
     across, twice, shared = [], [], []
     for members in same.values():
         if len(members) < 2:

@@ -1,4 +1,4 @@
-"""Digests of records: they change with prompts, pictures' contents and, where asked, ratings; never with a file's name."""
+"""Digests of records: they change with texts, pictures' contents and, where asked, ratings; never with a file's name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zreward.common.files import file_digest
 from zreward.data.images import ImageSource, check_path, encoded, open_image
 from zreward.data.packed import PackedImage
 from zreward.data.record import Record
-from zreward.data.record_table import Records
+from zreward.data.record_table import Records, record_facts
 
 _CHUNK = 64  # pictures that are read together
 _AS_JSON = json.JSONEncoder(sort_keys=True)
@@ -40,18 +40,20 @@ def record_digests(records: Sequence[Record], ratings: bool = False) -> Iterator
 
 
 def _facts(records: Sequence[Record], ratings: bool) -> Iterator[list[object]]:
-    for record, image in zip(records, _image_digests(records), strict=True):
-        facts: list[object] = [record.prompt, image]
+    for record, images in zip(records, _image_digests(records), strict=True):
+        facts = record_facts(record.prompt, record.answer, images)
         if ratings:
             facts += [_plain(record.scores), _plain(record.stds), record.group]
         yield facts
 
 
-def _image_digests(records: Sequence[Record]) -> Iterator[str]:
-    """`image_digest` of each."""
+def _image_digests(records: Sequence[Record]) -> Iterator[list[str]]:
+    """`image_digest` of the pictures of each."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         for start in range(0, len(records), _CHUNK):
-            yield from threads.map(lambda record: image_digest(record.image), records[start : start + _CHUNK])
+            yield from threads.map(
+                lambda record: [*map(image_digest, record.pictures)], records[start : start + _CHUNK]
+            )
 
 
 def image_digest(image: ImageSource) -> str:

@@ -241,7 +241,7 @@ def record_preferences(
             names = [name for name in dimensions or a.scores if name in a.scores and name in b.scores]
             votes = {name: vote for name in names if (vote := _vote_of(a, b, name, margin))}
             if votes:
-                image = (a.image, b.image)
+                image = (a.only_image("preferences"), b.only_image("preferences"))
                 split = a.split if a.split == b.split else None
                 found.append(Preference(a.prompt, image, votes, group=a.group, split=split))
     return found

@@ -82,9 +82,14 @@ def load_preferences(
 
 
 def holds_preferences(source: str | os.PathLike[str] | Source) -> bool:
-    """Whether the first row of a file is one of preferences (`images`), not a record (`image`). InputError: no such file."""
+    """Whether the first row of a file is one of preferences, not a record. InputError: no such file.
+
+    Both may have `images`; a record has `scores` or an `answer` beside them.
+    """
     row = next(read_rows(source, _ANY), None)
-    return row is not None and row.data is not None and "images" in row.data
+    if row is None or row.data is None:
+        return False
+    return row.data.get("images") is not None and not {"scores", "answer"} & set(row.data)
 
 
 def _checked(

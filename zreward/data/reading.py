@@ -3,6 +3,8 @@
 A JSONL line, or a Parquet row, holds the fields of `Record`:
 
     {"prompt": "a red cube", "image": "images/1.png", "scores": {"alignment": {"r1": 4, "r2": 4.5}, "realism": 3.5}}
+    {"prompt": "make it blue", "images": ["images/1.png", "images/2.png"], "scores": {"instruction": 4}}
+    {"prompt": "Why is the sky blue?", "answer": "Because air scatters blue light.", "scores": {"correctness": 5}}
 
 Image paths are relative to the file. In Parquet (and data sets) `image` is a path, bytes, or the Hugging Face struct
 {bytes, path}; `scores` and `stds` are JSON text, which `save_records` writes, or structs with null where nobody rated.
@@ -115,7 +117,9 @@ def read_records(reading: Reading[T], bad: BadLines) -> Iterator[tuple[Record, T
                 if first != row.place:
                     record = InputError(f"id {record.id!r} is that of {first} already")
             if isinstance(record, InputError):
-                bad.add(BadLine(row.number, row.place, str(record), row.text, image_file(row, reading.folder)))
+                bad.add(
+                    BadLine(row.number, row.place, str(record), row.text, image_file(row, reading.folder, str(record)))
+                )
                 continue
             good += 1
             splits |= {record.split} if record.split is not None else set()
@@ -127,11 +131,13 @@ def read_records(reading: Reading[T], bad: BadLines) -> Iterator[tuple[Record, T
         raise _no_such_split(reading, sorted(splits))
 
 
-def image_file(row: SourceRow, folder: Path) -> str | None:
-    """The file that a row names as its image, of a row that may be wrong in any way."""
-    image = row.data.get("image") if row.data is not None else None
-    image = image.get("path") if isinstance(image, dict) and image.get("bytes") is None else image
-    return str(folder / image) if isinstance(image, str) else None
+def image_file(row: SourceRow, folder: Path, problem: str = "") -> str | None:
+    """The file that a row names as its image, of several the one that its problem names; the row may be wrong in any way."""
+    several = (row.data or {}).get("images")
+    given = [(row.data or {}).get("image"), *(several if isinstance(several, list) else [])]
+    names = [one.get("path") if isinstance(one, dict) and one.get("bytes") is None else one for one in given]
+    files = [str(folder / name) for name in names if isinstance(name, str)]
+    return next((file for file in files if file in problem), files[0] if files else None)
 
 
 def _checked(reading: Reading[T], rows: Iterator[SourceRow]) -> Iterator[tuple[SourceRow, Record | InputError, Any]]:
@@ -160,9 +166,11 @@ def _checked(reading: Reading[T], rows: Iterator[SourceRow]) -> Iterator[tuple[S
 
 def _is_small(row: SourceRow) -> bool:
     """Whether its picture is looked at in less time than threads take to hand it over."""
-    image = row.data.get("image") if row.data is not None else None
+    if row.data is None or row.data.get("images") is not None:
+        return row.data is None
+    image = row.data.get("image")
     content = image.get("bytes") if isinstance(image, dict) else image
-    return row.data is None or (isinstance(content, bytes) and len(content) <= _SMALL)
+    return content is None or (isinstance(content, bytes) and len(content) <= _SMALL)
 
 
 def _is_wanted(record: Record, reading: Reading[Any]) -> bool:

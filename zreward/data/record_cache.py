@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
@@ -30,7 +30,7 @@ from zreward.common.text_files import MAX_BYTES
 from zreward.common.version import __version__
 from zreward.data.bad_lines import BadLine
 from zreward.data.file_state import known_state, state_of
-from zreward.data.images import checked_digests
+from zreward.data.images import ImageSource, checked_digests
 from zreward.data.packed import PackedImage
 from zreward.data.reading import Reading, read_records
 from zreward.data.record import Record
@@ -79,8 +79,11 @@ def open_records(
     return found
 
 
-def _seen(record: Record) -> Seen:
-    image = record.image
+def _seen(record: Record) -> Sequence[Seen]:
+    return [_seen_picture(picture) for picture in record.pictures]
+
+
+def _seen_picture(image: ImageSource) -> Seen:
     assert isinstance(image, str | bytes | PackedImage), "a source holds paths or encoded pictures"
     path = image.path if isinstance(image, PackedImage) else image
     state = known_state(path) if isinstance(path, str) else None  # before it is read
@@ -140,7 +143,7 @@ def _source(reading: Reading[Any]) -> Source:
     return reading.source
 
 
-def _write(folder: Path, reading: Reading[Seen]) -> None:
+def _write(folder: Path, reading: Reading[Sequence[Seen]]) -> None:
     source = _source(reading)
     state, bad = source.state(known_state), reading.bad_lines()
     with disk_errors(folder, "; free disk space, or name another cache folder in XDG_CACHE_HOME"):

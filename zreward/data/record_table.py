@@ -1,8 +1,8 @@
 """Records on disk that are read one by one: an Arrow file, mapped into memory.
 
-A row holds the fields of a `Record` (of a packed picture its file, name, offset and size) and what was found when its picture was
-checked: SHA-256 of the encoded bytes, the hash of its pixels, and the state of its file. Scores are JSON text, as `save_records`
-writes them.
+A row holds the fields of a `Record` (of a packed picture its file, name, offset and size) and what was found when its pictures
+were checked: SHA-256 of the encoded bytes, the hash of the pixels, and the state of the file. Columns of pictures hold lists.
+Scores are JSON text, as `save_records` writes them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ BATCH = 64  # rows that are written, and iterated, together
 _RELEASED = 256  # batches after which the memory of mapped pages is given back
 _TEXT = pa.large_string()
 _SCHEMA = pa.schema(
-    [(name, _TEXT) for name in ("prompt", "path", "packed", "scores", "stds", "group", "split", "rubric_version", "id")]
-    + [("content", pa.large_binary()), ("tags", pa.list_(_TEXT)), ("state", pa.list_(pa.int64()))]
-    + [("offset", pa.int64()), ("size", pa.int64())]
-    + [("digest", pa.binary(32)), ("pixels", pa.binary(32))]
+    [(name, _TEXT) for name in ("prompt", "answer", "scores", "stds", "group", "split", "rubric_version", "id")]
+    + [("tags", pa.list_(_TEXT)), ("path", pa.list_(_TEXT)), ("packed", pa.list_(_TEXT))]
+    + [("offset", pa.list_(pa.int64())), ("size", pa.list_(pa.int64())), ("content", pa.list_(pa.large_binary()))]
+    + [("digest", pa.list_(pa.binary(32))), ("pixels", pa.list_(pa.binary(32)))]
+    + [("state", pa.list_(pa.list_(pa.int64())))]
 )
 _NONE = "{}"  # the ratings of most rows
 _IMAGE = ("path", "packed", "offset", "size", "content")
-_RECORD = ("prompt", "scores", "stds", "group", "split", "rubric_version", "tags", "id", *_IMAGE)
+_RECORD = ("prompt", "answer", "scores", "stds", "group", "split", "rubric_version", "tags", "id", *_IMAGE)
 
 
 class Seen(NamedTuple):
-    """What is known of a record's picture."""
+    """What is known of a picture."""
 
     digest: bytes  # SHA-256 of its encoded bytes
     pixels: bytes  # SHA-256 of its size and pixels
@@ -67,18 +68,22 @@ class Records(Sequence[Record]):
         return self._table.records(self._rows)
 
     def facts(self, ratings: bool) -> Iterator[list[object]]:
-        """Of each its prompt and the SHA-256 of its picture's encoded bytes, as they were when it was checked, in hexadecimal.
+        """`record_facts` each, with the SHA-256 of its pictures' encoded bytes as they were when they were checked.
 
         `ratings`: also scores, their spreads and the group.
         """
-        columns = ("prompt", "digest", *(("scores", "stds", "group") if ratings else ()))
+        columns = ("prompt", "answer", "digest", *(("scores", "stds", "group") if ratings else ()))
         for row in self._table.values(self._rows, columns):
             rated = [_loaded(row["scores"]), _loaded(row["stds"]), row["group"]] if ratings else []
-            yield [row["prompt"], row["digest"].hex(), *rated]
+            yield [*record_facts(row["prompt"], row["answer"], [one.hex() for one in row["digest"]]), *rated]
 
-    def pixel_hashes(self) -> Iterator[str]:
-        """`zreward.data.images.pixel_hash` of each picture, as it was when it was checked."""
-        return (row["pixels"].hex() for row in self._table.values(self._rows, ("pixels",)))
+    def pixel_hashes(self) -> Iterator[list[str]]:
+        """Of each `zreward.data.images.pixel_hash` of its pictures, as they were when they were checked."""
+        return ([one.hex() for one in row["pixels"]] for row in self._table.values(self._rows, ("pixels",)))
+
+    def answers(self) -> Iterator[str | None]:
+        """Without the rest of the records."""
+        return (row["answer"] for row in self._table.values(self._rows, ("answer",)))
 
     def prompts(self) -> Iterator[str]:
         """Without the rest of the records."""
@@ -87,7 +92,12 @@ class Records(Sequence[Record]):
     def picture_files(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """The path of each picture that is a file or in a shard, and the file's state then; of neighbours in one shard once."""
         rows = self._table.values(self._rows, ("path", "state"))
-        files = ((row["path"], tuple(row["state"] or ())) for row in rows if row["path"] is not None)
+        files = (
+            (path, tuple(state or ()))
+            for row in rows
+            for path, state in zip(row["path"], row["state"], strict=True)
+            if path is not None
+        )
         return (file for file, _ in groupby(files))
 
 
@@ -152,7 +162,13 @@ class RecordTable:
         return record
 
 
-def write_table(records: Iterable[tuple[Record, Seen]], file: Path) -> None:
+def record_facts(prompt: str, answer: str | None, digests: Sequence[str]) -> list[object]:
+    """What a record's fingerprint covers beside its ratings. Of one picture alone as version 0.1 wrote it."""
+    pictures = digests[0] if len(digests) == 1 else list(digests)
+    return [prompt, pictures, *([] if answer is None else [{"answer": answer}])]
+
+
+def write_table(records: Iterable[tuple[Record, Sequence[Seen]]], file: Path) -> None:
     """Write records, at least one, a few at a time."""
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         rows = map(_row, records)
@@ -161,13 +177,14 @@ def write_table(records: Iterable[tuple[Record, Seen]], file: Path) -> None:
             writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=_SCHEMA))
 
 
-def _row(seen_record: tuple[Record, Seen]) -> tuple[Any, ...]:
+def _row(seen_record: tuple[Record, Sequence[Seen]]) -> tuple[Any, ...]:
     """Values in the order of the schema."""
     record, seen = seen_record
-    path, name, offset, size, content = _place(record.image)
-    texts = (record.prompt, path, name, _dumped(record.scores), _dumped(record.stds), record.group, record.split)
-    about = (record.rubric_version, record.id, content, record.tags, seen.state)
-    return (*texts, *about, offset, size, seen.digest, seen.pixels)
+    texts = (record.prompt, record.answer, _dumped(record.scores), _dumped(record.stds), record.group, record.split)
+    places, found = [_place(picture) for picture in record.pictures], [*seen]
+    columns = [[place[n] for place in places] for n in range(len(_IMAGE))]
+    known = ([one.digest for one in found], [one.pixels for one in found], [one.state for one in found])
+    return (*texts, record.rubric_version, record.id, record.tags, *columns, *known)
 
 
 def _place(image: ImageSource) -> tuple[Any, ...]:
@@ -179,12 +196,17 @@ def _place(image: ImageSource) -> tuple[Any, ...]:
 
 
 def _record(values: dict[str, Any]) -> Record:
-    path, name, offset, size, content = (values.pop(key) for key in _IMAGE)
+    pictures = [_picture(*place) for place in zip(*(values.pop(key) for key in _IMAGE), strict=True)]
     for key in ("scores", "stds"):
         values[key] = _loaded(values[key])
+    shown = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures}
+    return Record(**shown, **values)
+
+
+def _picture(path: Any, name: Any, offset: Any, size: Any, content: Any) -> ImageSource:
     if name is not None:
-        return Record(image=PackedImage(path, name, offset, size), **values)
-    return Record(image=path if content is None else content, **values)
+        return PackedImage(path, name, offset, size)
+    return path if content is None else content
 
 
 def _dumped(ratings: Mapping[str, Any]) -> str:

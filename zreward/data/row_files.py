@@ -11,7 +11,7 @@ from typing import Any
 from zreward.common.bounded import check_regular
 from zreward.common.errors import InputError
 from zreward.common.text_files import check_encoding
-from zreward.data.rows import ALIKE, Fields, Layout, SourceRow, parse_json
+from zreward.data.rows import ALIKE, SEVERAL, Fields, Layout, SourceRow, parse_json
 
 _BATCH = 256  # Parquet rows in memory at a time
 
@@ -71,13 +71,15 @@ def dataset_rows(
     if fields.are_named and features:
         dataset = dataset.select_columns(columns)
     pictures = fields.image or layout.image
-    feature, undecoded = features.get(pictures), datasets.Image(decode=False)
-    listed = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-    # Decoding is ours: theirs would end the loop at the first truncated image.
-    if isinstance(feature, datasets.Image):
-        dataset = dataset.cast_column(pictures, undecoded)
-    elif isinstance(listed, datasets.Image):
-        dataset = dataset.cast_column(pictures, datasets.List(undecoded))
+    undecoded = datasets.Image(decode=False)
+    for column in dict.fromkeys([pictures] if fields.are_named else [pictures, SEVERAL]):
+        feature = features.get(column)
+        listed = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+        # Decoding is ours: theirs would end the loop at the first truncated image.
+        if isinstance(feature, datasets.Image):
+            dataset = dataset.cast_column(column, undecoded)
+        elif isinstance(listed, datasets.Image):
+            dataset = dataset.cast_column(column, datasets.List(undecoded))
     for row, number in zip(dataset, numbers or itertools.count(), strict=False):
         yield _unpacked(number, f"{name}:row {number}", row, layout, fields)
 

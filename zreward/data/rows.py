@@ -22,7 +22,10 @@ class Layout:
     single: bool = True  # whether a row may show one picture alone
 
 
+SEVERAL = "images"
+"""The column of a row that shows several pictures."""
 RECORDS = Layout(check_key, ("scores", "stds"), "image")
+_OURS = ("images", "answer")  # fields that are read only from sources laid out as ours
 _NUMBERS_TOO = ("id", "group")  # texts that are numbers in many published sets
 
 
@@ -44,8 +47,11 @@ class Fields:
 
     @property
     def names(self) -> dict[str, str]:
-        """Of every field of a record, its name in the source."""
-        return {key: key for key in KEYS} | {"prompt": self.prompt or "prompt", "image": self.image or "image"}
+        """Of every field of a record, its name in the source. What others call `images` or `answer` may be anything."""
+        return {key: key for key in KEYS if key not in _OURS} | {
+            "prompt": self.prompt or "prompt",
+            "image": self.image or "image",
+        }
 
     def known(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What a record holds of a row that somebody else laid out; all else is passed over."""

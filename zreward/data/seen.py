@@ -1,8 +1,8 @@
 """What a model was trained on, as hashes: enough to find a prompt or a picture again, not to read them.
 
-Stored beside a checkpoint as `training_data.parquet`: a row per distinct prompt (64 bits of the SHA-256 of the normalised text)
-and per picture (`zreward.data.looks`). A prompt in other capitals or spacing, and a recompressed or resized copy of a picture,
-are found.
+Stored beside a checkpoint as `training_data.parquet`: a row per distinct prompt, and answer of 100 letters or more (64 bits of
+the SHA-256 of the normalised text), and per picture (`zreward.data.looks`). A text in other capitals or spacing, and a
+recompressed or resized copy of a picture, are found.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from zreward.data.images import suffixes
 from zreward.data.manifest import PICTURE_LIST, manifest_rows
 from zreward.data.patterns import is_pattern, matching
 from zreward.data.row_files import dataset_rows, json_lines, parquet_rows
-from zreward.data.rows import ALIKE, RECORDS, Fields, Layout, SourceRow, parse_json
+from zreward.data.rows import ALIKE, RECORDS, SEVERAL, Fields, Layout, SourceRow, parse_json
 from zreward.data.samples import files_in, folder_rows, tar_rows
 
 __all__ = ["RECORDS", "Fields", "Layout", "Source", "SourceRow", "json_lines", "parse_json", "read_rows"]
@@ -172,12 +172,13 @@ def _file_rows(path: str, below: str, numbers: Iterator[int], layout: Layout, fi
 
 def _placed(row: SourceRow, shard: str, source: Source, layout: Layout) -> SourceRow:
     """The row with the paths of its pictures from the source's folder on, not from its shard's."""
-    images = row.data.get(layout.image) if row.data is not None else None
-    if images is None:
-        return row
     home = os.path.relpath(os.path.dirname(shard) or ".", source.folder)
-    placed = [_under(home, one) for one in images] if isinstance(images, list) else _under(home, images)
-    return row._replace(data={**(row.data or {}), layout.image: placed})
+    data = dict(row.data or {})
+    for column in (layout.image, SEVERAL):
+        images = data.get(column)
+        if images is not None:
+            data[column] = [_under(home, one) for one in images] if isinstance(images, list) else _under(home, images)
+    return row if row.data is None else row._replace(data=data)
 
 
 def _under(home: str, image: Any) -> Any:

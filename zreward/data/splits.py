@@ -22,14 +22,29 @@ def normalised(prompt: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
 
 
+LONG_ANSWER = 100  # letters; shorter answers are the same by chance
+
+
+def long_answer(answer: str | None) -> str | None:
+    """An answer, normalised, that says enough to be recognised; None for a shorter one."""
+    text = "" if answer is None else normalised(answer)
+    return text if len(text) >= LONG_ANSWER else None
+
+
+def texts_of(records: Sequence[Record]) -> Iterator[str]:
+    """The prompts, and the answers that say enough to be recognised."""
+    yield from _prompts(records)
+    yield from (answer for answer in map(long_answer, _answers(records)) if answer is not None)
+
+
 def split_by_prompt(
     records: Sequence[Record], fractions: Mapping[str, float], seed: int = 0, by_image: bool = True
 ) -> dict[str, list[Record]]:
     """Split records by prompt, so that no prompt is in two splits.
 
     Prompts stay together if `check_disjoint` would refuse them apart: prompts that differ only in case or white space,
-    prompts of one group, and prompts that share an identical picture (AGIQA-3K has such). The order of the records does
-    not matter.
+    prompts of one group, and prompts that share an identical picture (AGIQA-3K has such) or the same answer of 100 letters or
+    more. The order of the records does not matter.
 
     Args:
         records: at least as many separate prompts as splits.
@@ -85,7 +100,7 @@ def _homes(records: Sequence[Record], fractions: Mapping[str, float], seed: int,
 
 
 def check_disjoint(train: Sequence[Record], test: Sequence[Record]) -> None:
-    """InputError when a prompt (case and white space aside) or an identical picture, pixel for pixel, is in both.
+    """InputError when a prompt, a long answer (case and white space aside) or an identical picture, pixel for pixel, is in both.
 
     Memory grows with `test` only. Pictures of `open_records` are not opened: their hashes are known.
     """
@@ -94,12 +109,19 @@ def check_disjoint(train: Sequence[Record], test: Sequence[Record]) -> None:
     shared = sorted({record.prompt for record in test if normalised(record.prompt) in known})
     if shared:
         raise InputError(f"{_some(shared, 'prompt')} in both train and test; split with split_by_prompt")
+    words = {text for text in map(long_answer, _answers(test)) if text is not None}
+    repeated = sorted(words.intersection(text for text in map(long_answer, _answers(train)) if text is not None))
+    if repeated:
+        raise InputError(
+            f"{_some(repeated, 'answer')} in both train and test; split with split_by_prompt, or remove one"
+        )
     hashes = list(_pixel_hashes(test))
-    wanted = set(hashes)
-    same = {digest: row for row, digest in enumerate(_pixel_hashes(train)) if digest in wanted}
+    wanted = {digest for mine in hashes for digest in mine}
+    same = {digest: row for row, mine in enumerate(_pixel_hashes(train)) for digest in mine if digest in wanted}
     twins = [
         f"{_name(train[same[digest]])} = {_name(record)}"
-        for record, digest in zip(test, hashes, strict=True)
+        for record, mine in zip(test, hashes, strict=True)
+        for digest in mine
         if digest in same
     ]
     if twins:
@@ -112,10 +134,18 @@ def _prompts(records: Sequence[Record]) -> Iterator[str]:
     return records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
 
 
-def _pixel_hashes(records: Sequence[Record]) -> Iterator[str]:
+def _answers(records: Sequence[Record]) -> Iterator[str | None]:
+    return records.answers() if isinstance(records, Records) else (record.answer for record in records)
+
+
+def _pixel_hashes(records: Sequence[Record]) -> Iterator[list[str]]:
+    """Those of each record's pictures."""
     if isinstance(records, Records):
-        return records.pixel_hashes()
-    return pixel_hashes(record.image for record in records)
+        yield from records.pixel_hashes()
+        return
+    hashes = pixel_hashes(picture for record in records for picture in record.pictures)
+    for record in records:
+        yield [next(hashes) for _ in record.pictures]
 
 
 def _bundles(records: Sequence[Record], by_image: bool) -> dict[str, list[int]]:
@@ -124,9 +154,11 @@ def _bundles(records: Sequence[Record], by_image: bool) -> dict[str, list[int]]:
     for index, record in enumerate(records):
         if record.group is not None:
             keys[index].append(("group", record.group))
+        if (answer := long_answer(record.answer)) is not None:
+            keys[index].append(("answer", answer))
     if by_image:
-        for index, digest in enumerate(pixel_hashes(record.image for record in records)):
-            keys[index].append(("image", digest))
+        for index, digests in enumerate(_pixel_hashes(records)):
+            keys[index] += [("image", digest) for digest in digests]
     parent: dict[Hashable, Hashable] = {}
 
     def root(key: Hashable) -> Hashable:
@@ -150,5 +182,5 @@ def _some(names: Sequence[str], what: str) -> str:
 
 
 def _name(record: Record) -> str:
-    image = record.image if isinstance(record.image, str | PackedImage) else "an image in memory"
-    return f"{record.id or image} of {record.prompt!r}"
+    files = [str(one) if isinstance(one, str | PackedImage) else "an image in memory" for one in record.pictures]
+    return f"{record.id or ' and '.join(files) or 'an answer'} of {record.prompt!r}"

@@ -34,7 +34,9 @@ def save_records(records: Iterable[Record], path: str | os.PathLike[str]) -> Pat
         else:
             with temporary.open("w", encoding="utf-8") as file:
                 for number, record in enumerate(records):
-                    file.write(_line(record, image_file(record.image, f"{number:06d}", path)) + "\n")
+                    names = [f"{number:06d}", *(f"{number:06d}-{n}" for n in range(1, len(record.pictures)))]
+                    named = [image_file(*each, path) for each in zip(record.pictures, names, strict=False)]
+                    file.write(_line(record, named) + "\n")
     return path
 
 
@@ -55,16 +57,20 @@ def parts_of(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield part
 
 
-def _line(record: Record, image: str) -> str:
-    row = {key: value for key, value in _fields(record, image).items() if value not in (None, {}, [])}
+def _line(record: Record, pictures: list[str]) -> str:
+    row = {key: value for key, value in _fields(record, pictures).items() if value not in (None, {}, [])}
+    if "images" in row:
+        row.setdefault("scores", {})  # tells it from a pair of preferences, which has votes
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
-def _fields(record: Record, image: Any) -> dict[str, Any]:
+def _fields(record: Record, pictures: list[Any]) -> dict[str, Any]:
     return {
         "id": record.id,
         "prompt": record.prompt,
-        "image": image,
+        "image": pictures[0] if len(pictures) == 1 else None,
+        "images": pictures if len(pictures) > 1 else None,
+        "answer": record.answer,
         "scores": record.scores,
         "stds": record.stds,
         "group": record.group,
@@ -75,12 +81,34 @@ def _fields(record: Record, image: Any) -> dict[str, Any]:
 
 
 def _write_parquet(records: Iterator[Record], path: Path, temporary: Path) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema()
-    with pq.ParquetWriter(temporary, schema) as writer:
-        for part in parts_of(records):
-            writer.write_table(_table(part, path.parent, schema))
+    narrow = temporary.with_name(f"{temporary.name}.narrow")
+    parts: Iterator[list[Record]] = parts_of(records)
+    with pq.ParquetWriter(temporary, _schema(False)) as writer:
+        for part in parts:
+            if not all(map(_is_plain, part)):
+                parts = chain([part], parts)
+                break
+            writer.write_table(_table(part, path.parent, writer.schema))
+        else:
+            return
+    os.replace(temporary, narrow)
+    try:
+        with pq.ParquetFile(narrow) as before, pq.ParquetWriter(temporary, _schema(True)) as writer:
+            for group in range(before.num_row_groups):
+                rows = before.read_row_group(group).to_pylist()
+                writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+            for part in parts:
+                writer.write_table(_table(part, path.parent, writer.schema))
+    finally:
+        narrow.unlink()
+
+
+def _is_plain(record: Record) -> bool:
+    """Whether it is of one picture alone: most files hold nothing else, and have no column for more."""
+    return record.image is not None and record.answer is None
 
 
 def _table(records: list[Record], folder: Path, schema: Any) -> Any:
@@ -88,20 +116,24 @@ def _table(records: list[Record], folder: Path, schema: Any) -> Any:
 
     rows = []
     for record in records:
-        row = _fields(record, image_struct(record.image, folder))
+        row = _fields(record, [image_struct(picture, folder) for picture in record.pictures])
         rows.append(row | {key: json.dumps(row[key], ensure_ascii=False) for key in ("scores", "stds")})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _schema() -> Any:
-    """Column types, with the note by which `datasets` knows that `image` holds images."""
+def _schema(wide: bool) -> Any:
+    """Column types, with the note by which `datasets` knows that `image` holds images. `wide`: also `images` and `answer`."""
     import pyarrow as pa
 
     text = pa.string()
     types = dict.fromkeys(("id", "prompt", "scores", "stds", "group", "split", "rubric_version"), text)
-    types |= {"image": pa.struct([("bytes", pa.binary()), ("path", text)]), "tags": pa.list_(text)}
+    picture = pa.struct([("bytes", pa.binary()), ("path", text)])
+    types |= {"image": picture, "tags": pa.list_(text)}
     value = {"dtype": "string", "_type": "Value"}
-    notes = {"image": {"_type": "Image"}, "tags": {"feature": value, "_type": "List"}}
+    notes: dict[str, Any] = {"image": {"_type": "Image"}, "tags": {"feature": value, "_type": "List"}}
+    if wide:
+        types |= {"images": pa.list_(picture), "answer": text}
+        notes["images"] = {"feature": {"_type": "Image"}, "_type": "List"}
     features = {name: notes.get(name, value) for name in types}
     return pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
 

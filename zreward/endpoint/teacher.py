@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -26,8 +26,8 @@ from zreward.models.calibration import Calibration
 from zreward.models.checkpoint import read_meta
 from zreward.models.pixels import as_pictures
 from zreward.models.reasoning import Judgement
-from zreward.models.teacher import ReportedDistribution
-from zreward.prompting import PromptForms
+from zreward.models.teacher import ReportedDistribution, plain_prompts, single_pictures
+from zreward.prompting import PromptForms, Texts
 from zreward.rubric import Rubric
 
 
@@ -56,6 +56,8 @@ class EndpointTeacher:
     Requests of a call run side by side, `concurrency` at a time. Labels that an answer does not list get an upper bound
     (`endpoint.labels`); the distributions say how much of them is such a bound.
     """
+
+    any_sequence: ClassVar[bool] = False
 
     def __init__(self, connection: Connection, rubric: Rubric, forms: PromptForms, max_trace_tokens: int) -> None:
         self.connection, self.rubric, self.forms, self.max_trace_tokens = connection, rubric, forms, max_trace_tokens
@@ -97,7 +99,7 @@ class EndpointTeacher:
         return {
             "endpoint_model": self.connection.model,
             "answer": self.connection.form,
-            "forms": self.forms.to_dict(),
+            "forms": self.forms.digested(),
             "max_trace_tokens": self.max_trace_tokens,
             "top_logprobs": settings.top_logprobs,
             "longest_side": settings.longest_side,
@@ -134,7 +136,7 @@ class EndpointTeacher:
     def score_windows(
         self,
         shown: Sequence[tuple[Any, ...]],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Texts],
         names: tuple[str, ...],
         window: int,
         batch_size: int | None = None,
@@ -150,8 +152,10 @@ class EndpointTeacher:
             batch_size: not used: the server makes its own batches.
             token_budget: not used.
         """
+        images, plain = single_pictures(shown, None, "an endpoint"), plain_prompts(prompts, "an endpoint")
         for start in range(0, len(shown), window):
-            yield self._scores(shown[start : start + window], prompts[start : start + window], names, start)
+            part = [(image,) for image in images[start : start + window]]
+            yield self._scores(part, plain[start : start + window], names, start)
 
     def judge(
         self,
@@ -161,6 +165,7 @@ class EndpointTeacher:
         dimensions: Sequence[str] | None = None,
         temperature: float = 1.0,
         batch_size: int | None = None,
+        answers: Sequence[str | None] | str | None = None,
     ) -> list[Judgement]:
         """Let the model reason, then ask for its score. Seeds for the server are drawn from torch's random state.
 
@@ -171,19 +176,20 @@ class EndpointTeacher:
             dimensions: names of the rubric's dimensions; default all of them.
             temperature: of sampling, 0 (greedy) or more.
             batch_size: not used: the server makes its own batches.
+            answers: none: an endpoint is asked about single pictures.
 
         Returns:
             One judgement per image.
         """
-        images, names = as_pictures(images), self.check_dimensions(dimensions)
+        images, names = single_pictures(as_pictures(images), answers, "an endpoint"), self.check_dimensions(dimensions)
         texts = match_prompts(prompts, len(images))
         check_counts(traces=traces)
         check_temperature(temperature)
         seeds = iter(torch.randint(2**31 - 1, (len(images) * len(names) * traces,)).tolist())
         asked = [_Question(i, name, next(seeds)) for i in range(len(images)) for name in names for _ in range(traces)]
-        answers = self._side_by_side(images, texts, asked, functools.partial(self._after_trace, temperature))
+        replies = self._side_by_side(images, texts, asked, functools.partial(self._after_trace, temperature))
         each = len(names) * traces
-        return [self._judgement(answers[i * each : (i + 1) * each], names, traces) for i in range(len(images))]
+        return [self._judgement(replies[i * each : (i + 1) * each], names, traces) for i in range(len(images))]
 
     def _scores(
         self, shown: Sequence[tuple[Any, ...]], prompts: Sequence[str], names: tuple[str, ...], first: int = 0

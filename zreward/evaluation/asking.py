@@ -19,6 +19,7 @@ from zreward.common.jobs import Job
 from zreward.common.ranks import gathered, own_numbers
 from zreward.data.record import Record
 from zreward.models.draws import seed_of
+from zreward.prompting import Texts
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Questions:
-    """M pictures to score; of a model that compares, every pair of a record and another one of its prompt group."""
+    """M records to score; of a model that compares, every pair of a record and another one of its prompt group."""
 
     records: Sequence[Record]
     pairs: Sequence[tuple[int, int]] | None = None  # of records
@@ -42,13 +43,14 @@ class Questions:
     def record(self, question: int) -> int:
         return question if self.pairs is None else self.pairs[question][0]
 
-    def prompt(self, question: int) -> str:
-        return self.records[self.record(question)].prompt
+    def texts(self, question: int) -> Texts:
+        record = self.records[self.record(question)]
+        return Texts(record.prompt, record.answer)
 
     def shown(self, question: int) -> tuple[Any, ...]:
-        """The picture, and its reference for a model that compares."""
-        pair = (question,) if self.pairs is None else self.pairs[question]
-        return tuple(self.records[number].image for number in pair)
+        """The record's pictures, after those of its reference for a model that compares."""
+        pair = (question,) if self.pairs is None else self.pairs[question][::-1]
+        return tuple(picture for number in pair for picture in self.records[number].pictures)
 
     def by_record(self, answers_M: Tensor) -> Tensor:
         """(M, ...) -> (N, ...): the mean over the pairs of a record."""
@@ -151,10 +153,10 @@ def score(
 ) -> Iterator[Answers]:
     """The answers of each batch, in the direct form. `batch_size` is the most pictures of a pass; default the model's choice."""
     order = [question for batch in batches for question in batch.questions]
-    shown, prompts = [asked.shown(question) for question in order], [asked.prompt(question) for question in order]
+    shown, texts = [asked.shown(question) for question in order], [asked.texts(question) for question in order]
     window = len(batches[0].questions) if batches else 1
     with _told_of(asked, order):
-        for part in model.score_windows(shown, prompts, names, window, batch_size):
+        for part in model.score_windows(shown, texts, names, window, batch_size):
             probs = part.probs.detach().cpu()
             blank = torch.zeros(probs.shape[:2])
             yield Answers(probs, torch.ones_like(blank), blank, probs.new_empty(len(probs), 0, *probs.shape[1:]))
@@ -180,9 +182,10 @@ def judge(
     for batch in batches:
         if not alone and batch.number:
             torch.manual_seed(seed_of(seed, batch.number))
-        images, prompts = zip(*((asked.shown(each)[0], asked.prompt(each)) for each in batch.questions), strict=True)
+        images, texts = [asked.shown(each) for each in batch.questions], [asked.texts(each) for each in batch.questions]
+        prompts, answers = zip(*texts, strict=True)
         with _told_of(asked, batch.questions):
-            judged = model.judge(list(images), list(prompts), traces, names, temperature, size)
+            judged = model.judge(images, prompts, traces, names, temperature, size, answers)
         yield Answers(
             torch.cat([one.distribution.probs for one in judged]).detach().cpu(),
             torch.stack([one.tokens.float().mean(0) for one in judged]) + 1,
@@ -207,7 +210,7 @@ class _Names(Sequence[Any]):
         return len(self.records)
 
     def __getitem__(self, number: Any) -> Any:
-        return self.records[number].id or self.records[number].image
+        return self.records[number].name
 
 
 def _pairs(records: Sequence[Record]) -> list[tuple[int, int]]:

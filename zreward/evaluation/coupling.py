@@ -176,9 +176,8 @@ def _batches(items: Sequence[tuple[int, str]], size: int) -> list[list[int]]:
 def _write(
     model: RewardModel, records: Sequence[Record], asked: Sequence[tuple[int, str]], temperature: float, seed: int
 ) -> list[Written]:
-    with counted([n for n, _ in asked], what=[record.id or record.image for record in records]):
-        images = [model.decode(records[n].image) for n, _ in asked]
-        rows = [Row(i, records[n].prompt, name) for i, (n, name) in enumerate(asked)]
+    with counted([n for n, _ in asked], what=[record.name for record in records]):
+        images, rows = _asked_rows(model, records, asked)
         seeds = [seed_of(seed, n, name) for n, name in asked]
         traces = model.reason(images, rows, temperature, seeds)
     texts = [model.trace_text(trace) for trace in traces]
@@ -186,6 +185,21 @@ def _write(
         Written(text, len(trace), trace.truncated, as_written(model, text).ids != trace.ids)
         for text, trace in zip(texts, traces, strict=True)
     ]
+
+
+def _asked_rows(
+    model: RewardModel, records: Sequence[Record], asked: Sequence[tuple[int, str]]
+) -> tuple[list[Tensor], list[Row]]:
+    """The pictures of records, and a row for each question about one."""
+    images: list[Tensor] = []
+    rows = []
+    for item, (n, name) in enumerate(asked):
+        record = records[n]
+        first = len(images)
+        images += map(model.decode, record.pictures)
+        shown = tuple(range(first, len(images)))
+        rows.append(Row(shown, record.prompt, name, answer=record.answer, item=item))
+    return images, rows
 
 
 def as_written(model: RewardModel, text: str) -> Trace:
@@ -208,11 +222,9 @@ def read_after(
     Returns:
         For each picture (its traces, S), on the CPU.
     """
-    images = [model.decode(records[n].image) for n, _ in asked]
+    images, questions = _asked_rows(model, records, asked)
     rows = [
-        Row(i, records[n].prompt, name, as_written(model, text))
-        for i, ((n, name), own) in enumerate(zip(asked, texts, strict=True))
-        for text in own
+        replace(row, trace=as_written(model, text)) for row, own in zip(questions, texts, strict=True) for text in own
     ]
     inputs = replace(model.collate(images, rows), share=True, trace_mask=None).to(model.device)
     with evaluation_mode(model):

@@ -207,7 +207,7 @@ def coupling_section(
     lines = [[row["dimension"], row["trace"], *(_text(row, column) for column in shown)] for row in rows]
     figures = [
         Figure(
-            [records[one.record].open_image()],
+            records[one.record].open_images(),
             f"{records[one.record].prompt}: {one.dimension}",
             f"{one.kind}: {own} → {one.text}; mu {one.mu:.2f} → {one.changed:.2f}",
         )

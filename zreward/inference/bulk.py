@@ -32,6 +32,7 @@ from zreward.data.fingerprint import image_digest
 from zreward.data.images import encoded
 from zreward.data.packed import PackedImage
 from zreward.data.record import Record
+from zreward.data.record_table import record_facts
 from zreward.data.sources import SourceRow, as_source, read_rows
 from zreward.models.batch_size import DEFAULT
 from zreward.models.batches import prefetch
@@ -178,7 +179,11 @@ def _row_digest(row: SourceRow, folder: Path) -> list[Any]:
     """What a row's scores depend on, or why it can have none."""
     try:
         record = _record(row, folder)
-        return [row.number, record.id, record.prompt, image_digest(record.image)]
+        return [
+            row.number,
+            record.id,
+            *record_facts(record.prompt, record.answer, [*map(image_digest, record.pictures)]),
+        ]
     except InputError as error:
         return [row.number, str(error)]
 
@@ -189,16 +194,16 @@ def _record(row: SourceRow, folder: Path) -> Record:
     return Record.from_dict(dict(row.data) | {"scores": None, "stds": None}, folder)
 
 
-Opened = tuple[SourceRow, Record | None, Image.Image | None, str | None]
+Opened = tuple[SourceRow, Record | None, list[Image.Image], str | None]
 
 
 def open_row(row: SourceRow, folder: Path) -> Opened:
-    """The row's record and picture, or why there is none."""
+    """The row's record and pictures, or why there are none."""
     try:
         record = _record(row, folder)
-        return row, record, record.open_image(), None
+        return row, record, record.open_images(), None
     except InputError as error:
-        return row, None, None, str(error)
+        return row, None, [], str(error)
 
 
 def _scored(
@@ -218,13 +223,14 @@ def _scored(
         bad = next((one for one in window if one[3] is not None), None)
         if bad and not skip_bad:
             raise refused(bad[0], bad[3])
-        good = [(record, picture) for _, record, picture, _ in window if record is not None]
+        good = [(record, pictures) for _, record, pictures, _ in window if record is not None]
         with counted([row.number for row, record, _, _ in window if record is not None]):
             scores = iter(_scores(model, good, names, batch_size))
         for n, (row, record, _, error) in zip(order[start:], window, strict=False):
             found[n] = {"row": row.number, "error": error}
             if record is not None:
-                image = str(record.image) if isinstance(record.image, str | PackedImage) else None
+                last = record.pictures[-1] if record.pictures else None
+                image = str(last) if isinstance(last, str | PackedImage) else None
                 found[n] |= {"id": record.id, "prompt": record.prompt, "image": image}
                 score = next(scores)
                 if isinstance(score, InputError):
@@ -251,7 +257,9 @@ def _scores(
     if not good:
         return []
     try:
-        return list(model.score([p for _, p in good], [r.prompt for r, _ in good], names, batch_size).to_dicts())
+        records, shown = [record for record, _ in good], [pictures for _, pictures in good]
+        prompts, answers = [record.prompt for record in records], [record.answer for record in records]
+        return list(model.score(shown, prompts, names, batch_size, answers=answers).to_dicts())
     except NotFiniteError:
         raise
     except InputError as error:
@@ -264,13 +272,15 @@ def _scores(
 
 
 def _size(row: SourceRow, folder: Path) -> tuple[int, int]:
-    """Pixels of a row's picture by its header, letters of its prompt: about how long it is for the model. 0 where unknown."""
+    """Pixels of a row's pictures by their headers, letters of its texts: about how long it is for the model. 0 where unknown."""
     letters = 0
     try:
         record = _record(row, folder)
-        letters, image = len(record.prompt), record.image
-        with Image.open(image if isinstance(image, str) else io.BytesIO(encoded(image))) as header:
-            return header.width * header.height, letters
+        letters, pixels = len(record.prompt) + len(record.answer or ""), 0
+        for image in record.pictures:
+            with Image.open(image if isinstance(image, str) else io.BytesIO(encoded(image))) as header:
+                pixels += header.width * header.height
+        return pixels, letters
     except Exception:  # opening the picture reports what is wrong; here only the order matters
         return 0, letters
 

@@ -1,6 +1,6 @@
 """The trainable module: an image-text-to-text model that answers with label logits and the log-probabilities of its trace.
 
-Shapes: N rows (one row = one image, prompt and dimension), T tokens, P distinct images, S score bins, H hidden, V vocabulary.
+Shapes: N rows (one row = one item and dimension), T tokens, P distinct images, S score bins, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from zreward.models.inputs import ModelInput
+from zreward.models.inputs import ModelInput, shown_images
 from zreward.models.layouts import takes_grids
 from zreward.models.older_transformers import accept_features, features_argument, features_of
 from zreward.models.shared_prefix import SharedPrefix, of_branches
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
             inputs.input_ids,
             inputs.attention_mask,
             image=self.shown(self.encode_images(inputs), inputs.row_images),
-            **self.image_arguments(inputs.input_ids, inputs.grid[inputs.row_images.flatten()]),
+            **self.image_arguments(inputs.input_ids, inputs.grid[shown_images(inputs.row_images)]),
         )
 
     def run(self, input_ids: Tensor, attention_mask: Tensor, image: Any = None, **options: Any) -> Tensor:
@@ -142,7 +142,9 @@ class Backbone(nn.Module):
         return core.last_hidden_state
 
     def encode_images(self, inputs: ModelInput) -> Any:
-        """The vision tower's features of all P images."""
+        """The vision tower's features of all P images; None where there are none."""
+        if not len(inputs.grid):
+            return None
         core = self.base.model
         if inputs.patches.ndim == 3:  # (P, T, C): of an image cache
             return projected(self.base, inputs.patches)
@@ -150,8 +152,10 @@ class Backbone(nn.Module):
         return features_of(core, pixel_values=inputs.patches.to(self.base.dtype), **grid)
 
     def shown(self, features: Any, row_images_NK: Tensor) -> Any:
-        """The features of images in the order in which rows show them."""
-        order = row_images_NK.flatten().tolist()
+        """The features of images in the order in which rows show them; None where they show none."""
+        order = shown_images(row_images_NK).tolist()
+        if not order:
+            return None
         chosen = copy(features)
         if isinstance(features.pooler_output, Tensor):
             chosen.pooler_output = features.pooler_output[order]
@@ -162,8 +166,11 @@ class Backbone(nn.Module):
         return chosen
 
     def image_arguments(self, input_ids: Tensor, grids: Tensor) -> dict[str, Tensor]:
-        """What Qwen-type models want to know of rows (N, T) and the grids of all their images, in order; nothing for others."""
-        if not takes_grids(self.base.model):
+        """What Qwen-type models want to know of rows (N, T) and the grids of all their images, in order; nothing for others.
+
+        Nothing for text alone either, whose positions are counted as usual.
+        """
+        if not takes_grids(self.base.model) or not len(grids):
             return {}
         return {"mm_token_type_ids": (input_ids == self.image_token_id).int(), "image_grid_thw": grids}
 

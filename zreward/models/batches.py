@@ -15,6 +15,7 @@ from zreward.common.errors import InputError
 
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
 
 
 def pack(lengths: Sequence[int], most: int, token_budget: int | None = None) -> list[list[int]]:
@@ -71,8 +72,8 @@ def prefetch(function: Callable[[A], B], items: Iterable[A], size: int) -> Itera
 
 
 def prefetch_windows(
-    function: Callable[[A], B], items: Sequence[A], prompts: Sequence[str], size: int
-) -> Iterator[tuple[int, list[B], list[str]]]:
+    function: Callable[[A], B], items: Sequence[A], prompts: Sequence[C], size: int
+) -> Iterator[tuple[int, list[B], list[C]]]:
     """`prefetch`, each list with the number of its first item and the prompts of its items.
 
     Args:

@@ -112,8 +112,8 @@ def load(
 
 def _try_out(model: RewardModel, folder: Path) -> None:
     """One pass over a small picture: settings that load, but with which nothing runs, are refused before the work begins."""
-    images = 2 if model.forms.reference else 1
-    row = Row(0, "x", model.rubric.dimension_names[0], reference=1 if images == 2 else None)
+    images = model.forms.images
+    row = Row(tuple(range(images)), "x", model.rubric.dimension_names[0])
     with told_of(folder, "a model that can score"), torch.no_grad():
         pictures = [model.open(Image.new("RGB", (32, 32)))] * images
         model.backbone(model.collate(pictures, [row]).to(model.device))

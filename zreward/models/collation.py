@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,13 +46,23 @@ def collate(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Row], s
         trace_NT = torch.zeros_like(mask_NT)
         for n, (begin, end) in enumerate(trace_spans):
             trace_NT[n, begin:end] = 1
-    index = torch.tensor([row.images for row in rows])
+    most = max(len(row.images) for row in rows)
+    index = torch.tensor([[*row.images, *[-1] * (most - len(row.images))] for row in rows], dtype=torch.long)
     at = torch.tensor(score_at) if explained else None
-    return ModelInput(ids_NT, mask_NT, patched, torch.tensor(grids), index, trace_NT, at)
+    grid = torch.tensor(grids, dtype=torch.long).view(-1, 3)
+    return ModelInput(ids_NT, mask_NT, patched, grid, index.view(len(rows), most), trace_NT, at, _items(rows))
+
+
+def _items(rows: Sequence[Row]) -> Tensor | None:
+    """(N,): the number of each row's item, where some rows show no images; None where their images tell."""
+    if all(row.images for row in rows):
+        return None
+    new = [first.key != second.key for first, second in pairwise(rows)]
+    return torch.tensor([0, *new]).cumsum(0)
 
 
 def _prompt_ids(model: RewardModel, row: Row, grids: Sequence[Grid], reasoning: bool) -> list[int]:
-    ids = model.encoder.encode(row.prompt, model.rubric.dimension(row.dimension), reasoning)
+    ids = model.encoder.encode(row.texts, model.rubric.dimension(row.dimension), reasoning, len(row.images))
     counts = [model.layout.tokens(grids[index]) for index in row.images]
     return expand_images(ids, model.encoder.image_token_id, counts)
 
@@ -62,6 +73,6 @@ def _check_length(model: RewardModel, ids: Sequence[int], row: Row, grids: Seque
     needed = len(ids) - saved + reserved
     if model.context is not None and needed > model.context:
         raise InputError(
-            f"prompt {shown(row.prompt)}: with its image, question and reasoning it takes {needed:,} positions; the model "
-            f"was made for {model.context:,}; shorten the prompt"
+            f"prompt {shown(row.prompt)}: with its images, question and reasoning it takes {needed:,} positions; the model "
+            f"was made for {model.context:,}; shorten its texts"
         )

@@ -76,6 +76,8 @@ def patches(
         with torch.no_grad():  # a thread begins with gradients enabled
             return of_one(image)
 
+    if not images:
+        return torch.empty(0, device=device), []
     many = len(images) > 1 and sum(image.numel() for image in images) >= _WORTH_THREADS
     if device.type == "cpu" and many and not any(image.requires_grad for image in images):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:

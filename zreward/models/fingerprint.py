@@ -60,7 +60,7 @@ def model_fingerprint(model: RewardModel, adapters: bool = True) -> dict[str, An
         "config": short_digest(config),
         "tokenizer": _tokenizer_fingerprint(model.tokenizer),
         "rubric": model.rubric.fingerprint(),
-        "forms": short_digest(model.forms.to_dict()),
+        "forms": short_digest(model.forms.digested()),
         "resolution": asdict(model.resolution),
         "preprocessing": short_digest(model.layout.preprocessor(model.resolution)),
         "adapter": _adapter_fingerprint(model.backbone.model) if adapters else None,

@@ -1,6 +1,6 @@
 """Rows as tensors: what a model is asked, ready for it.
 
-Shapes: N rows (one row = one image, prompt and dimension), T tokens, P distinct images.
+Shapes: N rows (one row = one item and dimension), T tokens, P distinct images, K the most images of a row.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ class ModelInput:
     attention_mask: Tensor  # (N, T), ones where real
     patches: Tensor  # the images' patches (sum of patches, C), squares (P, 3, side, side) or cached features (P, T, C)
     grid: Tensor  # (P, 3): frames, patch rows, patch columns
-    row_images: Tensor  # (N, 1), or (N, 2) with a reference: in the order of the row's placeholders
+    row_images: Tensor  # (N, K): in the order of the row's placeholders, then -1
     trace_mask: Tensor | None = None  # (N, T), ones on the tokens of a trace or explanation
     # (N,): where the label is predicted, when an explanation follows; default the last token
     score_at: Tensor | None = None
+    # (N,): equal for rows of one item, where some show no images; default: told by their images
+    items: Tensor | None = None
     share: bool = False  # encode once what rows have in common: the same result for less (see `zreward.models.sharing`)
 
     def to(self, device: torch.device) -> ModelInput:
@@ -35,7 +37,9 @@ class ModelInput:
 
     def rows(self, chosen: slice) -> ModelInput:
         """A slice of rows, with the images that they show."""
-        shown, row_images = self.row_images[chosen].unique(return_inverse=True)
+        places = self.row_images[chosen]
+        shown = shown_images(places).unique()
+        row_images = torch.searchsorted(shown, places.contiguous()).masked_fill(places < 0, -1)
         part = replace(
             self,
             input_ids=self.input_ids[chosen],
@@ -43,11 +47,18 @@ class ModelInput:
             row_images=row_images,
             trace_mask=None if self.trace_mask is None else self.trace_mask[chosen],
             score_at=None if self.score_at is None else self.score_at[chosen],
+            items=None if self.items is None else self.items[chosen],
         )
         if len(shown) == len(self.grid):
             return part
         patches = self.patches.split(self.grid.prod(1).tolist())
-        return replace(part, patches=torch.cat([patches[i] for i in shown]), grid=self.grid[shown])
+        kept = torch.cat([patches[i] for i in shown]) if len(shown) else self.patches[:0]
+        return replace(part, patches=kept, grid=self.grid[shown])
+
+
+def shown_images(row_images_NK: Tensor) -> Tensor:
+    """(M,): the images of all rows, row by row, in the order of their placeholders."""
+    return row_images_NK[row_images_NK >= 0]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

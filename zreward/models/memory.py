@@ -49,30 +49,26 @@ def check_memory(memory: str | None) -> None:
 
 def differentiably(
     model: RewardModel,
-    images: list[Tensor],
+    shown: Sequence[tuple[Tensor, ...]],
     prompts: Sequence[str],
     names: tuple[str, ...],
-    references: list[Tensor],
     memory: str | None,
 ) -> ScoreDistribution:
     """`RewardModel.distribution_of` with a gradient to the images, keeping what `memory` says."""
     if memory is None:
-        shown = zip(images, references or images, prompts, strict=True)
-        tokens = sum(
-            model.length((image, other) if references else (image,), prompt, names[0]) for image, other, prompt in shown
-        )
-        memory = choose_memory(model.backbone, tokens, len(images))
+        tokens = sum(model.length(mine, prompt, names[0]) for mine, prompt in zip(shown, prompts, strict=True))
+        memory = choose_memory(model.backbone, tokens, len(shown))
     if memory == "keep":
-        return model.distribution_of(images, prompts, names, references)
+        return model.distribution_of(shown, prompts, names)
     if memory == "recompute":
         with recomputed_blocks(model.backbone):
-            return model.distribution_of(images, prompts, names, references)
+            return model.distribution_of(shown, prompts, names)
 
-    def probs(n: int, image: Tensor) -> Tensor:
+    def probs(n: int, *mine: Tensor) -> Tensor:
         with recomputed_blocks(model.backbone):  # entered again in the backward pass
-            return model.distribution_of([image], prompts[n : n + 1], names, references[n : n + 1]).probs
+            return model.distribution_of([mine], prompts[n : n + 1], names).probs
 
-    parts = [checkpoint(probs, n, image, use_reentrant=False) for n, image in enumerate(images)]
+    parts = [checkpoint(probs, n, *mine, use_reentrant=False) for n, mine in enumerate(shown)]
     bins, scale = model.rubric.scale.bins.to(model.device), pair_scale(model.calibrations, "direct", names)
     return ScoreDistribution(torch.cat(parts), bins, names, scale)
 

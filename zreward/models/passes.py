@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zreward.models.caches import AllLeft, Follow, PassCache
+from zreward.models.inputs import shown_images
 from zreward.models.layouts import takes_grids
 from zreward.models.sharing import Part
 
@@ -33,7 +34,7 @@ class PrefixState:
 class Images:
     """P encoded images."""
 
-    features: Any  # the vision tower's output, by image
+    features: Any  # the vision tower's output, by image; None without images
     grid: Tensor  # (P, 3)
 
 
@@ -112,5 +113,8 @@ def _places(backbone: Backbone, part: Part, images: Images | None) -> Tensor:
         return plain
     if part.images is None or images is None:
         return plain.expand(3, -1, -1)
-    arguments = backbone.image_arguments(part.ids, images.grid[part.images.flatten()])
+    grids = images.grid[shown_images(part.images)]
+    if not len(grids):
+        return plain.expand(3, -1, -1)
+    arguments = backbone.image_arguments(part.ids, grids)
     return core.get_rope_index(input_ids=part.ids, attention_mask=part.mask, **arguments)[0]

@@ -17,9 +17,10 @@ from torch import Tensor
 from zreward.common.errors import counted
 from zreward.distribution import ScoreDistribution
 from zreward.models.caches import Follow
+from zreward.models.inputs import shown_images
 from zreward.models.passes import Images, PrefixState, run_pass
 from zreward.models.rollout import Trace, sample_traces
-from zreward.models.rows import Row
+from zreward.models.rows import Row, rows_of
 from zreward.models.shared_prefix import generation_inputs
 from zreward.models.sharing import Part
 from zreward.models.split_weights import in_all
@@ -27,11 +28,12 @@ from zreward.models.tokens import pad, to_left
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
+    from zreward.prompting import Texts
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A teacher's verdict on one image: per dimension K sampled traces and the distribution averaged over them (Eq. 1)."""
+    """A teacher's verdict on one item: per dimension K sampled traces and the distribution averaged over them (Eq. 1)."""
 
     distribution: ScoreDistribution  # (1, D, S)
     traces: dict[str, list[str]]  # dimension -> K texts, without the stop marker
@@ -50,43 +52,44 @@ class EncodedQuestions:
 
 def judge_opened(
     model: RewardModel,
-    images: list[Tensor],
-    prompts: list[str],
+    shown: Sequence[tuple[Tensor, ...]],
+    texts: Sequence[str | Texts],
     traces: int,
     names: tuple[str, ...],
     temperature: float,
 ) -> list[Judgement]:
     """One dimension after the other: traces of one dimension are about equally long, so that few rows wait."""
-    return model.backbone.within(partial(_judge_opened, model, images, prompts, traces, names, temperature))
+    return model.backbone.within(partial(_judge_opened, model, shown, texts, traces, names, temperature))
 
 
 def _judge_opened(
     model: RewardModel,
-    images: list[Tensor],
-    prompts: list[str],
+    shown: Sequence[tuple[Tensor, ...]],
+    texts: Sequence[str | Texts],
     traces: int,
     names: tuple[str, ...],
     temperature: float,
 ) -> list[Judgement]:
     sampled: dict[str, list[Trace]] = {}
     probs: list[Tensor] = []
-    shared = _encode_questions(model, images, _rows(prompts, names), len(names))
-    items = [item for item in range(len(images)) for _ in range(traces)]
+    images = [image for mine in shown for image in mine]
+    shared = _encode_questions(model, images, rows_of(shown, texts, names), len(names))
+    items = [item for item in range(len(shown)) for _ in range(traces)]
     for number, name in enumerate(names):
         encoded, question = shared, number
         if shared is None:  # questions of unequal lengths: one by one
-            encoded, question = _encode_questions(model, images, _rows(prompts, [name]), 1), 0
+            encoded, question = _encode_questions(model, images, rows_of(shown, texts, [name]), 1), 0
         if encoded is not None:
             with counted(items, name):
                 sampled[name] = _sample_after(model, encoded, question, traces, temperature)
             logits = _read_after(model, encoded, question, sampled[name])
         else:
-            rows = [row for row in _rows(prompts, [name]) for _ in range(traces)]
+            rows = [row for row in rows_of(shown, texts, [name]) for _ in range(traces)]
             with counted(items, name):
                 sampled[name] = _reason(model, images, rows, temperature)
             answered = [replace(row, trace=trace) for row, trace in zip(rows, sampled[name], strict=True)]
             logits = model.backbone.forward(model.collate(images, answered).to(model.device)).score_logits
-        probs.append(logits.softmax(-1).cpu().view(len(images), traces, -1))
+        probs.append(logits.softmax(-1).cpu().view(len(shown), traces, -1))
     return judgements_of(model, sampled, torch.stack(probs, 2))
 
 
@@ -105,10 +108,6 @@ def judgements_of(model: RewardModel, sampled: dict[str, list[Trace]], probs_NKD
         )
         for i, probs_KDS in enumerate(probs_NKDS)
     ]
-
-
-def _rows(prompts: Sequence[str], names: Sequence[str]) -> list[Row]:
-    return [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
 
 
 def _judgement(
@@ -151,14 +150,12 @@ def _reason(
             return _sample_after(model, encoded, 0, times, temperature, seeds)
     begun = model.collate(images, rows, start=True)
     ids_NT, mask_NT = to_left(begun.input_ids, begun.attention_mask, model.encoder.pad_id)
-    shown = begun.row_images.flatten()
-    patches = begun.patches.split(begun.grid.prod(1).tolist())  # by image; `generate` wants them by row
-    inputs = {
-        "input_ids": ids_NT,
-        "attention_mask": mask_NT,
-        "pixel_values": torch.cat([patches[i] for i in shown]),
-        **model.backbone.image_arguments(ids_NT, begun.grid[shown]),
-    }
+    inputs = {"input_ids": ids_NT, "attention_mask": mask_NT}
+    shown = shown_images(begun.row_images)
+    if len(shown):
+        patches = begun.patches.split(begun.grid.prod(1).tolist())  # by image; `generate` wants them by row
+        inputs["pixel_values"] = torch.cat([patches[i] for i in shown])
+        inputs |= model.backbone.image_arguments(ids_NT, begun.grid[shown])
     return _sample(model, {key: value.to(model.device) for key, value in inputs.items()}, temperature, seeds)
 
 

@@ -1,11 +1,11 @@
-"""`RewardModel`: images and prompts in, score distributions out. The class users hold."""
+"""`RewardModel`: images, prompts and answers in, score distributions out. The class users hold."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,10 @@ from zreward.models.modes import evaluation_mode
 from zreward.models.pixels import ResolutionPolicy, as_pictures, check_pixels, to_pixels
 from zreward.models.reasoning import Judgement, judge_opened, reason
 from zreward.models.rollout import Trace
-from zreward.models.rows import Row, check_references
+from zreward.models.rows import Row, as_items, check_items, rows_of
 from zreward.models.scoring import score_opened
 from zreward.models.tokens import ConversationEncoder, check_vocabulary
-from zreward.prompting import PromptForms
+from zreward.prompting import PromptForms, Texts
 from zreward.rubric import Rubric
 
 _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
@@ -43,6 +43,9 @@ _WINDOW = 2  # batches whose images are open at a time, to be sorted by length
 class RewardModel(nn.Module):
     """A vision-language model with a rubric: scores images as distributions over the rubric's score bins.
 
+    What is scored is an item: a prompt with one image; with several in order, as before and after an edit; or with an answer
+    in words, and images or none.
+
     Load one with `from_pretrained`. `score` is for files and PIL images; calling the model on a float tensor is
     differentiable to the pixels; `judge` reasons first. All three share one preprocessing.
 
@@ -50,6 +53,8 @@ class RewardModel(nn.Module):
     other. Sampled traces follow the same distribution, but threads draw from one random state in no fixed order. Changing the
     model meanwhile (weights, `train`, `eval`) is not safe.
     """
+
+    any_sequence: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -157,46 +162,54 @@ class RewardModel(nn.Module):
         batch_size: int | None = None,
         references: Any = None,
         token_budget: int | None = None,
+        answers: Sequence[str | None] | str | None = None,
     ) -> ScoreDistribution:
-        """Score N images on the rubric's scale; without gradients (call the model itself for those).
+        """Score N items on the rubric's scale; without gradients (call the model itself for those).
 
         Scores do not depend on batch size, order or padding. When memory runs out, batches are halved, with a warning;
         the smaller size is kept for later calls.
 
         Args:
             images: a list of paths, encoded bytes, PIL images, arrays or tensors (see `models.pixels.to_pixels`); or a
-                batch (N, H, W, C) or (N, C, H, W); or one image.
-            prompts: one text per image, or one for all.
+                batch (N, H, W, C) or (N, C, H, W); or one image. An item with several images is a list of them, in order:
+                `[[before, after], ...]`; one without is None. None alone: no item shows any.
+            prompts: one text per item, or one for all.
             dimensions: names of the rubric's dimensions; default all of them.
-            batch_size: images in a batch; default 32, on a GPU as many as fit into its free memory, at most 64.
+            batch_size: items in a batch; default 32, on a GPU as many as fit into its free memory, at most 64.
             token_budget: tokens of images and prompts in a batch, padding counted; default no limit.
             references: one image per image, for models that compare two (method `rewarddance-pairwise`).
+            answers: the words to judge: one text per item, None where an item has none; or one for all.
 
         Returns:
             Distributions with probs (N, D, S), on the CPU.
 
         Raises:
-            InputError: no image, one that cannot be opened, an unknown dimension, too few prompts or too long a prompt.
+            InputError: no image, one that cannot be opened, an unknown dimension, too few prompts or too long a prompt, an item
+                with neither image nor answer or with more than eight images.
         """
-        images = as_pictures(images)
-        prompts = match_prompts(prompts, len(images))
-        names = self.check_dimensions(dimensions)
-        if not images:
-            raise InputError("no images were given; score needs at least one")
+        shown, texts, names = self._items(images, prompts, answers, references, dimensions, "score")
         check_counts(batch_size=batch_size, token_budget=token_budget)
-        references = as_pictures(references) if references is not None else None
-        check_references(self.forms, references, len(images))
         window = _WINDOW * (batch_size or DEFAULT)
-        shown = list(zip(images, references, strict=True)) if references is not None else [(image,) for image in images]
-        with counted(0, what=images):
+        with counted(0, what=_names(shown)):
             return ScoreDistribution.cat(
-                list(self.score_windows(shown, prompts, names, window, batch_size, token_budget))
+                list(self.score_windows(shown, texts, names, window, batch_size, token_budget))
             )
+
+    def _items(
+        self, images: Any, prompts: Any, answers: Any, references: Any, dimensions: Sequence[str] | None, what: str
+    ) -> tuple[list[tuple[Any, ...]], list[Texts], tuple[str, ...]]:
+        """What `score` and `judge` are asked, checked: pictures and texts of each item, and the dimensions."""
+        shown, texts = as_items(images, prompts, answers, references)
+        names = self.check_dimensions(dimensions)
+        if not shown:
+            raise InputError(f"no images were given; {what} needs at least one")
+        check_items(self.forms, shown, texts, references is not None)
+        return shown, texts, names
 
     def score_windows(
         self,
         shown: Sequence[tuple[Any, ...]],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Texts],
         names: tuple[str, ...],
         window: int,
         batch_size: int | None = None,
@@ -205,15 +218,15 @@ class RewardModel(nn.Module):
         """`score` in parts of `window` items; the next part's pictures are opened meanwhile.
 
         Args:
-            shown: every item's image, and its reference for models that compare, of any kind that `score` takes.
-            prompts: a text per item.
+            shown: every item's images in the order of the conversation (a reference first), of any kind that `score` takes.
+            prompts: a text per item, or its `Texts` where it has an answer.
             names: dimensions of the rubric.
             window: the items among which a batch is chosen.
             batch_size: as in `score`.
             token_budget: as in `score`.
         """
-        check_references(self.forms, [each[1] for each in shown] if shown and len(shown[0]) > 1 else None, len(shown))
-        windows = prefetch_windows(lambda each: tuple(map(self.decode, each)), shown, prompts, window)
+        check_items(self.forms, shown, prompts)
+        windows = prefetch_windows(self._decoded, shown, prompts, window)
         for first, opened, texts in windows:
             with evaluation_mode(self), counted(first):
                 part = self.score_opened(opened, texts, names, batch_size, token_budget)
@@ -223,12 +236,12 @@ class RewardModel(nn.Module):
     def score_opened(
         self,
         shown: Sequence[tuple[Tensor, ...]],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Texts],
         names: tuple[str, ...],
         batch_size: int | None = None,
         token_budget: int | None = None,
     ) -> ScoreDistribution:
-        """`score` for what `open` or `decode` returned: every item's image, and its reference for models that compare."""
+        """`score` for what `open` or `decode` returned: every item's images, in the order of the conversation."""
         return score_opened(self, shown, prompts, names, batch_size, token_budget)
 
     def forward(
@@ -259,14 +272,20 @@ class RewardModel(nn.Module):
             raise InputError(f"pixels: got {shape}, expected a float tensor (N, 3, H, W) in [0, 1]")
         pixels = check_pixels(pixels)
         references = as_pictures(references) if references is not None else None
-        check_references(self.forms, references, len(pixels))
+        texts = match_prompts(prompts, len(pixels))
+        if references is not None and len(references) != len(pixels):
+            raise InputError(f"{len(pixels)} images but {len(references)} references; give one reference per image")
+        shown: list[tuple[Any, ...]] = [(image,) for image in pixels]
+        if references is not None:
+            shown = list(zip(references, pixels, strict=True))
+        check_items(self.forms, shown, texts, references is not None)
         check_memory(memory)
         images = [self.fit(image) for image in to_device(pixels, self.device)]
-        others = [self.decode(image) for image in references] if references is not None else []
-        texts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
+        opened = [(*map(self.decode, each[:-1]), image) for each, image in zip(shown, images, strict=True)]
+        names = self.check_dimensions(dimensions)
         if not (torch.is_grad_enabled() and pixels.requires_grad) or self.training:
-            return self.distribution_of(images, texts, names, others)
-        return differentiably(self, images, texts, names, others, memory)
+            return self.distribution_of(opened, texts, names)
+        return differentiably(self, opened, texts, names, memory)
 
     @torch.no_grad()
     def judge(
@@ -277,35 +296,33 @@ class RewardModel(nn.Module):
         dimensions: Sequence[str] | None = None,
         temperature: float = 1.0,
         batch_size: int | None = None,
+        answers: Sequence[str | None] | str | None = None,
     ) -> list[Judgement]:
         """Reason, then score (Eq. 1). Sampling uses torch's global random state: seed it to repeat a call.
 
         Args:
             images: as in `score`.
-            prompts: one text per image, or one for all.
-            traces: reasoning traces per image and dimension; their distributions are averaged.
+            prompts: one text per item, or one for all.
+            traces: reasoning traces per item and dimension; their distributions are averaged.
             dimensions: names of the rubric's dimensions; default all of them.
             temperature: of sampling, 0 (greedy) or more.
-            batch_size: images at a time; default 8.
+            batch_size: items at a time; default 8.
+            answers: as in `score`.
 
         Returns:
-            One judgement per image: the averaged distribution, every trace's text and distribution.
+            One judgement per item: the averaged distribution, every trace's text and distribution.
 
         Raises:
             InputError: as `score`; also a negative temperature or no trace.
         """
-        images = as_pictures(images)
-        prompts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
+        shown, prompted, names = self._items(images, prompts, answers, None, dimensions, "judge")
         check_counts(traces=traces, batch_size=batch_size)
-        check_references(self.forms, None, len(images))
         check_temperature(temperature)
-        if not images:
-            raise InputError("no images were given; judge needs at least one")
         judgements: list[Judgement] = []
         with evaluation_mode(self):
-            for first, chunk, texts in prefetch_windows(self.decode, images, prompts, batch_size or 8):
-                with counted(first, what=images):
-                    judgements += judge_opened(self, chunk, texts, traces, names, temperature)
+            for first, opened, texts in prefetch_windows(self._decoded, shown, prompted, batch_size or 8):
+                with counted(first, what=_names(shown)):
+                    judgements += judge_opened(self, opened, texts, traces, names, temperature)
         return judgements
 
     def fingerprint(self) -> dict[str, Any]:
@@ -338,6 +355,9 @@ class RewardModel(nn.Module):
         if self.image_cache is not None:
             return self.image_cache.features(self, image)
         return decode(image, self.layout, self.resolution, self.device)
+
+    def _decoded(self, shown: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        return tuple(map(self.decode, shown))
 
     def prepare(self, decoded: Tensor) -> Tensor:
         """What `decode` returned -> what `open` returns, on the model's device."""
@@ -377,32 +397,33 @@ class RewardModel(nn.Module):
         return self.calibrations["direct"](scores) if "direct" in self.calibrations else scores
 
     def distribution_of(
-        self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...], references: list[Tensor]
+        self, shown: Sequence[tuple[Tensor, ...]], prompts: Sequence[str | Texts], names: tuple[str, ...]
     ) -> ScoreDistribution:
         """Score what `open` or `decode` returned: probs (N, D, S) on the model's device, with gradients where they are enabled.
 
         Args:
-            images: N opened images.
-            prompts: one text per image.
+            shown: the opened images of N items, in the order of the conversation.
+            prompts: a text per item, or its `Texts`.
             names: D dimensions of the rubric.
-            references: an opened image per image for models that compare, else an empty list.
         """
-        rows = [
-            Row(i, prompt, name, reference=len(images) + i if references else None)
-            for i, prompt in enumerate(prompts)
-            for name in names
-        ]
-        inputs = replace(self.collate([*images, *references], rows), share=True)
+        images = [image for mine in shown for image in mine]
+        inputs = replace(self.collate(images, rows_of(shown, prompts, names)), share=True)
         logits = self.backbone(inputs.to(self.device)).score_logits
         return self.distribution(logits, names)
 
-    def length(self, opened: Sequence[Tensor], prompt: str, name: str) -> int:
+    def length(self, opened: Sequence[Tensor], prompt: str | Texts, name: str) -> int:
         """Tokens of an item.
 
         Args:
-            opened: its image, and its reference where models compare.
-            prompt: its text.
+            opened: its images.
+            prompt: its text, or its `Texts`.
             name: the dimension asked about.
         """
         images = sum(self.layout.tokens(grid_of(image, self.layout, self.resolution)) for image in opened)
-        return images + len(self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False))
+        ids = self.encoder.encode(prompt, self.rubric.dimension(name), reasoning=False, images=len(opened))
+        return images + len(ids)
+
+
+def _names(shown: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What errors call items: by the last picture, the one that is judged."""
+    return [mine[-1] if mine else None for mine in shown]

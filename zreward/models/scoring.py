@@ -1,4 +1,4 @@
-"""Direct scores of opened pictures: batches of similar length, halved when memory runs out, in the caller's order again.
+"""Direct scores of opened items: batches of similar length, halved when memory runs out, in the caller's order again.
 
 Shapes: N items, D dimensions, S bins.
 """
@@ -18,12 +18,13 @@ from zreward.models.batches import pack
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
+    from zreward.prompting import Texts
 
 
 def score_opened(
     model: RewardModel,
     shown: Sequence[tuple[Tensor, ...]],
-    prompts: Sequence[str],
+    prompts: Sequence[str | Texts],
     names: tuple[str, ...],
     batch_size: int | None,
     token_budget: int | None,
@@ -31,9 +32,9 @@ def score_opened(
     """`RewardModel.score_opened`: probs (N, D, S), on the CPU."""
 
     def run(chosen: list[int]) -> ScoreDistribution:
-        images, others = [shown[i][0] for i in chosen], [shown[i][1] for i in chosen if len(shown[i]) == 2]
         with counted(chosen):
-            return model.distribution_of(images, [prompts[i] for i in chosen], names, others).detach().to("cpu")
+            texts = [prompts[i] for i in chosen]
+            return model.distribution_of([shown[i] for i in chosen], texts, names).detach().to("cpu")
 
     lengths = [model.length(images, prompt, names[0]) for images, prompt in zip(shown, prompts, strict=True)]
     if batch_size is None:

@@ -65,11 +65,11 @@ def share_rows(inputs: ModelInput, image_token_id: int, kept: bool, singly: bool
     """
     ids, lengths = inputs.input_ids, inputs.attention_mask.sum(1)
     is_image = ids == image_token_id
-    opening = int(torch.minimum(_alike(ids, torch.zeros_like(lengths)), is_image.int().argmax(1)).min())
-    opening = opening if opening >= SHORT_OPENING else 0
     score_at = lengths - 1 if inputs.score_at is None else inputs.score_at
-    starts, item_of = _prefix_ends(inputs, lengths, score_at, is_image, singly)
+    most = _longest_prefixes(inputs, lengths, score_at)
+    starts, item_of = _prefix_ends(inputs, most, is_image, singly)
     items = int(item_of[-1]) + 1
+    opening = _opening(ids, is_image, most if starts is None else starts - 1, items)
     if (starts is None and not opening) or (starts is None and not kept and len(ids) == 1):
         return None
     if opening and not kept and items == 1 and starts is not None:
@@ -93,28 +93,42 @@ def share_rows(inputs: ModelInput, image_token_id: int, kept: bool, singly: bool
     return SharedRows(ids[0, :opening] if opening else None, prefix, branches, follow, trace, score_at - begin)
 
 
-def _prefix_ends(
-    inputs: ModelInput, lengths: Tensor, score_at: Tensor, is_image: Tensor, singly: bool
-) -> tuple[Tensor | None, Tensor]:
+def _opening(ids: Tensor, is_image: Tensor, most: Tensor, items: int) -> int:
+    """How many tokens all rows begin with. Where some show no image, what several items have in common says where it ends."""
+    has_image = is_image.any(1)
+    if items == 1 and not bool(has_image.all()):
+        return 0
+    ends = torch.where(has_image, is_image.int().argmax(1), most)
+    common = int(torch.minimum(_alike(ids, torch.zeros_like(ends)), ends).min())
+    return common if common >= SHORT_OPENING else 0
+
+
+def _longest_prefixes(inputs: ModelInput, lengths: Tensor, score_at: Tensor) -> Tensor:
+    """(N,): how many of a row's tokens may be encoded before its branch."""
+    most = torch.minimum(lengths - SHORTEST, score_at)
+    if inputs.trace_mask is None:
+        return most
+    # What predicts a trace's first token belongs to the branch.
+    has_trace = inputs.trace_mask.any(1)
+    return torch.where(has_trace, torch.minimum(most, inputs.trace_mask.argmax(1) - 1), most)
+
+
+def _prefix_ends(inputs: ModelInput, most: Tensor, is_image: Tensor, singly: bool) -> tuple[Tensor | None, Tensor]:
     """Where each row's branch starts (N,), the same for rows of an item, and the item of each row.
 
     No starts where no item has several rows, or an image would not be in its prefix.
     """
-    shown = inputs.row_images
+    shown = inputs.row_images if inputs.items is None else inputs.items[:, None]
     new = torch.ones(len(shown), dtype=torch.bool, device=shown.device)
     new[1:] = (shown[1:] != shown[:-1]).any(1)
     item_of = new.cumsum(0) - 1
     first = new.nonzero()[:, 0][item_of]
     if not singly and bool(new.all()):
         return None, item_of
-    most = torch.minimum(lengths - SHORTEST, score_at)
-    if inputs.trace_mask is not None:  # what predicts a trace's first token belongs to the branch
-        has_trace = inputs.trace_mask.any(1)
-        most = torch.where(has_trace, torch.minimum(most, inputs.trace_mask.argmax(1) - 1), most)
     common = torch.minimum(_alike(inputs.input_ids, first), most)
     ends = torch.full_like(common, inputs.input_ids.shape[1]).scatter_reduce(0, item_of, common, "amin")[item_of]
     last_image = is_image.shape[1] - 1 - is_image.flip(1).int().argmax(1)
-    if bool((ends <= last_image).any()):
+    if bool((ends <= last_image.masked_fill(~is_image.any(1), 0)).any()):
         return None, item_of
     return ends, item_of
 

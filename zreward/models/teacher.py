@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from zreward.common.errors import InputError
+from zreward.data import Record
 from zreward.distribution import ScoreDistribution
 from zreward.models.calibration import Calibration
 from zreward.models.reasoning import Judgement
-from zreward.prompting import PromptForms
+from zreward.prompting import PromptForms, Texts
 from zreward.rubric import Rubric
 
 
@@ -21,6 +23,8 @@ class Teacher(Protocol):
     rubric: Rubric
     forms: PromptForms
     calibrations: dict[str, Calibration]
+    any_sequence: ClassVar[bool]
+    """Whether it takes items of several pictures, and answers in words."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What the answers depend on, as JSON."""
@@ -30,7 +34,7 @@ class Teacher(Protocol):
     def score_windows(
         self,
         shown: Sequence[tuple[Any, ...]],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Texts],
         names: tuple[str, ...],
         window: int,
         batch_size: int | None = None,
@@ -45,7 +49,35 @@ class Teacher(Protocol):
         dimensions: Sequence[str] | None = None,
         temperature: float = 1.0,
         batch_size: int | None = None,
+        answers: Sequence[str | None] | str | None = None,
     ) -> list[Judgement]: ...
+
+
+def check_takes(model: Teacher, name: str, records: Sequence[Record]) -> None:
+    """InputError for a model that takes one picture an item, and a record of something else."""
+    if not model.any_sequence:
+        for record in records:
+            record.only_image(name)
+
+
+def single_pictures(shown: Sequence[Any], answers: Any, what: str) -> list[Any]:
+    """The picture of each item, which may stand in a list of its own. InputError for several, none, and answers."""
+    if answers is not None and (isinstance(answers, str) or any(answer is not None for answer in answers)):
+        raise InputError(f"{what} takes items of one picture and no answer; use a model of this machine")
+    items = [tuple(one) if isinstance(one, list | tuple) else (one,) for one in shown]
+    for number, mine in enumerate(items):
+        if len(mine) != 1:
+            raise InputError(
+                f"item {number} shows {len(mine)} pictures; {what} takes items of one picture and no answer"
+            )
+    return [mine[0] for mine in items]
+
+
+def plain_prompts(texts: Sequence[str | Texts], what: str) -> list[str]:
+    """The prompts. InputError for an item with an answer."""
+    asked = [Texts.of(text) for text in texts]
+    single_pictures([], [one.answer for one in asked], what)
+    return [one.prompt for one in asked]
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from zreward.common.errors import InputError
 from zreward.common.texts import check_prompt
 from zreward.models.chat_template import render_chat
-from zreward.prompting import PromptForms, messages
+from zreward.prompting import PromptForms, Texts, messages
 from zreward.rubric import Dimension, Rubric
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _REMEMBERED = 1024  # encoded questions: candidates and steps repeat their promp
 
 
 class ConversationEncoder:
-    """Turns (prompt, dimension) into token ids with one image placeholder, for one tokenizer, rubric and set of forms.
+    """Turns (prompt, dimension) into token ids with a placeholder per image, for one tokenizer, rubric and set of forms.
 
     Raises InputError at construction when a label is not exactly one token after the answer prefix, or the tokenizer has
     no chat template.
@@ -47,19 +47,26 @@ class ConversationEncoder:
         self.pad_id: int = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
         self._encode_once = lru_cache(_REMEMBERED)(self._encode)
 
-    def encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> list[int]:
+    def encode(
+        self, prompt: str | Texts, dimension: Dimension, reasoning: bool, images: int | None = None
+    ) -> list[int]:
         """Ids up to where the model continues: right after the answer prefix (direct), or where the trace starts.
 
-        One image placeholder stands for the whole image; with a reference there are two.
+        One placeholder stands for a whole image; there are `images` of them, by default those of `PromptForms.images`.
         """
-        return list(self._encode_once(check_prompt(prompt), dimension, reasoning))
+        texts = Texts.of(prompt)
+        check_prompt(texts.prompt)
+        count = self.forms.images if images is None else images
+        return list(self._encode_once(texts, dimension, reasoning, count))
 
     def answer_ids(self, trace: Trace) -> list[int]:
         """A trace, its stop marker and the answer prefix: up to where the score is read."""
         return [*trace.ids, *(self.stop_ids if trace.truncated else []), *self.prefix_ids]
 
-    def _encode(self, prompt: str, dimension: Dimension, reasoning: bool) -> tuple[int, ...]:
-        turns = messages(self._escape_special_tokens(prompt), dimension, self.rubric, self.forms, reasoning)
+    def _encode(self, texts: Texts, dimension: Dimension, reasoning: bool, images: int) -> tuple[int, ...]:
+        answer = None if texts.answer is None else self._escape_special_tokens(texts.answer)
+        safe = Texts(self._escape_special_tokens(texts.prompt), answer)
+        turns = messages(safe, dimension, self.rubric, self.forms, reasoning, images)
         names = dict(self.tokenizer.special_tokens_map)
         options = {"tools": None, "documents": None, "add_generation_prompt": True, "enable_thinking": reasoning}
         text = render_chat(self.template, turns, **names | options)
@@ -67,7 +74,6 @@ class ConversationEncoder:
         if reasoning and not text.rstrip().endswith(start.strip()):
             text += start
         ids = self._ids(text) + ([] if reasoning else self.prefix_ids)
-        images = 2 if self.forms.reference else 1
         if ids.count(self.image_token_id) != images:
             raise InputError(
                 f"the chat template wrote {ids.count(self.image_token_id)} image placeholders for {images} image(s); "
@@ -91,7 +97,7 @@ class ConversationEncoder:
         return ids[0]
 
     def _escape_special_tokens(self, prompt: str) -> str:
-        """A prompt that spells a control token (say, an image placeholder) must not become one: break its first character off."""
+        """A text that spells a control token (say, an image placeholder) must not become one: break its first character off."""
         for token in self.control_tokens:
             if token in prompt:
                 prompt = prompt.replace(token, token[0] + " " + token[1:])

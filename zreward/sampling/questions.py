@@ -120,5 +120,5 @@ def questions_of(model: RewardModel, images: Sequence[Tensor], rows: Sequence[Ro
 
 def _ids(model: RewardModel, row: Row, start: bool) -> list[int]:
     reasoning = start or row.trace is not None
-    ids = model.encoder.encode(row.prompt, model.rubric.dimension(row.dimension), reasoning)
+    ids = model.encoder.encode(row.texts, model.rubric.dimension(row.dimension), reasoning, len(row.images))
     return ids if start or row.trace is None else ids + model.encoder.answer_ids(row.trace)

@@ -104,7 +104,7 @@ class EngineSampler:
 
     def score(self, images: Sequence[Tensor], prompts: Sequence[str], names: tuple[str, ...]) -> ScoreDistribution:
         """Label distributions (N, D, S) without reasoning."""
-        rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
+        rows = [Row((i,), prompt, name) for i, prompt in enumerate(prompts) for name in names]
         return self.model.distribution(self.engine.score(questions_of(self.model, images, rows, start=False)), names)
 
     def judge(
@@ -126,7 +126,7 @@ class EngineSampler:
             temperature: of sampling; 0 is greedy.
             seeds: N * D * K, the last axis fastest; default drawn from torch's random state.
         """
-        rows = [Row(i, prompt, name) for i, prompt in enumerate(prompts) for name in names for _ in range(traces)]
+        rows = [Row((i,), prompt, name) for i, prompt in enumerate(prompts) for name in names for _ in range(traces)]
         found = [sampled.trace for sampled in self.reason(images, rows, temperature, seeds)]
         answered = [replace(row, trace=trace) for row, trace in zip(rows, found, strict=True)]
         logits = self.engine.score(questions_of(self.model, images, answered, start=False))

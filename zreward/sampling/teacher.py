@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from zreward.models.pixels import as_pictures
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
+from zreward.models.teacher import plain_prompts, single_pictures
+from zreward.prompting import Texts
 from zreward.sampling.local import check_installed
 from zreward.sampling.options import VllmOptions
 from zreward.sampling.questions import rules_of
@@ -28,13 +30,15 @@ _CANARIES = 2  # pictures: the model itself runs on the CPU
 
 
 class VllmTeacher:
-    """The part of `RewardModel` that labelling uses. The engine starts with the first picture.
+    """The part of `RewardModel` that labelling uses, for items of one picture. The engine starts with the first one.
 
     Args:
         model: a model as it was loaded, on the CPU: a GPU is the engine's.
         options: how vLLM is started.
         device: the engine's.
     """
+
+    any_sequence: ClassVar[bool] = False
 
     def __init__(self, model: RewardModel, options: VllmOptions, device: torch.device) -> None:
         if options.server is None:
@@ -70,9 +74,10 @@ class VllmTeacher:
         dimensions: Sequence[str] | None = None,
         temperature: float = 1.0,
         batch_size: int | None = None,
+        answers: Sequence[str | None] | str | None = None,
     ) -> list[Judgement]:
-        """`RewardModel.judge`."""
-        images = as_pictures(images)
+        """`RewardModel.judge`, of items of one picture."""
+        images = single_pictures(as_pictures(images), answers, "vLLM")
         prompts, names = match_prompts(prompts, len(images)), self.check_dimensions(dimensions)
         check_counts(traces=traces, batch_size=batch_size)
         check_temperature(temperature)
@@ -86,14 +91,15 @@ class VllmTeacher:
     def score_windows(
         self,
         shown: Sequence[tuple[Any, ...]],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Texts],
         names: tuple[str, ...],
         window: int,
         batch_size: int | None = None,
         token_budget: int | None = None,
     ) -> Iterator[ScoreDistribution]:
         """`RewardModel.score_windows`; vLLM makes batches of its own."""
-        windows = prefetch_windows(lambda each: self.model.decode(each[0]), shown, prompts, window)
+        images, plain = single_pictures(shown, None, "vLLM"), plain_prompts(prompts, "vLLM")
+        windows = prefetch_windows(self.model.decode, images, plain, window)
         for first, opened, texts in windows:
             with counted(first):
                 part = self._started(opened, texts, names).score(opened, texts, names)
@@ -114,7 +120,7 @@ class VllmTeacher:
     def _started(self, images: list[Tensor], prompts: Sequence[str], names: tuple[str, ...]) -> EngineSampler:
         if self._sampler is None:
             few = images[:_CANARIES]
-            rows = [Row(i, prompts[i], name) for i in range(len(few)) for name in names]
+            rows = [Row((i,), prompts[i], name) for i in range(len(few)) for name in names]
             self._sampler = EngineSampler(self.model, self.options, (few, rows), self.device)
             self._difference = self._sampler.start()
         self._asked += len(images) * len(names)

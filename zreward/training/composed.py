@@ -48,7 +48,7 @@ def _some_pictures(recipe: Recipe) -> list[ImageSource]:
         return []
     records = open_records(data.train, skip_bad=data.skip_bad, split=data.train_split)[: data.train_records]
     chosen = range(0, len(records), max(1, len(records) // PICTURES))[:PICTURES]
-    return [records[number].image for number in chosen]
+    return [picture for number in chosen for picture in records[number].pictures]
 
 
 def pool(model: RewardModel, size: int) -> None:

@@ -55,7 +55,7 @@ LOSSES: dict[str, Loss] = {
 
 @dataclass(frozen=True)
 class DirectItem:
-    """One (prompt, image, dimension) with its target distribution (S,)."""
+    """One (record, dimension) with its target distribution (S,)."""
 
     record: Record
     dimension: str
@@ -73,7 +73,7 @@ class DirectItems(LazyItems[DirectItem]):
 
 
 def by_image(items: Sequence[DirectItem]) -> Sequence[list[DirectItem]]:
-    """The dimensions of one record (and reference) together, so that a picture passes the vision tower once."""
+    """The dimensions of one record (and reference) together, so that its pictures pass the vision tower once."""
     if isinstance(items, DirectItems):
         return Groups(items, items.pictures())
     groups: dict[tuple[int, int], list[DirectItem]] = {}
@@ -102,25 +102,23 @@ class DirectTrainer(RewardTrainer):
         super().__init__(reward_model, recipe, run, dataset, callbacks)
 
     def collate(self, items: list[list[DirectItem]]) -> dict[str, Any]:
-        """Groups of items, one picture (and reference) each -> pictures, rows and targets (N, S)."""
+        """Groups of items of one record (and reference) each -> pictures, rows and targets (N, S)."""
         images: list[Tensor] = []
         rows: list[Row] = []
-        for group in items:
+        for number, group in enumerate(items):
             first, *_ = group
-            image, reference = len(images), None
-            images.append(self._open(first.record))
+            shown = self._add(images, first.record)
             if first.reference is not None:
-                reference = len(images)
-                images.append(self._open(first.reference))
-            for item in group:
-                rows.append(Row(image, item.record.prompt, item.dimension, None, item.explanation, reference))
+                shown = (*self._add(images, first.reference), *shown)
+            prompt, answer = first.record.prompt, first.record.answer
+            rows += [Row(shown, prompt, one.dimension, None, one.explanation, answer, number) for one in group]
         target = stack([item.target for group in items for item in group])
         return {"images": images, "rows": rows, "target": target, "lengths": [len(group) for group in items]}
 
     def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
         lengths = batch["lengths"][:count]
         rows = batch["rows"][: sum(lengths)]
-        last = max(row.image if row.reference is None else row.reference for row in rows)
+        last = max((image for row in rows for image in row.images), default=-1)
         images, target = batch["images"][: last + 1], batch["target"][: len(rows)]
         return {"images": images, "rows": rows, "target": target, "lengths": lengths}
 
@@ -166,10 +164,15 @@ class DirectTrainer(RewardTrainer):
             return self.reward_model.decode(image)
         return stack([cache.features(self.reward_model, image, mirrored) for mirrored in (False, True)])
 
-    def _open(self, record: Record) -> Tensor:
+    def _add(self, images: list[Tensor], record: Record) -> tuple[int, ...]:
+        """Append a record's pictures; returns their numbers."""
+        images += [self._open(picture) for picture in record.pictures]
+        return tuple(range(len(images) - len(record.pictures), len(images)))
+
+    def _open(self, picture: ImageSource) -> Tensor:
         if not self.recipe.data.keep_images:
-            return self._decode(record.image)
-        key = id(record.image) if isinstance(record.image, Image.Image) else record.image  # a record may not live on
+            return self._decode(picture)
+        key = id(picture) if isinstance(picture, Image.Image) else picture  # a record may not live on
         if key not in self._opened:
-            self._opened[key] = self._decode(record.image)
+            self._opened[key] = self._decode(picture)
         return self._opened[key]

@@ -9,23 +9,24 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from zreward.common.runs import say
-from zreward.data import Record, Records
+from zreward.data import Record
 from zreward.data.images import ImageSource
 from zreward.data.looks import can_compare, looks_of
 from zreward.data.seen import SEEN_FILE, SeenData, load_seen, save_seen, seen_of
+from zreward.data.splits import texts_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
 
 
 def note_prompts(model: RewardModel, records: Sequence[Record]) -> SeenData | None:
-    """Hash the prompts alone, which takes no time, for the checkpoints of a run; returns what its starting model had seen."""
-    before, seen = seen_by(model), seen_of(_prompts(records), [None])
+    """Hash the texts alone, which takes no time, for the checkpoints of a run; returns what its starting model had seen."""
+    before, seen = seen_by(model), seen_of(texts_of(records), [None])
     model.seen = seen if before is None else seen.merged(before)
     return before
 
 
 def note_training_data(run: Path, model: RewardModel, records: Sequence[Record], before: SeenData | None) -> None:
-    """Hash the prompts and pictures of a run once, with those that its starting model was trained on.
+    """Hash the prompts, long answers and pictures of a run once, with those that its starting model was trained on.
 
     Every picture is opened, so this comes after training, not before the first step. All processes of a launch call this
     together: each hashes its share of the pictures, the first one keeps the result.
@@ -44,25 +45,22 @@ def note_training_data(run: Path, model: RewardModel, records: Sequence[Record],
         own = records[state.process_index :: state.num_processes]
         parts = gather_object([looks_of(_images(own)) if _can_hash(state.is_main_process) else None])
         if state.is_main_process:
-            seen = seen_of(_prompts(records), parts)
+            seen = seen_of(texts_of(records), parts)
             save_seen(seen if before is None else seen.merged(before), file)
     if state.is_main_process:
         model.seen = load_seen(file)
-
-
-def _prompts(records: Sequence[Record]) -> Iterator[str]:
-    return records.prompts() if isinstance(records, Records) else (record.prompt for record in records)
 
 
 def _images(records: Sequence[Record]) -> Iterator[ImageSource]:
     """The pictures; a file that stands in many pairs once."""
     known: set[int] = set()
     for record in records:
-        key = hash(record.image) if isinstance(record.image, str) else None
-        if key not in known:
-            yield record.image
-        if key is not None:
-            known.add(key)
+        for picture in record.pictures:
+            key = hash(picture) if isinstance(picture, str) else None
+            if key not in known:
+                yield picture
+            if key is not None:
+                known.add(key)
 
 
 def _can_hash(tell: bool) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
-from zreward.data import Preference, Record
+from zreward.data import Preference
 from zreward.data.preference import OVERALL
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
@@ -86,8 +86,8 @@ class PreferenceTrainer(DirectTrainer):
         for item in pairs:
             prompt, questions = item.preference.prompt, len(item.shares)
             for image in item.preference.images:  # a picture's questions one after the other: they share its prefix
-                rows += [Row(len(images), prompt, name) for name, _ in item.shares]
-                images.append(self._open(Record(prompt, image)))
+                rows += [Row((len(images),), prompt, name) for name, _ in item.shares]
+                images.append(self._open(image))
             first = len(rows) - 2 * questions
             sides += [(first + n, first + questions + n) for n in range(questions)]
             shares += [share for _, share in item.shares]

@@ -33,7 +33,7 @@ from zreward.training.edited_traces import EditedTraces
 from zreward.training.engines import backward, gradients_go_on, place_frozen
 from zreward.training.preferred_rollouts import Voted
 from zreward.training.recipe import RolloutRecipe
-from zreward.training.rollout_data import RepeatSampler, RolloutItem
+from zreward.training.rollout_data import RepeatSampler, RolloutItem, rows_of_sides
 from zreward.training.rollout_engine import CANARIES, start_sampler
 from zreward.training.rollout_objectives import (
     OBJECTIVES,
@@ -91,11 +91,12 @@ class RolloutTrainer(RewardTrainer):
                 self.sampler.close()
 
     def collate(self, items: list[RolloutItem]) -> dict[str, Any]:
-        return {"items": items, "images": [self.reward_model.decode(r.image) for item in items for r in item.records]}
+        shown = [tuple(map(self.reward_model.decode, r.pictures)) for item in items for r in item.records]
+        return {"items": items, "shown": shown}
 
     def first_of(self, batch: dict[str, Any], count: int) -> dict[str, Any]:
         items = batch["items"][:count]
-        return {"items": items, "images": batch["images"][: sum(len(item.records) for item in items)]}
+        return {"items": items, "shown": batch["shown"][: sum(len(item.records) for item in items)]}
 
     def _get_train_sampler(self, train_dataset=None) -> RepeatSampler:
         block = self.args.per_device_train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
@@ -169,9 +170,9 @@ class RolloutTrainer(RewardTrainer):
         return self._kept[place % accumulation]
 
     def _roll_out(self, batch: dict[str, Any]) -> _Rollout:
-        items, images, G = batch["items"], batch["images"], self.options.group_size
+        items, shown, G = batch["items"], batch["shown"], self.options.group_size
         sides = [(record, item.dimension) for item in items for record in item.records]
-        rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides) for _ in range(G)]
+        images, rows = [image for mine in shown for image in mine], rows_of_sides(sides, G)
         seeds = self._seeds(items) if self.options.seed_by == "item" else None
         with watchdog("a roll-out", self.options.stall_after, f"rollout.stall_after says so. {self.last_good()}"):
             traces, log_probs = self._sample(images, rows, seeds)
@@ -329,7 +330,7 @@ class RolloutTrainer(RewardTrainer):
         """The teacher's log-probabilities of the student's tokens, at the student's places (its images may be longer)."""
         assert self.teacher is not None and rollout.labels is not None, "OPD has a teacher and samples its score"
         if rollout.teacher_log_probs is None:
-            images = [self.teacher.decode(record.image) for record in rollout.records]
+            images = [self.teacher.decode(picture) for record in rollout.records for picture in record.pictures]
             inputs = replace(self.teacher.collate(images, rollout.rows), share=self.shares).to(self.args.device)
             assert inputs.trace_mask is not None and rollout.inputs.trace_mask is not None, "roll-outs have traces"
             mask, found, teacher = rollout.inputs.trace_mask.bool(), [], self._placed_teacher

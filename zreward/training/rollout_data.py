@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from zreward.data import Pair, Record
 from zreward.data.preference import records_of
 from zreward.distribution import ScoreScale
 from zreward.models.reward_model import RewardModel
+from zreward.models.rows import Row, rows_of
+from zreward.prompting import Texts
 from zreward.training.lazy_items import LazyItems
 from zreward.training.preferred import PreferredItem
 
@@ -89,6 +91,12 @@ class UnratedItems(LazyItems[RolloutItem]):
     def make(self, index: int) -> RolloutItem:
         row, number = divmod(index, len(self._names))
         return RolloutItem((self._records[row],), self._names[number], number=index)
+
+
+def rows_of_sides(sides: Sequence[tuple[Record, str]], times: int = 1) -> list[Row]:
+    """The rows of records, each asked about one dimension and `times` in a row; pictures are counted through."""
+    found = rows_of([r.pictures for r, _ in sides], [Texts(r.prompt, r.answer) for r, _ in sides], ("",), times)
+    return [replace(row, dimension=sides[row.item][1]) for row in found]
 
 
 class RepeatSampler(Sampler):

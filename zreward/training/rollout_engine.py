@@ -8,12 +8,11 @@ from accelerate import Accelerator
 
 from zreward.common.errors import InputError
 from zreward.models.reward_model import RewardModel
-from zreward.models.rows import Row
 from zreward.sampling.local import check_installed
 from zreward.sampling.questions import rules_of
 from zreward.sampling.sampler import EngineSampler
 from zreward.training.recipe import Recipe
-from zreward.training.rollout_data import RolloutItem
+from zreward.training.rollout_data import RolloutItem, rows_of_sides
 
 CANARIES = 4  # items whose label distributions are compared after every update
 
@@ -37,8 +36,8 @@ def start_sampler(
 ) -> EngineSampler:
     """vLLM with the model's weights, checked with these items' pictures."""
     sides = [(record, item.dimension) for item in items for record in item.records]
-    images = [model.decode(record.image) for record, _ in sides]
-    rows = [Row(i, record.prompt, name) for i, (record, name) in enumerate(sides)]
+    images = [model.decode(picture) for record, _ in sides for picture in record.pictures]
+    rows = rows_of_sides(sides)
     processes = accelerator if accelerator.num_processes > 1 else None
     # The model itself may still be on the CPU, where FSDP and DeepSpeed take it from.
     return EngineSampler(model, recipe.vllm, (images, rows), accelerator.device, processes)

@@ -32,7 +32,8 @@ from zreward.distribution import split_spread
 from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
-from zreward.models.teacher import ReportedDistribution, Teacher
+from zreward.models.teacher import ReportedDistribution, Teacher, check_takes
+from zreward.prompting import Texts
 from zreward.training.annotated import annotated_items
 from zreward.training.direct import DirectItem
 from zreward.training.distilled import Chains, DistilledItems, ExplainedItems
@@ -79,6 +80,7 @@ def label(model: Teacher, teacher: str, records: Sequence[Record], out: str | Pa
     """
     out = Path(out)
     names = check_teacher(model, teacher, options)
+    check_takes(model, teacher, records)
     facts = facts_of(model, names, records, options)
     with RunDirectory(out).hold():
         refuse_other_files(out)
@@ -152,15 +154,17 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(options.seed * 1_000_003 + number)
-        shown = [(record.image,) for record in records]
-        scores = model.score_windows(shown, [r.prompt for r in records], names, options.batch_size, options.batch_size)
+        shown = [record.pictures for record in records]
+        texts = [Texts(record.prompt, record.answer) for record in records]
+        scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
             batch = records[at : at + options.batch_size]
-            images, prompts = [r.image for r in batch], [r.prompt for r in batch]
+            images, prompts = shown[at : at + len(batch)], [record.prompt for record in batch]
+            answers = [record.answer for record in batch]
             with counted(start + (at if options.reasoning else 0)):
                 if options.reasoning:
                     judged = model.judge(
-                        images, prompts, options.traces, names, options.temperature, options.batch_size
+                        images, prompts, options.traces, names, options.temperature, options.batch_size, answers
                     )
                 else:
                     judged = next(scores)
@@ -324,7 +328,8 @@ def _records_fingerprint_1(records: Sequence[Record]) -> str:
     """Of targets that older versions wrote: of files only the name and the size."""
     digest = hashlib.sha256()
     for record in records:
-        digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(_image_identity(record.image)).digest())
+        image = record.only_image("a targets file of version 0.1")
+        digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(_image_identity(image)).digest())
     return digest.hexdigest()[:16]
 
 

@@ -204,7 +204,7 @@ class _Learner:
             "score": pointwise_cross_entropy(output.score_logits.log_softmax(-1), targets),
         }
         if heads:
-            losses["checklist"] = heads.loss(inputs, [scenes[row.image] for row in rows])
+            losses["checklist"] = heads.loss(inputs, [scenes[row.images[0]] for row in rows])
         if stage.places:
             losses["relation"] = _relation_loss(output.trace_log_probs, inputs, model)
         return losses
@@ -249,7 +249,7 @@ def _rows(
             trace = None
             if rng.random() >= config.direct_share:
                 trace = model.as_trace(explain(scene, name, stage.places))
-            rows.append(Row(index, scene.prompt.text, name, trace))
+            rows.append(Row((index,), scene.prompt.text, name, trace))
             points = opinion(scene, name, config.points_per_defect, stage.halo if trace is None else 0.0)
             targets.append(_spread(points, config.opinion_spread, model))
     return rows, torch.stack(targets)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from zreward.data.pairs import Pair, mine_pairs
 from zreward.data.record import Record
@@ -70,6 +71,25 @@ def write_evaluation(
     )
 
 
+def side_by_side(record: Record) -> Image.Image:
+    """All pictures of a record in a row, in order; a blank one where it shows none."""
+    pictures = record.open_images() or [Image.new("RGB", (32, 32), "white")]
+    if len(pictures) == 1:
+        return pictures[0]
+    row = Image.new("RGB", (sum(one.width for one in pictures), max(one.height for one in pictures)), "white")
+    left = 0
+    for one in pictures:
+        row.paste(one, (left, 0))
+        left += one.width
+    return row
+
+
+def words_of(record: Record, *others: Record) -> str:
+    """The prompt of records, and their answers."""
+    answers = [one.answer for one in (record, *others) if one.answer is not None]
+    return " — ".join([record.prompt, *answers])
+
+
 def _pairs(predictions: Predictions, records: Sequence[Record]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Of every dimension on which people compared pictures of one prompt: predicted probabilities and votes."""
     items = items_of(predictions, records)
@@ -92,7 +112,7 @@ def _examples(predictions: Predictions, records: Sequence[Record], method: str) 
             if record.ratings(name)
         }
         if dimensions:
-            examples.append(ReportExample(record.open_image(), record.prompt, dimensions))
+            examples.append(ReportExample(side_by_side(record), words_of(record), dimensions))
     return examples
 
 
@@ -121,4 +141,8 @@ def _pair_figure(pair: Pair, records: Sequence[Record], mean: np.ndarray) -> Fig
     winner, loser = records[pair.winner], records[pair.loser]
     people = f"people {winner.score(pair.dimension):.2f} and {loser.score(pair.dimension):.2f}"
     model = f"model {mean[pair.winner]:.2f} and {mean[pair.loser]:.2f}"
-    return Figure([winner.open_image(), loser.open_image()], f"{winner.prompt}: {pair.dimension}", f"{people}; {model}")
+    return Figure(
+        [side_by_side(winner), side_by_side(loser)],
+        f"{words_of(winner, loser)}: {pair.dimension}",
+        f"{people}; {model}",
+    )
