@@ -178,7 +178,7 @@ def test_judgements_are_the_models_own_after_the_same_traces(model):
     said = [each.trace for each in sampler.reason(images, asked, 1.0, seeds)]
     assert len({trace.ids for trace in said}) > 8
     for n, judged in enumerate(sampler.judge(images, PROMPTS, traces, NAMES, 1.0, seeds)):
-        mine = [(row.dimension, trace) for row, trace in zip(asked, said, strict=True) if row.image == n]
+        mine = [(row.dimension, trace) for row, trace in zip(asked, said, strict=True) if row.images == (n,)]
         words = {name: [trace for other, trace in mine if other == name] for name in NAMES}
         check_judgement(model, noise_pictures(3)[n], PROMPTS[n], judged, words)
     sampler.close()

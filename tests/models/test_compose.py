@@ -70,7 +70,9 @@ def test_how_many_tokens_an_image_becomes(parts, tmp_path, kind, class_token, po
 def test_the_parts_outputs_are_those_of_the_parts_alone(parts, tmp_path):
     """Projector and language model, by hand: states of two layers side by side, then the language model over embeddings."""
     model = composed(parts, tmp_path / "made", layers=[1, -1], class_token=True)
-    inputs = model.collate([model.open(picture) for picture in noise_pictures(1)], [Row((0,), "a red circle", "realism")])
+    inputs = model.collate(
+        [model.open(picture) for picture in noise_pictures(1)], [Row((0,), "a red circle", "realism")]
+    )
     network, language = model.backbone.base, AutoModelForCausalLM.from_pretrained(parts["language"])
     tower = AutoModel.from_pretrained(parts["clip"]).vision_model
     with torch.no_grad():

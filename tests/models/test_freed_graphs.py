@@ -35,7 +35,9 @@ def gradient(model: RewardModel, memory: str, backward: bool) -> None:
 def update(model: RewardModel, traces: bool) -> None:
     """A step of a trainer: forward and backward with checkpointed blocks."""
     names, words = model.rubric.dimension_names, model.encoder.label_ids.tolist()
-    rows = [Row((0,), "a red circle", name, Trace(tuple(words[:3]), True) if traces else None) for name in names[:2] * 2]
+    rows = [
+        Row((0,), "a red circle", name, Trace(tuple(words[:3]), True) if traces else None) for name in names[:2] * 2
+    ]
     inputs = replace(model.collate([torch.rand(3, 32, 32)], sorted(rows, key=lambda row: row.dimension)), share=True)
     model.train()
     model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

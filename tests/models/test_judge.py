@@ -16,7 +16,9 @@ def rows_with(model, *texts: str, truncated: bool = False) -> list[Row]:
     rows = []
     for text in texts:
         ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        rows.append(Row((0,), PROMPT, "realism", Trace((*ids, *([] if truncated else model.encoder.stop_ids)), truncated)))
+        rows.append(
+            Row((0,), PROMPT, "realism", Trace((*ids, *([] if truncated else model.encoder.stop_ids)), truncated))
+        )
     return rows
 
 

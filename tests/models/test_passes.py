@@ -29,7 +29,8 @@ def test_text_alone(family_model):
 def prefixes(model, pictures) -> tuple[Part, Images]:
     """Of three pictures with prompts of unequal lengths: padded on the left."""
     inputs = model.collate(
-        [model.open(picture) for picture in pictures[:3]], [Row((i,), text, "realism") for i, text in enumerate(PROMPTS)]
+        [model.open(picture) for picture in pictures[:3]],
+        [Row((i,), text, "realism") for i, text in enumerate(PROMPTS)],
     )
     part = share_rows(inputs, model.backbone.image_token_id, kept=False, singly=True).prefix
     assert not part.mask[:, 0].all()

@@ -214,15 +214,26 @@ def test_an_opening_that_is_not_kept_has_to_serve_several_rows(short, count, sho
 @pytest.mark.parametrize(
     ("given", "items", "opening", "prefixes"),
     [
-        ([[*LONG, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 0], 0, [[*LONG, 5]]),  # of one item: nothing says where its own part begins
+        # of one item: nothing says where its own part begins
+        ([[*LONG, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 0], 0, [[*LONG, 5]]),
         ([[*LONG, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 1], 5, None),  # of two: what both begin with, two tokens left
-        ([[*LONG, 5, 6, 6, 7], [*LONG, 5, 6, 8, 7], [*LONG, 4, 4, 8, 7], [*LONG, 4, 4, 6, 7]], [0, 0, 1, 1], 4, [[5, 6], [4, 4]]),
-        ([[*LONG, 5, 6, 8, 7], [*LONG, 5, 6, 6, 7], [*LONG, 5, 6, 8, 7], [*LONG, 5, 6, 6, 7]], [0, 0, 1, 1], 5, [[6], [6]]),
+        (
+            [[*LONG, 5, 6, 6, 7], [*LONG, 5, 6, 8, 7], [*LONG, 4, 4, 8, 7], [*LONG, 4, 4, 6, 7]],
+            [0, 0, 1, 1],
+            4,
+            [[5, 6], [4, 4]],
+        ),
+        (
+            [[*LONG, 5, 6, 8, 7], [*LONG, 5, 6, 6, 7], [*LONG, 5, 6, 8, 7], [*LONG, 5, 6, 6, 7]],
+            [0, 0, 1, 1],
+            4,
+            [[5, 6], [5, 6]],
+        ),
         ([[*LONG, IMAGE, 5, 6, 7], [*LONG, 5, 8, 7]], [0, 1], 4, None),  # beside one with an image
     ],
 )
 def test_rows_without_an_image(short, given, items, opening, prefixes):
-    """They share like others; the opening leaves a token for each prefix, also where two items say the same."""
+    """They share like others; the opening leaves two tokens for each prefix, also where two items say the same."""
     found = cut(rows(*given, items=torch.tensor(items)), kept=True)
     assert (0 if found.opening is None else len(found.opening)) == opening
     assert (None if found.prefix is None else unpadded(found.prefix, left=not opening)) == prefixes
@@ -238,7 +249,7 @@ def test_an_opening_of_the_shipped_length_is_worth_a_pass():
 
 
 def random_rows(rng: random.Random) -> ModelInput:
-    """Items of one to four rows with unequal prompts; some show no image, some have traces, some a score that is predicted early."""
+    """Items of one to four rows with unequal prompts; some without an image, with traces, or with a score predicted early."""
     begin = [rng.randint(1, 3) for _ in range(rng.randint(0, 7))]
     ids: list[list[int]] = []
     shown, items, spans, at = [], [], [], []

@@ -74,7 +74,7 @@ def test_traces_and_scores_are_the_models_own_and_follow_its_weights(place):
         trainer.sampler.canary.check(trainer.sampler.engine)
     assert trainer.sampler.sync() < 1e-5
     model = trainer.reward_model.eval()
-    shown = [row for row in rows() if row.image == 0]
+    shown = [row for row in rows() if row.images == (0,)]
     sampled = trainer.sampler.reason(pictures(model), shown, 0.7, [5, 6])
     answered = [replace(row, trace=one.trace) for row, one in zip(shown, sampled, strict=True)]
     _, own = own_answers(model, answered, 0.7)

@@ -62,7 +62,9 @@ class Traces:
 
     def reason(self, images, rows, temperature, seeds):
         assert temperature == self.temperature and seeds is None
-        records = [next(n for n, known in enumerate(self.opened) if torch.equal(known, images[r.images[0]])) for r in rows]
+        records = [
+            next(n for n, known in enumerate(self.opened) if torch.equal(known, images[r.images[0]])) for r in rows
+        ]
         assert [RECORDS[n].prompt for n in records] == [row.prompt for row in rows]
         places = Counter()
         self.keys = []

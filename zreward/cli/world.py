@@ -73,11 +73,24 @@ def reproduce(
 
 
 @world_app.command("data")
-def world_data(out: Out, seed: Seed = 0) -> None:
-    """Generate the world's images and ratings: train, dev, pool and test records."""
-    from zreward.world.dataset import make_world
+def world_data(
+    out: Out,
+    seed: Seed = 0,
+    task: Annotated[
+        str, typer.Option(help="What is judged: image (of a prompt), text (an answer), or edit (before and after).")
+    ] = "image",
+) -> None:
+    """Generate the world's items and ratings: train, dev, pool and test records.
 
-    for name, path in make_world(out, seed).items():
+    Of the tasks text and edit also a rubric, and the base models that are asked with it: OUT/large and OUT/small.
+    """
+    from zreward.world.dataset import make_world
+    from zreward.world.tasks import TASKS, make_task
+
+    if task not in ("image", *TASKS):
+        raise InputError(f"--task {task!r} is unknown; expected image, {' or '.join(TASKS)}")
+    made = make_world(out, seed) if task == "image" else make_task(task, out, seed)
+    for name, path in made.items():
         typer.echo(f"{name}: {path}")
 
 

@@ -181,6 +181,8 @@ def _colours(column: Any, count: int) -> NDArray[np.uint8]:
 
 def _distinct(looks: Looks) -> Looks:
     """Pictures that are the same bit for bit once, in the order of their hashes."""
+    if not len(looks):
+        return looks
     both = np.concatenate([looks.hashes.view(np.uint8).reshape(len(looks), -1), looks.colours], 1)
     _, first = np.unique(both, axis=0, return_index=True)
     return looks[first]

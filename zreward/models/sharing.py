@@ -17,7 +17,9 @@ from torch import Tensor
 from zreward.models.caches import Follow
 from zreward.models.inputs import ModelInput
 
-SHORTEST = 2  # tokens of a branch: a single one would be decoded by kernels that write into the states they read
+SHORTEST = (
+    2  # tokens that go on from others: a single one would be decoded by kernels that write into the states they read
+)
 SHORT_OPENING = 64  # tokens; a shorter one costs less with every row than a pass of its own
 
 
@@ -69,7 +71,7 @@ def share_rows(inputs: ModelInput, image_token_id: int, kept: bool, singly: bool
     most = _longest_prefixes(inputs, lengths, score_at)
     starts, item_of = _prefix_ends(inputs, most, is_image, singly)
     items = int(item_of[-1]) + 1
-    opening = _opening(ids, is_image, most if starts is None else starts - 1, items)
+    opening = _opening(ids, is_image, most if starts is None else starts - SHORTEST, items)
     if (starts is None and not opening) or (starts is None and not kept and len(ids) == 1):
         return None
     if opening and not kept and items == 1 and starts is not None:

@@ -212,6 +212,7 @@ def _from_scratch(recipe: Recipe, resolution: ResolutionPolicy | None) -> Reward
     records, preferences = _training_data(recipe, rubric)
     options = {"max_trace_tokens": wanted.max_trace_tokens} if wanted.max_trace_tokens else {}
     prompts = [record.prompt for record in records] + [one.prompt for one in preferences]
+    prompts += [record.answer for record in records if record.answer is not None]
     model = make_scratch(wanted.name.removeprefix(PREFIX), wanted.scratch, prompts, rubric, resolution, **options)
     if wanted.attn_implementation not in (None, "sdpa"):
         check_attention(wanted.attn_implementation)

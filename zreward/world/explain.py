@@ -31,7 +31,7 @@ def _alignment(scene: Scene, places: bool) -> str:
             parts.append(f"{ROLES[role]} missing")
             continue
         verdict = " ".join(placed.wrong) or "ok"
-        where = f"{_place(placed)} " * places
+        where = f"{place(placed)} " * places
         parts.append(f"{ROLES[role]} {where}{placed.size} {placed.colour} {placed.shape} {verdict}")
     asked = scene.prompt.relation
     if asked and scene.drawn(0) and scene.drawn(1):
@@ -43,7 +43,7 @@ def _alignment(scene: Scene, places: bool) -> str:
     return " ; ".join(parts)
 
 
-def _place(placed: PlacedObject) -> str:
+def place(placed: PlacedObject) -> str:
     """Which quarter of the picture, in the prompts' own words."""
     x, y = placed.centre
     return f"{'left' if x < MIDDLE else 'right'} {'above' if y < MIDDLE else 'below'}"
