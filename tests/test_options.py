@@ -174,7 +174,7 @@ ALWAYS = {
     "data split": "--out --train --dev --test --seed",
     "data check": "--rubric --against --json --prompt-field --image-field",
     "rubric check": "--model --prompt --reasoning",
-    "world data": "--out --seed",
+    "world data": "--out --seed --task",
     "world pretrain": "--out --seed",
 }
 """Options that have an effect, or are refused for their value, in every command line of their command."""

@@ -29,10 +29,11 @@ def demo(tmp_path_factory):
 @pytest.fixture
 def place(request, tmp_path, monkeypatch):
     """A furnished folder to stand in (an empty one for the guide that brings its own); worlds made there are tiny."""
-    from zreward.world import dataset
+    from zreward.world import dataset, tasks
 
-    make_world = dataset.make_world
+    make_world, make_task = dataset.make_world, tasks.make_task
     monkeypatch.setattr(dataset, "make_world", lambda out, seed: make_world(out, seed, TINY))
+    monkeypatch.setattr(tasks, "make_task", lambda name, out, seed: make_task(name, out, seed, TINY))
     callspec = getattr(request.node, "callspec", None)
     if callspec is None or getattr(callspec.params.get("path"), "name", "") not in BARE:
         furnish(tmp_path, request.getfixturevalue("demo"))

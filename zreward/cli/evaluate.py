@@ -107,6 +107,7 @@ def evaluate(
     from zreward.evaluation.calibration_table import calibration_rows, items_of, print_calibration
     from zreward.evaluation.prediction import metrics_table, predict, print_table, rated_dimensions
     from zreward.evaluation.tables import write_csv
+    from zreward.models.teacher import check_takes
 
     check_target(json_file)
     check_suffix("--html", html, ".html")
@@ -150,6 +151,7 @@ def evaluate(
     # With file and line in its messages; a part, or answers on another scale, are checked by the evaluation.
     rubric = None if names or loaded.forms.reference else loaded.rubric
     records = load_records(data, rubric, skip_bad=skip_bad, split=split)
+    check_takes(loaded, "evaluation of an endpoint", records)
     asked_for, coupled = names or rated_dimensions(loaded, records), None
     if coupling:
         from zreward.evaluation.coupling import measure_coupling

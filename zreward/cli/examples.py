@@ -134,6 +134,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward rubric check my-rubric.yaml --model world:small --reasoning",
     ),
     "world": ("zreward world data --out runs/world",),
-    "world data": ("zreward world data --out runs/world", "zreward world data --out runs/world-7 --seed 7"),
+    "world data": ("zreward world data --out runs/world", "zreward world data --task edit --out runs/world-edit"),
     "world pretrain": ("zreward world pretrain small --out runs/small",),
 }

@@ -80,7 +80,6 @@ def label(model: Teacher, teacher: str, records: Sequence[Record], out: str | Pa
     """
     out = Path(out)
     names = check_teacher(model, teacher, options)
-    check_takes(model, teacher, records)
     facts = facts_of(model, names, records, options)
     with RunDirectory(out).hold():
         refuse_other_files(out)
@@ -105,7 +104,8 @@ def check_teacher(model: Teacher, teacher: str, options: LabelOptions) -> tuple[
 def facts_of(
     model: Teacher, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
 ) -> dict[str, Any]:
-    """What targets depend on; the batch size is not part of it."""
+    """What targets depend on; the batch size is not part of it. InputError for records that the model does not take."""
+    check_takes(model, "labelling by an endpoint or by vLLM", records)
     chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
     return {
         "teacher_model": model.fingerprint(),
@@ -325,8 +325,10 @@ def refuse_other_files(out: Path) -> None:
 
 
 def _records_fingerprint_1(records: Sequence[Record]) -> str:
-    """Of targets that older versions wrote: of files only the name and the size."""
+    """Of targets that older versions wrote: of files only the name and the size; they had records of one picture only."""
     digest = hashlib.sha256()
+    if not all(record.image is not None and record.answer is None for record in records):
+        return ""
     for record in records:
         image = record.only_image("a targets file of version 0.1")
         digest.update(record.prompt.encode() + b"\0" + hashlib.sha256(_image_identity(image)).digest())

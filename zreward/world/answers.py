@@ -33,11 +33,13 @@ class Answer:
     defects: tuple[tuple[str, str], ...] = ()  # (dimension, defect), one entry per occurrence
 
     @property
+    def said(self) -> list[str]:
+        """The clauses that say something."""
+        return [f"a {one}" for one in self.objects] + [f"first {self.relation} second"] * (self.relation is not None)
+
+    @property
     def text(self) -> str:
-        clauses = [f"a {one}" for one in self.objects]
-        if self.relation is not None:
-            clauses.append(f"first {self.relation} second")
-        return " ; ".join([*clauses, *self.added])
+        return " ; ".join([*self.said, *self.added])
 
     def truth(self, dimension: str) -> float:
         """The true score in [1, 5]."""
@@ -56,7 +58,7 @@ def sample_answer(scene: PromptSpec, rng: random.Random) -> Answer:
         answer = _spoil(answer, rng.choice(("missing", "shape", "colour", "colour", "size", "relation", "extra")), rng)
     for _ in range(_count(rng)):
         repeated = rng.random() < 0.5
-        clause = rng.choice(answer.text.split(" ; ")) if repeated else rng.choice(FILLERS)
+        clause = rng.choice(answer.said) if repeated else rng.choice(FILLERS)
         found = ("brevity", "repeated" if repeated else "filler")
         answer = replace(answer, added=(*answer.added, clause), defects=(*answer.defects, found))
     return answer
@@ -80,12 +82,18 @@ def _spoil(answer: Answer, defect: str, rng: random.Random) -> Answer:
     elif defect == "extra":
         if len(objects) > 3:
             return answer
-        objects.append(ObjectSpec(rng.choice(SIZES), rng.choice(COLOURS), rng.choice(SHAPES)))
+        extra = ObjectSpec(rng.choice(SIZES), rng.choice(COLOURS), rng.choice(SHAPES))
+        if extra in objects:  # it would be a repetition
+            return answer
+        objects.append(extra)
     else:
         options = {"shape": SHAPES, "colour": COLOURS, "size": SIZES}[defect]
         old = getattr(objects[index], defect)
         other = rng.choice([value for value in options if value != old])
-        objects[index] = ObjectSpec(**{**vars(objects[index]), defect: other})
+        changed = ObjectSpec(**{**vars(objects[index]), defect: other})
+        if changed in objects:
+            return answer
+        objects[index] = changed
     return replace(
         answer, objects=tuple(objects), relation=relation, defects=(*answer.defects, ("correctness", defect))
     )
