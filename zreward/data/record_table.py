@@ -196,7 +196,10 @@ def _place(image: ImageSource) -> tuple[Any, ...]:
 
 
 def _record(values: dict[str, Any]) -> Record:
-    pictures = [_picture(*place) for place in zip(*(values.pop(key) for key in _IMAGE), strict=True)]
+    columns = [values.pop(key) for key in _IMAGE]
+    if None in columns:
+        raise ValueError("a damaged table: a row without a list of pictures")
+    pictures = [_picture(*place) for place in zip(*columns, strict=True)]
     for key in ("scores", "stds"):
         values[key] = _loaded(values[key])
     shown = {"image": pictures[0]} if len(pictures) == 1 else {"images": pictures}
