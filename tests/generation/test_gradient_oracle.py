@@ -27,6 +27,18 @@ def beats(scores, reference):
     return won / len(scores)
 
 
+def sure_of_it(scores):
+    """Mean score, times how much of the mass lies within a point of it; the second factor is a constant."""
+    inside = 0.0
+    for probs in scores.values():
+        values = probs.tolist()
+        mu = sum((1 + k / 2) * p for k, p in enumerate(values))
+        for k, p in enumerate(values):
+            low, high = max(0.75 + k / 2, mu - 1), min(1.25 + k / 2, mu + 1)
+            inside += p * max(0.0, high - low) / 0.5 / len(scores)
+    return inside * mean_score(scores)
+
+
 CASES = {
     "all weights": ({}, mean_score),
     "guidance, accumulation": ({"generator__guidance": 2.5, "optimizer__gradient_accumulation": 2}, mean_score),
@@ -41,6 +53,7 @@ CASES = {
         {"gradient__steps": [1, 2], "gradient__skipped": [1, 1], "gradient__checkpointing": True},
         mean_score,
     ),
+    "weighed by confidence": ({"reward__confidence": 1.0}, sure_of_it),
     "better than before": ({"reward__aggregate": {"kind": "beats"}, "reward__copies": 2}, beats),
 }
 

@@ -87,7 +87,7 @@ class Aggregate:
         self.check(scores.dimensions, len(scores.bins))
         if self.reading == "argmax":
             scores = _most_likely(scores, self.sharpness)
-        weight = _weights(self.weights, scores)
+        weight = dimension_weights(self.weights, scores)
         if self.kind == "worst":
             return -self.softness * torch.logsumexp(weight.log() - scores.mean / self.softness, dim=-1)
         return self._per_dimension(scores, reference) @ weight
@@ -105,8 +105,8 @@ class Aggregate:
         return scores.mean
 
 
-def _weights(weights: Mapping[str, float], scores: ScoreDistribution) -> Tensor:
-    """(D,), summing to one."""
+def dimension_weights(weights: Mapping[str, float], scores: ScoreDistribution) -> Tensor:
+    """(D,), summing to one; equal where none are given."""
     given = [weights.get(name, 0.0) if weights else 1.0 for name in scores.dimensions]
     weight = torch.tensor(given).to(scores.probs)
     return weight / weight.sum()

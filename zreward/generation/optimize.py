@@ -27,6 +27,7 @@ from zreward.common.termination import Terminated, termination
 from zreward.distribution import ScoreDistribution
 from zreward.generation.adaptation import Adaptation, load_pipeline
 from zreward.generation.anchor import drift
+from zreward.generation.confidence import confidence_of
 from zreward.generation.disturb import disturbed
 from zreward.generation.evaluator import Evaluator
 from zreward.generation.final import measure_final
@@ -254,32 +255,38 @@ class _Optimization:
         )
         with self.accelerator.autocast():
             drawn = draw(self.pipeline, prompts, seeds, plan, recipe.gradient.checkpointing, **self.options)
-        reward, gradient = self._reward_gradient(drawn.pixels, prompts, self._reference(prompts, seeds))
+        reward, gradient, sure = self._reward_gradient(drawn.pixels, prompts, self._reference(prompts, seeds))
         with self.adaptation.frozen() as frozen, self.accelerator.autocast():
             moved = drift(drawn.calls, frozen)
         # Linear in the pixels with the reward's gradient: what the chain rule makes of it in the generator is the same.
         loss = -(gradient * drawn.pixels.float()).sum() + recipe.guards.anchor * moved
-        return loss, {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": plan.gradient_steps}
+        metrics = {"reward": reward.mean().item(), "drift": moved.item(), "gradient_steps": plan.gradient_steps}
+        return loss, metrics if sure is None else metrics | {"confidence": sure.mean().item()}
 
     def _reward_gradient(
         self, pictures: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None
-    ) -> tuple[Tensor, Tensor]:
-        """Rewards (N,), and the gradient of their mean to the pictures.
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rewards (N,), the gradient of their mean to the pictures, and the weights (N,) in that mean where confidence weighs it.
 
         Taken before the generator's own backward pass begins, copy by copy, so that nothing of the reward model's is kept
         beside it.
         """
-        recipe, rewards = self.recipe.reward, []
+        recipe, rewards, weights = self.recipe.reward, [], []
         pixels = pictures.detach().float().requires_grad_()
         gradient = torch.zeros_like(pixels)
         for _ in range(recipe.copies):
-            reward = self._reward(disturbed(pixels, recipe.shift, recipe.noise), prompts, reference)
-            gradient += torch.autograd.grad(reward.mean() / recipe.copies, pixels)[0]
+            reward, scores = self._reward(disturbed(pixels, recipe.shift, recipe.noise), prompts, reference)
             rewards.append(reward.detach())
-        return torch.stack(rewards).mean(0), gradient
+            if recipe.confidence is not None:
+                weights.append(confidence_of(scores, recipe.confidence, recipe.aggregate.weights))
+                reward = weights[-1] * reward
+            gradient += torch.autograd.grad(reward.mean() / recipe.copies, pixels)[0]
+        return torch.stack(rewards).mean(0), gradient, torch.stack(weights).mean(0) if weights else None
 
-    def _reward(self, pixels: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None) -> Tensor:
-        """(N,); FloatingPointError where one is not finite."""
+    def _reward(
+        self, pixels: Tensor, prompts: Sequence[str], reference: ScoreDistribution | None
+    ) -> tuple[Tensor, ScoreDistribution]:
+        """(N,), and the distributions behind them; FloatingPointError where one is not finite."""
         try:
             scores = self.student(pixels, prompts, self.dimensions, memory=self.recipe.reward.memory)
             reward = self.recipe.reward.aggregate(scores, reference)
@@ -294,7 +301,7 @@ class _Optimization:
                 f"step {self.step + 1}: the reward of {prompts[bad]!r} is {reward[bad].item()}; the last good weights are in "
                 f"{self.run / 'best'}"
             )
-        return reward
+        return reward, scores
 
     def _reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> ScoreDistribution | None:
         """Scores of the frozen generator's pictures of the same prompts and seeds, where the aggregate compares."""

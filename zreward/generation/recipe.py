@@ -56,6 +56,9 @@ class RewardRecipe:
     copies: int = 1  # disturbed copies of a picture whose rewards are averaged
     shift: int = 0  # the most pixels by which a copy is moved
     noise: float = 0.0  # standard deviation of the Gaussian noise on a copy; pixels are in [0, 1]
+    confidence: float | None = (
+        None  # score points: a picture counts by P(its score lies this near to mu), calibrated; default: all alike
+    )
     memory: str | None = None  # keep, recompute or one_by_one (see RewardModel.forward); default by what is free
     dtype: str | None = None  # the student's: float32, bfloat16 or float16; default: what its checkpoint recorded
     longest_side: int | None = (
