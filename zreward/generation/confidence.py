@@ -3,10 +3,10 @@
     c_n  = sum_d a_d P(|s - mu_nd| <= within)          confidence of picture n, in [0, 1]; a_d are the aggregate's weights
     A'_n = m_n + c_n (A_n - m_n)                       m_n: mean reward of the prompt's pictures
 
-P is under the model's calibrated distribution (`zreward calibrate`), each bin spread over its own width so that c is continuous in mu.
-Neither c nor m carries a gradient: A' has the gradient c_n dA_n, so raising its confidence gains a generator nothing. For a
-policy gradient, which sees values alone, the reward is drawn to the mean instead of to zero: a doubtful picture counts as neither good nor bad.
-Ours, not the paper's. Shapes: N pictures, D dimensions, S bins.
+P is under the model's calibrated distribution (`zreward calibrate`), each bin spread over its own width so that c is
+continuous in mu. Neither c nor m carries a gradient: A' has the gradient c_n dA_n, so raising its confidence gains a generator
+nothing. For a policy gradient, which sees values alone, the reward is drawn to the mean instead of to zero: a doubtful picture
+counts as neither good nor bad. Ours, not the paper's. Shapes: N pictures, D dimensions, S bins.
 """
 
 from __future__ import annotations
@@ -51,4 +51,3 @@ def drawn_to_mean(rewards: Tensor, confidence: Tensor, prompts: Sequence[str]) -
         for own in groups.values():
             mean[own] = rewards.detach()[own].mean()
     return mean + confidence.detach() * (rewards - mean)
-

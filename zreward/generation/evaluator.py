@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import lcm
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zreward.common.files import atomic_path
@@ -21,6 +23,7 @@ from zreward.generation.anchor import drift
 from zreward.generation.drawn import distances, draw_all, grid, own_seeds
 from zreward.generation.guards import Evaluation
 from zreward.generation.judges import Judge
+from zreward.generation.monitor import Monitor
 from zreward.generation.sampling import SamplingPlan, draw
 from zreward.models.calibration import pair_scale
 from zreward.models.reward_model import RewardModel
@@ -34,7 +37,8 @@ class Evaluator:
     """Draws with the averaged weights. `holdout` is the judge that is not trained on, if there is one.
 
     The scores of `final`, the judge of the last comparison, are recorded but decide nothing. `job` is this process among those
-    of its launch.
+    of its launch. `kept` is a file for the student's distributions of the frozen generator's pictures, so that a resumed run
+    need not draw these again.
     """
 
     def __init__(
@@ -50,11 +54,13 @@ class Evaluator:
         batch_size: int,
         options: dict[str, Any],
         job: Job | None = None,
+        monitor: Monitor | None = None,
+        kept: Path | None = None,
     ) -> None:
         self.adaptation, self.prompts, self.student, self.dimensions = adaptation, prompts, student, dimensions
         self.aggregate, self.holdout, self.final = aggregate, holdout, final
         self.steps, self.batch_size, self.options = steps, batch_size, options
-        self.job = job
+        self.job, self.monitor, self.kept = job, monitor, kept
         self._seeds = own_seeds(len(prompts), PICTURES, FIRST_SEED)
         # Whole batches of pictures, and all pictures of a prompt: what is computed together does not depend on the processes.
         self._own = own_numbers(job, len(prompts), lcm(batch_size, PICTURES) // PICTURES)
@@ -71,9 +77,8 @@ class Evaluator:
             pixels = self._draw(self.adaptation.pipeline)
             moved = self._drift()
         scores = self._scores(pixels)
-        if self.aggregate.kind == "beats" and self._reference is None:
-            with self.adaptation.frozen_pipeline() as pipeline:
-                self._reference = self._scores(self._draw(pipeline))
+        if (self.aggregate.kind == "beats" or self.monitor) and self._reference is None:
+            self._reference = self._of_frozen(step, scores)
         if grids is not None:
             self._write_grid(pixels, grids / f"step-{step:05d}.png")
         scale = self.student.rubric.scale
@@ -87,7 +92,33 @@ class Evaluator:
             torch.stack(self._of_all(distances(pixels, PICTURES).T), 1).mean().item(),
             moved,
             self._judged(self.final, pixels),
+            self._monitored(scores, pixels),
         )
+
+    def _of_frozen(self, step: int, scores: ScoreDistribution) -> ScoreDistribution:
+        """The student's distributions of the frozen generator's pictures. For the monitor they are those of step 0, and kept."""
+        watched = self.monitor is not None and self.kept is not None
+        if watched and self.kept.exists():
+            return replace(scores, probs=load_file(self.kept)["probs"])
+        if step or self.monitor is None:
+            with self.adaptation.frozen_pipeline() as pipeline:
+                scores = self._scores(self._draw(pipeline))
+        if watched and (self.job is None or self.job.number == 1):
+            with atomic_path(self.kept) as temporary:
+                save_file({"probs": scores.probs.contiguous()}, temporary)
+        return scores
+
+    def _monitored(self, scores: ScoreDistribution, pixels: Tensor) -> dict[str, float]:
+        """What the monitor reads off; empty without one."""
+        if self.monitor is None or self._reference is None:
+            return {}
+        unlike = None
+        if self.monitor.familiar is not None:
+            own = torch.empty(0, PICTURES, dtype=torch.float64)
+            if self._own:
+                own = self.monitor.unlike(pixels, self.batch_size).unflatten(0, (-1, PICTURES))
+            unlike = torch.cat(self._of_all(own))
+        return self.monitor.read(scores, self._reference, unlike, PICTURES)
 
     def _of_all(self, values: Iterable[T]) -> list[T]:
         """One value for each prompt of this process -> for each prompt."""

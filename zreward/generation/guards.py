@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from zreward.generation.recipe import GuardsRecipe
+from zreward.generation.monitor import objection as monitor_objection
+from zreward.generation.recipe import GuardsRecipe, MonitorRecipe
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Evaluation:
     diversity: float  # root mean square distance of the pictures of a prompt, in [0, 1] units
     drift: float  # of the predictions, see `anchor`; 0 at the start
     final: dict[str, float] = field(default_factory=dict)  # the final judge's means, for the report only
+    monitor: dict[str, float] = field(default_factory=dict)  # see `generation.monitor`; empty without one
 
     @property
     def judged(self) -> float:
@@ -47,6 +49,7 @@ class Guards:
     """Takes evaluations in order of their steps. `best` is the last good one."""
 
     recipe: GuardsRecipe
+    monitor: MonitorRecipe = field(default_factory=MonitorRecipe)
     first: Evaluation | None = None
     best: Evaluation | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -57,7 +60,11 @@ class Guards:
         self.evaluations.append(evaluation)
         self.first = self.first or evaluation
         objection = self._objection(evaluation)
-        if objection and self.recipe.enabled:
+        if self.monitor.enabled:
+            if not self.recipe.enabled:
+                objection = None
+            objection = objection or monitor_objection(self.monitor, [seen.monitor for seen in self.evaluations])
+        if objection and (self.recipe.enabled or self.monitor.enabled):
             self.tripped = objection
         if not objection and (self.best is None or evaluation.judged > self.best.judged):
             self.best = evaluation
@@ -114,8 +121,15 @@ class Guards:
         return {"looks": [evaluation.to_dict() for evaluation in self.evaluations], "tripped": self.tripped}
 
     @classmethod
-    def from_dict(cls, recipe: GuardsRecipe, stored: dict[str, Any]) -> Guards:
-        guards = cls(recipe)  # the key in the file is that of version 0.1
+    def from_dict(cls, recipe: GuardsRecipe, stored: dict[str, Any], monitor: MonitorRecipe | None = None) -> Guards:
+        """What `to_dict` returned, seen again.
+
+        Args:
+            recipe: its limits.
+            stored: the evaluations.
+            monitor: its limits; default: no monitor.
+        """
+        guards = cls(recipe, monitor or MonitorRecipe())  # the key in the file is that of version 0.1
         for row in stored["looks"]:
             guards.see(Evaluation.from_dict(row))
         return guards

@@ -34,6 +34,7 @@ from zreward.generation.final import measure_final
 from zreward.generation.guards import Guards
 from zreward.generation.inputs import generator_fingerprint, inputs_of
 from zreward.generation.judges import load_judge, load_student
+from zreward.generation.monitor import load_monitor
 from zreward.generation.outcome import OUTCOME, PAGE, Outcome, is_finished, read_outcome, write_outcome
 from zreward.generation.pages import describe_ending, write_optimization_page
 from zreward.generation.prompts import load_prompts
@@ -45,6 +46,7 @@ from zreward.models.finished import check_left
 from zreward.models.kernels.check import use_right_kernels
 
 _KEPT = 2  # checkpoints
+FROZEN = "frozen.safetensors"  # the student's distributions of the frozen generator's pictures
 
 
 def optimize(recipe: OptimizeRecipe, resume: bool = False) -> Outcome:
@@ -88,6 +90,10 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: RunDirectory, re
             run.start(recipe.to_dict(), optimization.inputs)
         for note in warm_up_notes(recipe.optimizer.steps, recipe.optimizer.warmup_steps):
             say(note)
+        if recipe.reward.confidence is not None and "direct" not in optimization.student.calibrations:
+            say(
+                f"reward.confidence: {recipe.student} is not calibrated; its own distribution is used (zreward calibrate)"
+            )
     if recipe.report_to:
         accelerator.init_trackers("zreward", config={"recipe": json.dumps(recipe.to_dict())})
     if resume:
@@ -175,15 +181,17 @@ class _Optimization:
         )
         # Half-precision gradients vanish unless they are scaled; without fp16 it does nothing.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.mixed_precision == "fp16")
-        self.guards = Guards(recipe.guards)
+        self.guards = Guards(recipe.guards, recipe.monitor)
         self.step = 0
         self.options = recipe.generator.options
         final = load_judge(recipe.final.judge) if recipe.final.judge not in (HOLDOUT, NO_JUDGE) else None
         how = (holdout, final, recipe.generator.steps, size, self.options)
         job = Job(accelerator.process_index + 1, accelerator.num_processes) if accelerator.num_processes > 1 else None
-        self.evaluator = Evaluator(
-            self.adaptation, watched, self.student, self.dimensions, recipe.reward.aggregate, *how, job
-        )
+        monitor = load_monitor(recipe, self.student) if recipe.monitor.enabled else None
+        if monitor is not None:
+            self.inputs["monitor"] = {"data": monitor.fingerprint}
+        given = (self.adaptation, watched, self.student, self.dimensions, recipe.reward.aggregate)
+        self.evaluator = Evaluator(*given, *how, job, monitor, self.run / FROZEN)
 
     # The loop.
 
@@ -329,6 +337,7 @@ class _Optimization:
             self._keep("best")
         write_json(self.run / "looks.json", self.guards.to_dict())
         facts = {f"evaluation/{key}": value for key, value in evaluation.to_dict().items() if isinstance(value, float)}
+        facts |= {f"monitor/{key}": value for key, value in evaluation.monitor.items()}
         self.accelerator.log(facts, step=self.step)
 
     def _keep(self, name: str) -> None:
@@ -353,7 +362,7 @@ class _Optimization:
             return
         facts = load_state(folder, self.adaptation.weights, self.adaptation.average, self.optimizer)
         self.step = facts["step"]
-        self.guards = Guards.from_dict(self.recipe.guards, facts["guards"])
+        self.guards = Guards.from_dict(self.recipe.guards, facts["guards"], self.recipe.monitor)
         if self.scaler.is_enabled() and "scaler" in facts:  # version 0.1 did not scale
             self.scaler.load_state_dict(facts["scaler"])
         if self._is_main:
@@ -366,7 +375,7 @@ class _Optimization:
         guard, message = guards.tripped or (None, f"ran all {self.step} steps")
         if not self._is_main:
             return Outcome(self.run / "model", self.step, self.step, guard, message)
-        if guards.recipe.enabled and guards.best is not None:
+        if (guards.recipe.enabled or guards.monitor.enabled) and guards.best is not None:
             step = guards.best.step
             with atomic_folder(self.run / "model") as folder:
                 shutil.copytree(self.run / "best", folder, dirs_exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ def describe_ending(kept: int, stopped_at: int, guard: str | None, message: str,
     weights = f"The weights of step {kept} are kept."
     if guard is None:
         return f"The run went on to its last step, {stopped_at}; no guard stopped it. {weights}"
+    if guard in MONITORED:
+        return f"The run stopped at step {stopped_at}: the monitor found that {message}. {weights}"
     watched = guard in ("dimension", "holdout", "patience")  # the others measure pictures and predictions themselves
     by = (
         (f", which reads the held-out judge {judge}" if judge else ", which reads the trained reward")
@@ -122,6 +124,9 @@ def optimization_sections(
     return sections
 
 
+# What the monitor reads: its name on the page.
+MONITORED = {"better": "P(better than the frozen generator's)", "unlike": "unlike the student's data"}
+
 # A field of an evaluation: the title of its curves, a note, what they show, and the picture's name.
 _JUDGES = {
     "student": (
@@ -162,4 +167,32 @@ def curve_sections(evaluations: Sequence[Evaluation], folder: Path) -> list[Sect
         "saturation": [(evaluation.step, evaluation.saturation) for evaluation in evaluations],
     }
     sections.append(Section("What the guards watch", value="share", curves=watched, picture=folder / "guards.png"))
-    return sections
+    return sections + monitor_sections(evaluations, folder)
+
+
+def monitor_sections(evaluations: Sequence[Evaluation], folder: Path) -> list[Section]:
+    """What the monitor read at every evaluation, as curves and as a table with intervals; none where there was no monitor."""
+    names = [name for name in MONITORED if name in evaluations[0].monitor]
+    if not names:
+        return []
+    curves = {
+        MONITORED[name] + end.replace("_", ", "): [(one.step, one.monitor[name + end]) for one in evaluations]
+        for name in names
+        for end in ("", "_low", "_high")
+    }
+    lines = [
+        [str(evaluation.step), *(_interval(evaluation.monitor, name) for name in names)] for evaluation in evaluations
+    ]
+    head = ["step", *(MONITORED[name] for name in names)]
+    note = "From the student and data alone; shares with their 95 % intervals over prompts."
+    if "unlike" not in names:
+        note += " Pictures unlike the student's data were not counted: the recipe names none (monitor.data)."
+    return [
+        Section(
+            "What the monitor watches", note, head, lines, 1, "share", curves=curves, picture=folder / "monitor.png"
+        )
+    ]
+
+
+def _interval(found: Mapping[str, float], name: str) -> str:
+    return f"{found[name]:.2f} ({found[f'{name}_low']:.2f} to {found[f'{name}_high']:.2f})"

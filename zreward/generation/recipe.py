@@ -99,6 +99,19 @@ class GuardsRecipe:
 
 
 @dataclass(frozen=True)
+class MonitorRecipe:
+    """A second look at reward hacking, from the student and its data alone (`zreward/generation/monitor.py`)."""
+
+    enabled: bool = False  # measure at every evaluation, and stop the run when a limit below is crossed
+    data: str | None = (
+        None  # records that the student learned from; {student}: its path; default: unlike pictures are not counted
+    )
+    pictures: int = 512  # of these records that are looked at, chosen evenly
+    quantile: float = 0.95  # share of known pictures that are not called unlike the others
+    max_unlike: float = 0.5  # share of pictures unlike the known ones: stop when its interval lies above this
+
+
+@dataclass(frozen=True)
 class FinalRecipe:
     """What is measured at the end: new pictures of the frozen and of the optimised generator, side by side."""
 
@@ -121,6 +134,9 @@ class OptimizeRecipe:
         default_factory=GeneratorOptimizerRecipe
     )  # AdamW and the averaged weights
     guards: GuardsRecipe = field(default_factory=GuardsRecipe)  # what stops it
+    monitor: MonitorRecipe = field(
+        default_factory=MonitorRecipe
+    )  # what stops it without another judge: is the student still asked about pictures that it knows?
     final: FinalRecipe = field(default_factory=FinalRecipe)  # what is measured at the end
     seed: int = 0  # random seed
     save_every: int = 50  # steps between checkpoints
@@ -150,6 +166,15 @@ class OptimizeRecipe:
             ),
             may_be_negative=("reward.aggregate.caution",),
         )
+        if self.monitor.quantile >= 1 or self.monitor.max_unlike > 1:
+            raise InputError(
+                f"recipe: monitor.quantile is {self.monitor.quantile}, monitor.max_unlike {self.monitor.max_unlike}; expected "
+                "shares, the first below 1"
+            )
+        if self.monitor.data and not self.monitor.enabled:
+            raise InputError(
+                "recipe: monitor.data is set, but monitor.enabled is not; set it, or leave monitor.data out"
+            )
         one_of("final.judge", self.final.judge, (*registry.names(registry.JUDGES), HOLDOUT, NO_JUDGE))
         one_of("generator.dtype", self.generator.dtype, ("float32", "bfloat16", "float16"))
         if self.reward.memory is not None:
@@ -185,6 +210,11 @@ class OptimizeRecipe:
             )
         if not self.generator.name:
             object.__setattr__(self, "generator", replace(self.generator, name=_older_generator()))
+
+    @property
+    def monitor_data(self) -> str | None:
+        """The path of the records that the student learned from."""
+        return self.monitor.data.replace("{student}", self.student) if self.monitor.data else None
 
     @property
     def holdout(self) -> str | None:

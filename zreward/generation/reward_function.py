@@ -32,9 +32,9 @@ def reward_function(
         aggregate: how scores per dimension become one reward; default their mean.
         dimensions: names; default all.
         batch_size: pictures in a batch.
-        confidence: score points: each reward is drawn to the mean of its prompt's pictures in the call by how unsure the model is
-            that the score lies this near to mu (`zreward/generation/confidence.py`); default: rewards as they are. Give one call all
-            pictures of a prompt.
+        confidence: score points: each reward is drawn to the mean of its prompt's pictures in the call by how unsure the model
+            is that the score lies this near to mu (`zreward/generation/confidence.py`); default: rewards as they are. Give one
+            call all pictures of a prompt.
 
     Returns:
         `fn(images, prompts, metadata) -> (rewards, {})`: images are floats (N, 3, H, W) in [0, 1], a tensor or an array;

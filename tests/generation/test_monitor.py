@@ -1,0 +1,152 @@
+"""The monitor's figures against plain loops in float64; what it stops, without the guards and beside them."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.generation.test_guards import START, after
+from tests.generation.test_optimize import folder, make_recipe  # noqa: F401
+from tests.tiny import sharpen, tiny_model
+from zreward.common.errors import InputError
+from zreward.data import Record, save_records
+from zreward.distribution import ScoreDistribution
+from zreward.generation import optimize as module
+from zreward.generation.familiar import Familiar
+from zreward.generation.guards import Guards
+from zreward.generation.monitor import Monitor, objection
+from zreward.generation.optimize import optimize
+from zreward.generation.recipe import GuardsRecipe, MonitorRecipe
+from zreward.models.picture_features import picture_features
+from zreward.models.pixels import to_image
+
+
+def test_distances_are_those_of_a_plain_loop():
+    """Catches a covariance that is fitted on the pictures that give the limit, or that is not shrunk."""
+    known = torch.randn(80, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    known = known @ torch.tensor([[1.0, 0.5, 0], [0, 2.0, 0], [0, 0, 0.1]], dtype=torch.float64)
+    found = Familiar.fit(known, 0.9)
+    rows = known.tolist()
+    fitted, left = rows[::2], rows[1::2]
+    centre = [sum(row[k] for row in fitted) / 40 for k in range(3)]
+    spread = [[sum((r[i] - centre[i]) * (r[j] - centre[j]) for r in fitted) / 40 for j in range(3)] for i in range(3)]
+    size = sum(spread[k][k] for k in range(3)) / 3
+    shrunk = [[0.9 * spread[i][j] + (0.1 * size if i == j else 0) for j in range(3)] for i in range(3)]
+    inverse = torch.linalg.inv(torch.tensor(shrunk, dtype=torch.float64)).tolist()
+
+    def distance(row):
+        apart = [row[k] - centre[k] for k in range(3)]
+        return math.sqrt(sum(apart[i] * inverse[i][j] * apart[j] for i in range(3) for j in range(3)) / 3)
+
+    assert found.distance(known).tolist() == pytest.approx([distance(row) for row in rows], rel=1e-9)
+    assert found.unlike(torch.tensor(left, dtype=torch.float64)).sum().item() == 4  # a tenth of 40
+    assert found.unlike(torch.full((1, 3), 50.0)).tolist() == [1.0]
+    with pytest.raises(InputError, match="31 pictures, expected at least 32"):
+        Familiar.fit(known[:31], 0.9)
+
+
+def test_features_are_each_pictures_own():
+    """Catches pictures mixed up in a batch, and a deviation over pictures in place of tokens."""
+    model = sharpen(tiny_model())
+    pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    found = picture_features(model, [model.fit(picture) for picture in pictures], 2)
+    for picture, own in zip(pictures, found, strict=True):
+        alone = picture_features(model, [model.fit(picture)], 1)
+        assert torch.allclose(own, alone[0], atol=1e-5)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_what_is_read_is_that_of_a_plain_loop():
+    """Catches wins against another picture's reference, ties counted whole, an interval over pictures."""
+    bins, generator = torch.tensor([1.0, 3.0, 5.0]), torch.Generator().manual_seed(0)
+    probs = [torch.randn(6, 2, 3, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2)]
+    scores, reference = (ScoreDistribution(each, bins, ("a", "b")) for each in probs)
+    unlike = torch.tensor([1.0, 1, 0, 0, 0, 0], dtype=torch.float64)
+    found = Monitor(None, {"a": 3.0, "b": 1.0}).read(scores, reference, unlike, 2)
+    total = 0.0
+    for n in range(6):
+        for d, weight in enumerate((0.75, 0.25)):
+            p, q = probs[0][n, d].tolist(), probs[1][n, d].tolist()
+            total += weight * sum(p[s] * (sum(q[:s]) + q[s] / 2) for s in range(3)) / 6
+    assert found["better"] == pytest.approx(total, rel=1e-9)
+    assert found["better_low"] < found["better"] < found["better_high"]
+    # One prompt of three is unlike: of three drawn prompts none is with (2/3)^3 = .30, all are with 1/27 = .037 > .025
+    assert (found["unlike"], found["unlike_low"], found["unlike_high"]) == (pytest.approx(1 / 3), 0.0, 1.0)
+    assert "unlike" not in Monitor(None, {}).read(scores, reference, None, 2)
+
+
+def reading(better=0.7, unlike=0.2, width=0.1) -> dict[str, float]:
+    return {
+        f"{name}{end}": value + by
+        for name, value in (("better", better), ("unlike", unlike))
+        for end, by in (("", 0), ("_low", -width), ("_high", width))
+    }
+
+
+def test_it_stops_when_the_whole_interval_is_beyond_a_limit():
+    limits, first = MonitorRecipe(enabled=True, max_unlike=0.5), reading(better=0.5)
+    assert objection(limits, [reading(better=0.45, width=0.0)]) is None  # the frozen generator itself
+    assert objection(limits, [first, reading(unlike=0.6)]) is None
+    assert objection(limits, [first, reading(unlike=0.65)])[0] == "unlike"
+    assert objection(limits, [first, reading(better=0.45)]) is None
+    name, words = objection(limits, [first, reading(better=0.35)])
+    assert name == "better" and "P(better) 0.35 (0.25 to 0.45)" in words
+    blind = {key: value for key, value in reading(unlike=0.9).items() if key.startswith("better")}
+    assert objection(limits, [first, blind]) is None
+
+
+def test_it_stops_a_run_without_guards_and_one_with_them():
+    looks = [replace(START, monitor=reading(better=0.5)), after(25, 3.5, monitor=reading(), drift=9.0)]
+    looks.append(after(50, 4.0, monitor=reading(unlike=0.8)))
+    watched, guarded = MonitorRecipe(enabled=True), GuardsRecipe(max_drift=10.0)
+    for recipe in (GuardsRecipe(enabled=False), guarded):
+        guards = Guards(recipe, watched)
+        answers = [guards.see(look) for look in looks]
+        assert answers == [True, True, False] and guards.tripped[0] == "unlike" and guards.best.step == 25
+        again = Guards.from_dict(recipe, json.loads(json.dumps(guards.to_dict())), watched)
+        assert (again.best, again.tripped) == (guards.best, guards.tripped)
+    off = Guards(guarded)
+    for look in looks:
+        off.see(look)
+    assert off.tripped is None and off.best.step == 50
+
+
+def test_a_run_is_watched_stopped_and_resumed(folder, monkeypatch, capsys):  # noqa: F811
+    """Catches a reference that is drawn anew, limits that are not asked, other data that is taken over in silence."""
+    pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in range(40)]
+    records = [Record("a red circle", to_image(p), {}) for p in pictures]
+    save_records(records, folder / "known.parquet")
+    how = {"final__judge": "none", "guards__enabled": False}
+    watch = {"enabled": True, "data": str(folder / "known.parquet")}
+    recipe = make_recipe(folder, monitor=watch, **how)
+    loss = module._Optimization._loss
+
+    class Cut(Exception):
+        pass
+
+    def cut(self, rng):
+        if self.step == 3:
+            raise Cut
+        return loss(self, rng)
+
+    monkeypatch.setattr(module._Optimization, "_loss", cut)
+    monkeypatch.setattr(module.Guards, "see", lambda self, one: self.evaluations.append(one))  # go on whatever it says
+    with pytest.raises(Cut):
+        optimize(recipe)
+    monkeypatch.undo()
+    looks = json.loads((folder / "run" / "looks.json").read_text())["looks"]
+    assert [look["step"] for look in looks] == [0, 2]
+    assert looks[0]["monitor"]["better"] == pytest.approx(0.5, abs=0.2) and looks[0]["monitor"]["unlike"] == 1.0
+    monkeypatch.setattr(module.Adaptation, "frozen_pipeline", None)  # nothing is drawn again
+    save_records(records[:36], folder / "known.parquet")
+    with pytest.raises(InputError, match="other inputs .*monitor"):
+        optimize(recipe, resume=True)
+    save_records(records, folder / "known.parquet")
+    outcome = optimize(recipe, resume=True)
+    assert outcome.guard == "unlike" and "1.00 (1.00 to 1.00) of the pictures are unlike" in outcome.message
+    page = (folder / "run" / "report.html").read_text()
+    assert "the monitor found that 1.00" in page and "What the monitor watches" in page
+    with pytest.raises(InputError, match=r"monitor\.enabled is not"):
+        make_recipe(folder, monitor={"data": "x"})
