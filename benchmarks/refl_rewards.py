@@ -1,7 +1,7 @@
 """What the generator learns from: the student's distribution, or less than that; and what becomes of it without guards.
 
     python benchmarks/refl_rewards.py DEMO --out DIR [--seed 0] [--steps 80] [--prompts 100] [--longer 4]
-        [--only risd,sft,argmax,point,unguarded]
+        [--only risd,sft,argmax,point,unguarded | --only monitored,watched,confident]
 
 DEMO is a folder of `zreward demo`. Every row of the table is recipes/world-refl.yaml with the same budget:
 
@@ -10,6 +10,12 @@ DEMO is a folder of `zreward demo`. Every row of the table is recipes/world-refl
     argmax     the student's most likely score, as if it were parsed from text (straight-through gradient)
     point      a student of the teacher's most likely scores: it knows one number per picture, no distribution
     unguarded  the student without anchor, disturbed copies, averaging and stopping, `--longer` times as many steps
+
+Three more on request:
+
+    monitored  unguarded, but for the monitor: it must stop in time, without the teacher and without the oracle
+    watched    the guarded recipe with the monitor beside the guards: it must not stop, and GSB stays
+    confident  the guarded recipe whose reward counts by the student's confidence (reward.confidence=1.0)
 
 Then the guards judge the unguarded run's evaluations: which would have stopped it, and when. Writes DIR/rewards.json; a run
 that is there already is not repeated.
@@ -41,6 +47,7 @@ BARE = (
     "optimizer.average=0",
 )
 ROWS = ("risd", "sft", "argmax", "point", "unguarded")
+LONGER = ("unguarded", "monitored")
 
 
 def point_student(demo: Path, seed: int, out: Path) -> Path:
@@ -62,7 +69,7 @@ def run_row(name: str, demo: Path, out: Path, arguments: argparse.Namespace) -> 
     students = {"sft": demo / "runs" / "sft-small" / "model", "point": out / "point-student" / "model"}
     if name == "point":
         point_student(demo, arguments.seed, out / "point-student")
-    steps = arguments.steps * (arguments.longer if name == "unguarded" else 1)
+    steps = arguments.steps * (arguments.longer if name in LONGER else 1)
     overrides = [
         f"student={students.get(name, demo / 'models' / 'student')}",
         f"out={out / name}",
@@ -73,7 +80,10 @@ def run_row(name: str, demo: Path, out: Path, arguments: argparse.Namespace) -> 
         f"final.prompts={arguments.prompts}",
         f"guards.holdout={demo / 'models/teacher'}",
     ]
-    overrides += [*BARE] if name == "unguarded" else []
+    overrides += [*BARE] if name in LONGER else []
+    if name in ("monitored", "watched"):
+        overrides += ["monitor.enabled=true", f"monitor.data={demo / 'data/pool.parquet'}"]
+    overrides += ["reward.confidence=1.0"] if name == "confident" else []
     overrides += ["reward.aggregate.reading=argmax"] if name == "argmax" else []
     recipe = load_config(OptimizeRecipe, recipe_file("world-refl"), overrides)
     if not (out / name / "gsb.json").exists():
@@ -109,7 +119,8 @@ def main() -> None:
         recipe = run_row(name, arguments.demo, arguments.out, arguments)
         run = arguments.out / name
         outcome = json.loads((run / "outcome.json").read_text())
-        found["rows"][name] = json.loads((run / "gsb.json").read_text()) | {"kept": outcome["step"]}
+        ended = {key: outcome[key] for key in ("stopped_at", "guard", "message")}
+        found["rows"][name] = json.loads((run / "gsb.json").read_text()) | {"kept": outcome["step"]} | ended
         if name == "unguarded":
             found["caught"] = caught(recipe, json.loads((run / "looks.json").read_text())["looks"])
     dimensions = list(next(iter(found["rows"].values()))["oracle_before"])
@@ -121,6 +132,8 @@ def main() -> None:
         interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
         head = [name, str(row["kept"]), f"{row['gsb']:+.3f}", interval, f"{row['diversity_ratio']:.2f}", reward]
         print(f"| {' | '.join([*head, *means])} |")
+    for name, row in found["rows"].items():
+        print(f"{name} ended at step {row['stopped_at']}: {row['message']}")
     if "caught" in found:
         print("guards on the unguarded run:", found["caught"])
     write_json(arguments.out / "rewards.json", found)

@@ -19,43 +19,38 @@ from zreward.generation.guards import Guards
 from zreward.generation.monitor import Monitor, objection
 from zreward.generation.optimize import optimize
 from zreward.generation.recipe import GuardsRecipe, MonitorRecipe
-from zreward.models.picture_features import picture_features
 from zreward.models.pixels import to_image
+from zreward.models.score_states import score_states
 
 
 def test_distances_are_those_of_a_plain_loop():
-    """Catches a covariance that is fitted on the pictures that give the limit, or that is not shrunk."""
+    """Catches neighbours among the pictures that give the limit, another neighbour, features of their own length."""
     known = torch.randn(80, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    known = known @ torch.tensor([[1.0, 0.5, 0], [0, 2.0, 0], [0, 0, 0.1]], dtype=torch.float64)
     found = Familiar.fit(known, 0.9)
-    rows = known.tolist()
-    fitted, left = rows[::2], rows[1::2]
-    centre = [sum(row[k] for row in fitted) / 40 for k in range(3)]
-    spread = [[sum((r[i] - centre[i]) * (r[j] - centre[j]) for r in fitted) / 40 for j in range(3)] for i in range(3)]
-    size = sum(spread[k][k] for k in range(3)) / 3
-    shrunk = [[0.9 * spread[i][j] + (0.1 * size if i == j else 0) for j in range(3)] for i in range(3)]
-    inverse = torch.linalg.inv(torch.tensor(shrunk, dtype=torch.float64)).tolist()
+    unit = [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in known.tolist()]
 
     def distance(row):
-        apart = [row[k] - centre[k] for k in range(3)]
-        return math.sqrt(sum(apart[i] * inverse[i][j] * apart[j] for i in range(3) for j in range(3)) / 3)
+        return sorted(math.dist(row, other) for other in unit[::2])[4]
 
-    assert found.distance(known).tolist() == pytest.approx([distance(row) for row in rows], rel=1e-9)
-    assert found.unlike(torch.tensor(left, dtype=torch.float64)).sum().item() == 4  # a tenth of 40
-    assert found.unlike(torch.full((1, 3), 50.0)).tolist() == [1.0]
-    with pytest.raises(InputError, match="31 pictures, expected at least 32"):
-        Familiar.fit(known[:31], 0.9)
+    assert found.distance(known).tolist() == pytest.approx([distance(row) for row in unit], abs=1e-5)
+    assert found.unlike(known[1::2]).sum().item() == 4  # a tenth of 40
+    assert found.distance(7 * known[1::2]).tolist() == pytest.approx(found.distance(known[1::2]).tolist(), abs=1e-5)
+    with pytest.raises(InputError, match="63 pictures, expected at least 64"):
+        Familiar.fit(known[:63], 0.9)
 
 
-def test_features_are_each_pictures_own():
-    """Catches pictures mixed up in a batch, and a deviation over pictures in place of tokens."""
+def test_states_are_what_the_head_reads_of_each_picture():
+    """Catches pictures, prompts or dimensions mixed up in a batch, and a state at another position."""
     model = sharpen(tiny_model())
-    pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in range(3)]
-    found = picture_features(model, [model.fit(picture) for picture in pictures], 2)
-    for picture, own in zip(pictures, found, strict=True):
-        alone = picture_features(model, [model.fit(picture)], 1)
-        assert torch.allclose(own, alone[0], atol=1e-5)
-    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    prompts, names = ["a red circle", "a blue cross", "a small red cross and a circle"], ("realism", "alignment")
+    found = score_states(model, [model.fit(picture) for picture in pictures], prompts, names, 2)
+    assert found.shape[:2] == (3, 2)
+    for n in range(3):
+        alone = score_states(model, [model.fit(pictures[n])], [prompts[n]], names, 1)[0]
+        assert torch.allclose(found[n], alone, atol=1e-4)
+    logits = model.backbone.label_logits(found.flatten(0, 1)).view(3, 2, -1)
+    assert torch.allclose(logits.softmax(-1), model(pictures, prompts, names).probs, atol=1e-4)
 
 
 def test_what_is_read_is_that_of_a_plain_loop():
@@ -99,7 +94,7 @@ def test_it_stops_when_the_whole_interval_is_beyond_a_limit():
 
 def test_it_stops_a_run_without_guards_and_one_with_them():
     looks = [replace(START, monitor=reading(better=0.5)), after(25, 3.5, monitor=reading(), drift=9.0)]
-    looks.append(after(50, 4.0, monitor=reading(unlike=0.8)))
+    looks.append(after(50, 4.0, monitor=reading(unlike=0.9)))
     watched, guarded = MonitorRecipe(enabled=True), GuardsRecipe(max_drift=10.0)
     for recipe in (GuardsRecipe(enabled=False), guarded):
         guards = Guards(recipe, watched)
@@ -115,7 +110,7 @@ def test_it_stops_a_run_without_guards_and_one_with_them():
 
 def test_a_run_is_watched_stopped_and_resumed(folder, monkeypatch, capsys):  # noqa: F811
     """Catches a reference that is drawn anew, limits that are not asked, other data that is taken over in silence."""
-    pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(n)) for n in range(40)]
+    pictures = [torch.full((3, 32, 32), n / 100) for n in range(72)]
     records = [Record("a red circle", to_image(p), {}) for p in pictures]
     save_records(records, folder / "known.parquet")
     how = {"final__judge": "none", "guards__enabled": False}
@@ -140,7 +135,7 @@ def test_a_run_is_watched_stopped_and_resumed(folder, monkeypatch, capsys):  # n
     assert [look["step"] for look in looks] == [0, 2]
     assert looks[0]["monitor"]["better"] == pytest.approx(0.5, abs=0.2) and looks[0]["monitor"]["unlike"] == 1.0
     monkeypatch.setattr(module.Adaptation, "frozen_pipeline", None)  # nothing is drawn again
-    save_records(records[:36], folder / "known.parquet")
+    save_records(records[:66], folder / "known.parquet")
     with pytest.raises(InputError, match="other inputs .*monitor"):
         optimize(recipe, resume=True)
     save_records(records, folder / "known.parquet")

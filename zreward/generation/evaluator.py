@@ -116,7 +116,8 @@ class Evaluator:
         if self.monitor.familiar is not None:
             own = torch.empty(0, PICTURES, dtype=torch.float64)
             if self._own:
-                own = self.monitor.unlike(pixels, self.batch_size).unflatten(0, (-1, PICTURES))
+                own = self.monitor.unlike(pixels, self._asked(), self.dimensions, self.batch_size)
+                own = own.unflatten(0, (-1, PICTURES))
             unlike = torch.cat(self._of_all(own))
         return self.monitor.read(scores, self._reference, unlike, PICTURES)
 

@@ -23,8 +23,8 @@ from zreward.generation.aggregate import dimension_weights
 from zreward.generation.familiar import Familiar
 from zreward.generation.recipe import MonitorRecipe, OptimizeRecipe
 from zreward.models.fingerprint import short_digest
-from zreward.models.picture_features import picture_features
 from zreward.models.reward_model import RewardModel
+from zreward.models.score_states import score_states
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,18 @@ class Monitor:
     familiar: Familiar | None = None
     fingerprint: str | None = None  # of the known pictures
 
-    def unlike(self, pixels: Tensor, batch_size: int) -> Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] -> 1 for those unlike the data, (N,), on the CPU."""
+    def unlike(self, pixels: Tensor, prompts: Sequence[str], dimensions: Sequence[str], batch_size: int) -> Tensor:
+        """Pixels (N, 3, H, W) in [0, 1] -> 1 for those unlike the data, (N,), on the CPU.
+
+        Args:
+            pixels: of N pictures.
+            prompts: a text for each.
+            dimensions: of the reward.
+            batch_size: pictures in a batch.
+        """
         assert self.familiar is not None, "asked of a monitor that has data"
         images = [self.student.fit(picture) for picture in pixels.to(self.student.device)]
-        return self.familiar.unlike(picture_features(self.student, images, batch_size))
+        return self.familiar.unlike(score_states(self.student, images, prompts, dimensions, batch_size).flatten(1))
 
     def read(
         self, scores: ScoreDistribution, reference: ScoreDistribution, unlike: Tensor | None, each: int
@@ -67,15 +74,17 @@ def load_monitor(recipe: OptimizeRecipe, student: RewardModel) -> Monitor:
     if path is None:
         say("monitor: no monitor.data, so pictures unlike the student's data are not counted")
         return Monitor(student, weights)
-    records = open_records(path)
+    records, names = open_records(path), student.check_dimensions(recipe.reward.dimensions)
     count, size = min(len(records), wanted.pictures), recipe.optimizer.batch_size
     chosen = [number * len(records) // count for number in range(count)]
-    parts, digests = [], []
+    parts: list[Tensor] = []
+    digests: list[list[str]] = []
     for start in range(0, count, size):
-        images = [records[number].open_image() for number in chosen[start : start + size]]
-        digests += [pixel_hash(image) for image in images]
-        parts.append(picture_features(student, [student.open(image) for image in images], size))
-    return Monitor(student, weights, Familiar.fit(torch.cat(parts), wanted.quantile), short_digest(digests))
+        some = [records[number] for number in chosen[start : start + size]]
+        images, prompts = [record.open_image() for record in some], [record.prompt for record in some]
+        digests += [[pixel_hash(image), prompt] for image, prompt in zip(images, prompts, strict=True)]
+        parts.append(score_states(student, [student.open(image) for image in images], prompts, names, size))
+    return Monitor(student, weights, Familiar.fit(torch.cat(parts).flatten(1), wanted.quantile), short_digest(digests))
 
 
 def better(scores: ScoreDistribution, reference: ScoreDistribution, weights: Mapping[str, float]) -> Tensor:

@@ -108,7 +108,7 @@ class MonitorRecipe:
     )
     pictures: int = 512  # of these records that are looked at, chosen evenly
     quantile: float = 0.95  # share of known pictures that are not called unlike the others
-    max_unlike: float = 0.5  # share of pictures unlike the known ones: stop when its interval lies above this
+    max_unlike: float = 0.75  # share of pictures unlike the known ones: stop when its interval lies above this
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ HEAD_BYTES = 512 * 2**20  # of the float32 logits over the vocabulary that are h
 class BackboneOutput:
     score_logits: Tensor  # (N, S): restricted to the label tokens, at each row's score position
     trace_log_probs: Tensor | None = None  # (N, T): log-probability of every trace token, zero elsewhere
+    score_states: Tensor | None = None  # (N, H): what the label logits are read from; of passes without a trace
 
 
 class Backbone(nn.Module):
@@ -113,9 +114,10 @@ class Backbone(nn.Module):
         at_N = inputs.score_at
         if at_N is None:
             at_N = inputs.attention_mask.shape[1] - 1 - inputs.attention_mask.flip(1).argmax(1)
-        score_logits = self.label_logits(hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N])
+        states_NH = hidden_NTH[torch.arange(len(inputs), device=at_N.device), at_N]
+        score_logits = self.label_logits(states_NH)
         if inputs.trace_mask is None:
-            return BackboneOutput(score_logits)
+            return BackboneOutput(score_logits, score_states=states_NH)
         mask_NT = inputs.trace_mask.bool()
         before_M = hidden_NTH[:, :-1][mask_NT[:, 1:]]  # the state that predicts each trace token
         tokens_M = inputs.input_ids[mask_NT]
