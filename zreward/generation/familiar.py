@@ -4,7 +4,8 @@
 
 h(x) is what the model's label head reads (the hidden state at the score position, all dimensions in a row), so a picture is
 judged with its prompt. A picture is unlike the data when its d is above a quantile of the d of known pictures
-that were left out of the neighbours: of new pictures of the same origin 1 - quantile are. Source: Sun et al. 2022 (deep nearest neighbours).
+that were left out of the neighbours: of new pictures of the same origin 1 - quantile are.
+Source: Sun et al. 2022 (deep nearest neighbours).
 
 Shapes: N pictures, H numbers of a picture's features.
 """
