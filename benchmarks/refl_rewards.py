@@ -81,6 +81,7 @@ def run_row(name: str, demo: Path, out: Path, arguments: argparse.Namespace) -> 
         f"guards.holdout={demo / 'models/teacher'}",
     ]
     overrides += [*BARE] if name in LONGER else []
+    overrides += ["guards.holdout=null", "guards.holdout_reasoning=false"] if name == "monitored" else []
     if name in ("monitored", "watched"):
         overrides += ["monitor.enabled=true", f"monitor.data={demo / 'data/pool.parquet'}"]
     overrides += ["reward.confidence=1.0"] if name == "confident" else []

@@ -97,14 +97,14 @@ class Evaluator:
 
     def _of_frozen(self, step: int, scores: ScoreDistribution) -> ScoreDistribution:
         """The student's distributions of the frozen generator's pictures. For the monitor they are those of step 0, and kept."""
-        watched = self.monitor is not None and self.kept is not None
-        if watched and self.kept.exists():
-            return replace(scores, probs=load_file(self.kept)["probs"])
+        file = self.kept if self.monitor is not None else None
+        if file is not None and file.exists():
+            return replace(scores, probs=load_file(file)["probs"])
         if step or self.monitor is None:
             with self.adaptation.frozen_pipeline() as pipeline:
                 scores = self._scores(self._draw(pipeline))
-        if watched and (self.job is None or self.job.number == 1):
-            with atomic_path(self.kept) as temporary:
+        if file is not None and (self.job is None or self.job.number == 1):
+            with atomic_path(file) as temporary:
                 save_file({"probs": scores.probs.contiguous()}, temporary)
         return scores
 

@@ -68,7 +68,7 @@ def load_monitor(recipe: OptimizeRecipe, student: RewardModel) -> Monitor:
     """The monitor of a recipe; a part of the records' pictures at a time, so that memory does not grow with the file.
 
     Raises:
-        InputError: records that cannot be read, too few of them.
+        InputError: records that cannot be read or do not hold one picture each, too few of them.
     """
     weights, wanted, path = recipe.reward.aggregate.weights, recipe.monitor, recipe.monitor_data
     if path is None:
@@ -81,6 +81,8 @@ def load_monitor(recipe: OptimizeRecipe, student: RewardModel) -> Monitor:
     digests: list[list[str]] = []
     for start in range(0, count, size):
         some = [records[number] for number in chosen[start : start + size]]
+        for record in some:
+            record.only_image("monitor.data")
         images, prompts = [record.open_image() for record in some], [record.prompt for record in some]
         digests += [[pixel_hash(image), prompt] for image, prompt in zip(images, prompts, strict=True)]
         parts.append(score_states(student, [student.open(image) for image in images], prompts, names, size))
