@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ BINS = [1 + k / 2 for k in range(9)]
 class Student:
     """Answers from a table by (grey level, prompt); pictures and prompts that do not belong together get other numbers."""
 
-    device, rubric = torch.device("cpu"), tiny_rubric()
+    device, rubric, calibrations = torch.device("cpu"), tiny_rubric(), MappingProxyType({})
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
