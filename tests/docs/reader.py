@@ -166,7 +166,7 @@ class Reader:
 
     def _json(self, block: Block) -> None:
         for line in map(json.loads, block.text.splitlines()):
-            preferences_of(line) if "images" in line else Record.from_dict(line)
+            preferences_of(line) if "images" in line and "scores" not in line else Record.from_dict(line)
         self._note(block, "JSON: read as records, or as preferences")
 
     def _csv(self, block: Block) -> None:

@@ -108,9 +108,8 @@ def test_targets_belong_to_their_answers_and_pictures(trained, files, make_recip
             train(make_recipe("risd", data__train=str(path), data__targets=str(targets)))
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_gdso_reasons_about_mixed_records(files, make_recipe, shared):
-    recipe = make_recipe("gdso", steps=1, data__train=files["train"], optimizer__share_prefix=shared)
+def test_gdso_reasons_about_mixed_records(files, make_recipe):
+    recipe = make_recipe("gdso", steps=1, data__train=files["train"], optimizer__share_prefix=True)
     train(recipe)
     assert moved(recipe, "embed_tokens")
 
@@ -163,3 +162,16 @@ def test_a_label_run_of_a_teacher_of_single_pictures_is_refused_before_it_begins
     with pytest.raises(InputError, match="takes records of one picture and no answer"):
         label(model, "teacher", load_records(files["train"]), tmp_path / "targets", LabelOptions())
     assert not (tmp_path / "targets").exists()
+
+
+def test_a_page_shows_all_pictures_of_a_record_and_its_answer(trained, files, tmp_path):
+    from zreward.evaluation.report.evaluation import side_by_side, words_of
+
+    answer, edit, seen = load_records(files["dev"])[:3]
+    first, second = edit.open_images()
+    row = side_by_side(edit)
+    assert row.size == (first.width + second.width, max(first.height, second.height))
+    assert row.crop((0, 0, *first.size)).tobytes() == first.tobytes()
+    assert row.crop((first.width, 0, first.width + second.width, second.height)).tobytes() == second.tobytes()
+    assert side_by_side(answer).size == (32, 32) and side_by_side(seen).size == seen.open_image().size
+    assert words_of(answer) == f"{answer.prompt} — {answer.answer}" and words_of(edit) == edit.prompt
