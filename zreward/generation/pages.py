@@ -125,7 +125,7 @@ def optimization_sections(
 
 
 # What the monitor reads: its name on the page.
-MONITORED = {"better": "P(better than the frozen generator's)", "unlike": "unlike the student's data"}
+MONITORED = {"better": "better: P(better than frozen)", "unlike": "unlike the student's data"}
 
 # A field of an evaluation: the title of its curves, a note, what they show, and the picture's name.
 _JUDGES = {
@@ -175,11 +175,7 @@ def monitor_sections(evaluations: Sequence[Evaluation], folder: Path) -> list[Se
     names = [name for name in MONITORED if name in evaluations[0].monitor]
     if not names:
         return []
-    curves = {
-        MONITORED[name] + end.replace("_", ", "): [(one.step, one.monitor[name + end]) for one in evaluations]
-        for name in names
-        for end in ("", "_low", "_high")
-    }
+    curves = {name: [(one.step, one.monitor[name]) for one in evaluations] for name in names}
     lines = [
         [str(evaluation.step), *(_interval(evaluation.monitor, name) for name in names)] for evaluation in evaluations
     ]
