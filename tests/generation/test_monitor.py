@@ -33,6 +33,8 @@ def test_distances_are_those_of_a_plain_loop():
         return sorted(math.dist(row, other) for other in unit[::2])[4]
 
     assert found.distance(known).tolist() == pytest.approx([distance(row) for row in unit], abs=1e-5)
+    left = sorted(distance(row) for row in unit[1::2])
+    assert found.limit == pytest.approx(left[35] + 0.1 * (left[36] - left[35]), abs=1e-5)  # nine tenths of 0 ... 39
     assert found.unlike(known[1::2]).sum().item() == 4  # a tenth of 40
     assert found.distance(7 * known[1::2]).tolist() == pytest.approx(found.distance(known[1::2]).tolist(), abs=1e-5)
     with pytest.raises(InputError, match="63 pictures, expected at least 64"):
