@@ -8,7 +8,7 @@ for all dimensions. The score is read from the logits right after `answer_prefix
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from string import Formatter
 from typing import Any, NamedTuple
@@ -30,6 +30,16 @@ class Texts(NamedTuple):
     def of(cls, text: str | Texts) -> Texts:
         """A prompt without an answer may come as a plain text."""
         return text if isinstance(text, Texts) else cls(text)
+
+
+def judged_as(shown: Sequence[tuple[Any, ...]], texts: Sequence[Texts]) -> tuple[list[Any], list[str], dict[str, Any]]:
+    """Items as a `judge` method takes them: images, prompts, and `answers` where there are some.
+
+    Items of one picture are given plainly, so that teachers of other packages, which know nothing else, take them.
+    """
+    answers = [one.answer for one in texts]
+    options = {"answers": answers} if any(answer is not None for answer in answers) else {}
+    return [mine[0] if len(mine) == 1 else mine for mine in shown], [one.prompt for one in texts], options
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def vars_of(one) -> dict:
     import json
 
     fields = {"id": one.id, "prompt": one.prompt, "split": one.split}
-    if hasattr(one, "images"):
+    if hasattr(one, "votes"):
         return fields | {"images": [Path(i).name for i in one.images], "votes": json.dumps(one.votes)}
     return fields | {"image": Path(one.image).name, "scores": json.dumps(one.scores)}
 

@@ -39,8 +39,7 @@ class Teacher:
         self.model, self.calls, self.broken = model, [], None
         model.judge, model.score_windows = self.judge, self.score_windows
 
-    def judge(self, images, prompts, traces, names, temperature, batch_size, answers):
-        images = [image for (image,) in images]
+    def judge(self, images, prompts, traces, names, temperature, batch_size):
         self.calls.append(
             ([RECORDS[[r.image for r in RECORDS].index(i)].prompt for i in images], temperature, batch_size)
         )

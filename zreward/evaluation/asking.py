@@ -19,7 +19,7 @@ from zreward.common.jobs import Job
 from zreward.common.ranks import gathered, own_numbers
 from zreward.data.record import Record
 from zreward.models.draws import seed_of
-from zreward.prompting import Texts
+from zreward.prompting import Texts, judged_as
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -182,10 +182,11 @@ def judge(
     for batch in batches:
         if not alone and batch.number:
             torch.manual_seed(seed_of(seed, batch.number))
-        images, texts = [asked.shown(each) for each in batch.questions], [asked.texts(each) for each in batch.questions]
-        prompts, answers = zip(*texts, strict=True)
+        images, prompts, options = judged_as(
+            [asked.shown(each) for each in batch.questions], [asked.texts(each) for each in batch.questions]
+        )
         with _told_of(asked, batch.questions):
-            judged = model.judge(images, prompts, traces, names, temperature, size, answers)
+            judged = model.judge(images, prompts, traces, names, temperature, size, **options)
         yield Answers(
             torch.cat([one.distribution.probs for one in judged]).detach().cpu(),
             torch.stack([one.tokens.float().mean(0) for one in judged]) + 1,

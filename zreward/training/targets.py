@@ -33,7 +33,7 @@ from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import ReportedDistribution, Teacher, check_takes
-from zreward.prompting import Texts
+from zreward.prompting import Texts, judged_as
 from zreward.training.annotated import annotated_items
 from zreward.training.direct import DirectItem
 from zreward.training.distilled import Chains, DistilledItems, ExplainedItems
@@ -159,12 +159,11 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
         scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
             batch = records[at : at + options.batch_size]
-            images, prompts = shown[at : at + len(batch)], [record.prompt for record in batch]
-            answers = [record.answer for record in batch]
+            images, prompts, more = judged_as(shown[at : at + len(batch)], texts[at : at + len(batch)])
             with counted(start + (at if options.reasoning else 0)):
                 if options.reasoning:
                     judged = model.judge(
-                        images, prompts, options.traces, names, options.temperature, options.batch_size, answers
+                        images, prompts, options.traces, names, options.temperature, options.batch_size, **more
                     )
                 else:
                     judged = next(scores)
