@@ -38,6 +38,7 @@ from zreward.models.batch_size import DEFAULT
 from zreward.models.batches import prefetch
 from zreward.models.fingerprint import model_fingerprint, short_digest, weights_fingerprint_1
 from zreward.models.reward_model import RewardModel
+from zreward.prompting import Texts, judged_as
 
 SHARD = 512  # rows
 NOTE = b"zreward"  # key of the file's metadata
@@ -257,9 +258,9 @@ def _scores(
     if not good:
         return []
     try:
-        records, shown = [record for record, _ in good], [pictures for _, pictures in good]
-        prompts, answers = [record.prompt for record in records], [record.answer for record in records]
-        return list(model.score(shown, prompts, names, batch_size, answers=answers).to_dicts())
+        texts = [Texts(record.prompt, record.answer) for record, _ in good]
+        images, prompts, options = judged_as([tuple(pictures) for _, pictures in good], texts)
+        return list(model.score(images, prompts, names, batch_size, **options).to_dicts())
     except NotFiniteError:
         raise
     except InputError as error:
