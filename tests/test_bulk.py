@@ -222,7 +222,7 @@ def test_a_row_that_the_model_refuses_is_named_or_keeps_its_place(model, records
     """A prompt beyond the model's positions is seen by the model alone."""
     records = [*records[:5], replace(records[5], prompt="red " * 5000), *records[6:]]
     data = save_records(records, tmp_path / "data.parquet")
-    with pytest.raises(InputError, match=r"data\.parquet:row 5: prompt 'red .*shorten the prompt\ncorrect it"):
+    with pytest.raises(InputError, match=r"data\.parquet:row 5: prompt 'red .*shorten its texts\ncorrect it"):
         score_data(model, data, tmp_path / "scores.parquet")
     score_data(model, data, tmp_path / "skipped.parquet", skip_bad=True)
     table = pq.read_table(tmp_path / "skipped.parquet").to_pydict()

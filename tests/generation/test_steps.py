@@ -120,7 +120,7 @@ def test_the_reward_is_the_mean_over_copies_disturbed_as_the_recipe_says(optimiz
     monkeypatch.setattr(module, "draw", draw)
     monkeypatch.setattr(module, "disturbed", disturbed)
     monkeypatch.setattr(module, "drift", lambda calls, frozen: torch.tensor(0.25))
-    monkeypatch.setattr(made, "_reward", lambda given, prompts, reference: given.mean((1, 2, 3)))
+    monkeypatch.setattr(made, "_reward", lambda given, prompts, reference: (given.mean((1, 2, 3)), None))
     loss, metrics = made._loss(random.Random(0))
     reward = pixels.mean().item() * (1 + 2 + 3) / 3
     assert asked == [(2, 0.25)] * 3 and metrics["reward"] == pytest.approx(reward, rel=1e-5)
