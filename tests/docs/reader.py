@@ -153,8 +153,8 @@ class Reader:
         elif "url" in raw:
             config_from_dict(EndpointSettings, raw)
             what = "read as an endpoint's settings"
-        elif "student" in raw:
-            config_from_dict(OptimizeRecipe, raw)
+        elif {"student", "monitor"} & set(raw):  # the second alone is a part of one
+            config_from_dict(OptimizeRecipe, {"student": "student", "out": "run", "prompts": "prompts.txt"} | raw)
             what = "read as a recipe of zreward optimize"
         else:
             config_from_dict(Recipe, raw)
