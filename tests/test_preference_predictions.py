@@ -150,7 +150,9 @@ def test_answers_that_are_no_numbers_are_refused():
     model = small_model(0)
     with torch.no_grad():
         model.backbone.model.get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(InputError, match=r"item 3 \('two blue squares'\), dimension 'realism': the model gives NaN or infinity"):
+    with pytest.raises(
+        InputError, match=r"item 3 \('two blue squares'\), dimension 'realism': the model gives NaN or infinity"
+    ):
         predict_preferences(model, preferences(), NAMES, progress=False)
     with pytest.raises(InputError, match="no preferences to evaluate"):
         predict_preferences(model, [], NAMES)

@@ -154,7 +154,7 @@ class Reader:
             config_from_dict(EndpointSettings, raw)
             what = "read as an endpoint's settings"
         elif {"student", "monitor"} & set(raw):  # the second alone is a part of one
-            config_from_dict(OptimizeRecipe, {"student": "student", "out": "run", "prompts": "prompts.txt"} | raw)
+            config_from_dict(OptimizeRecipe, dict.fromkeys(("student", "out", "prompts", "held_out"), "named") | raw)
             what = "read as a recipe of zreward optimize"
         else:
             config_from_dict(Recipe, raw)
