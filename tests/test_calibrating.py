@@ -151,6 +151,15 @@ def test_pair_probabilities_beside_a_plain_loop(probs):
     assert pair_probabilities(items).tolist() == pytest.approx(expected)
 
 
+def test_votes_that_are_all_alike_are_told(monkeypatch):
+    monkeypatch.setattr(calibrating, "_fit_spread", lambda *_: Recalibration())
+    part = paired(5, 1.0, 40)["a"]
+    sure = pair_probabilities(part) > 0.5
+    unanimous = np.stack([7.0 * sure, 7.0 * ~sure, np.zeros(len(sure))], 1)
+    with pytest.warns(UserWarning, match="a: the fit of comparisons ran to its limit, scale 100"):
+        fit({"a": part._replace(votes=unanimous)}, "temperature")
+
+
 def test_few_pairs_leave_their_scale_alone(monkeypatch):
     monkeypatch.setattr(calibrating, "_fit_spread", lambda *_: Recalibration())
     assert fit(paired(4, 3.0, FEWEST - 1), "temperature")["a"].pair_scale == 1

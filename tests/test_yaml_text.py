@@ -67,7 +67,16 @@ def test_what_is_odd_is_refused_with_its_line(text, message):
 @pytest.mark.parametrize("read", READERS, ids=["recipe", "rubric", "project.yaml"])
 def test_every_reader_of_yaml_refuses_what_is_odd(read, tmp_path):
     path = tmp_path / "odd.yaml"
-    for text in ("name: &a x\nb: *a\n", "name: x\nname: y\n", "name: [1", "- a\n", "", "name: " + "[" * 9_000):
+    for text in (
+        "name: &a x\nb: *a\n",
+        "name: x\nname: y\n",
+        "name: [1",
+        "- a\n",
+        "",
+        " \n",
+        "null",
+        "name: " + "[" * 9_000,
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=r"odd\.yaml"):
             read(path)

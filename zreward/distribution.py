@@ -209,7 +209,10 @@ class ScoreDistribution:
             raise ValueError(f"score distribution: bins must rise, got {self.bins.tolist()}")
         if self.pair_scale is not None:
             self.pair_scale = self.pair_scale.detach().to(self.probs)
-            if self.pair_scale.shape != (len(self.dimensions),) or not (self.pair_scale > 0).all():
+            if (
+                self.pair_scale.shape != (len(self.dimensions),)
+                or not ((self.pair_scale > 0) & self.pair_scale.isfinite()).all()
+            ):
                 raise ValueError(
                     f"score distribution: pair_scale is {self.pair_scale.tolist()}, expected a positive number for each of "
                     f"{self.dimensions}"

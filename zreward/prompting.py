@@ -20,6 +20,10 @@ from zreward.rubric import Dimension, Rubric
 _MOST_LETTERS, _MOST_FIELDS = 10_000, 16  # of a form
 
 
+LATER = ("picture", "several", "answer")
+"""Forms that version 0.1 did not have."""
+
+
 class Texts(NamedTuple):
     """What an item says: its prompt and, where words are judged, the answer to it."""
 
@@ -109,8 +113,11 @@ class PromptForms:
         return asdict(self)
 
     def digested(self) -> dict[str, str]:
-        """What a fingerprint covers: `to_dict` without the texts that version 0.1 did not have, where they are the default."""
-        new = {item.name: item.default for item in fields(self) if item.name in ("picture", "several", "answer")}
+        """What a fingerprint covers and `zreward.json` stores: `to_dict` without the texts that version 0.1 did not have.
+
+        They are left out where they are the default, so these three defaults must not change.
+        """
+        new = {item.name: item.default for item in fields(self) if item.name in LATER}
         return {key: text for key, text in self.to_dict().items() if new.get(key) != text}
 
     @classmethod

@@ -16,7 +16,7 @@ from zreward.distribution import ScoreDistribution
 from zreward.generation import optimize as module
 from zreward.generation.familiar import Familiar
 from zreward.generation.guards import Guards
-from zreward.generation.monitor import Monitor, objection
+from zreward.generation.monitor import Monitor, known_records, objection
 from zreward.generation.optimize import optimize
 from zreward.generation.recipe import GuardsRecipe, MonitorRecipe
 from zreward.models.pixels import to_image
@@ -115,7 +115,7 @@ def test_a_run_is_watched_stopped_and_resumed(folder, monkeypatch, capsys):  # n
     pictures = [torch.full((3, 32, 32), n / 100) for n in range(72)]
     records = [Record("a red circle", to_image(p), {}) for p in pictures]
     save_records(records, folder / "known.parquet")
-    how = {"final__judge": "none", "guards__enabled": False}
+    how = {"final__judge": "none", "guards__enabled": False, "guards__every": 1}
     watch = {"enabled": True, "data": str(folder / "known.parquet")}
     recipe = make_recipe(folder, monitor=watch, **how)
     loss = module._Optimization._loss
@@ -128,15 +128,29 @@ def test_a_run_is_watched_stopped_and_resumed(folder, monkeypatch, capsys):  # n
             raise Cut
         return loss(self, rng)
 
-    monkeypatch.setattr(module._Optimization, "_loss", cut)
-    monkeypatch.setattr(module.Guards, "see", lambda self, one: self.evaluations.append(one))  # go on whatever it says
-    with pytest.raises(Cut):
-        optimize(recipe)
-    monkeypatch.undo()
-    looks = json.loads((folder / "run" / "looks.json").read_text())["looks"]
-    assert [look["step"] for look in looks] == [0, 2]
-    assert looks[0]["monitor"]["better"] == pytest.approx(0.5, abs=0.2) and looks[0]["monitor"]["unlike"] == 1.0
-    monkeypatch.setattr(module.Adaptation, "frozen_pipeline", None)  # nothing is drawn again
+    def read() -> list[dict]:
+        return json.loads((folder / "run" / "looks.json").read_text())["looks"]
+
+    with monkeypatch.context() as going_on:  # whatever the monitor says
+        going_on.setattr(module._Optimization, "_loss", cut)
+        going_on.setattr(module.Guards, "see", lambda self, one: self.evaluations.append(one))
+        with pytest.raises(Cut):
+            optimize(recipe)
+        looks = read()
+        assert [look["step"] for look in looks] == [0, 1, 2, 3]
+        assert looks[0]["monitor"]["better"] == pytest.approx(0.5, abs=1e-6) and looks[0]["monitor"]["unlike"] == 1.0
+        monkeypatch.setattr(module.Adaptation, "frozen_pipeline", None)  # nothing is drawn again
+        kept = folder / "run" / "frozen.safetensors"
+        whole = kept.read_bytes()
+        kept.write_bytes(whole[:-8])
+        with pytest.raises(InputError, match=r"frozen\.safetensors is damaged .*; delete it"):
+            optimize(recipe, resume=True)
+        kept.write_bytes(whole)
+        with pytest.raises(Cut):
+            optimize(recipe, resume=True)
+        assert read()[3]["monitor"] == pytest.approx(
+            looks[3]["monitor"], abs=1e-6
+        )  # read again, after step 2's checkpoint
     save_records(records[:66], folder / "known.parquet")
     with pytest.raises(InputError, match="other inputs .*monitor"):
         optimize(recipe, resume=True)
@@ -147,3 +161,31 @@ def test_a_run_is_watched_stopped_and_resumed(folder, monkeypatch, capsys):  # n
     assert "the monitor found that 1.00" in page and "What the monitor watches" in page
     with pytest.raises(InputError, match=r"monitor\.enabled is not"):
         make_recipe(folder, monitor={"data": "x"})
+    with pytest.raises(InputError, match=r"monitor\.pictures is 63, expected at least 64"):
+        make_recipe(folder, monitor={"enabled": True, "pictures": 63})
+
+
+def test_states_that_are_not_finite_are_refused():
+    """Without the check NaN is farther than no limit, and every picture counts as known."""
+    features = torch.randn(80, 3, generator=torch.Generator().manual_seed(0))
+    found = Familiar.fit(features, 0.9)
+    for place in (4, 5):  # a neighbour, and one that gives the limit
+        broken = features.clone()
+        broken[place, 1] = float("nan")
+        with pytest.raises(InputError, match=f"picture {place} are not finite"):
+            Familiar.fit(broken, 0.9)
+        with pytest.raises(InputError, match=f"picture {place} are not finite"):
+            found.unlike(broken)
+
+
+def test_known_records_are_checked_before_the_student_sees_one(tmp_path):
+    picture = to_image(torch.zeros(3, 8, 8))
+    few = save_records([Record("a", picture) for _ in range(63)], tmp_path / "few.parquet")
+    with pytest.raises(InputError, match="63 records, expected at least 64"):
+        known_records(str(few), MonitorRecipe())
+    mixed = [Record("a", picture) if n != 40 else Record("a", answer="red", id="wrong") for n in range(80)]
+    with pytest.raises(InputError, match="record wrong: an answer; monitor.data takes records of one picture"):
+        known_records(str(save_records(mixed, tmp_path / "mixed.parquet")), MonitorRecipe())
+    many = save_records([Record(str(n), picture) for n in range(200)], tmp_path / "many.parquet")
+    records, chosen = known_records(str(many), MonitorRecipe(pictures=100))
+    assert chosen == list(range(0, 200, 2)) and records[chosen[3]].prompt == "6"

@@ -13,8 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import FORMS, sharpen, tiny_model, tiny_rubric
 from zreward.common.errors import InputError
+from zreward.models.calibration import Calibration, Recalibration
+from zreward.models.checkpoint import record_calibrations
 from zreward.models.pixels import ResolutionPolicy
 from zreward.models.reward_model import RewardModel
+from zreward.prompting import PromptForms
 from zreward.rubric import Rubric
 
 PROMPT = "a red circle"
@@ -106,6 +109,24 @@ def test_an_adapter_is_saved_beside_its_base(pictures, tmp_path):
 def edit(folder, **changes):
     file = folder / "zreward.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_checkpoint_says_the_oldest_version_that_reads_it(model, tmp_path):
+    """A default text that is stored would be an unknown form to version 0.1; one of its own must not be left out."""
+
+    def stored(forms: PromptForms, name: str) -> dict:
+        made = RewardModel(model.backbone.model, model.tokenizer, model.rubric, forms)
+        made.save_pretrained(tmp_path / name)
+        assert RewardModel.from_pretrained(tmp_path / name).forms == forms
+        return json.loads((tmp_path / name / "zreward.json").read_text())
+
+    plain = stored(model.forms, "plain")
+    assert plain["schema_version"] == 1 and not {"picture", "several", "answer"} & set(plain["forms"])
+    own = stored(replace(model.forms, several="\nAfter this edit: {prompt}"), "own")
+    assert own["schema_version"] == 4 and own["forms"]["several"] == "\nAfter this edit: {prompt}"
+    for name, version in (("plain", 3), ("own", 4)):
+        record_calibrations(tmp_path / name, "direct", Calibration("temperature", {"realism": Recalibration(2.0)}))
+        assert json.loads((tmp_path / name / "zreward.json").read_text())["schema_version"] == version
 
 
 def test_a_newer_schema_is_refused(folder):

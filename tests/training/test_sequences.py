@@ -12,7 +12,8 @@ import torch
 
 from tests.tiny import DIMENSIONS, noise_pictures
 from zreward.common.errors import InputError
-from zreward.data import Record, load_records, save_records
+from zreward.data import Record, load_records, open_records, save_records
+from zreward.data.record_table import RecordTable, kinds_of
 from zreward.evaluation.prediction import predict
 from zreward.inference.bulk import score_data
 from zreward.models.reward_model import RewardModel
@@ -154,6 +155,17 @@ def test_what_training_refuses(files, make_recipe):
     check_sequences(make_recipe("sft", data__augment=True), False, [answer, records[2]], 1)
     with pytest.raises(InputError, match="2 pictures|an answer; rewarddance-pairwise"):
         train(make_recipe("rewarddance-pairwise", data__train=files["train"]))
+
+
+def test_large_files_are_not_read_twice_at_the_start(files, make_recipe, monkeypatch):
+    """Half a million records would take half a minute; how many pictures each shows is known without making it."""
+    opened, whole = open_records(files["train"]), load_records(files["train"])
+    assert list(kinds_of(opened)) == list(kinds_of(whole)) == [(len(r.pictures), r.answer is not None) for r in whole]
+    made, record = [], RecordTable.record
+    monkeypatch.setattr(RecordTable, "record", lambda self, row: made.append(row) or record(self, row))
+    monkeypatch.setattr(RecordTable, "records", None)
+    check_sequences(make_recipe("sft"), False, opened, 1)
+    assert made == [n for n, kind in enumerate(kinds_of(opened)) if kind != (1, False)]
 
 
 def test_a_label_run_of_a_teacher_of_single_pictures_is_refused_before_it_begins(files, tmp_path, monkeypatch, trained):

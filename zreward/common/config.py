@@ -14,7 +14,8 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zreward.common.errors import InputError, shorten, shown
-from zreward.common.yaml_text import parse_yaml, read_yaml
+from zreward.common.text_files import read_text
+from zreward.common.yaml_text import YAML_LIMIT, parse_yaml, read_yaml
 
 Config = TypeVar("Config")
 _BASES = 10  # files over one another
@@ -98,8 +99,8 @@ def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in inside:
         raise InputError(f"{path}: its base leads back to itself")
     raw = read_yaml(path)
-    if raw is None and path.stat().st_size:
-        raw = {}  # only comments: a template as it was written. An empty file may be one whose writing was cut off.
+    if raw is None and _is_template(path):
+        raw = {}
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected keys and values, got {type(raw).__name__}")
     base = raw.pop("base", None)
@@ -110,6 +111,12 @@ def _read(path: Path, inside: tuple[Path, ...]) -> dict[str, Any]:
     if len(inside) == _BASES:
         raise InputError(f"{path}: the {_BASES}th base of a base; put the settings into fewer files")
     return _merge(_read(path.parent / base, (*inside, path.resolve())), raw)
+
+
+def _is_template(path: Path) -> bool:
+    """Whether a file without keys has comments, as `zreward init` writes them. A blank one may be a file that was cut off."""
+    lines = [line.strip() for line in read_text(path, "a YAML file", YAML_LIMIT).splitlines()]
+    return any(lines) and all(line.startswith("#") for line in lines if line)
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,11 @@ class Records(Sequence[Record]):
         """Without the rest of the records."""
         return (row["answer"] for row in self._table.values(self._rows, ("answer",)))
 
+    def kinds(self) -> Iterator[tuple[int, bool]]:
+        """`kinds_of`, without the rest of the records."""
+        rows = self._table.values(self._rows, ("digest", "answer"))
+        return ((len(row["digest"]), row["answer"] is not None) for row in rows)
+
     def prompts(self) -> Iterator[str]:
         """Without the rest of the records."""
         return (row["prompt"] for row in self._table.values(self._rows, ("prompt",)))
@@ -99,6 +104,13 @@ class Records(Sequence[Record]):
             if path is not None
         )
         return (file for file, _ in groupby(files))
+
+
+def kinds_of(records: Sequence[Record]) -> Iterator[tuple[int, bool]]:
+    """Of each record how many pictures it shows and whether it has an answer. Quick for `Records`, which are not made for it."""
+    if isinstance(records, Records):
+        return records.kinds()
+    return ((len(record.pictures), record.answer is not None) for record in records)
 
 
 class RecordTable:

@@ -55,6 +55,12 @@ def fit(items: Mapping[str, CalibrationItems], kind: str) -> dict[str, Recalibra
                 "do with these ratings, or they are too few",
                 stacklevel=2,
             )
+        if not 1 / (_FLAT * MOST_TEMPERATURE) < one.pair_scale < _FLAT * MOST_TEMPERATURE:
+            warnings.warn(
+                f"{name}: the fit of comparisons ran to its limit, scale {one.pair_scale:.3g}: the votes on these pairs are all "
+                "alike, or they are too few",
+                stacklevel=2,
+            )
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zreward.common.errors import InputError
 from zreward.generation.judges import load_frozen, load_student
+from zreward.generation.monitor import known_records
 from zreward.generation.prompts import load_prompts
 from zreward.generation.recipe import NO_JUDGE, OptimizeRecipe
 from zreward.models.dry_checks import check_free, is_small, warm_up_notes
@@ -30,6 +31,9 @@ def check_inputs(recipe: OptimizeRecipe) -> list[str]:
         )
     lines = [f"{len(prompts):,} prompts of {recipe.prompts}, {len(held_out):,} of {recipe.held_out}: none in both"]
     lines.append(_student(recipe))
+    if recipe.monitor_data:
+        _, known = known_records(recipe.monitor_data, recipe.monitor)
+        lines.append(f"monitor.data {recipe.monitor_data}: {len(known):,} of its records are the known pictures")
     if recipe.holdout:
         small = is_small(recipe.holdout)
         if small:

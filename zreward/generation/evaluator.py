@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
 from zreward.common.jobs import Job
 from zreward.common.ranks import gathered, own_numbers
@@ -31,6 +33,19 @@ from zreward.models.reward_model import RewardModel
 PICTURES, FIRST_SEED = 2, 10_000  # of a prompt
 GRID_PROMPTS = 8
 T = TypeVar("T")
+
+
+def _kept_probs(file: Path, shape: torch.Size) -> Tensor:
+    """What `Evaluator._of_frozen` wrote. InputError for anything else."""
+    try:
+        found = load_file(file)["probs"]
+        if found.shape != shape:
+            raise ValueError(f"shape {list(found.shape)}, expected {list(shape)}")
+        return found
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{file} is damaged ({str(error)[:100]}); delete it, and the pictures are drawn again"
+        ) from None
 
 
 class Evaluator:
@@ -99,7 +114,7 @@ class Evaluator:
         """The student's distributions of the frozen generator's pictures. For the monitor they are those of step 0, and kept."""
         file = self.kept if self.monitor is not None else None
         if file is not None and file.exists():
-            return replace(scores, probs=load_file(file)["probs"])
+            return replace(scores, probs=_kept_probs(file, scores.probs.shape))
         if step or self.monitor is None:
             with self.adaptation.frozen_pipeline() as pipeline:
                 scores = self._scores(self._draw(pipeline))

@@ -37,18 +37,32 @@ class Familiar:
         """From features of known pictures (N, H): every second one is a neighbour, the others give the limit.
 
         Raises:
-            InputError: fewer than `LEAST` pictures.
+            InputError: fewer than `LEAST` pictures, features that are not finite.
         """
         if len(features) < LEAST:
-            raise InputError(f"monitor.data: {len(features)} pictures, expected at least {LEAST}")
+            raise InputError(
+                f"monitor.data: {len(features)} pictures, expected at least {LEAST}; name a larger file of records"
+            )
+        _check_finite(features)
         found = cls(F.normalize(features[::2].float(), dim=-1), 0.0)
         return cls(found.known, torch.quantile(found.distance(features[1::2]), quantile).item())
 
     def distance(self, features: Tensor) -> Tensor:
-        """(N, H) -> (N,) float64"""
+        """(N, H) -> (N,) float64. InputError where a feature is not finite."""
+        _check_finite(features)
         near = F.normalize(features.float(), dim=-1) @ self.known.T
         return (2 - 2 * near.double()).clamp_min(0).kthvalue(NEIGHBOUR, dim=-1).values.sqrt()
 
     def unlike(self, features: Tensor) -> Tensor:
         """Whether pictures with features (N, H) are unlike the known ones, (N,) of 0 and 1."""
         return (self.distance(features) > self.limit).double()
+
+
+def _check_finite(features: Tensor) -> None:
+    """InputError otherwise: NaN is above no limit, so such a picture would count as known."""
+    bad = (~torch.isfinite(features).all(-1)).nonzero()
+    if len(bad):
+        raise InputError(
+            f"monitor: the student's hidden states of picture {int(bad[0])} are not finite ({len(bad)} such of {len(features)}); "
+            "its weights are broken, or overflow in their number format: set reward.dtype to float32"
+        )

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.data.images import pixel_hash
+from zreward.data.record import Record
 from zreward.data.record_cache import open_records
 from zreward.distribution import ScoreDistribution
 from zreward.evaluation.intervals import bootstrap
 from zreward.generation.aggregate import dimension_weights
-from zreward.generation.familiar import Familiar
+from zreward.generation.familiar import LEAST, Familiar
 from zreward.generation.recipe import MonitorRecipe, OptimizeRecipe
 from zreward.models.fingerprint import short_digest
 from zreward.models.reward_model import RewardModel
@@ -74,19 +76,38 @@ def load_monitor(recipe: OptimizeRecipe, student: RewardModel) -> Monitor:
     if path is None:
         say("monitor: no monitor.data, so pictures unlike the student's data are not counted")
         return Monitor(student, weights)
-    records, names = open_records(path), student.check_dimensions(recipe.reward.dimensions)
-    count, size = min(len(records), wanted.pictures), recipe.optimizer.batch_size
-    chosen = [number * len(records) // count for number in range(count)]
+    (records, chosen), names = known_records(path, wanted), student.check_dimensions(recipe.reward.dimensions)
+    size = recipe.optimizer.batch_size
     parts: list[Tensor] = []
     digests: list[list[str]] = []
-    for start in range(0, count, size):
+    for start in range(0, len(chosen), size):
         some = [records[number] for number in chosen[start : start + size]]
-        for record in some:
-            record.only_image("monitor.data")
         images, prompts = [record.open_image() for record in some], [record.prompt for record in some]
         digests += [[pixel_hash(image), prompt] for image, prompt in zip(images, prompts, strict=True)]
         parts.append(score_states(student, [student.open(image) for image in images], prompts, names, size))
     return Monitor(student, weights, Familiar.fit(torch.cat(parts).flatten(1), wanted.quantile), short_digest(digests))
+
+
+def known_records(path: str, wanted: MonitorRecipe) -> tuple[Sequence[Record], list[int]]:
+    """All records, and the numbers of those whose pictures count as known, chosen evenly; checked before the student sees one.
+
+    Args:
+        path: of the file.
+        wanted: how many.
+
+    Raises:
+        InputError: records that cannot be read or do not hold one picture each, too few of them.
+    """
+    records = open_records(path)
+    count = min(len(records), wanted.pictures)
+    if count < LEAST:
+        raise InputError(
+            f"monitor.data {path}: {count} records, expected at least {LEAST}; name a larger file of records"
+        )
+    chosen = [number * len(records) // count for number in range(count)]
+    for number in chosen:
+        records[number].only_image("monitor.data")
+    return records, chosen
 
 
 def better(scores: ScoreDistribution, reference: ScoreDistribution, weights: Mapping[str, float]) -> Tensor:

@@ -10,6 +10,7 @@ from zreward.common.config import check_numbers, config_from_dict, one_of, witho
 from zreward.common.errors import InputError
 from zreward.common.runs import say
 from zreward.generation.aggregate import Aggregate
+from zreward.generation.familiar import LEAST
 from zreward.models.memory import MEMORY
 
 HOLDOUT, NO_JUDGE = "holdout", "none"
@@ -171,6 +172,8 @@ class OptimizeRecipe:
                 f"recipe: monitor.quantile is {self.monitor.quantile}, monitor.max_unlike {self.monitor.max_unlike}; expected "
                 "shares, the first below 1"
             )
+        if self.monitor.pictures < LEAST:
+            raise InputError(f"recipe: monitor.pictures is {self.monitor.pictures}, expected at least {LEAST}")
         if self.monitor.data and not self.monitor.enabled:
             raise InputError(
                 "recipe: monitor.data is set, but monitor.enabled is not; set it, or leave monitor.data out"

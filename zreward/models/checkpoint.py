@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +32,13 @@ from zreward.models.tower import KEY as POOL
 from zreward.models.tower import pool_images, recorded_pool
 from zreward.models.training_data import note_seen, stored_in
 from zreward.models.weight_files import check_weight_file, weight_files
-from zreward.prompting import PromptForms
+from zreward.prompting import LATER, PromptForms
 from zreward.rubric import Rubric
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
 
-SCHEMA_VERSION = 3  # 1 knew no image_pool, 2 no calibration
+SCHEMA_VERSION = 4  # 1 knew no image_pool, 2 no calibration, 3 no forms for several pictures and answers
 MOST_TRACE_TOKENS = 100_000
 
 
@@ -200,14 +200,14 @@ def _record_base(reward_model: RewardModel, path: Path) -> dict[str, Any]:
 def metadata(reward_model: RewardModel) -> dict[str, Any]:
     """What `zreward.json` holds."""
     pooled = getattr(reward_model.backbone.base.config, POOL, 1)
-    calibrations = calibrations_dict(reward_model.calibrations)
+    calibrations, forms = calibrations_dict(reward_model.calibrations), reward_model.forms.digested()
     dtype = reward_model.computed_in or next(p for p in reward_model.parameters() if p.is_floating_point()).dtype
     return (
         {
-            "schema_version": 3 if calibrations else 1 if pooled == 1 else 2,  # the oldest that reads it rightly
+            "schema_version": _schema_version(forms, pooled != 1, bool(calibrations)),
             "zreward_version": __version__,
             "rubric": reward_model.rubric.to_dict(),
-            "forms": reward_model.forms.to_dict(),
+            "forms": forms,
             "resolution": asdict(reward_model.resolution),
             "max_trace_tokens": reward_model.max_trace_tokens,
             "dtype": str(dtype).removeprefix("torch."),
@@ -216,6 +216,11 @@ def metadata(reward_model: RewardModel) -> dict[str, Any]:
         | ({} if pooled == 1 else {POOL: pooled})
         | ({"calibration": calibrations} if calibrations else {})
     )
+
+
+def _schema_version(forms: Mapping[str, str], pooled: bool, calibrated: bool) -> int:
+    """The oldest that reads it rightly."""
+    return 4 if set(forms) & set(LATER) else 3 if calibrated else 2 if pooled else 1
 
 
 @dataclass(frozen=True)
@@ -297,7 +302,7 @@ def record_calibrations(folder: Path, form: str, calibration: Calibration | None
     kept = {name: one for name, one in meta.calibrations.items() if name != form}
     found = calibrations_dict(kept | ({} if calibration is None else {form: calibration}))
     stored = {key: value for key, value in read_part(folder, META_FILE).items() if key != "calibration"}
-    version = 3 if found else 2 if POOL in stored else 1
+    version = _schema_version(stored["forms"], POOL in stored, bool(found))
     write_json(folder / META_FILE, stored | {"schema_version": version} | ({"calibration": found} if found else {}))
 
 

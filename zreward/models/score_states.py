@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zreward.models.modes import evaluation_mode
-from zreward.models.rows import Row
+from zreward.models.rows import rows_of
 
 if TYPE_CHECKING:
     from zreward.models.reward_model import RewardModel
@@ -37,7 +37,7 @@ def score_states(
         for start in range(0, len(images), batch_size):
             chunk = list(images[start : start + batch_size])
             texts = prompts[start : start + batch_size]
-            rows = [Row((n,), prompt, name) for n, prompt in enumerate(texts) for name in names]
+            rows = rows_of([(image,) for image in chunk], texts, names)
             inputs = replace(model.collate(chunk, rows), share=True).to(model.device)
             parts.append(model.backbone(inputs).score_states.float().unflatten(0, (-1, len(names))).cpu())
     return torch.cat(parts)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zreward.common.errors import InputError
 from zreward.data import Record
+from zreward.data.record_table import kinds_of
 from zreward.distribution import ScoreDistribution
 from zreward.models.calibration import Calibration
 from zreward.models.reasoning import Judgement
@@ -56,8 +57,9 @@ class Teacher(Protocol):
 def check_takes(model: Teacher, name: str, records: Sequence[Record]) -> None:
     """InputError for a model that takes one picture an item, and a record of something else."""
     if not model.any_sequence:
-        for record in records:
-            record.only_image(name)
+        for number, kind in enumerate(kinds_of(records)):
+            if kind != (1, False):
+                records[number].only_image(name)
 
 
 def single_pictures(shown: Sequence[Any], answers: Any, what: str) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from zreward.common.errors import InputError
 from zreward.data import Record
+from zreward.data.record_table import kinds_of
 from zreward.training.recipe import Recipe
 
 
@@ -19,7 +20,10 @@ def check_sequences(recipe: Recipe, compares: bool, records: Sequence[Record], p
         processes: of the launch; with several, each step needs a gradient for every weight, the vision tower's too.
     """
     single = "rewarddance-pairwise" if compares else "rollout.engine vllm" if recipe.rollout.engine == "vllm" else None
-    for record in records:
+    for number, kind in enumerate(kinds_of(records)):
+        if kind == (1, False):  # nearly all; records of large files are made for the others only
+            continue
+        record = records[number]
         if single is not None:
             record.only_image(single)
         if recipe.data.augment and len(record.pictures) > 1:
