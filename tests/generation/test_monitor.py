@@ -14,6 +14,7 @@ from zreward.common.errors import InputError
 from zreward.data import Record, save_records
 from zreward.distribution import ScoreDistribution
 from zreward.generation import optimize as module
+from zreward.generation.checks import check_inputs
 from zreward.generation.familiar import Familiar
 from zreward.generation.guards import Guards
 from zreward.generation.monitor import Monitor, known_records, objection
@@ -178,7 +179,7 @@ def test_states_that_are_not_finite_are_refused():
             found.unlike(broken)
 
 
-def test_known_records_are_checked_before_the_student_sees_one(tmp_path):
+def test_known_records_are_checked_before_the_student_sees_one(folder, tmp_path):  # noqa: F811
     picture = to_image(torch.zeros(3, 8, 8))
     few = save_records([Record("a", picture) for _ in range(63)], tmp_path / "few.parquet")
     with pytest.raises(InputError, match="63 records, expected at least 64"):
@@ -186,6 +187,9 @@ def test_known_records_are_checked_before_the_student_sees_one(tmp_path):
     mixed = [Record("a", picture) if n != 40 else Record("a", answer="red", id="wrong") for n in range(80)]
     with pytest.raises(InputError, match="record wrong: an answer; monitor.data takes records of one picture"):
         known_records(str(save_records(mixed, tmp_path / "mixed.parquet")), MonitorRecipe())
+    shorter = replace(make_recipe(folder), monitor=MonitorRecipe(enabled=True, data=str(few)))
+    with pytest.raises(InputError, match="63 records, expected at least 64"):
+        check_inputs(shorter)  # `zreward optimize --dry-run`
     many = save_records([Record(str(n), picture) for n in range(200)], tmp_path / "many.parquet")
     records, chosen = known_records(str(many), MonitorRecipe(pictures=100))
     assert chosen == list(range(0, 200, 2)) and records[chosen[3]].prompt == "6"
