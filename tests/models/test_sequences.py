@@ -84,10 +84,12 @@ def test_an_answer_that_spells_a_control_token_does_not_become_one(model):
 
 
 def test_the_forms_are_recorded_and_default_ones_leave_older_fingerprints_as_they_are(model, tmp_path):
+    """Version 0.1 knows three forms and refuses others: default ones are left out of what it reads."""
+    newer = {"picture", "several", "answer"}
     model.save_pretrained(tmp_path / "model")
     recorded = json.loads((tmp_path / "model" / "zreward.json").read_text())["forms"]
-    assert recorded["answer"] == PromptForms().answer and {"several", "picture"} < set(recorded)
-    older = {key: text for key, text in asdict(model.forms).items() if key not in ("picture", "several", "answer")}
+    assert recorded and not newer & set(recorded)
+    older = {key: text for key, text in asdict(model.forms).items() if key not in newer}
     assert model.fingerprint()["forms"] == short_digest(older)
     other = replace(model.forms, several="changed {prompt}")
     assert short_digest(other.digested()) != short_digest(older)
