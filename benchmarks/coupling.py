@@ -5,6 +5,7 @@
 Trains the large teacher of the built-in world once for each weight of `rollout.coupling_weight`, with the same pictures, steps
 and seed, on all four dimensions; then edits, swaps and empties its traces. The world's editor knows what each edit is worth.
 Weight, margin and steps are chosen on `--split dev`. What is done already is kept. About 5 minutes of one core a training.
+Also writes the plot of docs/guides/trust.md, OUT/coupling-SPLIT-SEED.png.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from zreward.common.files import write_json
+from zreward.common.files import atomic_path, write_json
 from zreward.common.runs import versions
 from zreward.data import Record, load_records
 from zreward.evaluation.coupling import Coupling, measure_coupling
 from zreward.evaluation.coupling_edits import DIRECTIONS
 from zreward.evaluation.coupling_table import EDITS, OWN, counts_by_prompt, coupling_table, print_coupling
 from zreward.evaluation.intervals import bootstrap
+from zreward.evaluation.report.plots import COLOURS, DPI, FAINT
 from zreward.evaluation.tables import POOLED
 from zreward.models.reward_model import RewardModel
 from zreward.training.recipe import load_recipe
@@ -92,6 +95,29 @@ def paired(plain: Coupling, other: Coupling, records: list[Record]) -> dict[str,
     return {"hpa": hpa[:3], "right": difference[:3]}
 
 
+def draw(file: Path, tables: dict[float, list[dict[str, Any]]]) -> None:
+    """Right way and points of mu per point of an edit, by kind of edit: all dimensions together, 95 % intervals."""
+    kinds = [*DIRECTIONS, EDITS]
+    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+    for ax, key, title in zip(
+        figure.subplots(1, 2), ("right", "weight"), ("moved the right way", "points of mu per point"), strict=True
+    ):
+        ax.axhline({"right": 0.5, "weight": 1.0}[key], color=FAINT, zorder=0)
+        for number, (weight, rows) in enumerate(tables.items()):
+            row_of = {row["trace"]: row for row in rows if row["dimension"] == POOLED}
+            middle = np.array([row_of[kind][key] for kind in kinds])
+            ends = np.array([[row_of[kind][f"{key}_{end}"] for kind in kinds] for end in ("low", "high")])
+            at = np.arange(len(kinds)) + (number - (len(tables) - 1) / 2) * 0.25
+            name = f"term of weight {weight:g}" if weight else "GDSO"
+            ax.errorbar(at, middle, abs(ends - middle), fmt="o", markersize=4, color=COLOURS[number], label=name)
+        ax.set_xticks(range(len(kinds)), kinds)
+        ax.set(title=title, ylim=(0, 1.05))
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(loc="lower left", frameon=False)
+    with atomic_path(file) as path:
+        figure.savefig(path, format="png", dpi=DPI)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -122,9 +148,11 @@ def main() -> None:
         for name, (value, low, high) in differences.get(weight, {}).items():
             print(f"; {name} {value:+.4f} ({low:+.4f} to {high:+.4f}) against weight {weights[0]:g}", end="")
         print()
+    drawn = {weight: rows for weight, (_, rows) in found.items()}
+    draw(arguments.out / f"coupling-{arguments.split}-{arguments.seed}.png", drawn)
     if arguments.json:
         facts = {"size": asdict(SIZE), "world_seed": WORLD_SEED, "versions": versions()}
-        tables = {f"{weight:g}": rows for weight, (_, rows) in found.items()}
+        tables = {f"{weight:g}": rows for weight, rows in drawn.items()}
         stored = {"options": vars(arguments), "tables": tables, "differences": differences} | facts
         arguments.json.write_text(json.dumps(stored, indent=2, default=str))
 
