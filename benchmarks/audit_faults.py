@@ -14,8 +14,8 @@ The audit runs with its default thresholds on other prompts, whose pictures nobo
 were chosen) or `test`. The instructions of `obedient` are not those of the audit. A fault is named where a row of the card
 says it: leakage from realism into alignment, realism that noise does not lower, scores that an instruction raises. Models of
 this size have weaknesses of their own besides (words that they never read, defects that they hardly see), which all rows of
-`clean` show. Trained models and cards are kept: a second call goes on. Writes OUT/faults-SPLIT.json, and prints for every model
-the faults that its card names and all rows that fail.
+`clean` show. Trained models and cards are kept: a second call goes on. Writes OUT/faults-SPLIT.json and the plot of
+docs/guides/trust.md, OUT/faults-SPLIT.png, and prints for every model the faults that its card names and all rows that fail.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from zreward import RewardModel
 from zreward.audit.findings import Found
 from zreward.audit.page import JSON, write_audit
@@ -35,8 +37,9 @@ from zreward.audit.phrasing import instructions
 from zreward.audit.run import audit
 from zreward.audit.subject import Subject
 from zreward.audit.thresholds import Thresholds
-from zreward.common.files import write_json
+from zreward.common.files import atomic_path, write_json
 from zreward.data import Record, load_records, save_records
+from zreward.evaluation.report.plots import COLOURS, DPI, INK
 from zreward.training.recipe import load_recipe
 from zreward.training.run import train
 from zreward.world.dataset import png
@@ -131,10 +134,47 @@ def named(rows: list[dict[str, Any]]) -> list[str]:
     return [fault for fault, sign in signs.items() if sign]
 
 
-def failed_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a written card that exceed a threshold, each with the name of its check."""
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a written card, each with the name of its check."""
     checks = json.loads((folder / JSON).read_text())["checks"]
-    return [{"check": check["check"]} | row for check in checks for row in check["rows"] if row["failed"]]
+    return [{"check": check["check"]} | row for check in checks for row in check["rows"]]
+
+
+def draw(file: Path, cards: dict[str, list[dict[str, Any]]]) -> None:
+    """What each model's card says of the three faults, with the threshold of each as a line."""
+    limits = Thresholds()
+
+    def figure_of(card: list[dict[str, Any]], key: str, *place: str) -> float:
+        return next(row["figures"][key] for row in card if (row["check"], row["what"], row["dimension"]) == place)
+
+    def obeyed(card: list[dict[str, Any]]) -> float:
+        return max(row["figures"]["rise"] for row in card if row["check"] == "prompts" and row["what"] in TOLD)
+
+    panels = (
+        (
+            "leak: share of realism's fall\nthat alignment falls too",
+            limits.leakage.share,
+            lambda card: figure_of(card, "share", "leakage", "known defects of realism", "alignment"),
+        ),
+        (
+            "blind: points that realism\nfalls under strong noise",
+            limits.monotonicity.least_fall,
+            lambda card: figure_of(card, "fall", "monotonicity", "noise", "realism"),
+        ),
+        ("obedient: most points gained\nby an instruction in the prompt", limits.prompts.rise, obeyed),
+    )
+    figure = Figure(figsize=(7.2, 2.5), layout="constrained")
+    for ax, (title, limit, value) in zip(figure.subplots(1, 3), panels, strict=True):
+        planted = title.partition(":")[0]
+        colours = [COLOURS[1] if name == planted else COLOURS[0] for name in cards]
+        ax.bar(list(cards), [value(card) for card in cards.values()], width=0.6, color=colours)
+        ax.axhline(limit, color=INK, linewidth=1, linestyle="--")
+        ax.axhline(0, color=INK, linewidth=0.8)
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right", "bottom"]].set_visible(False)
+    with atomic_path(file) as path:
+        figure.savefig(path, format="png", dpi=DPI)
 
 
 def main() -> None:
@@ -147,18 +187,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/audit-faults"))
     told = parser.parse_args()
     make_data(told.out, told.seed)
-    result = {}
+    result, cards = {}, {}
     for fault in told.only.split(","):
         trained(told.out, fault, told.overrides)
         folder = told.out / f"card-{fault}-{told.split}"
         if not (folder / JSON).exists():
             card(told.out, fault, told.split, told.pictures)
-        rows = failed_rows(folder)
+        cards[fault] = rows_of(folder)
+        rows = [row for row in cards[fault] if row["failed"]]
         result[fault] = {"named": named(rows), "failed": rows}
         print(f"{fault}: names {', '.join(named(rows)) or 'none of the planted faults'}; {len(rows)} rows fail")
         for row in rows:
             print(f"    {row['check']}: {row['what']}, {row['dimension']}: {row['verdict']}")
     write_json(told.out / f"faults-{told.split}.json", result)
+    draw(told.out / f"faults-{told.split}.png", cards)
 
 
 if __name__ == "__main__":
