@@ -60,7 +60,9 @@ def test_a_gaussian_over_bins_has_its_mean_and_its_spread(benchmark):
     assert benchmark.gaussian(np.array([-9.0]), 0.1, bins)[0, 0] == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("which", "name"), [([], "test"), (["--folds", "2"], "2-folds")])
+@pytest.mark.parametrize(
+    ("which", "name"), [(["--folds", "2"], "2-folds"), pytest.param([], "test", marks=pytest.mark.slow)]
+)
 def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, monkeypatch, which, name):  # noqa: F811
     root = Path(load_records(miniature)[0].image).parents[1]
     tower, language = write_tower("clip", tmp_path / "clip"), write_language(tmp_path / "language")

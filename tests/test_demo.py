@@ -32,8 +32,8 @@ def miniature(monkeypatch):
     monkeypatch.setattr(demo, "make_world", small_world)
     monkeypatch.setattr(demo, "load_recipe", short_recipe)
     monkeypatch.setattr(demo, "EXAMPLES", 2)
-    steps = ("optimizer.steps=2", "optimizer.batch_size=2", "guards.every=2", "guards.prompts=4")
-    monkeypatch.setattr(demo_generation, "SHORT", (*steps, "final.prompts=3"))
+    steps = ("optimizer.steps=2", "optimizer.batch_size=2", "guards.every=2", "guards.prompts=2")
+    monkeypatch.setattr(demo_generation, "SHORT", (*steps, "final.prompts=2"))
 
 
 def test_the_main_job_runs_from_data_to_report(miniature, tmp_path, capsys):
@@ -55,7 +55,7 @@ def test_the_main_job_runs_from_data_to_report(miniature, tmp_path, capsys):
     assert "<img" in page
     assert "gdso" in capsys.readouterr().out
     assert "Good, same, bad" in page
-    assert json.loads((out / "runs" / "optimize" / "gsb.json").read_text())["pairs"] == 6
+    assert json.loads((out / "runs" / "optimize" / "gsb.json").read_text())["pairs"] == 4
 
     student = out / "models" / "student" / "model.safetensors"
     before = student.stat().st_mtime_ns

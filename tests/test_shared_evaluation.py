@@ -134,6 +134,7 @@ def command(folder: Path, name: str, launcher: list[str]) -> subprocess.Complete
     return done
 
 
+@pytest.mark.slow
 def test_the_processes_of_torchrun_print_and_write_once_what_one_process_does(tmp_path):
     sharpen(tiny_model(trace_tokens=4), 4).save_pretrained(tmp_path / "base")
     save_records(records(), tmp_path / "rated.jsonl")

@@ -59,7 +59,7 @@ def test_what_is_no_text_is_named(prompt):
 
 
 def test_a_prompt_that_the_model_was_not_made_for_is_refused_before_it_is_read(model):
-    large = Image.new("RGB", (640, 640))  # more tokens than the context, but few positions
+    large = Image.new("RGB", (520, 520))  # more tokens than the context, but few positions
     assert model.context == 4096
     with pytest.raises(
         InputError, match=r"prompt 'red red.{,80}': .* takes [\d,]+ positions.* made for 4,096; shorten"

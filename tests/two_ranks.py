@@ -1,20 +1,23 @@
-"""Two processes that work together (gloo), each as python -m tests.two_ranks MODULE FUNCTION FOLDER RANK."""
+"""Two processes that work together (gloo). `python -m tests.two_ranks` imports everything once and forks both for each test."""
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
-
-from tests.plain_model import compute_in_float64
 
 ROOT = Path(__file__).parents[1]
+MOST_SECONDS = 300  # of one work; a rank that waits for the other for ever is killed
 
 
 def together(work: Callable[[Path, int, pytest.MonkeyPatch], None], folder: Path) -> None:
@@ -23,19 +26,81 @@ def together(work: Callable[[Path, int, pytest.MonkeyPatch], None], folder: Path
     What one of them fails with is this test's failure.
     """
     module = ".".join(Path(work.__code__.co_filename).relative_to(ROOT).with_suffix("").parts)
-    command = [sys.executable, "-m", "tests.two_ranks", module, work.__name__, str(folder)]
-    settings = os.environ | {"OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([*command, str(rank)], cwd=ROOT, env=settings, stderr=subprocess.PIPE) for rank in (0, 1)]
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    server.stdin.write(json.dumps([module, work.__name__, str(folder)]) + "\n")
+    server.stdin.flush()
+    failed = json.loads(server.stdout.readline())
+    assert not failed, "\n".join(log.read_text()[-3000:] for rank in failed if (log := _log(folder, rank)).exists())
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.two_ranks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    atexit.register(server.communicate, "")
+    return server
+
+
+def _log(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.log"
+
+
+def _serve() -> None:
+    import zreward.generation.optimize
+    import zreward.training.run  # noqa: F401
+
+    for line in sys.stdin:
+        module, function, folder = json.loads(line)
+        ranks = [_fork(module, function, Path(folder), rank) for rank in (0, 1)]
+        print(json.dumps(_failed(ranks)), flush=True)
+
+
+def _fork(module: str, function: str, folder: Path, rank: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
     try:
-        for rank in ranks:
-            _, errors = rank.communicate(timeout=300)
-            assert rank.returncode == 0, errors.decode()[-3000:]
+        log = os.open(_log(folder, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        signal.alarm(MOST_SECONDS)
+        _work(module, function, folder, rank)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
-        for rank in ranks:
-            rank.kill()  # one that waits for the other
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
-def main(module: str, function: str, folder: Path, rank: int) -> None:
+def _failed(ranks: list[int]) -> list[int]:
+    """The ranks that did not end well; the other one, which would wait for it, is killed."""
+    failed, left = [], dict(enumerate(ranks))
+    while left:
+        ended, status = os.wait()
+        rank = next(number for number, child in left.items() if child == ended)
+        del left[rank]
+        if status:
+            failed.append(rank)
+            for child in left.values():
+                os.kill(child, signal.SIGKILL)
+    return failed
+
+
+def _work(module: str, function: str, folder: Path, rank: int) -> None:
+    import torch
+
+    from tests.plain_model import compute_in_float64
+
     # accelerate asks for an address and a port; the meeting point is a file.
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true"}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
@@ -47,4 +112,4 @@ def main(module: str, function: str, folder: Path, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    _serve()

@@ -211,8 +211,9 @@ def test_a_set_is_read_again_when_a_file_of_it_changes(sets):
         ("hf:empty", "hf:empty: cannot be read"),
     ],
 )
-def test_sets_that_cannot_be_had(place, name, reason):
-    """Without a network, which tests do not have."""
+def test_sets_that_cannot_be_had(place, monkeypatch, name, reason):
+    """Without a network, and without the library's half a minute of attempts."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     Path("empty").mkdir()
     with pytest.raises(InputError, match=reason):
         load_records(name)

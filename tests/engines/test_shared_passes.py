@@ -36,10 +36,8 @@ CASES: dict[str, dict[str, Any]] = {
     "grpo": {"optimizer": CHECKPOINTED, "rollout": {"reward_from": "parsed", "updates_per_rollout": 2, "clip": 0.05}},
     "grpo-lora": {"model": LORA},
 }
-FEW = ("risd", "gdso-lora", "grpo")
 TRIED = [
-    pytest.param(("fsdp2", FEW), id="fsdp2"),
-    pytest.param(("fsdp2", tuple(CASES)), id="fsdp2-all", marks=pytest.mark.slow),
+    pytest.param(("fsdp2", tuple(CASES)), id="fsdp2", marks=pytest.mark.slow),
     pytest.param(("zero2", ("sft-lora", "gdso")), id="zero2"),
     pytest.param(("zero3", ("sft", "risd-lora", "gdso-lora", "grpo")), id="zero3", marks=pytest.mark.slow),
 ]

@@ -42,7 +42,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize(
     ("prompts", "wanted", "kills"),
-    [(4, 50, 2), pytest.param(40, 5000, 20, marks=pytest.mark.slow)],
+    [(4, 24, 2), pytest.param(40, 5000, 20, marks=pytest.mark.slow)],
     ids=["short", "long"],
 )
 def test_no_confirmed_label_is_lost_or_doubled(tmp_path, prompts, wanted, kills):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.studio.test_security import addresses, filled
@@ -39,13 +41,15 @@ GOOD = {"candidate": "1", "dimension": "alignment", "score": "3", "answer": "3",
         "password": "x" * 12, "again": "x" * 12}  # fmt: skip
 
 
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("role", ["annotator", "administrator"])
-def test_odd_values_are_answered_with_a_reason(app, signed_in, role):
-    client = signed_in(role, "somebody")
+def test_odd_values_are_answered_with_a_reason(app, signed_in, role, every):
+    """Every fourth value for each name by default, other ones for the next name."""
+    client, turn = signed_in(role, "somebody"), itertools.count()
     asked = 0
     for path in addresses(app, "get"):
         for name in parameters(app, path, "get")[0]:
-            for value in ODD:
+            for value in ODD[next(turn) % every :: every]:
                 answer = client.get(filled(path), params={name: value})
                 assert answer.status_code < 500 and "\nSet-Cookie" not in str(answer.headers), (path, name, value)
                 asked += 1
@@ -54,12 +58,12 @@ def test_odd_values_are_answered_with_a_reason(app, signed_in, role):
             continue
         _, fields = parameters(app, path, "post")
         for name in fields:
-            for value in ODD:
+            for value in ODD[next(turn) % every :: every]:
                 form = {key: GOOD.get(key, "") for key in fields} | {name: value}
                 answer = client.post(filled(path), data=form)
                 assert answer.status_code < 500, (path, name, value)
                 asked += 1
-    assert asked > 300
+    assert asked > 300 / every
 
 
 SURROGATE = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\\ud800\r\n--x--\r\n'
