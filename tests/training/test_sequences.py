@@ -142,17 +142,16 @@ def test_the_rows_of_a_rollout_show_their_own_pictures(files, make_recipe):
 def test_what_training_refuses(files, make_recipe):
     records = load_records(files["train"])
     answer, edit, _ = records[:3]
-    for compares, keys, record, processes, match in (
-        (True, {}, edit, 1, "2 pictures; rewarddance-pairwise takes records of one picture"),
-        (False, {"data__augment": True}, edit, 1, "data.augment mirrors and shifts each by itself"),
-        (False, {}, answer, 2, "several processes are not supported"),
+    for compares, keys, record, match in (
+        (True, {}, edit, "2 pictures; rewarddance-pairwise takes records of one picture"),
+        (False, {"data__augment": True}, edit, "data.augment mirrors and shifts each by itself"),
     ):
         with pytest.raises(InputError, match=match):
-            check_sequences(make_recipe("sft", **keys), compares, [record], processes)
+            check_sequences(make_recipe("sft", **keys), compares, [record])
     engine = make_recipe("gdso", rollout__engine="vllm")
     with pytest.raises(InputError, match="rollout.engine vllm takes records of one picture"):
-        check_sequences(engine, False, [answer], 1)
-    check_sequences(make_recipe("sft", data__augment=True), False, [answer, records[2]], 1)
+        check_sequences(engine, False, [answer])
+    check_sequences(make_recipe("sft", data__augment=True), False, [answer, records[2]])
     with pytest.raises(InputError, match="2 pictures|an answer; rewarddance-pairwise"):
         train(make_recipe("rewarddance-pairwise", data__train=files["train"]))
 
@@ -164,7 +163,7 @@ def test_large_files_are_not_read_twice_at_the_start(files, make_recipe, monkeyp
     made, record = [], RecordTable.record
     monkeypatch.setattr(RecordTable, "record", lambda self, row: made.append(row) or record(self, row))
     monkeypatch.setattr(RecordTable, "records", None)
-    check_sequences(make_recipe("sft"), False, opened, 1)
+    check_sequences(make_recipe("sft"), False, opened)
     assert made == [n for n, kind in enumerate(kinds_of(opened)) if kind != (1, False)]
 
 

@@ -42,6 +42,9 @@ class Backbone(nn.Module):
     model: Any
     label_ids: Tensor
     trace_ban: Tensor
+    blank: tuple[Tensor, Tensor] | None = None
+    """Patches and grid (1, 3) of a picture that passes without pictures encode and do not show. In training where some, or all,
+    records have none: each step and process then has a gradient for the vision tower, of zero, and runs its layers."""
 
     def __init__(self, model: Any, label_ids: Tensor, trace_ban: Tensor, image_token_id: int) -> None:
         super().__init__()
@@ -127,11 +130,22 @@ class Backbone(nn.Module):
 
     def hidden_states(self, inputs: ModelInput) -> Tensor:
         """(N, T, H), after the final norm, in one pass over whole rows."""
-        return self.run(
+        features = self.encode_images(inputs)
+        hidden_NTH = self.run(
             inputs.input_ids,
             inputs.attention_mask,
-            image=self.shown(self.encode_images(inputs), inputs.row_images),
+            image=self.shown(features, inputs.row_images),
             **self.image_arguments(inputs.input_ids, inputs.grid[shown_images(inputs.row_images)]),
+        )
+        return self.reached(hidden_NTH, features, inputs)
+
+    def reached(self, hidden_NTH: Tensor, features: Any, inputs: ModelInput) -> Tensor:
+        """The same states; where `features` are those of `blank`, their gradient reaches the vision tower, and is zero."""
+        if features is None or len(inputs.grid):
+            return hidden_NTH
+        parts = [*features.pooler_output, *(getattr(features, "deepstack_features", None) or [])]
+        return hidden_NTH + sum(
+            0 * one.sum() for part in parts for one in (part if isinstance(part, list | tuple) else [part])
         )
 
     def run(self, input_ids: Tensor, attention_mask: Tensor, image: Any = None, **options: Any) -> Tensor:
@@ -144,14 +158,17 @@ class Backbone(nn.Module):
         return core.last_hidden_state
 
     def encode_images(self, inputs: ModelInput) -> Any:
-        """The vision tower's features of all P images; None where there are none."""
-        if not len(inputs.grid):
-            return None
+        """The vision tower's features of all P images; without any those of `blank`, or None."""
+        patches, grids = inputs.patches, inputs.grid
+        if not len(grids):
+            if self.blank is None:
+                return None
+            patches, grids = (part.to(inputs.input_ids.device) for part in self.blank)
         core = self.base.model
-        if inputs.patches.ndim == 3:  # (P, T, C): of an image cache
-            return projected(self.base, inputs.patches)
-        grid = {"image_grid_thw": inputs.grid} if takes_grids(core) else {}
-        return features_of(core, pixel_values=inputs.patches.to(self.base.dtype), **grid)
+        if patches.ndim == 3:  # (P, T, C): of an image cache
+            return projected(self.base, patches)
+        grid = {"image_grid_thw": grids} if takes_grids(core) else {}
+        return features_of(core, pixel_values=patches.to(self.base.dtype), **grid)
 
     def shown(self, features: Any, row_images_NK: Tensor) -> Any:
         """The features of images in the order in which rows show them; None where they show none."""

@@ -79,7 +79,7 @@ class SharedPrefix:
         before, follow = self.encode(backbone, cut, images), cut.follow
         if before is not None and follow is None:
             follow = Follow.evenly(1, len(cut.branches.ids), before.mask.device)
-        return run_pass(backbone, cut.branches, images, before, follow)
+        return backbone.reached(run_pass(backbone, cut.branches, images, before, follow), images.features, inputs)
 
     def encode(self, backbone: Backbone, cut: SharedRows, images: Images) -> PrefixState | None:
         """What branches go on from: their prefixes, or the opening alone, or nothing."""

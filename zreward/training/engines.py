@@ -37,6 +37,11 @@ def engine_of(arguments: TrainingArguments) -> str:
     return DDP if arguments.world_size > 1 else NONE
 
 
+def splits_weights(arguments: TrainingArguments) -> bool:
+    """Whether each process keeps a part of the weights only: FSDP and ZeRO-3."""
+    return engine_of(arguments) == FSDP or is_deepspeed_zero3_enabled()
+
+
 def start(recipe: Recipe, arguments: TrainingArguments) -> tuple[torch.device, int, bool]:
     """Join the other processes.
 

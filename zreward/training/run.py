@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from transformers import set_seed
 
 from zreward.common.errors import InputError, shown
@@ -48,7 +47,7 @@ from zreward.training.recipe import (
 )
 from zreward.training.resuming import inputs_of, is_finished
 from zreward.training.rollout_engine import check_engine
-from zreward.training.sequences import check_sequences
+from zreward.training.sequences import check_sequences, encode_in_every_pass
 from zreward.training.stopping import KeepBest, StopWhenAsked
 from zreward.training.trainer_base import RewardTrainer, is_main_process, training_arguments
 from zreward.training.whole_checkpoint import check_checkpoint
@@ -127,7 +126,7 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
     records, preferences = _training_data(recipe, model.rubric)
     chosen = records if method.prefers else records[: data.train_records]
     dimensions = _dimensions(recipe, method, chosen, preferences, model)
-    check_sequences(recipe, method.compares, chosen, PartialState().num_processes)
+    check_sequences(recipe, method.compares, chosen)
     trained = comparing(model, recipe.comparison) if method.compares else model
     voted = records_of(preferences)
     read = [part for part in (records, voted) if part]
@@ -143,6 +142,7 @@ def build_trainer(recipe: Recipe, run: RunDirectory, model: RewardModel) -> Rewa
         getattr(trainer, "teacher", None),
     )
     trainer.preferences, trainer.dev_preferences = preferences, callbacks[0].preferences if callbacks else ()
+    encode_in_every_pass(trainer)
     return trainer
 
 
