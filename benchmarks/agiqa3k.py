@@ -5,7 +5,9 @@
 ROOT holds data.csv and images/. Same pictures at 96 px, same prompts to train on, same augmentation, same number of
 steps and images a step, same held-out prompts (no prompt and no picture is in two splits). Options were chosen on
 `--split dev`. The recipe learns SYNTHETIC distributions made of each published mean and deviation and reads the prompt;
-the CNN learns the two means and sees the picture only. Writes OUT/results-SPLIT-SEED.json and .md.
+the CNN learns the two means and sees the picture only. Writes OUT/results-SPLIT-SEED.json and .md, and for our model whether
+its spread follows the published deviations: their rank correlation, and the share of (synthetic) ratings inside its central
+80 % intervals, with 95 % intervals over prompts.
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ from tqdm import tqdm
 from zreward.common.files import write_json, write_text
 from zreward.common.runs import versions
 from zreward.data import Record, check_disjoint, import_agiqa3k, load_records
+from zreward.evaluation.calibration import interval_coverage, spread
+from zreward.evaluation.calibration_table import items_of
+from zreward.evaluation.intervals import bootstrap
 from zreward.evaluation.metrics import hpa, pair_counts, plcc, srcc
-from zreward.evaluation.prediction import predict
+from zreward.evaluation.prediction import Predictions, predict
 from zreward.models.pixels import resize, to_pixels
 from zreward.models.reward_model import RewardModel
 from zreward.training.augment import flip_and_shift
@@ -147,6 +152,24 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def spread_rows(predictions: Predictions, records: list[Record]) -> list[dict[str, Any]]:
+    """Of each dimension: does a wide prediction go with a large published deviation, and are ratings where they should be?"""
+    bins, rows = predictions.bins.double().numpy(), []
+    for name, part in items_of(predictions, records).items():
+        probs = part.probs.mean(1).double().numpy()
+        wide = spread(probs, bins)
+        figures = {
+            "spread_srcc": lambda chosen, _, wide=wide, part=part: srcc(wide[chosen], part.published[chosen]),
+            "coverage_80": lambda chosen, _, probs=probs, part=part: interval_coverage(
+                probs[chosen], part.counts[chosen], 0.8
+            ),
+        }
+        found = {key: bootstrap(figure, part.group)[:3] for key, figure in figures.items()}
+        told = [f"{key} {value:.3f} ({low:.3f} to {high:.3f})" for key, (value, low, high) in found.items()]
+        rows.append({"dimension": name, **found, "text": f"{name}: {', '.join(told)}"})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="AGIQA-3K: data.csv and images/")
@@ -165,12 +188,13 @@ def main() -> None:
     recipe = load_recipe(RECIPE, [*fixed, f"out={run}", f"seed={arguments.seed}", *arguments.overrides])
     records = load_records(data, split="train")
     check_disjoint(records, held_out)
-    rows = []
+    rows, spreads = [], []
     if arguments.only != "cnn":
         minutes = timed(run / "minutes.json", arguments.reuse, lambda: train_recipe(recipe, run))
         model = RewardModel.from_pretrained(run / "model")
-        scores = predict(model, held_out, DIMENSIONS).mean
-        rows += table_rows("Qwen3.5 architecture, SFT", scores, held_out, model, minutes)
+        predictions = predict(model, held_out, DIMENSIONS)
+        rows += table_rows("Qwen3.5 architecture, SFT", predictions.mean, held_out, model, minutes)
+        spreads = spread_rows(predictions, held_out)
     if arguments.only != "recipe":
         saved = arguments.out / f"cnn-{arguments.seed}"
         minutes = timed(
@@ -184,9 +208,10 @@ def main() -> None:
     )
     name = f"results-{arguments.split}-{arguments.seed}"
     setting = {"split": arguments.split, "seed": arguments.seed, "threads": torch.get_num_threads()}
-    write_json(arguments.out / f"{name}.json", {**setting, "versions": versions(), "rows": rows})
-    write_text(arguments.out / f"{name}.md", f"{about}, seed {arguments.seed}\n\n{markdown(rows)}")
-    print(f"{about}, seed {arguments.seed}, {torch.get_num_threads()} threads\n\n{markdown(rows)}")
+    write_json(arguments.out / f"{name}.json", {**setting, "versions": versions(), "rows": rows, "spread": spreads})
+    told = markdown(rows) + "".join(f"\n{row['text']}\n" for row in spreads)
+    write_text(arguments.out / f"{name}.md", f"{about}, seed {arguments.seed}\n\n{told}")
+    print(f"{about}, seed {arguments.seed}, {torch.get_num_threads()} threads\n\n{told}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from zreward.common.errors import InputError
+from zreward.common.jobs import Job
+from zreward.common.ranks import gathered, own_numbers
 from zreward.data.folders import match_folders
 from zreward.data.images import open_image
 from zreward.distribution import GAP_TOLERANCE
@@ -112,7 +114,9 @@ def read_pairs(before: Path, after: Path) -> Pairs:
     return Pairs(tuple(one.prompt for one in first), seeds, opened[0], opened[1])
 
 
-def compare(judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[str] = ()) -> Comparison:
+def compare(
+    judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[str] = (), job: Job | None = None
+) -> Comparison:
     """Let a judge score both sides.
 
     Args:
@@ -120,23 +124,26 @@ def compare(judge: Judge, pairs: Pairs, same: float = SAME, overall: Sequence[st
         pairs: pictures of the same prompts and seeds, from `read_pairs`.
         same: a smaller difference of overall scores, in score points, is a tie.
         overall: dimensions whose mean is the overall score; default all.
+        job: this process among those of its launch, which share the work and all get everything; None where it is alone.
 
     Raises:
         InputError: pictures or prompts that the judge refuses, an unknown dimension.
     """
     before, after = (
-        _scored(judge, pictures, pairs.prompts, side)
+        _scored(judge, pictures, pairs.prompts, side, job)
         for side, pictures in (("before", pairs.before), ("after", pairs.after))
     )
     return Comparison(judge.name, judge.dimensions, pairs.prompts, before, after, same, tuple(overall))
 
 
-def _scored(judge: Judge, pictures: Sequence[Image.Image], prompts: Sequence[str], side: str) -> np.ndarray:
-    """(N, D)"""
-    parts = []
-    with tqdm(total=len(pictures), desc=f"{judge.name}, {side}", unit="picture") as bar:
-        for start in range(0, len(pictures), BATCH):
-            chunk = pictures[start : start + BATCH]
-            parts.append(judge(chunk, prompts[start : start + BATCH]))
-            bar.update(len(chunk))
-    return np.concatenate(parts)
+def _scored(
+    judge: Judge, pictures: Sequence[Image.Image], prompts: Sequence[str], side: str, job: Job | None
+) -> np.ndarray:
+    """(N, D). The same batches whoever scores them."""
+    starts = range(0, len(pictures), BATCH)
+    own = own_numbers(job, len(starts))
+    parts = {}
+    for number in tqdm(own, desc=f"{judge.name}, {side}", unit="batch"):
+        chosen = slice(starts[number], starts[number] + BATCH)
+        parts[number] = judge(pictures[chosen], prompts[chosen])
+    return np.concatenate(gathered(job, parts, len(starts)))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +49,36 @@ def draw_all(
 
 def save_pictures(folder: Path, pixels: Tensor, prompts: Sequence[str], seeds: Sequence[Sequence[int]]) -> None:
     """Write the pictures of `draw_all` and their manifest, the manifest last."""
-    rows = []
+    write_pictures(folder, pixels, dict(enumerate(seeds)))
+    list_pictures(folder, prompts, seeds)
+
+
+def write_pictures(folder: Path, pixels: Tensor, seeds: Mapping[int, Sequence[int]]) -> None:
+    """Write the pictures of the prompts with these numbers, in their order, each with its seeds."""
     pictures = iter(pixels)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for number, (prompt, mine) in enumerate(zip(prompts, seeds, strict=True)):
+        for number, mine in seeds.items():
             for seed in mine:
-                name = f"{number:05d}-{seed}.png"
-                to_image(next(pictures)).save(folder / name)
-                rows.append({"image": name, "prompt": prompt, "seed": seed})
+                to_image(next(pictures)).save(folder / _file_name(number, seed))
+
+
+def list_pictures(folder: Path, prompts: Sequence[str], seeds: Sequence[Sequence[int]]) -> None:
+    """Write the manifest of all prompts' pictures."""
+    rows = [
+        {"image": _file_name(number, seed), "prompt": prompt, "seed": seed}
+        for number, (prompt, mine) in enumerate(zip(prompts, seeds, strict=True))
+        for seed in mine
+    ]
     write_json_lines(folder / PICTURE_LIST, rows)
 
 
-def diversity(pixels: Tensor, seeds: int) -> float:
-    """Root mean square pixel distance between two pictures of a prompt, mean over pairs and prompts, [0, 1] units."""
-    return distances(pixels, seeds).mean().item()
+def _file_name(prompt: int, seed: int) -> str:
+    return f"{prompt:05d}-{seed}.png"
 
 
 def distances(pixels: Tensor, seeds: int) -> Tensor:
-    """Of every pair of a prompt's pictures, (pairs, prompts), as `diversity`."""
+    """Root mean square pixel distance of every pair of a prompt's pictures, (pairs, prompts), in [0, 1] units."""
     groups_PKC = pixels.unflatten(0, (-1, seeds)).flatten(2)  # P prompts, K seeds, C numbers of a picture
     pairs = list(itertools.combinations(range(seeds), 2))
     return torch.stack([(groups_PKC[:, a] - groups_PKC[:, b]).square().mean(-1).sqrt() for a, b in pairs])

@@ -100,13 +100,15 @@ def _run(recipe: OptimizeRecipe, accelerator: Accelerator, run: RunDirectory, re
         optimization.resume()
     try:
         outcome = optimization.run_to_end()
+        prompts, evaluations = optimization.final_prompts, optimization.guards.evaluations
+        job = optimization.evaluator.job
+        del optimization
+        _free_memory()  # the comparison loads generators and judges anew
+        accelerator.wait_for_everyone()  # all load what the first one has written
+        final = measure_final(recipe, prompts, accelerator.device, job)
     finally:
         accelerator.end_training()
-    prompts, evaluations = optimization.final_prompts, optimization.guards.evaluations
-    del optimization
-    _free_memory()  # the comparison loads generators and judges anew
     if accelerator.is_main_process:
-        final = measure_final(recipe, prompts, accelerator.device)
         grids = sorted((run.path / "grids").glob("step-*.png"))
         command = shlex.join(["zreward", "optimize", str(run.path / run.config)])
         facts = {"command": command, "student": recipe.student, "seed": recipe.seed}
