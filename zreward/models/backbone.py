@@ -140,7 +140,7 @@ class Backbone(nn.Module):
         return self.reached(hidden_NTH, features, inputs)
 
     def reached(self, hidden_NTH: Tensor, features: Any, inputs: ModelInput) -> Tensor:
-        """The same states; where `features` are those of `blank`, their gradient reaches the vision tower, and is zero."""
+        """States (N, T, H) unchanged; where `features` are those of `blank`, their gradient reaches the vision tower: zero."""
         if features is None or len(inputs.grid):
             return hidden_NTH
         parts = [*features.pooler_output, *(getattr(features, "deepstack_features", None) or [])]

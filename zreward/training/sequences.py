@@ -44,6 +44,8 @@ def encode_in_every_pass(trainer: RewardTrainer) -> None:
     Processes train together: in each step each of them needs a gradient for every weight, and a process whose weights are split
     the same layers. One process does the same with mixed records, so that its optimizer takes the same steps. InputError where
     weights are split and records are mixed: processes would run the vision tower at different places of a roll-out.
+
+    Where no record shows a picture, one process leaves the tower out; several apply weight decay to it.
     """
     records, dev_records, teacher = trainer.read
     shows = {pictures > 0 for part in (records, dev_records) for pictures, _ in kinds_of(part)}
