@@ -1,7 +1,8 @@
 """Answers in words in two processes, alone and beside pictures: the steps are those of one process.
 
 A process whose rows show no picture, and which therefore leaves out the vision tower, waits for another for ever, or fails for
-want of a gradient: ZeRO-2 does (DDP finds unused weights itself). An optimizer that skips the tower in such a step goes on from another momentum than one that does not.
+want of a gradient: ZeRO-2 does (DDP finds unused weights itself). An optimizer that skips the tower in such a step goes on from
+another momentum than one that does not.
 """
 
 from __future__ import annotations
