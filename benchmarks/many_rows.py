@@ -6,11 +6,13 @@
 A row is a prompt and an embedded picture of 8 x 8 pixels (Parquet; with --tar WebDataset shards of 1,000 rows), with a teacher's
 answers on four dimensions. Every figure comes from a process of its own: labelling stops after two shards, training after two
 steps; with --tar all rows are scored. `again` is a second launch. Start-up is the time from the command's first line, libraries
-imported, to the model's first pass, by the clock and in CPU time of all threads; loading the model is part of it.
+imported, to the model's first pass, by the clock and in CPU time of all threads; loading the model is part of it. `decode` is
+what no first launch can do without: a plain loop that reads the file, decodes each picture with Pillow, and hashes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from memory import peak_mib, resident_mib
 from PIL import Image
 
@@ -58,6 +61,8 @@ def measure(count: int, tar: bool = False) -> Iterator[tuple[str, Figures]]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         _child("make_tar" if tar else "make", folder, count)
+        if not tar:
+            yield "decode", _child("decode", folder, "")
         if tar:
             yield "score", _child("score", folder, "first")
         for launch in ("first", "again"):
@@ -171,6 +176,14 @@ def run_score(folder: Path, launch: str) -> None:
     score_data(model, _pool(folder), folder / f"score-{launch}.parquet", ["realism"])
 
 
+def run_decode(folder: Path, launch: str) -> None:
+    for batch in pq.ParquetFile(_pool(folder)).iter_batches(batch_size=256, columns=["image"]):
+        for image in batch.column("image").field("bytes").to_pylist():
+            with Image.open(io.BytesIO(image)) as picture:
+                hashlib.sha256(image).digest()
+                hashlib.sha256(picture.convert("RGB").tobytes()).digest()
+
+
 def figures_of(run: Callable[[Path, str], None], folder: Path, launch: str) -> Figures:
     first: list[np.ndarray] = []
     _note_calls(RewardModel, "judge", first)
@@ -179,7 +192,8 @@ def figures_of(run: Callable[[Path, str], None], folder: Path, launch: str) -> F
     before, begun = resident_mib(), _now()
     with suppress(EnoughError):
         run(folder, launch)
-    started, ended = (then - begun for then in (first[0], _now()))
+    ended = _now()
+    started, ended = (then - begun for then in (first[0] if first else ended, ended))
     return {"start_up_s": round(started[0], 1), "start_up_cpu_s": round(started[1], 1), "cpu_s": round(ended[1], 1)} | {
         "before_mib": round(before), "peak_mib": round(peak_mib()), "after_mib": round(resident_mib())
     }  # fmt: skip
@@ -203,7 +217,7 @@ def _note_calls(owner: type, name: str, times: list[np.ndarray]) -> None:
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     makers = {"make": make, "make_tar": make_tar, "make_targets": make_targets}
-    runs = {"label": run_label, "risd": run_risd, "score": run_score}
+    runs = {"decode": run_decode, "label": run_label, "risd": run_risd, "score": run_score}
     if what in makers:
         makers[what](Path(rest[0]), rest[1])
         print("{}")

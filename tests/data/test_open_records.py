@@ -33,7 +33,15 @@ from zreward.data import (
 from zreward.data import fingerprint as fingerprints
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.record_table import RecordTable
-from zreward.rubric import Rubric
+from zreward.distribution import ScoreScale
+from zreward.rubric import Dimension, Rubric
+
+NARROW = Rubric(
+    "narrow",
+    "1",
+    ScoreScale(1, 3.5, 0.5),
+    dimensions=tuple(Dimension(name, name, "how is it", {1: "bad", 3: "good"}) for name in ("alignment", "realism")),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -193,6 +201,36 @@ def test_other_options_are_other_records(tmp_path):
         open_records(data, split="dev")
 
 
+@pytest.mark.parametrize("first", [None, Rubric.default()], ids=["labelled first", "trained first"])
+def test_labels_and_training_check_pictures_once(tmp_path, opened, first):
+    """The first has no rubric, the second has one, and may skip bad lines; of either only what differs is looked at anew."""
+    data, rubric = with_files(tmp_path, 20), Rubric.default()
+    open_records(data, first)
+    assert len(opened) == 20
+    for options in ({}, {"rubric": rubric}, {"rubric": rubric, "skip_bad": True}, {"skip_bad": True}):
+        assert list(open_records(data, **options)) == load_records(data, check_images=None)
+    assert len(opened) == 20
+    assert len(open_records(data, NARROW, skip_bad=True)) == 7 and len(opened) == 27
+
+
+def test_ratings_that_do_not_fit_are_refused_from_the_cache_too(tmp_path):
+    """Also those of another split, and where they are too many to be kept."""
+    rows = [Record("p", png(1), {"realism": 5.0}, split="dev"), Record("q", png(2), {"realism": 2.0}, split="train")]
+    data = save_records(rows, tmp_path / "r.jsonl")
+    assert len(open_records(data, split="train")) == 1
+    for split in ("train", None):
+        with pytest.raises(InputError, match=r"r\.jsonl:1: score of 'realism' .*5"):
+            open_records(data, NARROW, split=split)
+
+
+def test_too_many_ratings_are_read_again_for_a_rubric(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(record_cache, "_MOST_RATINGS", 3)
+    data = with_files(tmp_path, 10)
+    open_records(data)
+    open_records(data, Rubric.default())
+    assert len(opened) == 20
+
+
 def test_a_damaged_cache_is_made_again(tmp_path, cache, opened):
     data = with_files(tmp_path, 10)
     open_records(data)
@@ -246,15 +284,15 @@ def test_a_table_that_was_written_to_is_made_again(tmp_path, cache, opened):
     assert open_records(data)[3].prompt == "a cube, number 3" and len(opened) == 10
 
 
-@pytest.mark.parametrize("facts", [{"good": None}, {"table": None}, {"bad": [[1]]}, {"state": 7}])
+@pytest.mark.parametrize("facts", [{"good": None}, {"table": None}, {"bad": [[1]]}, {"state": 7}, {"ratings": [1]}])
 def test_facts_with_wrong_values_are_made_again(tmp_path, cache, opened, facts):
     data = with_files(tmp_path, 10)
-    open_records(data)
+    open_records(data, Rubric.default())
     (file,) = cache.glob("*/facts.json")
     right = json.loads(file.read_text())
     file.write_text(json.dumps({key: value for key, value in {**right, **facts}.items() if value is not None}))
     opened.clear()
-    assert len(open_records(data)) == len(opened) == 10
+    assert len(open_records(data, Rubric.default())) == len(opened) == 10
 
 
 def test_what_another_user_put_into_the_cache_is_not_read(tmp_path, cache, opened, monkeypatch):

@@ -1,4 +1,4 @@
-"""Half a million rows: memory as for five thousand, in a Parquet file and in tar shards, and a start within a minute."""
+"""Half a million rows: memory as for five thousand, in Parquet and in tar shards; starting costs little more than decoding."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ def test_half_a_million_rows_need_the_memory_of_five_thousand(kind):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     print(done.stdout)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    peaks = {(line["launch"], line["rows"]): line["peak_mib"] for line in lines}
-    launches = {line["launch"] for line in lines}
+    figures = {(line["launch"], line["rows"]): line for line in lines}
+    launches = {line["launch"] for line in lines} - {"decode"}
     scored = {"score"} if kind else set()
     assert launches == {"label, first", "label, again", "risd, first", "risd, again"} | scored
     for launch in launches:
+        peaks = [figures[launch, rows]["peak_mib"] for rows in (FEW, MANY)]
         # Held in memory, the rows took 3,000 MiB for label and 13,000 MiB for RISD more.
-        assert peaks[launch, MANY] - peaks[launch, FEW] < 250, (launch, peaks)
-    for line in () if kind else lines:  # of one core: a clock would tell what else the machine does
-        assert line["start_up_cpu_s"] < 60, line
+        assert peaks[1] - peaks[0] < 250, (launch, peaks)
+    if not kind:  # how fast the machine is, a plain loop over the same file says: Pillow decodes each picture
+        plain = figures["decode", MANY]["cpu_s"]
+        for launch, most in (("label, first", 4), ("label, again", 0.5), ("risd, first", 4.5), ("risd, again", 1)):
+            assert figures[launch, MANY]["start_up_cpu_s"] < most * plain, (launch, plain, figures[launch, MANY])

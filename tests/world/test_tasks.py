@@ -19,7 +19,7 @@ from zreward.world import answers, edits
 from zreward.world.dataset import WorldSize
 from zreward.world.grammar import sample_prompt
 from zreward.world.settings import recipe_file
-from zreward.world.tasks import TASKS, make_task
+from zreward.world.tasks import TASKS, Task, make_task
 
 SMALL = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(2, 3))
 
@@ -137,3 +137,11 @@ def test_an_unknown_task_is_refused(tmp_path):
     with pytest.raises(InputError, match="expected one of"):
         make_task("texts", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_more_prompts_than_a_task_has_are_refused(tmp_path, monkeypatch):
+    """It looked for another one without end."""
+    few = Task(("brevity",), lambda rng: (f"prompt {rng.randrange(4)}", iter([({"answer": "yes"}, lambda _: 4.0)])))
+    monkeypatch.setitem(TASKS, "text", few)
+    with pytest.raises(InputError, match="no prompt left after 4 in .* draws; ask for fewer prompts"):
+        make_task("text", tmp_path, size=WorldSize(train=(2, 1), dev=(1, 1), pool=(2, 1), test=(1, 1)), models=False)

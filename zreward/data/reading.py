@@ -41,7 +41,8 @@ T = TypeVar("T")
 class Reading(Generic[T]):
     """How a source of records is read: which of them are wanted, and what is looked at.
 
-    `look` is called, in threads, with every wanted record; its InputError makes the line a bad one.
+    `look` is called, in threads, with every wanted record; its InputError makes the line a bad one. `note` is called with
+    every good record, also those of other splits.
     """
 
     given: Any
@@ -50,6 +51,7 @@ class Reading(Generic[T]):
     skip_bad: bool = False
     split: str | None = None
     progress: bool = False
+    note: Callable[[Record], None] | None = None
 
     @cached_property
     def source(self) -> Source | None:
@@ -122,6 +124,8 @@ def read_records(reading: Reading[T], bad: BadLines) -> Iterator[tuple[Record, T
                 )
                 continue
             good += 1
+            if reading.note is not None:
+                reading.note(record)
             splits |= {record.split} if record.split is not None else set()
             if _is_wanted(record, reading):
                 wanted += 1

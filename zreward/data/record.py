@@ -91,10 +91,7 @@ class Record:
 
     def validate(self, rubric: Rubric) -> None:
         """InputError for a dimension the rubric lacks or a score off its scale."""
-        for name, scores in self.scores.items():
-            rubric.dimension(name)
-            for rating in rating_list(scores):
-                rubric.scale.validate(rating, f"score of {name!r}")
+        check_ratings(self.scores, rubric)
 
     def check_image(self, decode: bool | None = True) -> None:
         """InputError for a missing or, with `decode`, an unreadable or truncated image; None: nothing is looked at."""
@@ -167,6 +164,14 @@ class Record:
 
 KEYS = tuple(f.name for f in fields(Record))
 _KEYS = frozenset(KEYS)
+
+
+def check_ratings(ratings: Mapping[str, Scores], rubric: Rubric) -> None:
+    """InputError for a dimension that the rubric lacks, or a rating off its scale."""
+    for name, scores in ratings.items():
+        rubric.dimension(name)
+        for rating in rating_list(scores):
+            rubric.scale.validate(rating, f"score of {name!r}")
 
 
 def check_key(key: Any) -> None:

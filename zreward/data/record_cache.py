@@ -2,6 +2,7 @@
 
     ~/.cache/zreward/records/<digest of the file's path and the options>/      XDG_CACHE_HOME moves it
 
+Where all lines are good it serves every rubric that the ratings fit: labelling and training check a pool's pictures once.
 It is made anew when a data file, one of the pictures, or a line that was skipped has changed, and when it is damaged. It holds
 a copy of pictures that are embedded in rows; those in tar shards stay there. It may be deleted at any time. What another user put
 there is not read.
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ import PIL
 import pyarrow as pa
 
 from zreward.common.bounded import read_json
+from zreward.common.errors import InputError
 from zreward.common.files import atomic_folder, disk_errors, remove_folder, write_json
 from zreward.common.temporary import waiting_lock
 from zreward.common.text_files import MAX_BYTES
@@ -33,12 +36,13 @@ from zreward.data.file_state import known_state, state_of
 from zreward.data.images import ImageSource, checked_digests
 from zreward.data.packed import PackedImage
 from zreward.data.reading import Reading, read_records
-from zreward.data.record import Record
+from zreward.data.record import Record, check_ratings
 from zreward.data.record_table import Records, RecordTable, Seen, write_table
 from zreward.data.sources import Source
 from zreward.rubric import Rubric
 
 _TABLE, _FACTS = "records.arrow", "facts.json"
+_MOST_RATINGS = 10_000  # distinct ones that are kept
 _THREADS, _ASKED = 16, 4096  # a file's state may come over a network
 
 
@@ -69,13 +73,17 @@ def open_records(
         InputError: as `load_records`; a full disk.
     """
     reading = Reading(source, _seen, rubric, skip_bad, split, progress)
-    with _place(reading) as folder:
-        found = _stored(folder, reading)
+    with _home_of(reading) as home:
+        shared, own = (home / _name(one) for one in (_without_conditions(reading), reading))
+        found = _stored(shared, reading) or _stored(own, reading)
         if found is None:
-            _remove_orphans(folder.parent)
-            with atomic_folder(folder) as temporary:
-                _write(temporary, reading)
-            found = RecordTable(folder / _TABLE).whole
+            _remove_orphans(home)
+            with atomic_folder(own) as temporary:
+                all_good = _write(temporary, reading)
+            if all_good and own != shared:  # what any rubric that its ratings fit would find
+                remove_folder(shared)
+                own = own.rename(shared)
+            found = RecordTable(own / _TABLE).whole
     return found
 
 
@@ -91,21 +99,21 @@ def _seen_picture(image: ImageSource) -> Seen:
 
 
 @contextmanager
-def _place(reading: Reading[Any]) -> Iterator[Path]:
-    """The folder of these records, held alone. Where the cache cannot be written to, one that goes away with the block."""
-    name = hashlib.sha256(json.dumps(_options(reading)).encode()).hexdigest()[:16]
+def _home_of(reading: Reading[Any]) -> Iterator[Path]:
+    """The folder of tables, these records' held alone. Where it cannot be written to, one that goes away with the block."""
+    shared, own = _name(_without_conditions(reading)), _name(reading)
     with ExitStack() as held:
         home = _home()
         try:
             if home is None:
                 raise PermissionError
             home.mkdir(parents=True, exist_ok=True)
-            held.enter_context(waiting_lock(home / f"{name}.lock"))
-            if not (os.access(home, os.W_OK | os.X_OK) and _is_ours(home / name)):
+            held.enter_context(waiting_lock(home / f"{shared}.lock"))
+            if not (os.access(home, os.W_OK | os.X_OK) and _is_ours(home / shared) and _is_ours(home / own)):
                 raise PermissionError
         except OSError:
             home = Path(held.enter_context(tempfile.TemporaryDirectory()))
-        yield home / name
+        yield home
 
 
 def _home() -> Path | None:
@@ -129,6 +137,16 @@ def _user() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else 0  # Windows: files have no such owner, 0 there
 
 
+def _name(reading: Reading[Any]) -> str:
+    """Of a table's folder."""
+    return hashlib.sha256(json.dumps(_options(reading)).encode()).hexdigest()[:16]
+
+
+def _without_conditions(reading: Reading[Any]) -> Reading[Any]:
+    """The same without what makes a line a bad one: where no line is, the table is the same."""
+    return replace(reading, rubric=None, skip_bad=False)
+
+
 def _options(reading: Reading[Any]) -> list[Any]:
     """What a table depends on beside the contents of files; and whose it is, where users share a cache folder."""
     rubric = reading.rubric.fingerprint() if reading.rubric is not None else None
@@ -143,29 +161,34 @@ def _source(reading: Reading[Any]) -> Source:
     return reading.source
 
 
-def _write(folder: Path, reading: Reading[Sequence[Seen]]) -> None:
-    source = _source(reading)
+def _write(folder: Path, reading: Reading[Sequence[Seen]]) -> bool:
+    """Whether all lines are good."""
+    source, ratings = _source(reading), _Ratings()
     state, bad = source.state(known_state), reading.bad_lines()
+    reading = replace(reading, note=ratings.add)
     with disk_errors(folder, "; free disk space, or name another cache folder in XDG_CACHE_HOME"):
         write_table(read_records(reading, bad), folder / _TABLE)
     lines = [[*line, known_state(line.image) if line.image else None] for line in bad.lines]
     table = _table_state(folder / _TABLE)
     home = None if source.is_hub else os.path.abspath(next(iter(source.shards()), reading.name))
     facts = {"file": home, "state": state, "good": bad.good, "bad": lines, "table": table}
-    write_json(folder / _FACTS, facts)
+    write_json(folder / _FACTS, facts | {"ratings": ratings.found})
+    return not lines
 
 
 def _stored(folder: Path, reading: Reading[Any]) -> Records | None:
     """What an earlier call left, unless something has changed since. Its skipped lines are reported again."""
     try:
         facts, records = _facts(folder / _FACTS), RecordTable(folder / _TABLE).whole
+        if reading.rubric is not None and not _fit(facts["ratings"], reading.rubric):
+            return None
         good, is_whole = facts["good"], facts["table"] == _table_state(folder / _TABLE)
         lines = [(BadLine(*line[:5]), line[5]) for line in facts["bad"]]
         files = [(line.image, state) for line, state in lines if line.image]
         changed = [path for path, state in files if state_of(path) != (None if state is None else tuple(state))]
         now = _source(reading).state(state_of)
         changed += [reading.name] * (facts["state"] != (list(now) if isinstance(now, tuple) else now))
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError):
         return None
     if changed or not is_whole or not _unchanged(records):
         return None
@@ -174,6 +197,37 @@ def _stored(folder: Path, reading: Reading[Any]) -> Records | None:
         bad.add(line)
     bad.finish(good)
     return records
+
+
+class _Ratings:
+    """The distinct ratings of all lines, by dimension, as far as they are few: whether they fit a rubric is seen at once."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[float]] | None = {}
+        self._known: set[tuple[str, float]] = set()
+
+    def add(self, record: Record) -> None:
+        if self.found is None:
+            return
+        for name in record.scores:
+            ratings = self.found.setdefault(name, [])
+            for rating in record.ratings(name):
+                if (name, rating) not in self._known:
+                    self._known.add((name, rating))
+                    ratings.append(rating)
+        if len(self._known) > _MOST_RATINGS:
+            self.found = None
+
+
+def _fit(ratings: dict[str, list[float]] | None, rubric: Rubric) -> bool:
+    """Whether no rating is off the scale, or of a dimension that the rubric lacks; not where they were too many to keep."""
+    if ratings is None:
+        return False
+    try:
+        check_ratings(ratings, rubric)
+    except InputError:
+        return False
+    return True
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ recompressed or resized copy of a picture, are found.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from zreward.data.splits import normalised
 SEEN_FILE = "training_data.parquet"
 VERSION = "1"
 SHOWN = 3
+_ROWS = 1 << 16  # that are written together
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class Overlap:
 
 def seen_of(prompts: Iterable[str], looks: Sequence[Looks | None]) -> SeenData:
     """Hashes of prompts, beside those of pictures in parts; pictures are unknown where a part's are."""
-    keys = np.array(sorted({prompt_key(prompt) for prompt in prompts}), np.uint64)
+    keys = np.unique(np.fromiter(map(prompt_key, prompts), np.uint64))
     known = [one for one in looks if one is not None]
     return SeenData(keys, _distinct(Looks.cat(known)) if len(known) == len(looks) else None)
 
@@ -109,21 +110,39 @@ def compare(seen: SeenData, prompts: Sequence[str], looks: Looks | None, of_pict
 
 def save_seen(seen: SeenData, path: Path) -> None:
     """Write `seen` as Parquet, whole or not at all."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pictures = seen.pictures
-    count = 0 if pictures is None else len(pictures)
-    columns: dict[str, Any] = {"prompt": pa.array([*seen.prompts.tolist(), *[None] * count], pa.uint64())}
-    empty = [None] * len(seen.prompts)
-    for word in range(WORDS):
-        values = [] if pictures is None else pictures.hashes[:, word].tolist()
-        columns[f"hash_{word}"] = pa.array([*empty, *values], pa.uint64())
-    colours = [] if pictures is None else [row.tobytes() for row in pictures.colours]
-    columns["colours"] = pa.array([*empty, *colours], pa.binary())
-    table = pa.table(columns).replace_schema_metadata({"version": VERSION, "pictures": str(pictures is not None)})
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    looks = seen.pictures or Looks.none()
+    notes = {"version": VERSION, "pictures": str(seen.pictures is not None)}
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, _schema().with_metadata(notes), compression="zstd") as writer,
+    ):
+        for start in range(0, len(seen.prompts), _ROWS):
+            writer.write_batch(_batch({"prompt": seen.prompts[start : start + _ROWS]}))
+        for start in range(0, len(looks), _ROWS):
+            hashes, colours = looks.hashes[start : start + _ROWS], looks.colours[start : start + _ROWS]
+            words = {f"hash_{word}": hashes[:, word] for word in range(WORDS)}
+            writer.write_batch(_batch(words | {"colours": [row.tobytes() for row in colours]}))
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    words = [(f"hash_{word}", pa.uint64()) for word in range(WORDS)]
+    return pa.schema([("prompt", pa.uint64()), *words, ("colours", pa.binary())])
+
+
+def _batch(columns: Mapping[str, Any]) -> Any:
+    """Rows that have a value in some columns only."""
+    import pyarrow as pa
+
+    (count,) = {len(column) for column in columns.values()}
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(count, field.type)
+        for field in _schema()
+    ]
+    return pa.record_batch(arrays, schema=_schema())
 
 
 def load_seen(path: Path) -> SeenData:
@@ -173,19 +192,34 @@ def _colours(column: Any, count: int) -> NDArray[np.uint8]:
             or pc.any(pc.not_equal(pc.binary_length(part.dictionary), COLOURS)).as_py()
         ):
             raise ValueError(f"colours of another size than {COLOURS} bytes")
-    raw = b"".join(column.cast(pa.binary()).drop_null().to_pylist())
-    if len(raw) != count * COLOURS:
-        raise ValueError(f"colours of {len(raw) // COLOURS:,} pictures, and hashes of {count:,}")
-    return np.frombuffer(raw, np.uint8).reshape(-1, COLOURS)
+    found = np.concatenate([np.empty((0, COLOURS), np.uint8), *map(_bytes_of, column.cast(pa.binary()).chunks)])
+    if len(found) != count:
+        raise ValueError(f"colours of {len(found):,} pictures, and hashes of {count:,}")
+    return found
+
+
+def _bytes_of(part: Any) -> NDArray[np.uint8]:
+    """[N, COLOURS] of N values that are not null, each of COLOURS bytes."""
+    values = part.drop_null()
+    _, ends, content = values.buffers()
+    if not len(values):
+        return np.empty((0, COLOURS), np.uint8)
+    start = int(np.frombuffer(ends, np.int32)[values.offset])
+    return np.frombuffer(content, np.uint8, len(values) * COLOURS, start).reshape(-1, COLOURS)
 
 
 def _distinct(looks: Looks) -> Looks:
     """Pictures that are the same bit for bit once, in the order of their hashes."""
     if not len(looks):
         return looks
-    both = np.concatenate([looks.hashes.view(np.uint8).reshape(len(looks), -1), looks.colours], 1)
-    _, first = np.unique(both, axis=0, return_index=True)
-    return looks[first]
+    rows = np.concatenate([looks.hashes.view(np.uint8).reshape(len(looks), -1), looks.colours], 1)
+    rows.view(f"V{rows.shape[1]}").ravel().sort()  # in place; as the bytes stand
+    words, new = rows.view(np.uint64), np.ones(len(rows), bool)
+    new[1:] = False
+    for word in words.T:
+        new[1:] |= word[1:] != word[:-1]
+    hashes, colours = np.split(rows[new], [WORDS * 8], 1)
+    return Looks(np.ascontiguousarray(hashes).view(np.uint64), np.ascontiguousarray(colours))
 
 
 def _some(names: Sequence[str], count: int = 0) -> str:

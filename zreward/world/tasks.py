@@ -33,6 +33,8 @@ from zreward.world.scenes import Scene
 FORMS = replace(WORLD_FORMS, picture=" {number}", several=" {prompt} .", answer=" {prompt} . {answer} .")
 SIZE = WorldSize(train=(400, 3), dev=(40, 4), pool=(800, 3), test=(120, 4))
 
+_MOST_DRAWS = 1000  # for one prompt
+
 Candidate = tuple[dict[str, Any], Callable[[str], float]]
 """A record's own fields, and the truth of a dimension."""
 
@@ -59,6 +61,9 @@ def make_task(name: str, out: Path, seed: int = 0, size: WorldSize = SIZE, model
 
     Returns:
         The path of each split.
+
+    Raises:
+        InputError: an unknown task, or more prompts than it has.
     """
     if name not in TASKS:
         raise InputError(f"task {name!r} is unknown; expected one of {list(TASKS)}")
@@ -72,9 +77,7 @@ def make_task(name: str, out: Path, seed: int = 0, size: WorldSize = SIZE, model
         raters = {"train": (trusted, 1), "pool": (panel, 0)}.get(split, (panel, 7))
         records = []
         for number in tqdm(range(count), desc=f"world {name} {split}", unit="prompt"):
-            prompt, drawn = task.sample(rng)
-            while prompt in used:
-                prompt, drawn = task.sample(rng)
+            prompt, drawn = _another(task, used, rng)
             used.add(prompt)
             for place, (fields, truth) in enumerate(islice(drawn, candidates)):
                 name_of = f"{split}-{number:05d}-{place}"
@@ -90,6 +93,17 @@ def make_task(name: str, out: Path, seed: int = 0, size: WorldSize = SIZE, model
         for model_size in SIZES:
             task_base(name, model_size).save_pretrained(out / model_size)
     return paths
+
+
+def _another(task: Task, used: set[str], rng: random.Random) -> tuple[str, Iterator[Candidate]]:
+    """A prompt that is not used yet, with its candidates."""
+    for _ in range(_MOST_DRAWS):
+        prompt, drawn = task.sample(rng)
+        if prompt not in used:
+            return prompt, drawn
+    raise InputError(
+        f"no prompt left after {len(used):,} in {_MOST_DRAWS:,} draws; ask for fewer prompts, and more candidates of each"
+    )
 
 
 def rubric_file(name: str) -> Path:
