@@ -26,7 +26,7 @@ from zreward.data.splits import normalised
 SEEN_FILE = "training_data.parquet"
 VERSION = "1"
 SHOWN = 3
-_ROWS = 1 << 16  # that are written together
+_ROWS = 1 << 12  # that are written and read together
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class SeenData:
         """What either has; pictures are unknown where either's are."""
         both = None
         if self.pictures is not None and other.pictures is not None:
-            both = _distinct(Looks.cat((self.pictures, other.pictures)))
+            both = _distinct((self.pictures, other.pictures))
         return SeenData(np.union1d(self.prompts, other.prompts), both)
 
     def counts(self) -> dict[str, int | None]:
@@ -83,7 +83,7 @@ def seen_of(prompts: Iterable[str], looks: Sequence[Looks | None]) -> SeenData:
     """Hashes of prompts, beside those of pictures in parts; pictures are unknown where a part's are."""
     keys = np.unique(np.fromiter(map(prompt_key, prompts), np.uint64))
     known = [one for one in looks if one is not None]
-    return SeenData(keys, _distinct(Looks.cat(known)) if len(known) == len(looks) else None)
+    return SeenData(keys, _distinct(known) if len(known) == len(looks) else None)
 
 
 def prompt_key(prompt: str) -> int:
@@ -114,9 +114,10 @@ def save_seen(seen: SeenData, path: Path) -> None:
 
     looks = seen.pictures or Looks.none()
     notes = {"version": VERSION, "pictures": str(seen.pictures is not None)}
+    schema = _schema().with_metadata(notes)
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, _schema().with_metadata(notes), compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
     ):
         for start in range(0, len(seen.prompts), _ROWS):
             writer.write_batch(_batch({"prompt": seen.prompts[start : start + _ROWS]}))
@@ -157,14 +158,19 @@ def load_seen(path: Path) -> SeenData:
         with pq.ParquetFile(path, read_dictionary=["colours"], pre_buffer=False) as file:
             _check_layout(file, size)
             notes = file.schema_arrow.metadata or {}
-            table = file.read()
-        prompts = table["prompt"].drop_null().to_numpy()
+            parts = [_part(file.read_row_group(number)) for number in range(file.num_row_groups)]
+        prompts = np.sort(np.concatenate([np.empty(0, np.uint64), *(found for found, _ in parts)]))
         if notes.get(b"pictures") != b"True":
-            return SeenData(np.sort(prompts), None)
-        words = [table[f"hash_{word}"].drop_null().to_numpy() for word in range(WORDS)]
-        return SeenData(np.sort(prompts), Looks(np.stack(words, 1), _colours(table["colours"], len(words[0]))))
+            return SeenData(prompts, None)
+        return SeenData(prompts, Looks.cat(looks for _, looks in parts))
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}; {advice}") from None
+
+
+def _part(table: Any) -> tuple[NDArray[np.uint64], Looks]:
+    """Prompts and pictures of some rows."""
+    words = [table[f"hash_{word}"].drop_null().to_numpy() for word in range(WORDS)]
+    return table["prompt"].drop_null().to_numpy(), Looks(np.stack(words, 1), _colours(table["colours"], len(words[0])))
 
 
 def _check_layout(file: Any, size: int) -> None:
@@ -208,18 +214,20 @@ def _bytes_of(part: Any) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, len(values) * COLOURS, start).reshape(-1, COLOURS)
 
 
-def _distinct(looks: Looks) -> Looks:
+def _distinct(looks: Sequence[Looks]) -> Looks:
     """Pictures that are the same bit for bit once, in the order of their hashes."""
-    if not len(looks):
-        return looks
-    rows = np.concatenate([looks.hashes.view(np.uint8).reshape(len(looks), -1), looks.colours], 1)
+    rows = np.concatenate([np.empty((0, 8 * WORDS + COLOURS), np.uint8), *map(_as_bytes, looks)])
     rows.view(f"V{rows.shape[1]}").ravel().sort()  # in place; as the bytes stand
     words, new = rows.view(np.uint64), np.ones(len(rows), bool)
     new[1:] = False
     for word in words.T:
         new[1:] |= word[1:] != word[:-1]
-    hashes, colours = np.split(rows[new], [WORDS * 8], 1)
-    return Looks(np.ascontiguousarray(hashes).view(np.uint64), np.ascontiguousarray(colours))
+    return Looks(words[new, :WORDS], rows[new, 8 * WORDS :])
+
+
+def _as_bytes(looks: Looks) -> NDArray[np.uint8]:
+    """[N, 8 WORDS + COLOURS]"""
+    return np.concatenate([np.ascontiguousarray(looks.hashes).view(np.uint8), looks.colours], 1)
 
 
 def _some(names: Sequence[str], count: int = 0) -> str:

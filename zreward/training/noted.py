@@ -12,7 +12,7 @@ from zreward.common.runs import say
 from zreward.data import Record
 from zreward.data.images import ImageSource
 from zreward.data.looks import can_compare, looks_of
-from zreward.data.seen import SEEN_FILE, SeenData, load_seen, save_seen, seen_of
+from zreward.data.seen import SEEN_FILE, SeenData, save_seen, seen_of
 from zreward.data.splits import texts_of
 from zreward.models.reward_model import RewardModel
 from zreward.models.training_data import seen_by
@@ -46,9 +46,10 @@ def note_training_data(run: Path, model: RewardModel, records: Sequence[Record],
         parts = gather_object([looks_of(_images(own)) if _can_hash(state.is_main_process) else None])
         if state.is_main_process:
             seen = seen_of(texts_of(records), parts)
+            del parts  # 80 bytes a picture, and writing needs memory too
             save_seen(seen if before is None else seen.merged(before), file)
     if state.is_main_process:
-        model.seen = load_seen(file)
+        model.seen = file
 
 
 def _images(records: Sequence[Record]) -> Iterator[ImageSource]:
