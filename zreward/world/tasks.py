@@ -31,8 +31,10 @@ from zreward.world.renderer import render
 from zreward.world.scenes import Scene
 
 FORMS = replace(WORLD_FORMS, picture=" {number}", several=" {prompt} .", answer=" {prompt} . {answer} .")
-SIZE = WorldSize(train=(400, 3), dev=(40, 4), pool=(800, 3), test=(120, 4))
 
+SIZE = WorldSize(train=(400, 3), dev=(40, 4), pool=(800, 3), test=(120, 4))
+# There are 1,728 instructions, and what to compare in two pictures is not learned from a thousand items.
+SIZE_OF_EDITS = WorldSize(train=(800, 8), dev=(60, 4), pool=(600, 6), test=(120, 4))
 _MOST_DRAWS = 1000  # for one prompt
 
 Candidate = tuple[dict[str, Any], Callable[[str], float]]
@@ -41,22 +43,25 @@ Candidate = tuple[dict[str, Any], Callable[[str], float]]
 
 @dataclass(frozen=True)
 class Task:
-    """What is judged: `sample` draws a prompt, and then candidates for it without end."""
+    """What is judged: `sample` draws a prompt, and then candidates for it without end; `size` is what is usual."""
 
     dimensions: tuple[str, ...]
     sample: Callable[[random.Random], tuple[str, Iterator[Candidate]]]
+    size: WorldSize = SIZE
     forms: PromptForms = FORMS
 
 
-def make_task(name: str, out: Path, seed: int = 0, size: WorldSize = SIZE, models: bool = True) -> dict[str, Path]:
+def make_task(
+    name: str, out: Path, seed: int = 0, size: WorldSize | None = None, models: bool = True
+) -> dict[str, Path]:
     """Write a task's records, rubric, truth and base models.
 
     Args:
         name: one of `TASKS`.
         out: the folder: train, dev, pool and test.parquet, rubric.yaml, truth.jsonl, panel.json, and the models large and small.
         seed: of everything.
-        size: prompts, and candidates of each, in every split. A training record has one rater's scores, the others as in
-            `dataset.make_world`.
+        size: prompts, and candidates of each, in every split; default: the task's own. A training record has one rater's
+            scores, the others as in `dataset.make_world`.
         models: also write the base models.
 
     Returns:
@@ -73,7 +78,7 @@ def make_task(name: str, out: Path, seed: int = 0, size: WorldSize = SIZE, model
     trusted = [rater for rater in panel if accuracy[rater.id] >= AUDIT_THRESHOLD] or panel
     paths, truths, used = {}, [], set[str]()
     for split in SPLITS:
-        count, candidates = getattr(size, split)
+        count, candidates = getattr(size or task.size, split)
         raters = {"train": (trusted, 1), "pool": (panel, 0)}.get(split, (panel, 7))
         records = []
         for number in tqdm(range(count), desc=f"world {name} {split}", unit="prompt"):
@@ -158,5 +163,5 @@ def _png(scene: Scene) -> bytes:
 
 TASKS = {
     "text": Task(tuple(answers.SEVERITY), _answers),
-    "edit": Task(tuple(edits.SEVERITY), _edits),
+    "edit": Task(tuple(edits.SEVERITY), _edits, SIZE_OF_EDITS),
 }
