@@ -75,7 +75,7 @@ def open_records(
     reading = Reading(source, _seen, rubric, skip_bad, split, progress)
     with _home_of(reading) as home:
         shared, own = (home / _name(one) for one in (_without_conditions(reading), reading))
-        found = _stored(shared, reading) or _stored(own, reading)
+        found = _stored(shared, reading) or (_stored(own, reading) if own != shared else None)
         if found is None:
             _remove_orphans(home)
             with atomic_folder(own) as temporary:
