@@ -176,6 +176,7 @@ def test_a_label_run_of_a_teacher_of_single_pictures_is_refused_before_it_begins
 
 
 def test_a_page_shows_all_pictures_of_a_record_and_its_answer(trained, files, tmp_path):
+    pytest.importorskip("matplotlib")
     from zreward.evaluation.report.evaluation import side_by_side, words_of
 
     answer, edit, seen = load_records(files["dev"])[:3]
