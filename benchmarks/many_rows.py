@@ -61,10 +61,8 @@ def measure(count: int, tar: bool = False) -> Iterator[tuple[str, Figures]]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         _child("make_tar" if tar else "make", folder, count)
-        if not tar:
-            yield "decode", _child("decode", folder, "")
-        if tar:
-            yield "score", _child("score", folder, "first")
+        plain = "score" if tar else "decode"
+        yield plain, _child(plain, folder, "first")
         for launch in ("first", "again"):
             yield f"label, {launch}", _child("label", folder, launch)
         _child("make_targets", folder, count)

@@ -216,7 +216,7 @@ def test_labels_and_training_check_pictures_once(tmp_path, opened, first):
 
 
 def test_ratings_that_do_not_fit_are_refused_from_the_cache_too(tmp_path):
-    """Also those of another split, and where they are too many to be kept."""
+    """Also those of another split, whose records are not kept."""
     rows = [Record("p", png(1), {"realism": 5.0}, split="dev"), Record("q", png(2), {"realism": 2.0}, split="train")]
     data = save_records(rows, tmp_path / "r.jsonl")
     assert len(open_records(data, split="train")) == 1

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.bench.inputs import picture
 from zreward.common.errors import InputError
 from zreward.data import looks as looks_module
+from zreward.data import seen as seen_module
 from zreward.data.looks import (
     COLOURS,
     NEAR_ALL,
@@ -125,6 +126,37 @@ def test_stored_and_merged(tmp_path):
     assert unknown.counts() == {"prompts": 3, "pictures": None}
     save_seen(unknown, tmp_path / "b.parquet")
     assert load_seen(tmp_path / "b.parquet").pictures is None
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_what_is_stored_in_several_parts_is_whole(tmp_path, monkeypatch, rows):
+    """Twelve pictures of which two are twice, in any order, against a plain set of their bytes."""
+    monkeypatch.setattr(seen_module, "_ROWS", rows)
+    looks = drawn(10, 3)
+    looks = Looks.cat([looks[np.array([4, 0])], looks])
+    texts = [f"prompt {n % 7}" for n in range(12)]
+    save_seen(seen_of(texts, [looks, Looks.none()]), tmp_path / "seen.parquet")
+    found = load_seen(tmp_path / "seen.parquet")
+    assert found.prompts.tolist() == sorted({prompt_key(text) for text in texts})
+    assert found.pictures is not None
+    wanted = sorted({row.tobytes() + look.tobytes() for row, look in zip(looks.hashes, looks.colours, strict=True)})
+    stored = [
+        row.tobytes() + look.tobytes() for row, look in zip(found.pictures.hashes, found.pictures.colours, strict=True)
+    ]
+    assert len(wanted) == 10 and stored == wanted
+
+
+def test_a_file_in_one_part_with_nulls_is_read_as_before(tmp_path):
+    """Prompts first, without pictures, as older versions wrote them."""
+    import pyarrow as pa
+
+    looks = drawn(3, 5)
+    columns = {f"hash_{n}": pa.array([None, None, *looks.hashes[:, n].tolist()], pa.uint64()) for n in range(WORDS)}
+    columns["colours"] = pa.array([None, None, *(row.tobytes() for row in looks.colours)], pa.binary())
+    columns["prompt"] = pa.array([9, 4, None, None, None], pa.uint64())
+    found = load_seen(written(tmp_path / "old.parquet", **columns))
+    assert found.prompts.tolist() == [4, 9] and found.pictures is not None
+    assert (found.pictures.hashes == looks.hashes).all() and (found.pictures.colours == looks.colours).all()
 
 
 def test_a_file_of_something_else(tmp_path):

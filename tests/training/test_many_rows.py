@@ -1,4 +1,4 @@
-"""Half a million rows: memory as for five thousand, in Parquet and in tar shards; starting costs little more than decoding."""
+"""Half a million rows: memory as for five thousand, in a Parquet file and in tar shards, and a start within a minute."""
 
 from __future__ import annotations
 
@@ -30,5 +30,7 @@ def test_half_a_million_rows_need_the_memory_of_five_thousand(kind):
         assert peaks[1] - peaks[0] < 250, (launch, peaks)
     if not kind:  # how fast the machine is, a plain loop over the same file says: Pillow decodes each picture
         plain = figures["decode", MANY]["cpu_s"]
-        for launch, most in (("label, first", 4), ("label, again", 0.5), ("risd, first", 1.5), ("risd, again", 1.5)):
+        for launch, most in (("label, first", 3.5), ("label, again", 0.3), ("risd, first", 1), ("risd, again", 1)):
             assert figures[launch, MANY]["start_up_cpu_s"] < most * plain, (launch, plain, figures[launch, MANY])
+        for line in lines:  # of one core; where the plain loop alone takes a minute, this fails (docs/guides/scaling.md)
+            assert line["launch"] == "decode" or line["start_up_cpu_s"] < 60, line

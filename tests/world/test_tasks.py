@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from zreward.world.grammar import sample_prompt
 from zreward.world.settings import recipe_file
 from zreward.world.tasks import TASKS, Task, make_task
 
+REPOSITORY = Path(__file__).parents[2]
 SMALL = WorldSize(train=(6, 2), dev=(3, 3), pool=(4, 2), test=(2, 3))
 
 
@@ -145,3 +147,10 @@ def test_more_prompts_than_a_task_has_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "text", few)
     with pytest.raises(InputError, match="no prompt left after 4 in .* draws; ask for fewer prompts"):
         make_task("text", tmp_path, size=WorldSize(train=(2, 1), dev=(1, 1), pool=(2, 1), test=(1, 1)), models=False)
+
+
+def test_the_repositorys_recipes_of_the_world_are_the_shipped_ones():
+    """A copy in place of a link is edited, and what is shipped is not."""
+    shipped = recipe_file("world-sft").parent
+    for path in sorted(shipped.glob("*.yaml")):
+        assert (REPOSITORY / "recipes" / path.name).resolve() == path.resolve()
