@@ -6,8 +6,9 @@
 A row is a prompt and an embedded picture of 8 x 8 pixels (Parquet; with --tar WebDataset shards of 1,000 rows), with a teacher's
 answers on four dimensions. Every figure comes from a process of its own: labelling stops after two shards, training after two
 steps; with --tar all rows are scored. `again` is a second launch. Start-up is the time from the command's first line, libraries
-imported, to the model's first pass, by the clock and in CPU time of all threads; loading the model is part of it. `decode` is
-what no first launch can do without: a plain loop that reads the file, decodes each picture with Pillow, and hashes it.
+imported, to the model's first pass, by the clock and in CPU time of all threads and processes; loading the model is part of it.
+`decode` is what no first launch can do without: a plain loop that reads the file, and decodes each picture with Pillow and
+hashes it.
 """
 
 from __future__ import annotations
@@ -198,8 +199,9 @@ def figures_of(run: Callable[[Path, str], None], folder: Path, launch: str) -> F
 
 
 def _now() -> np.ndarray:
-    """Seconds by the clock, and seconds of CPU time of all threads."""
-    return np.array([time.perf_counter(), time.process_time()])
+    """Seconds by the clock, and seconds of CPU time of all threads and of processes that have ended."""
+    used = os.times()
+    return np.array([time.perf_counter(), sum(used[:4])])
 
 
 def _note_calls(owner: type, name: str, times: list[np.ndarray]) -> None:

@@ -26,8 +26,8 @@ from zreward.data import (
     images,
     load_records,
     open_records,
-    reading,
     record_cache,
+    row_checks,
     save_records,
 )
 from zreward.data import fingerprint as fingerprints
@@ -122,7 +122,7 @@ def test_small_and_large_pictures_keep_their_order_and_damaged_ones_their_line(t
     """Chunks of small embedded pictures are checked without threads."""
     file = io.BytesIO()
     Image.effect_noise((40, 40), 90).save(file, "PNG")
-    assert len(file.getvalue()) > reading._SMALL > len(png(3))
+    assert len(file.getvalue()) > row_checks._SMALL > len(png(3))
     records = rated(200)
     records[70] = replace(records[70], image=file.getvalue())
     data = save_records(records, tmp_path / "r.parquet")

@@ -32,7 +32,6 @@ def test_half_a_million_rows_need_the_memory_of_five_thousand(kind):
         plain = figures["decode", MANY]["cpu_s"]
         for launch, most in (("label, first", 3.5), ("label, again", 0.3), ("risd, first", 1), ("risd, again", 1)):
             assert figures[launch, MANY]["start_up_cpu_s"] < most * plain, (launch, plain, figures[launch, MANY])
-        for (
-            line
-        ) in lines:  # of one core; where the plain loop alone takes a minute, this fails (docs/guides/scaling.md)
-            assert line["launch"] == "decode" or line["start_up_cpu_s"] < 60, line
+        # By the clock, on two quiet cores; on slow ones, where the plain loop alone takes a minute, this fails
+        # (docs/guides/scaling.md).
+        assert all(line["launch"] == "decode" or line["start_up_s"] < 60 for line in lines), lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from string import ascii_letters, digits
 from typing import Any
 
 from zreward.common.errors import InputError, shown
@@ -11,6 +12,7 @@ from zreward.common.errors import InputError, shown
 _MOST_LETTERS = 1_000_000
 MOST_IMAGES = 8
 """Pictures that an item may show beside its text."""
+_READABLE = frozenset(ascii_letters + digits)  # with which most texts begin
 _UNSEEN = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 """Letters and marks that show nothing: fillers, joiners, variation selectors."""
 
@@ -64,7 +66,9 @@ def check_unicode(text: str, what: str) -> None:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text can be seen: white space, control and zero-width characters only."""
-    return all(x.isspace() or x in _UNSEEN or unicodedata.category(x) in ("Cc", "Cf") for x in text)
+    return text[:1] not in _READABLE and all(
+        x.isspace() or x in _UNSEEN or unicodedata.category(x) in ("Cc", "Cf") for x in text
+    )
 
 
 def is_line(text: str) -> bool:

@@ -20,6 +20,10 @@ _DEVICES = ("scnr", "mntr", "prtr", "spac")  # profiles of other classes do not 
 
 def to_srgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
     """A new 8-bit RGB image without any metadata. `image` is loaded; InputError for modes I and F."""
+    if image.mode == "RGB" and not profile and "transparency" not in image.info:  # most are
+        rgb = image.copy()
+        rgb.info.clear()
+        return rgb
     image, alpha = _split(_eight_bits(image))
     rgb = _to_rgb(image, profile)
     if alpha is not None:

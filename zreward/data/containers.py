@@ -14,6 +14,7 @@ from dataclasses import dataclass
 MAX_PROFILE = 8 << 20  # bytes; larger colour profiles, packed or not, are ignored
 MAX_BLOCKS = 100_000  # chunks or segments; pictures have some thousands, and each takes its microseconds
 _PNG = b"\x89PNG\r\n\x1a\n"
+_HEAD = struct.Struct(">I4s")  # of a chunk: its length and its kind
 _USED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf", b"iCCP"}  # chunks of a PNG
 
 
@@ -72,17 +73,16 @@ def _blocks() -> Iterator[None]:
 
 def _png(content: bytes) -> Parts:
     kept, exif, profile, header, at = [_PNG], b"", b"", b"", len(_PNG)
-    header_of = struct.Struct(">I4s").unpack_from
     for _ in _blocks():
         if at + 8 > len(content):
             break
-        length, kind = header_of(content, at)
+        length, kind = _HEAD.unpack_from(content, at)
         if kind not in _USED:  # texts and the like: there may be thousands
             at += 12 + length
             continue
         body = content[at + 8 : at + 8 + length]
         checksum = content[at + 8 + length : at + 12 + length]
-        whole = checksum == struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+        whole = checksum == zlib.crc32(body, zlib.crc32(kind)).to_bytes(4, "big")
         if kind in (b"IHDR", b"PLTE", b"IDAT") and not whole:
             raise DamagedError(f"{kind.decode()} chunk is cut or fails its checksum")
         if kind in (b"IHDR", b"PLTE", b"IDAT"):

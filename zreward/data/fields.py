@@ -33,6 +33,8 @@ def plain_text(value: Any, what: str) -> str:
 
 def plain_list(value: Any, what: str, of: str = "") -> list[Any]:
     """The value as a list; InputError, naming `what`, for text, bytes, a mapping, or what is no collection at all."""
+    if isinstance(value, list):
+        return list(value)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InputError(f"{what} is {shown(value)}, expected a list{of and f' of {of}'}")
     return list(value)
@@ -40,7 +42,7 @@ def plain_list(value: Any, what: str, of: str = "") -> list[Any]:
 
 def texts(values: Any, what: str, each: str) -> tuple[str, ...]:
     """A list of texts, none of them blank; InputError, naming `what`, or `each` for one of them."""
-    return tuple(plain_text(value, each) for value in plain_list(values, what, "text"))
+    return tuple([plain_text(value, each) for value in plain_list(values, what, "text")])
 
 
 def check_known(key: Any, keys: Sequence[str]) -> None:

@@ -85,8 +85,8 @@ def held_image(image: Any) -> Any:
     """The bytes or the path that a mapping {bytes, path} holds; anything else as it is."""
     if isinstance(image, bytes | str) or not isinstance(image, Mapping):
         return image
-    unknown = sorted(str(key) for key in set(image) - {"bytes", "path"})
-    if unknown:
+    if not image.keys() <= {"bytes", "path"}:
+        unknown = sorted(str(key) for key in image.keys() - {"bytes", "path"})
         raise InputError(f"image has the fields {unknown}, expected a mapping {{bytes, path}}")
     content, path = image.get("bytes"), image.get("path")
     if content is None and path is None:

@@ -12,13 +12,10 @@ Image paths are relative to the file. In Parquet (and data sets) `image` is a pa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,12 +25,10 @@ from zreward.common.errors import InputError
 from zreward.data.bad_lines import BadLine, BadLines
 from zreward.data.places import FirstPlaces
 from zreward.data.record import Record
+from zreward.data.row_checks import checked
 from zreward.data.sources import Source, SourceRow, as_source, read_rows
 from zreward.rubric import Rubric
 
-_CHUNK = 64  # rows whose images are decoded together
-_TASK = 8  # of them in a thread's task
-_SMALL = 1 << 10  # bytes of an encoded picture
 T = TypeVar("T")
 
 
@@ -113,7 +108,7 @@ def read_records(reading: Reading[T], bad: BadLines) -> Iterator[tuple[Record, T
     rows = read_rows(reading.given)
     shown = tqdm(rows, f"reading {Path(reading.name).name}", unit=" records", disable=not reading.progress)
     with closing(FirstPlaces()) as places:
-        for row, record, seen in _checked(reading, iter(shown)):
+        for row, (record, seen) in checked(partial(_check, reading=reading), shown):
             if isinstance(record, Record) and record.id is not None:
                 first = places.first(record.id, row.place)
                 if first != row.place:
@@ -144,37 +139,17 @@ def image_file(row: SourceRow, folder: Path, problem: str = "") -> str | None:
     return next((file for file in files if file in problem), files[0] if files else None)
 
 
-def _checked(reading: Reading[T], rows: Iterator[SourceRow]) -> Iterator[tuple[SourceRow, Record | InputError, Any]]:
-    """Each row with its record, or what is wrong with it."""
-
-    def check(row: SourceRow) -> tuple[SourceRow, Record | InputError, Any]:
-        try:
-            if row.data is None:
-                raise InputError(row.error)
-            record = Record.from_dict(row.data, reading.folder)
-            if reading.rubric is not None:
-                record.validate(reading.rubric)
-            return row, record, reading.look(record) if _is_wanted(record, reading) else None
-        except InputError as error:
-            return row, error, None
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        while chunk := list(islice(rows, _CHUNK)):
-            if all(map(_is_small, chunk)):
-                yield from map(check, chunk)
-                continue
-            parts = [chunk[start : start + _TASK] for start in range(0, len(chunk), _TASK)]
-            for part in threads.map(lambda some: [check(row) for row in some], parts):
-                yield from part
-
-
-def _is_small(row: SourceRow) -> bool:
-    """Whether its picture is looked at in less time than threads take to hand it over."""
-    if row.data is None or row.data.get("images") is not None:
-        return row.data is None
-    image = row.data.get("image")
-    content = image.get("bytes") if isinstance(image, dict) else image
-    return content is None or (isinstance(content, bytes) and len(content) <= _SMALL)
+def _check(row: SourceRow, reading: Reading[Any]) -> tuple[Record | InputError, Any]:
+    """Its record, and what was seen of it; or what is wrong with it."""
+    try:
+        if row.data is None:
+            raise InputError(row.error)
+        record = Record.from_dict(row.data, reading.folder)
+        if reading.rubric is not None:
+            record.validate(reading.rubric)
+        return record, reading.look(record) if _is_wanted(record, reading) else None
+    except InputError as error:
+        return error, None
 
 
 def _is_wanted(record: Record, reading: Reading[Any]) -> bool:

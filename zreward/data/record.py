@@ -190,6 +190,8 @@ def _placed(image: Any, folder: str | os.PathLike[str], what: str) -> Any:
 
 def _sources(images: Any) -> tuple[ImageSource, ...]:
     """InputError for too many pictures, and for a single one, which belongs into `image`."""
+    if isinstance(images, tuple) and not images:
+        return ()
     given = plain_list(images, "images", "pictures")
     if len(given) > MOST_IMAGES or len(given) == 1:
         raise InputError(

@@ -193,10 +193,9 @@ def _row(seen_record: tuple[Record, Sequence[Seen]]) -> tuple[Any, ...]:
     """Values in the order of the schema."""
     record, seen = seen_record
     texts = (record.prompt, record.answer, _dumped(record.scores), _dumped(record.stds), record.group, record.split)
-    places, found = [_place(picture) for picture in record.pictures], [*seen]
-    columns = [[place[n] for place in places] for n in range(len(_IMAGE))]
-    known = ([one.digest for one in found], [one.pixels for one in found], [one.state for one in found])
-    return (*texts, record.rubric_version, record.id, record.tags, *columns, *known)
+    pictures = zip(*map(_place, record.pictures), strict=True) if record.pictures else [()] * len(_IMAGE)
+    known = zip(*seen, strict=True) if seen else [()] * len(Seen._fields)
+    return (*texts, record.rubric_version, record.id, record.tags, *pictures, *known)
 
 
 def _place(image: ImageSource) -> tuple[Any, ...]:
