@@ -30,7 +30,6 @@ def recipes(folder):
             "rollout": {"engine": "vllm"},
             "vllm": {"server": str(folder / "base")},
             "optimizer": {"learning_rate": 1e-2},
-            "eval_every": 0,
         }
         return {
             name: recipe_of(folder, "gdso", out / name, ranks, 2, model=model, **common)

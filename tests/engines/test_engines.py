@@ -46,17 +46,29 @@ def alone(folder, tmp_path_factory):
 def together(request, launcher, folder, tmp_path_factory) -> dict[str, list[dict]]:
     """The steps of every case in two processes, trained one after another: starting them takes longer than training.
 
-    Four steps; two under ZeRO-3, where one takes as long as ten of the others. The slow tests take twenty.
+    Four steps; two under ZeRO-3, where one takes as long as ten of the others. The slow tests take twenty. Every method has
+    a dev curve under DDP, one of each kind under the other engines.
     """
-    out, steps = tmp_path_factory.mktemp(request.param), 2 if request.param == "zero3" else 4
-    recipes = {name: recipe_of(folder, name, out / name, 2, steps, **more) for name, more in CASES.items()}
-    launcher.train(recipes, request.param, 2, out / "job")
+    engine = request.param
+    out, steps = tmp_path_factory.mktemp(engine), 2 if engine == "zero3" else 4
+    recipes = {
+        name: recipe_of(folder, name, out / name, 2, steps, dev=engine == "ddp" or name in ("sft", "gdso"), **more)
+        for name, more in CASES.items()
+    }
+    launcher.train(recipes, engine, 2, out / "job")
     return {name: steps_of(recipe) for name, recipe in recipes.items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_take_the_steps_of_one(together, alone, method):
-    assert_same_steps(together[method], alone(method, len(together[method]), **CASES[method]), 1e-4)
+    names = [name for name in ("loss", "grad_norm", "dev_plcc") if name in together[method][0]]
+    expected = alone(method, len(together[method]), dev=True, **CASES[method])
+    assert_same_steps(together[method], expected, 1e-4, names)
+
+
+def test_the_dev_curve_is_compared(together):
+    """Under every engine, of a method that answers at once and of one that reasons."""
+    assert {name for name, steps in together.items() if "dev_plcc" in steps[0]} >= {"sft", "gdso"}
 
 
 @pytest.mark.parametrize(

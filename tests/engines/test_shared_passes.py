@@ -53,7 +53,6 @@ def asked(tmp_path_factory) -> Path:
     """A model that reads its rubric before the picture, in more tokens than an opening needs; one gated-delta layer."""
     place = tmp_path_factory.mktemp("asked")
     save_records(tiny_records(8, 2, seed=0), place / "train.jsonl")
-    save_records(tiny_records(2, 2, seed=1), place / "dev.jsonl")
     _asked(seed=0).save_pretrained(place / "base")
     _asked(seed=7).save_pretrained(place / "teacher")
     teacher = RewardModel.from_pretrained(place / "teacher")
@@ -74,7 +73,6 @@ def unequal(asked, tmp_path_factory) -> Path:
     records = tiny_records(8, 2, seed=0)
     few = [replace(each, scores={"realism": each.scores["realism"]}) for each in records[8:]]
     save_records([*records[:8], *few], place / "train.jsonl")
-    save_records(tiny_records(2, 2, seed=1), place / "dev.jsonl")
     model = _asked(seed=0)
     dimensions = tuple(
         replace(each, title="Alignment with the prompt") if each.name == "alignment" else each

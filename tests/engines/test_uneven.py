@@ -39,7 +39,6 @@ def uneven(folder, tmp_path_factory):
     """Seven records of three prompts."""
     place = tmp_path_factory.mktemp("uneven")
     save_records([*tiny_records(1, 3, seed=3), *tiny_records(2, 2, seed=4)], place / "train.jsonl")
-    save_records(load_records(folder / "dev.jsonl"), place / "dev.jsonl")
     save_preferences(record_preferences(load_records(place / "train.jsonl")), place / "votes.jsonl")
     for name in ("base", "teacher"):
         (place / name).symlink_to(folder / name)
