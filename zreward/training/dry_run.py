@@ -40,7 +40,7 @@ from zreward.training.run import prepare, train
 from zreward.training.targets import LabelOptions, label
 from zreward.training.trainer_base import is_main_process, training_arguments
 
-PAIRS, IMAGES, SIDE, TRACE_TOKENS = 2, 2, 32, 8
+PAIRS, IMAGES, SIDE, TRACE_TOKENS = 2, 2, 32, 4
 TINY = ScratchSpec(
     hidden_size=32,
     intermediate_size=32,
