@@ -4,11 +4,11 @@
 
 ROOT holds data.csv and images/. Split, metrics and training records are those of benchmarks/agiqa3k.py, whose plain CNN and 0.9 M
 model belong beside this table; with --folds every picture is held out once, in parts that share no prompt and no picture.
-Ridge sees the picture only: class token, mean and deviation of the patches' last states; its penalty is chosen by five folds of
-the training prompts, its spread is that of its errors there. Intervals: 95 %, over prompts. spread_srcc is the rank correlation
-of predicted and published standard deviations; coverage_80 the share of the raters' scores (SYNTHETIC: Gaussians of the published
-mean and deviation) inside the central 80 % interval. Writes OUT/results-SPLIT-SEED.json and .md; minutes of the features and of
-the training apart.
+Ridge sees the picture only, as the model is given it: class token, mean and deviation of the pooled tokens, of the last layer that
+the recipe takes. Its penalty is chosen by five folds of the training prompts, its spread is that of its errors there. Intervals:
+95 %, over prompts. spread_srcc is the rank correlation of predicted and published standard deviations; coverage_80 the share of
+the raters' scores (SYNTHETIC: Gaussians of the published mean and deviation) inside the central 80 % interval. Writes
+OUT/results-SPLIT-SEED.json and .md; minutes of the features and of the training apart.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from agiqa3k import DIMENSIONS, means, timed, train_recipe
 from scipy.stats import norm
+from torch import Tensor
+from tqdm import tqdm
 
 from zreward.common.files import write_json, write_text
 from zreward.common.runs import versions
@@ -43,18 +45,10 @@ FOLDS, MARGIN = 5, 0.5
 METRICS = ("plcc", "srcc", "hpa", "margin_hpa", "nll", "spread_srcc", "coverage_80")
 
 
-@torch.no_grad()
-def tower_statistics(model: RewardModel, records: list[Record], file: Path) -> np.ndarray:
-    """[N, 3 C]: class token, mean and standard deviation over patches, of the tower's last states; kept in `file`."""
-    if not file.exists():
-        tower, rows = model.backbone.vision_tower, []
-        for record in records:
-            pixels, _ = model.layout.patchify(model.open(record.image))
-            state_TC = tower(pixels.to(model.backbone.base.dtype)).last_hidden_state[0].float()
-            rows.append(torch.cat([state_TC[0], state_TC[1:].mean(0), state_TC[1:].std(0)]).numpy())
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, np.stack(rows))
-    return np.load(file)
+def statistics_of(features_TC: Tensor, width: int) -> Tensor:
+    """[3 C]: class token, mean and standard deviation of the other tokens, in the last `width` = C columns."""
+    states_TC = features_TC[:, -width:].float()
+    return torch.cat([states_TC[0], states_TC[1:].mean(0), states_TC[1:].std(0)])
 
 
 def ridge(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray, penalty: float) -> np.ndarray:
@@ -149,14 +143,16 @@ def compare(judges: list[Judge]) -> tuple[list[dict[str, Any]], str]:
     return rows, "\n".join(lines) + "\n"
 
 
-def make_features(recipe: Recipe, records: list[Record], trained_on: set[str], file: Path) -> np.ndarray:
-    """Fill the recipe's image cache, with mirror images of what is trained on; the ridge's features of all records."""
-    model = load_model(recipe)
-    if model.image_cache is not None:
-        for record in records:
-            for mirrored in (False, True)[: 1 + (recipe.data.augment and str(record.image) in trained_on)]:
-                model.image_cache.features(model, record.image, mirrored)
-    return tower_statistics(model, records, file)
+def make_features(recipe: Recipe, records: list[Record], trained_on: set[str], file: Path) -> None:
+    """Fill the recipe's image cache, with mirror images of what is trained on; the ridge's statistics of all records."""
+    model, rows = load_model(recipe), []
+    cache, width = model.image_cache, model.backbone.vision_tower.config.hidden_size
+    assert cache is not None and recipe.model.compose.class_token, "as the recipe says"
+    for record in tqdm(records, "features", unit=" pictures"):
+        rows.append(statistics_of(cache.features(model, record.image), width).numpy())
+        if recipe.data.augment and str(record.image) in trained_on:
+            cache.features(model, record.image, mirrored=True)
+    np.save(file, np.stack(rows))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from tests.models.parts import write_language, write_tower
@@ -100,3 +101,11 @@ def test_spread_and_coverage_are_those_of_the_predicted_distributions(benchmark)
     assert judge.figure("spread_srcc", d, items, None) == pytest.approx(expected)
     counts = np.stack([records[n].target("alignment", scale).numpy() for n in items])
     assert judge.figure("coverage_80", d, items, None) == pytest.approx(interval_coverage(probs[items, d], counts, 0.8))
+
+
+def test_statistics_are_those_of_the_last_layer(benchmark):
+    features = torch.arange(24.0).view(3, 8) ** 2
+    found = benchmark.statistics_of(features, 2).tolist()
+    last = [row[-2:] for row in features.tolist()]
+    others = np.array(last[1:])
+    np.testing.assert_allclose(found, [*last[0], *others.mean(0), *others.std(0, ddof=1)])
