@@ -2,13 +2,13 @@
 
     python benchmarks/agiqa3k_pretrained.py ROOT [--out runs/agiqa3k-clip] [--split test | --folds 5] [--reuse] [key=value ...]
 
-ROOT holds data.csv and images/. Split, metrics and training records are those of benchmarks/agiqa3k.py, whose plain CNN and 0.9 M
-model belong beside this table; with --folds every picture is held out once, in parts that share no prompt and no picture.
+ROOT holds data.csv and images/. Split, metrics and training records are those of benchmarks/agiqa3k.py, whose plain CNN and 0.9
+M model belong beside this table; with --folds every picture is held out once, in parts that share no prompt and no picture.
 Ridge sees the picture only, as the model is given it: class token, mean and deviation of the pooled tokens, of the last layer
-that the recipe takes. Its penalty is chosen by five folds of the training prompts, its spread is that of its errors there. Intervals:
-95 %, over prompts. spread_srcc is the rank correlation of predicted and published standard deviations; coverage_80 the share of
-the raters' scores (SYNTHETIC: Gaussians of the published mean and deviation) inside the central 80 % interval. Writes
-OUT/results-SPLIT-SEED.json and .md; minutes of the features and of the training apart.
+that the recipe takes. Its penalty is chosen by five folds of the training prompts, its spread is that of its errors there.
+Intervals: 95 %, over prompts. spread_srcc is the rank correlation of predicted and published standard deviations; coverage_80
+the share of the raters' scores (SYNTHETIC: Gaussians of the published mean and deviation) inside the central 80 % interval.
+Writes OUT/results-SPLIT-SEED.json and .md; minutes of the features and of the training apart.
 """
 
 from __future__ import annotations
