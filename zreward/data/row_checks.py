@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -112,7 +113,7 @@ def _is_small(row: SourceRow) -> bool:
 
 
 def _can_fork() -> bool:
-    return _CPUS > 1 and hasattr(os, "sched_getaffinity") and not multiprocessing.current_process().daemon
+    return _CPUS > 1 and sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def _processes(check: Callable[[SourceRow], Any]) -> ProcessPoolExecutor:
