@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -98,6 +99,14 @@ def test_a_loop_that_is_left_early_leaves_no_process():
     assert multiprocessing.active_children() != []
     found.close()
     assert multiprocessing.active_children() == []
+
+
+@FORKS
+def test_a_thread_may_ask_too():
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(lambda: list(row_checks.checked(where, rows(2000)))).result()
+    assert [number for _, (number, _) in found] == list(range(2000))
+    assert os.getpid() not in {pid for _, (_, pid) in found[row_checks._SENT :]}
 
 
 def test_one_processor_and_a_process_without_children_check_alone(monkeypatch):
