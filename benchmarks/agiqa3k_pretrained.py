@@ -4,11 +4,11 @@
 
 ROOT holds data.csv and images/. Split, metrics and training records are those of benchmarks/agiqa3k.py, whose plain CNN and 0.9
 M model belong beside this table; with --folds every picture is held out once, in parts that share no prompt and no picture.
-Ridge sees the picture only, as the model is given it: class token, mean and deviation of the pooled tokens, of the last layer
-that the recipe takes. Its penalty is chosen by five folds of the training prompts, its spread is that of its errors there.
-Intervals: 95 %, over prompts. spread_srcc is the rank correlation of predicted and published standard deviations; coverage_80
-the share of the raters' scores (SYNTHETIC: Gaussians of the published mean and deviation) inside the central 80 % interval.
-Writes OUT/results-SPLIT-SEED.json and .md; minutes of the features and of the training apart.
+Both ridge regressions see the picture only: class token, mean and deviation of the last layer, one of the tower's patches, one
+of the pooled tokens that the model is given. Their penalty is chosen by five folds of the training prompts, their spread is
+that of their errors there. Intervals: 95 %, over prompts. spread_srcc is the rank correlation of predicted and published
+standard deviations; coverage_80 the share of the raters' scores (SYNTHETIC: Gaussians of the published mean and deviation)
+inside the central 80 % interval. Writes OUT/results-SPLIT-SEED.json and .md; minutes of the features and of the training apart.
 """
 
 from __future__ import annotations
@@ -116,43 +116,52 @@ class Judge:
 
 
 def compare(judges: list[Judge]) -> tuple[list[dict[str, Any]], str]:
-    """Rows of figures with intervals, the differences to the last judge with theirs; and both as Markdown."""
+    """Rows of figures with intervals, the gains of the first judge over each with theirs; and both as Markdown."""
     rows: list[dict[str, Any]] = []
     for d, dimension in enumerate(DIMENSIONS):
         found = {judge.name: judge.estimates(d) for judge in judges}
-        last = found[judges[-1].name]
+        first = found[judges[0].name]
         for name, estimates in found.items():
             row: dict[str, Any] = {"model": name, "dimension": dimension}
             for metric, one in estimates.items():
                 row[metric], row[f"{metric}_interval"] = one.value, [one.low, one.high]
-                row[f"{metric}_gain"] = one.value - last[metric].value
-                row[f"{metric}_gain_interval"] = list(interval_of(one.draws - last[metric].draws))
+                row[f"{metric}_gain"] = first[metric].value - one.value
+                row[f"{metric}_gain_interval"] = list(interval_of(first[metric].draws - one.draws))
             rows.append(row)
     lines = ["| model | dimension | " + " | ".join(METRICS) + " |", "| --- " * (2 + len(METRICS)) + "|"]
     for row in rows:
         cells = [f"{row[m]:.3f} ({row[f'{m}_interval'][0]:.3f} to {row[f'{m}_interval'][1]:.3f})" for m in METRICS]
         lines.append(f"| {row['model']} | {row['dimension']} | {' | '.join(cells)} |")
-    lines += ["", f"Differences to {judges[-1].name}:", ""]
+    lines += ["", f"Gains of {judges[0].name}:", ""]
     for row in rows:
-        if row["model"] != judges[-1].name:
+        if row["model"] != judges[0].name:
             cells = [
                 f"{m} {row[f'{m}_gain']:+.3f} ({row[f'{m}_gain_interval'][0]:+.3f} to {row[f'{m}_gain_interval'][1]:+.3f})"
                 for m in METRICS
             ]
-            lines.append(f"- {row['model']}, {row['dimension']}: {', '.join(cells)}")
+            lines.append(f"- over {row['model']}, {row['dimension']}: {', '.join(cells)}")
     return rows, "\n".join(lines) + "\n"
 
 
-def make_features(recipe: Recipe, records: list[Record], trained_on: set[str], file: Path) -> None:
-    """Fill the recipe's image cache, with mirror images of what is trained on; the ridge's statistics of all records."""
-    model, rows = load_model(recipe), []
+@torch.no_grad()
+def patches_of(model: RewardModel, record: Record) -> Tensor:
+    """[T, C]: the tower's last states of a picture, class token first."""
+    pixels, _ = model.layout.patchify(model.open(record.image))
+    return model.backbone.vision_tower(pixels.to(model.backbone.base.dtype)).last_hidden_state[0]
+
+
+def make_features(recipe: Recipe, records: list[Record], trained_on: set[str], out: Path) -> None:
+    """Fill the recipe's image cache, with mirror images of what is trained on; OUT/tokens.npy and OUT/tower.npy for ridge."""
+    model, tokens, tower = load_model(recipe), [], []
     cache, width = model.image_cache, model.backbone.vision_tower.config.hidden_size
     assert cache is not None and recipe.model.compose.class_token, "as the recipe says"
     for record in tqdm(records, "features", unit=" pictures"):
-        rows.append(statistics_of(cache.features(model, record.image), width).numpy())
+        tokens.append(statistics_of(cache.features(model, record.image), width).numpy())
+        tower.append(statistics_of(patches_of(model, record), width).numpy())
         if recipe.data.augment and str(record.image) in trained_on:
             cache.features(model, record.image, mirrored=True)
-    np.save(file, np.stack(rows))
+    np.save(out / "tokens.npy", np.stack(tokens))
+    np.save(out / "tower.npy", np.stack(tower))
 
 
 @dataclass(frozen=True)
@@ -208,34 +217,38 @@ def main() -> None:
     options = [f"data.train={data}", f"data.dev={data}", f"model.rubric={ROOT}/zreward/rubrics/agiqa3k.yaml"]
     options += [f"model.image_cache={arguments.out / 'features'}", f"seed={arguments.seed}", *arguments.overrides]
     parts = (the_folds if arguments.folds else the_split)(arguments, data, options)
-    records, statistics = load_records(data), arguments.out / "tower.npy"
+    records = load_records(data)
     trained_on = {str(record.image) for part in parts for record in part.train}
     feature_minutes = timed(
         arguments.out / "feature-minutes.json",
         arguments.reuse,
         lambda: make_features(
-            load_recipe(RECIPE, [*options, f"out={arguments.out / 'features-run'}"]), records, trained_on, statistics
+            load_recipe(RECIPE, [*options, f"out={arguments.out / 'features-run'}"]), records, trained_on, arguments.out
         ),
     )
     scale = Rubric.from_yaml(ROOT / "zreward" / "rubrics" / "agiqa3k.yaml").scale
-    bins, features = scale.bins.double().numpy(), np.load(statistics)
+    bins = scale.bins.double().numpy()
+    peers = {"ridge on the same tokens": "tokens.npy", "ridge on CLIP": "tower.npy"}
+    features = {name: np.load(arguments.out / file) for name, file in peers.items()}
     row_of = {str(record.image): number for number, record in enumerate(records)}
-    minutes, probs, scores, by_ridge = 0.0, [], [], []
+    minutes, probs = 0.0, []
+    ridges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in peers}
     for part in parts:
         run = Path(part.recipe.out)
         minutes += timed(
             run / "minutes.json", arguments.reuse, lambda part=part, run=run: train_recipe(part.recipe, run)
         )
         probs.append(answers(part.recipe, part.held_out))
-        x, train_x = (features[[row_of[str(record.image)] for record in side]] for side in (part.held_out, part.train))
-        linear, spreads = ridge_scores(part.train, train_x, x)
-        scores.append(linear)
-        by_ridge.append(np.stack([gaussian(linear[:, d], spreads[d], bins) for d in range(len(DIMENSIONS))], 1))
+        held, seen = ([row_of[str(record.image)] for record in side] for side in (part.held_out, part.train))
+        for peer, known in features.items():
+            scores, spreads = ridge_scores(part.train, known[seen], known[held])
+            spread_out = [gaussian(scores[:, d], spreads[d], bins) for d in range(len(DIMENSIONS))]
+            ridges[peer].append((scores, np.stack(spread_out, 1)))
     held_out, probs_NDS = [record for part in parts for record in part.held_out], np.concatenate(probs)
-    judges = [
-        Judge("CLIP and SmolLM2, SFT", probs_NDS @ bins, probs_NDS, held_out, scale),
-        Judge("ridge on CLIP", np.concatenate(scores), np.concatenate(by_ridge), held_out, scale),
-    ]
+    judges = [Judge("CLIP and SmolLM2, SFT", probs_NDS @ bins, probs_NDS, held_out, scale)]
+    for peer, found in ridges.items():
+        scores, spread_out = (np.concatenate(one) for one in zip(*found, strict=True))
+        judges.append(Judge(peer, scores, spread_out, held_out, scale))
     rows, table = compare(judges)
     prompts = len({record.prompt for record in held_out})
     name = f"{arguments.folds}-folds" if arguments.folds else arguments.split

@@ -77,8 +77,12 @@ def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, mon
     found = json.loads((out / f"results-{name}-0.json").read_text())
     names = [(row["model"], row["dimension"]) for row in found["rows"]]
     assert names == [
-        (m, d) for d in agiqa3k_rubric().dimension_names for m in ("CLIP and SmolLM2, SFT", "ridge on CLIP")
+        (m, d)
+        for d in agiqa3k_rubric().dimension_names
+        for m in ("CLIP and SmolLM2, SFT", "ridge on the same tokens", "ridge on CLIP")
     ]
+    ours, _, peer = found["rows"][:3]
+    assert peer["nll_gain"] == pytest.approx(ours["nll"] - peer["nll"]) and ours["nll_gain"] == 0
     assert all(np.isfinite(row["nll"]) and row["nll"] > 0 for row in found["rows"])
     assert all(0 < row["coverage_80"] < 1 and "spread_srcc" in row for row in found["rows"])
     assert found["about"].startswith(f"{len(load_records(miniature, split=None if which else 'test'))} pictures")
