@@ -45,7 +45,9 @@ def where(row: SourceRow) -> tuple[int, int]:
 @FORKS
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 5000])
 @pytest.mark.parametrize(
-    "is_large", [lambda n: False, lambda n: True, lambda n: n in (700, 701, 4000), lambda n: n % 3 == 0], ids=str
+    "is_large",
+    [lambda n: False, lambda n: True, lambda n: n in (700, 701, 4000), lambda n: n % 3 == 0],
+    ids=["none", "all", "few", "third"],
 )
 def test_every_row_comes_once_and_in_order(count, is_large):
     given = rows(count, is_large)
