@@ -202,6 +202,13 @@ def answers(recipe: Recipe, records: list[Record]) -> np.ndarray:
     return predict(model, records, DIMENSIONS).probs.double().numpy()
 
 
+def with_other_prompts(records: list[Record]) -> list[Record]:
+    """Each picture with the next prompt in alphabetical order: a judge that reads the prompt finds them badly aligned."""
+    prompts = sorted({record.prompt for record in records})
+    after = dict(zip(prompts, prompts[1:] + prompts[:1], strict=True))
+    return [replace(record, prompt=after[record.prompt]) for record in records]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="AGIQA-3K: data.csv and images/")
@@ -231,7 +238,7 @@ def main() -> None:
     peers = {"ridge on the same tokens": "tokens.npy", "ridge on CLIP": "tower.npy"}
     features = {name: np.load(arguments.out / file) for name, file in peers.items()}
     row_of = {str(record.image): number for number, record in enumerate(records)}
-    minutes, probs = 0.0, []
+    minutes, probs, others = 0.0, [], []
     ridges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in peers}
     for part in parts:
         run = Path(part.recipe.out)
@@ -239,6 +246,7 @@ def main() -> None:
             run / "minutes.json", arguments.reuse, lambda part=part, run=run: train_recipe(part.recipe, run)
         )
         probs.append(answers(part.recipe, part.held_out))
+        others.append(answers(part.recipe, with_other_prompts(part.held_out)))
         held, seen = ([row_of[str(record.image)] for record in side] for side in (part.held_out, part.train))
         for peer, known in features.items():
             scores, spreads = ridge_scores(part.train, known[seen], known[held])
@@ -250,6 +258,11 @@ def main() -> None:
         scores, spread_out = (np.concatenate(one) for one in zip(*found, strict=True))
         judges.append(Judge(peer, scores, spread_out, held_out, scale))
     rows, table = compare(judges)
+    moved = np.concatenate(others) @ bins
+    exchanged = {name: srcc(moved[:, d], judges[0].target[:, d]) for d, name in enumerate(DIMENSIONS)}
+    table += (
+        "\nSRCC with other prompts: " + ", ".join(f"{name} {value:.3f}" for name, value in exchanged.items()) + "\n"
+    )
     prompts = len({record.prompt for record in held_out})
     name = f"{arguments.folds}-folds" if arguments.folds else arguments.split
     about = (
@@ -257,7 +270,10 @@ def main() -> None:
         f"{feature_minutes:.1f} minutes, training {minutes:.1f}, {torch.get_num_threads()} threads"
     )
     file = f"results-{name}-{arguments.seed}"
-    write_json(arguments.out / f"{file}.json", {"about": about, "versions": versions(), "rows": rows})
+    write_json(
+        arguments.out / f"{file}.json",
+        {"about": about, "versions": versions(), "rows": rows, "other_prompts_srcc": exchanged},
+    )
     write_text(arguments.out / f"{file}.md", f"{about}\n\n{table}")
     print(f"{about}\n\n{table}")
 

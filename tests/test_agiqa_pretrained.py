@@ -85,6 +85,7 @@ def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, mon
     assert peer["nll_gain"] == pytest.approx(ours["nll"] - peer["nll"]) and ours["nll_gain"] == 0
     assert all(np.isfinite(row["nll"]) and row["nll"] > 0 for row in found["rows"])
     assert all(0 < row["coverage_80"] < 1 and "spread_srcc" in row for row in found["rows"])
+    assert set(found["other_prompts_srcc"]) == set(agiqa3k_rubric().dimension_names)
     assert found["about"].startswith(f"{len(load_records(miniature, split=None if which else 'test'))} pictures")
     assert "features" in found["about"] and "| ridge on CLIP | quality |" in (out / f"results-{name}-0.md").read_text()
 
@@ -113,3 +114,8 @@ def test_statistics_are_those_of_the_last_layer(benchmark):
     last = [row[-2:] for row in features.tolist()]
     others = np.array(last[1:])
     np.testing.assert_allclose(found, [*last[0], *others.mean(0), *others.std(0, ddof=1)])
+
+
+def test_every_picture_gets_another_prompt_of_the_same_ones(benchmark):
+    records = [Record(prompt, b"x", group="g") for prompt in "bacb"]
+    assert [record.prompt for record in benchmark.with_other_prompts(records)] == list("cbac")
