@@ -29,7 +29,7 @@ CASES = {
 
 def killed_recipe(folder: Path, engine: str, out: Path) -> Recipe:
     more = dict(CASES[engine])
-    return recipe_of(folder, more.pop("method"), out, 2, 6, save_every=2, keep_checkpoints=2, **more)
+    return recipe_of(folder, more.pop("method"), out, 2, 6, dev=True, save_every=2, keep_checkpoints=2, **more)
 
 
 def assert_complete(run: Path, ranks: int) -> None:
