@@ -118,6 +118,23 @@ def test_the_lowest_layers_of_a_language_model_alone(parts, tmp_path):
     assert all(torch.equal(kept[name], weight) for name, weight in whole.state_dict().items() if ".1." in name)
 
 
+@pytest.mark.parametrize("kind", TOWERS)
+def test_the_lowest_layers_of_a_tower_alone(parts, tmp_path, kind):
+    """They make of a picture what the whole tower has made of it after so many layers, also once the folder is loaded again."""
+    model = composed(parts, tmp_path / "made", kind, vision_layers=2, layers=[1, 2])
+    whole = AutoModel.from_pretrained(parts[kind])
+    whole = getattr(whole, "vision_model", whole)
+    pixels = model.layout.patchify(model.open(noise_pictures(1)[0]))[0]
+    with torch.no_grad():
+        states = whole(pixels, output_hidden_states=True).hidden_states
+        kept = tower_features(model.backbone.base, pixels)
+    skipped = 0 if kind.startswith("siglip") else 1
+    torch.testing.assert_close(kept, torch.cat([states[1], states[2]], -1)[:, skipped:])
+    names = model.backbone.base.model.vision_tower.state_dict()
+    assert any(".1." in name for name in names) and not any(".2." in name for name in names)
+    assert model.backbone.base.config.vision_config.num_hidden_layers == 2
+
+
 @pytest.mark.parametrize("text", [True, False])
 def test_the_rubrics_text_is_left_out_where_that_is_asked_for(parts, tmp_path, text):
     model = composed(parts, tmp_path / "made", rubric_text=text)
@@ -162,6 +179,10 @@ def test_pictures_scale_the_projector_and_nothing_else(parts, tmp_path):
         ({"layers": [9]}, r"model.compose.layers is \[9\]; expected numbers from -4 .* to 3"),
         ({"language_layers": 4}, "language_layers is 4, expected 1 to 3"),
         ({"language_layers": 0}, "language_layers is 0"),
+        ({"vision_layers": 4}, "vision_layers is 4, expected 1 to 3 layers of a vision model"),
+        ({"vision_layers": 0}, "vision_layers is 0"),
+        ({"vision_layers": 2, "layers": [3]}, r"layers is \[3\]; expected numbers from -3 .* to 2"),
+        ({"vision": "language", "vision_layers": 1}, "vision_layers is 1, expected 1 to 0 layers"),
         ({"layers": []}, r"model.compose.layers is \[\]"),
         ({"vision": "siglip", "class_token": True}, "'siglip_vision_model' has no token for the whole image"),
     ],
@@ -200,6 +221,7 @@ def test_a_part_with_missing_weights_is_refused(parts, tmp_path):
 @pytest.mark.parametrize(
     ("part", "changed", "layers", "reason"),
     [
+        ("clip", {}, 99, "vision_layers is 99, expected 1 to"),
         ("clip", {"patch_size": 0}, None, "cannot be loaded as parts of a composed model"),
         ("clip", {"image_size": [28, 28]}, None, "cannot be loaded as parts of a composed model"),
         ("language", {"text_config": 5}, None, "cannot be loaded as parts of a composed model"),
@@ -214,6 +236,7 @@ def test_a_plan_of_damaged_parts_is_refused(parts, tmp_path, part, changed, laye
         config["vision_config"] |= changed
     (tmp_path / part / "config.json").write_text(json.dumps(config))
     folders = {"clip": parts["clip"], "language": parts["language"], part: tmp_path / part}
-    spec = ComposeSpec(str(folders["clip"]), str(folders["language"]), language_layers=layers)
+    which = "vision_layers" if part == "clip" else "language_layers"
+    spec = ComposeSpec(str(folders["clip"]), str(folders["language"]), **{which: layers})
     with pytest.raises(InputError, match=reason):
         configuration(spec)

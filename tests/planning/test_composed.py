@@ -14,9 +14,11 @@ from zreward.planning.networks import network_of
 from zreward.planning.shapes import shape_of
 
 
-def test_it_is_planned_as_what_would_be_composed(recipe_of, tmp_path):
-    vision, language = write_tower("clip", tmp_path / "clip"), write_language(tmp_path / "language")
-    parts = {"vision": str(vision), "language": str(language), "class_token": True, "language_layers": 2}
+@pytest.mark.parametrize("kind", ["clip", "dinov2"])
+def test_it_is_planned_as_what_would_be_composed(recipe_of, tmp_path, kind):
+    vision, language = write_tower(kind, tmp_path / kind), write_language(tmp_path / "language")
+    parts = {"vision": str(vision), "language": str(language), "class_token": True}
+    parts |= {"vision_layers": 2, "layers": [1, 2], "language_layers": 2}
     recipe = recipe_of(model__name="compose", model__compose=parts, model__image_pool=2, model__rubric=None)
     for folder in (vision, language):
         (folder / "model.safetensors").rename(tmp_path / f"{folder.name}.kept")

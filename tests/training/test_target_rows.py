@@ -233,7 +233,7 @@ def test_a_shard_that_cannot_be_read_is_named_with_the_first_line_of_the_reason(
     with pytest.raises(
         InputError, match="a.parquet is damaged: not a Parquet file; delete it, and run `zreward label`"
     ):
-        targets._shard_table(tmp_path / "a.parquet", ["record"])
+        targets.shard_table(tmp_path / "a.parquet", ["record"])
 
 
 @pytest.mark.parametrize(("fault", "labelled"), [("one shard twice", 3), ("no shard", 0)])

@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "zreward merge scores.parquet",
         "zreward merge targets from-a/job-0001-of-0002 from-b/job-0002-of-0002",
     ),
+    "average": ("zreward average targets runs/seed-0/targets runs/seed-1/targets runs/seed-2/targets",),
     "export": (
         "zreward export runs/demo/models/student student",
         "zreward export runs/gdso/model judge --merge",

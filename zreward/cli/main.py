@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zreward.cli.audit import audit
+from zreward.cli.average import average
 from zreward.cli.bench import bench
 from zreward.cli.calibrate import calibrate
 from zreward.cli.compare import compare
@@ -49,6 +50,7 @@ for command in (
     train,
     label,
     merge,
+    average,
     export,
     push,
     demo,

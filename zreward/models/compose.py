@@ -48,7 +48,8 @@ class ComposeSpec:
     language: str | None = None  # causal language model with a chat template; a folder or hub name
     layers: list[int] = field(default_factory=lambda: [-2])  # of the tower: an image token joins these layers' states
     class_token: bool = False  # keep the tower's token for the whole image (SigLIP has none)
-    language_layers: int | None = None  # keep only so many layers of the language model, the lowest; default: all
+    vision_layers: int | None = None  # keep only so many layers of the tower, the lowest; default: all
+    language_layers: int | None = None  # the same of the language model
     rubric_text: bool = True  # false: ask by a dimension's title alone, for small models and short sequences
 
 
@@ -78,7 +79,7 @@ def compose(
         InputError: a part that is missing, of another kind, damaged or a pickle; options that do not fit it.
     """
     names = _names(spec)
-    vision, tower = _tower(names[0])
+    vision, tower = _tower(names[0], spec.vision_layers)
     text, language = _language(names[1], spec.language_layers)
     tokenizer = load_tokenizer(text)
     with told_of(text, "the language model of a reward model"):
@@ -105,10 +106,13 @@ def _fit(model: RewardModel, pictures: Sequence[Any]) -> None:
     fit_projector(base, torch.cat(parts))
 
 
-def _tower(name: str) -> tuple[Path, Any]:
+def _tower(name: str, layers: int | None) -> tuple[Path, Any]:
     """The folder of an image tower, and the tower."""
     folder, whole = _load(name, "AutoModel", "model.compose.vision")
     tower = next((part for key in ("vision_model", "vision_tower") if (part := getattr(whole, key, None))), whole)
+    if layers is not None:
+        encoder = getattr(tower, "encoder", None)
+        _cut(encoder, "layer" if hasattr(encoder, "layer") else "layers", tower.config, layers, "vision")
     return folder, tower
 
 
@@ -126,7 +130,8 @@ def _language(name: str, layers: int | None) -> tuple[Path, Any]:
             "linear one without bias, as LLaVA has"
         )
     if layers is not None:
-        _cut(_text_part(model), layers)
+        text = _text_part(model)
+        _cut(text, "layers", text.config, layers, "language")
     return folder, model
 
 
@@ -134,20 +139,27 @@ def _text_part(language: Any) -> Any:
     return language.model.language_model if hasattr(language.model, "language_model") else language.base_model
 
 
-def _cut(text: Any, layers: int) -> None:
-    """Keep a language model's lowest layers."""
-    can_be_cut = isinstance(getattr(text, "layers", None), nn.ModuleList)
-    _check_depth(layers, text.config.num_hidden_layers if can_be_cut else 0)
-    text.layers = text.layers[:layers]
-    text.config.num_hidden_layers = layers
-    if getattr(text.config, "layer_types", None):
-        text.config.layer_types = text.config.layer_types[:layers]
+def _cut(part: Any, stack: str, config: Any, layers: int, which: str) -> None:
+    """Keep the lowest layers of a part, which are its attribute `stack`."""
+    can_be_cut = isinstance(getattr(part, stack, None), nn.ModuleList)
+    _check_depth(layers, config.num_hidden_layers if can_be_cut else 0, which)
+    setattr(part, stack, getattr(part, stack)[:layers])
+    _shorten(config, layers)
 
 
-def _check_depth(layers: int, depth: int) -> None:
+def _shorten(config: Any, layers: int) -> None:
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    if getattr(config, "stage_names", None):  # DINOv2 has a name for every layer, and for its patches
+        config.stage_names = config.stage_names[: layers + 1]
+        config.out_features = config.stage_names[-1:]
+
+
+def _check_depth(layers: int, depth: int, which: str) -> None:
     if not 1 <= layers <= depth:
         raise InputError(
-            f"model.compose.language_layers is {layers}, expected 1 to {depth} layers of a decoder that can be cut"
+            f"model.compose.{which}_layers is {layers}, expected 1 to {depth} layers of a {which} model that can be cut"
         )
 
 
@@ -183,9 +195,13 @@ def configuration(spec: ComposeSpec, image_pool: int = 1) -> Any:
     vision, text = found
     with told_of(Path(f"{spec.vision}, {spec.language}"), "parts of a composed model"):
         tower, language = getattr(vision, "vision_config", vision), text.get_text_config()
-        if spec.language_layers is not None:
-            _check_depth(spec.language_layers, language.num_hidden_layers)
-            language.num_hidden_layers = spec.language_layers
+        for which, part, layers in (
+            ("vision", tower, spec.vision_layers),
+            ("language", language, spec.language_layers),
+        ):
+            if layers is not None:
+                _check_depth(layers, part.num_hidden_layers, which)
+                _shorten(part, layers)
         made = _configuration(tower, language, 0, spec, image_pool)
     setattr(made, POOL, image_pool)
     return made

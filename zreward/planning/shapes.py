@@ -99,7 +99,7 @@ def shape_of(network: Network, quantization: str | None = None) -> Shape:
         linear_heads=linear[2],
         state=linear[3],
         vision_hidden=vision.hidden_size,
-        vision_feed_forward=vision.intermediate_size,
+        vision_feed_forward=_feed_forward(vision),
         merge=merge,
         patch=patch,
         image_tokens=image_tokens,
@@ -111,6 +111,11 @@ def _linear_attention(text: Any) -> tuple[int, int, int, int]:
     heads, size = text.linear_num_value_heads, text.linear_key_head_dim
     keys, values = text.linear_num_key_heads * size, heads * text.linear_value_head_dim
     return keys, values, heads, values * size + (2 * keys + values) * text.linear_conv_kernel_dim
+
+
+def _feed_forward(vision: Any) -> int:
+    """Width of a tower's feed-forward layers; DINOv2's configuration has their ratio to the states' width."""
+    return getattr(vision, "intermediate_size", None) or int(vision.hidden_size * vision.mlp_ratio)
 
 
 def _images(config: Any, vision: Any) -> tuple[int, int, int]:

@@ -255,7 +255,7 @@ def _read(
     file = folder / MANIFEST
     if not file.exists():
         raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
-    manifest = _stored_manifest(file)
+    manifest = targets_manifest(file)
     version = manifest.get("schema", 1)
     now = records_fingerprint(records) if version > 1 else _records_fingerprint_1(records)
     if manifest["records"] != now:
@@ -265,8 +265,8 @@ def _read(
         )
     if manifest["rubric"] != model.rubric.fingerprint():
         raise InputError(f"{folder}: the targets were made with another rubric than the student's")
-    shards = _whole_shards(folder, manifest)
-    seen = [np.unique(_shard_table(shard, ("record",))["record"].to_numpy()) for shard in shards]
+    shards = whole_shards(folder, manifest)
+    seen = [np.unique(shard_table(shard, ("record",))["record"].to_numpy()) for shard in shards]
     count = len(np.unique(np.concatenate(seen))) if seen else 0
     if count != len(records):
         raise InputError(f"{folder}: {count} of {len(records)} records are labelled; run `zreward label` to the end")
@@ -281,12 +281,12 @@ def _read(
 
 def _labelled(shard: Path, columns: Sequence[str], names: Sequence[str], last: int) -> pa.Table:
     """Some columns of a shard, of the rows for these dimensions and the records before `last`."""
-    table = _shard_table(shard, columns)
+    table = shard_table(shard, columns)
     known = pc.is_in(table["dimension"], value_set=pa.array(names, pa.string()))
     return table.filter(pc.and_(known, pc.less(table["record"], last)))
 
 
-def _whole_shards(folder: Path, manifest: dict) -> list[Path]:
+def whole_shards(folder: Path, manifest: dict) -> list[Path]:
     """The shards, each as it was written. InputError naming the first that is missing or damaged."""
     if manifest.get("schema", 1) == 1:  # had no checksums
         return sorted(folder.glob("targets-*.parquet"))
@@ -298,15 +298,16 @@ def _whole_shards(folder: Path, manifest: dict) -> list[Path]:
     return [folder / name for name in lines]
 
 
-def _shard_table(shard: Path, columns: Sequence[str]) -> pa.Table:
+def shard_table(shard: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A shard's rows; `columns`: all by default. InputError for one that cannot be read."""
     try:
-        return pq.read_table(shard, columns=list(columns))
+        return pq.read_table(shard, columns=None if columns is None else list(columns))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{shard} is damaged: {reason}; delete it, and run `zreward label` again") from None
 
 
-def _stored_manifest(file: Path) -> dict:
+def targets_manifest(file: Path) -> dict:
     advice = "delete the folder and run `zreward label` again"
     stored = read_manifest(file, advice)
     try:

@@ -1,0 +1,140 @@
+"""The mean of several teachers' targets: one student learns what an ensemble says.
+
+Teachers may be seeds of one training, other models, or an endpoint; each has labelled the same records. Ours, not the paper's,
+whose teacher is one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from zreward.common.errors import InputError, shown
+from zreward.common.runs import RunDirectory, say
+from zreward.common.shards import MANIFEST, Shards, read_lines
+from zreward.training.targets import (
+    ADVICE,
+    OTHER_TARGETS,
+    refuse_other_files,
+    shard_table,
+    targets_manifest,
+    whole_shards,
+)
+
+_SAME_OPTIONS = ("dimensions", "shard_size", "traces", "reasoning")
+_PLACE = ["record", "prompt", "dimension"]
+
+
+def average_targets(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Write the mean of several targets folders as a targets folder; all count alike. Complete shards are kept.
+
+    `probs` and `mean` are means over the folders; `trace_probs` and `traces` hold all of them, in the order of `folders`. The
+    two spreads are those of the mixture: `between_std` now has the teachers' disagreement too (law of total variance).
+
+    Args:
+        folders: two or more folders that `zreward label` finished.
+        out: the folder to write; the same call continues an interrupted one.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: fewer than two folders; one that is unfinished or damaged; folders of other records, another rubric, other
+            dimensions or other numbers of traces or of records a file; an `out` of something else.
+    """
+    paths, out = [Path(folder) for folder in folders], Path(out)
+    if len({path.resolve() for path in paths}) != len(paths) or len(paths) < 2:
+        raise InputError(f"average: {shown([str(path) for path in paths])}; expected two or more different folders")
+    manifests = [_finished(path) for path in paths]
+    facts = _facts(paths, manifests)
+    files = [whole_shards(path, manifest) for path, manifest in zip(paths, manifests, strict=True)]
+    with RunDirectory(out).hold():
+        refuse_other_files(out)
+        teacher = "mean of " + ", ".join(str(manifest.get("teacher")) for manifest in manifests)
+        shards = Shards(out, facts, {"teacher": teacher}, lambda: facts, OTHER_TARGETS, ADVICE)
+        for parts in tqdm(list(zip(*files, strict=True)), desc="averaging", unit="shard"):
+            made_from = f"{len(parts)} times {parts[0].name}"
+            if not shards.keep(parts[0].name, made_from):
+                shards.add(parts[0].name, _averaged(parts), made_from)
+        if shards.is_finished:
+            say(f"{out} is finished: nothing to do")
+        else:
+            shards.finish()
+    return out
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    if not file.exists():
+        raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
+    manifest = targets_manifest(file)
+    if "shards" not in manifest:
+        raise InputError(f"{folder} is not finished; run `zreward label` to the end, with today's version")
+    return manifest
+
+
+def _facts(paths: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the mean depends on. InputError for folders that do not belong together."""
+
+    def compared(manifest: dict[str, Any]) -> dict[str, Any]:
+        options = {f"options.{key}": manifest["options"].get(key) for key in _SAME_OPTIONS}
+        return {key: manifest.get(key) for key in ("records", "rubric", "count")} | options
+
+    expected = compared(manifests[0])
+    for path, manifest in zip(paths[1:], manifests[1:], strict=True):
+        found = compared(manifest)
+        different = [
+            f"{key} {shown(found[key])} and {shown(expected[key])}" for key in found if found[key] != expected[key]
+        ]
+        if different:
+            raise InputError(
+                f"{path} and {paths[0]} do not go together: {', '.join(different)}; label the same records with the same options"
+            )
+    first = manifests[0]
+    options = {key: first["options"].get(key) for key in _SAME_OPTIONS}
+    shards = [sorted(read_lines(path, manifest).items()) for path, manifest in zip(paths, manifests, strict=True)]
+    return {
+        "averaged": [{name: line["sha256"] for name, line in lines} for lines in shards],
+        "rubric": first["rubric"],
+        "options": options | ({"traces": options["traces"] * len(paths)} if options["reasoning"] else {}),
+        "records": first["records"],
+        "count": first.get("count"),
+    }
+
+
+def _averaged(files: Sequence[Path]) -> pa.Table:
+    """One shard of the mean, from the same shard of each teacher."""
+    tables = [shard_table(file) for file in files]
+    for file, table in zip(files[1:], tables[1:], strict=True):
+        if not table.select(_PLACE).equals(tables[0].select(_PLACE)):
+            raise InputError(f"{file} has other rows than {files[0]}; label the same records with both teachers")
+    return pa.Table.from_pylist([_mixture(rows) for rows in zip(*(table.to_pylist() for table in tables), strict=True)])
+
+
+def _mixture(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One item's row of the mean over its teachers' rows."""
+
+    def mean(key: str) -> float:
+        return float(np.mean([row[key] for row in rows]))
+
+    means = np.array([row["mean"] for row in rows])
+    within = np.sqrt(np.mean([row["within_std"] ** 2 for row in rows]))
+    between = np.sqrt(np.mean([row["between_std"] ** 2 for row in rows]) + means.var())
+    shares = [row.get("bounded") for row in rows]
+    return {
+        **{key: rows[0][key] for key in _PLACE},
+        "probs": np.mean([row["probs"] for row in rows], axis=0).tolist(),
+        "mean": float(means.mean()),
+        "within_std": float(within),
+        "between_std": float(between),
+        "trace_probs": [probs for row in rows for probs in row["trace_probs"]],
+        "traces": [trace for row in rows for trace in row["traces"]],
+        "tokens": mean("tokens"),
+        "truncated": mean("truncated"),
+        **({} if all(share is None for share in shares) else {"bounded": float(np.mean([s or 0.0 for s in shares]))}),
+    }
