@@ -160,7 +160,7 @@ def _write_parquet(preferences: Iterator[Preference], path: Path, temporary: Pat
     features = {name: notes.get(name, value) for name in types}
     schema = pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
     with pq.ParquetWriter(temporary, schema) as writer:
-        for part in parts_of(preferences):
+        for part in parts_of(preferences, lambda one: one.images):
             rows = []
             for one in part:
                 row = _fields(one, [image_struct(image, path.parent) for image in one.images])

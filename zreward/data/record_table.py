@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import mmap
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 from weakref import WeakValueDictionary
@@ -20,9 +21,11 @@ import pyarrow as pa
 from zreward.data.images import ImageSource
 from zreward.data.packed import PackedImage
 from zreward.data.record import Record
+from zreward.data.together import together
 
-BATCH = 64  # rows that are written, and iterated, together
-_RELEASED = 256  # batches after which the memory of mapped pages is given back
+BATCH = 64  # rows that are written, and iterated, together; fewer where their pictures are large
+_BYTES = 32 << 20  # of pictures, after which a batch ends
+_RELEASED = 64 << 20  # bytes that were read, about, after which the memory of mapped pages is given back
 _TEXT = pa.large_string()
 _SCHEMA = pa.schema(
     [(name, _TEXT) for name in ("prompt", "answer", "scores", "stds", "group", "split", "rubric_version", "id")]
@@ -31,6 +34,7 @@ _SCHEMA = pa.schema(
     + [("digest", pa.list_(pa.binary(32))), ("pixels", pa.list_(pa.binary(32)))]
     + [("state", pa.list_(pa.list_(pa.int64())))]
 )
+_CONTENT = _SCHEMA.get_field_index("content")
 _NONE = "{}"  # the ratings of most rows
 _IMAGE = ("path", "packed", "offset", "size", "content")
 _RECORD = ("prompt", "answer", "scores", "stds", "group", "split", "rubric_version", "tags", "id", *_IMAGE)
@@ -125,21 +129,21 @@ class RecordTable:
         self._reader, self._taken = pa.ipc.open_file(pa.py_buffer(self._map)), 0
         if self._reader.schema != _SCHEMA:
             raise pa.ArrowInvalid("another schema")
+        self._mean_bytes = len(self._map) // max(self._reader.num_record_batches, 1)  # of a batch
         sizes = [self._checked_size(number) for number in range(self._reader.num_record_batches)]
-        if not sizes or any(size != BATCH for size in sizes[:-1]) or not 0 < sizes[-1] <= BATCH:
+        if not sizes or not all(0 < size <= BATCH for size in sizes):
             raise pa.ArrowInvalid("batches of another size")
-        self._count = sum(sizes)
+        self._ends = list(accumulate(sizes))  # the row behind each batch
         self._alive: WeakValueDictionary[int, Record] = WeakValueDictionary()
 
     @property
     def whole(self) -> Records:
-        return Records(self, range(self._count))
+        return Records(self, range(self._ends[-1]))
 
     def record(self, row: int) -> Record:
         known = self._alive.get(row)
         if known is None:
-            batch = self._batch(row // BATCH, _RECORD)
-            known = self._kept(row, batch.slice(row % BATCH, 1).to_pylist()[0])
+            known = self._kept(row, next(self.values(range(row, row + 1), _RECORD)))
         return known
 
     def records(self, rows: range) -> Iterator[Record]:
@@ -152,10 +156,12 @@ class RecordTable:
             for row in rows:
                 yield from self.values(range(row, row + 1), columns)
             return
-        for first in range(rows.start - rows.start % BATCH, rows.stop, BATCH):
-            batch = self._batch(first // BATCH, columns)
-            start = max(rows.start - first, 0)
-            yield from batch.slice(start, min(rows.stop - first, BATCH) - start).to_pylist()
+        number, at = bisect_right(self._ends, rows.start), rows.start
+        while at < rows.stop:
+            batch, end = self._batch(number, columns), self._ends[number]
+            begin, stop = end - batch.num_rows, min(end, rows.stop)
+            yield from batch.slice(at - begin, stop - at).to_pylist()
+            number, at = number + 1, stop
 
     def _checked_size(self, number: int) -> int:
         batch = self._batch(number, _SCHEMA.names)
@@ -163,9 +169,10 @@ class RecordTable:
         return batch.num_rows
 
     def _batch(self, number: int, columns: Sequence[str]) -> pa.RecordBatch:
-        self._taken += 1
-        if self._taken % _RELEASED == 0 and hasattr(mmap, "MADV_DONTNEED"):
+        self._taken += self._mean_bytes
+        if self._taken >= _RELEASED and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)  # what was read stays in the system's cache, not in this process
+            self._taken = 0
         return self._reader.get_batch(number).select(columns)
 
     def _kept(self, row: int, values: dict[str, Any]) -> Record:
@@ -183,10 +190,13 @@ def record_facts(prompt: str, answer: str | None, digests: Sequence[str]) -> lis
 def write_table(records: Iterable[tuple[Record, Sequence[Seen]]], file: Path) -> None:
     """Write records, at least one, a few at a time."""
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        rows = map(_row, records)
-        while part := list(islice(rows, BATCH)):
+        for part in together(map(_row, records), BATCH, _BYTES, _bytes_of):
             columns = zip(zip(*part, strict=True), _SCHEMA.types, strict=True)
             writer.write_batch(pa.record_batch([pa.array(*column) for column in columns], schema=_SCHEMA))
+
+
+def _bytes_of(row: tuple[Any, ...]) -> int:
+    return sum(len(content) for content in row[_CONTENT] if content is not None)
 
 
 def _row(seen_record: tuple[Record, Sequence[Seen]]) -> tuple[Any, ...]:

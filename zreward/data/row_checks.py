@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from zreward.data.rows import SourceRow
+from zreward.data.rows import SourceRow, bytes_of
+from zreward.data.together import together
 
-_CHUNK = 64  # rows that are read together
+_CHUNK = 64  # rows that are read together, fewer where they are large
+_BYTES = 64 << 20  # of their pictures
 _SENT = 256  # small rows that are sent to a process together
 _TASK = 8  # of them in a thread's task
 _SMALL = 1 << 10  # bytes of an encoded picture
@@ -60,7 +61,8 @@ def checked(check: Callable[[SourceRow], R], rows: Iterable[SourceRow]) -> Itera
                 alone += len(chunk)
                 yield from ((row, check(row)) for row in chunk)
             else:
-                parts = [chunk[start : start + _TASK] for start in range(0, len(chunk), _TASK)]
+                task = min(_TASK, -(-len(chunk) // _WORKERS))
+                parts = [chunk[start : start + task] for start in range(0, len(chunk), task)]
                 found = threads.map(lambda part: [check(row) for row in part], parts)
                 yield from zip(chunk, (one for part in found for one in part), strict=True)
         while waiting:
@@ -91,7 +93,7 @@ def _taken(
 def _chunks(rows: Iterator[SourceRow]) -> Iterator[tuple[Chunk, bool]]:
     """Neighbouring rows, and whether all of them are small."""
     small: Chunk = []
-    while chunk := list(islice(rows, _CHUNK)):
+    for chunk in together(rows, _CHUNK, _BYTES, bytes_of):
         is_small = all(map(_is_small, chunk))
         small += chunk if is_small else []
         if small and (not is_small or len(small) >= _SENT):

@@ -13,7 +13,7 @@ from zreward.common.errors import InputError
 from zreward.common.text_files import check_encoding
 from zreward.data.rows import ALIKE, SEVERAL, Fields, Layout, SourceRow, parse_json
 
-_BATCH = 256  # Parquet rows in memory at a time
+_TOGETHER = 256  # Parquet rows in memory at a time; fewer where they are large
 
 
 def json_lines(path: Path, expected: str, fields: Fields = ALIKE) -> Iterator[SourceRow]:
@@ -43,17 +43,15 @@ def json_lines(path: Path, expected: str, fields: Fields = ALIKE) -> Iterator[So
 def parquet_rows(path: Path, layout: Layout, fields: Fields = ALIKE) -> Iterator[SourceRow]:
     """Rows count from 0, as in pandas and datasets."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from zreward.data.parquet_batches import opened, rows_of
 
     check_regular(path, "a Parquet file")
     try:
-        with pq.ParquetFile(path) as file:
+        with opened(path) as file:
             columns = read_columns(file.schema_arrow.names, str(path), layout, fields)
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    yield _unpacked(number, f"{path}:row {number}", row, layout, fields)
-                    number += 1
+            for number, row in enumerate(rows_of(file, columns, _TOGETHER)):
+                yield _unpacked(number, f"{path}:row {number}", row, layout, fields)
     except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
 

@@ -82,6 +82,16 @@ class SourceRow(NamedTuple):
         return self.raw if isinstance(self.raw, str) else as_json(self.raw)
 
 
+def bytes_of(row: SourceRow) -> int:
+    """Of the encoded pictures that a row holds itself."""
+    if row.data is None:
+        return 0
+    shown = row.data.get(SEVERAL)
+    images = [row.data.get("image"), *(shown if isinstance(shown, list) else ())]
+    held = (image.get("bytes") if isinstance(image, dict) else image for image in images)
+    return sum(len(content) for content in held if isinstance(content, bytes))
+
+
 def as_json(value: Any) -> str:
     """JSON of a row that was read, for a report; of one that is nested too deeply to be written, its beginning."""
     try:

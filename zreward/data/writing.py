@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
+
+from PIL.Image import Image
 
 from zreward.common.errors import InputError
 from zreward.common.files import atomic_path
 from zreward.data.images import ImageSource, encoded, open_image
 from zreward.data.packed import PackedImage
 from zreward.data.record import Record
+from zreward.data.together import together
 
-ROW_GROUP = 256  # Parquet rows in memory at a time
+ROW_GROUP = 256  # Parquet rows in memory at a time; fewer where their pictures are large
+_BYTES = 128 << 20  # of pictures, after which a row group ends
 Row = TypeVar("Row")
 
 
@@ -51,10 +55,16 @@ def check_output(path: str | os.PathLike[str], rows: Iterable[Row], what: str) -
     raise InputError(f"{path}: there is no {what} to write")
 
 
-def parts_of(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """The rows of one Parquet row group after the other."""
-    while part := list(islice(rows, ROW_GROUP)):
-        yield part
+def parts_of(rows: Iterator[Row], pictures: Callable[[Row], Sequence[ImageSource]]) -> Iterator[list[Row]]:
+    """The rows of one Parquet row group after the other. `pictures`: those of a row."""
+    return together(rows, ROW_GROUP, _BYTES, lambda row: sum(map(_bytes_of, pictures(row))))
+
+
+def _bytes_of(image: ImageSource) -> int:
+    """That are written of a picture, about."""
+    if isinstance(image, Image):
+        return image.width * image.height * len(image.getbands())
+    return len(image) if isinstance(image, bytes) else image.size if isinstance(image, PackedImage) else 0
 
 
 def _line(record: Record, pictures: list[str]) -> str:
@@ -85,7 +95,7 @@ def _write_parquet(records: Iterator[Record], path: Path, temporary: Path) -> No
     import pyarrow.parquet as pq
 
     narrow = temporary.with_name(f"{temporary.name}.narrow")
-    parts: Iterator[list[Record]] = parts_of(records)
+    parts: Iterator[list[Record]] = parts_of(records, lambda record: record.pictures)
     with pq.ParquetWriter(temporary, _schema(False)) as writer:
         for part in parts:
             if not all(map(_is_plain, part)):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -150,11 +150,32 @@ def label_all(model, records, shards: Shards, names, options: LabelOptions, job:
             progress.update(len(part))
 
 
+class _Pictures(Sequence[tuple[ImageSource, ...]]):
+    """Of each record, taken out when they are asked for: a shard's encoded pictures may not fit into memory."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, key: int) -> tuple[ImageSource, ...]: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[tuple[ImageSource, ...]]: ...
+
+    def __getitem__(self, key: int | slice) -> tuple[ImageSource, ...] | list[tuple[ImageSource, ...]]:
+        if isinstance(key, slice):
+            return [record.pictures for record in self._records[key]]
+        return self._records[key].pictures
+
+
 def _label_shard(model, records, start, names, options: LabelOptions, number: int) -> pa.Table:
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(options.seed * 1_000_003 + number)
-        shown = [record.pictures for record in records]
+        shown = _Pictures(records)
         texts = [Texts(record.prompt, record.answer) for record in records]
         scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):

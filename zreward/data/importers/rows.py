@@ -12,7 +12,7 @@ from zreward.common.errors import InputError, shown
 from zreward.data.rows import as_json
 from zreward.data.sources import SourceRow, json_lines
 
-_BATCH = 64  # Parquet rows in memory at a time; each may hold pictures
+_TOGETHER = 64  # Parquet rows in memory at a time; fewer where they are large
 _PIECE = 1 << 20  # characters of JSON read at a time
 _MOST = 64 << 20  # characters of one object of a JSON list
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -48,20 +48,19 @@ def parquet_rows(files: Iterable[Path], needed: Iterable[str], more: Iterable[st
     InputError for a file that lacks one of the columns `needed`.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from zreward.data.parquet_batches import opened, rows_of
 
     for path in files:
         try:
-            with pq.ParquetFile(path, pre_buffer=False) as file:
+            with opened(path) as file:
                 there = file.schema_arrow.names
                 missing = [name for name in needed if name not in there]
                 if missing:
                     raise InputError(f"{path}: columns {missing} are missing; there are {', '.join(there)}")
-                columns, number = [name for name in (*needed, *more) if name in there], 0
-                for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                    for row in batch.to_pylist():
-                        yield SourceRow(number, f"{path}:row {number}", row, row)
-                        number += 1
+                columns = [name for name in (*needed, *more) if name in there]
+                for number, row in enumerate(rows_of(file, columns, _TOGETHER)):
+                    yield SourceRow(number, f"{path}:row {number}", row, row)
         except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: not a Parquet file that can be read: {reason}") from None
