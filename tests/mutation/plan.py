@@ -70,6 +70,10 @@ PLAN: dict[str, list[str]] = {
     "zreward/audit/sensitivity.py": ["tests/audit/test_attack.py"],
     "zreward/audit/unlike.py": ["tests/audit/test_unlike.py"],
     "zreward/data/aggregation.py": ["tests/data/test_aggregation.py"],
+    "zreward/data/parquet_batches.py": ["tests/data/test_large_rows.py"],
+    "zreward/data/record_table.py": ["tests/data/test_large_rows.py", "tests/data/test_open_records.py"],
+    "zreward/data/row_checks.py": ["tests/data/test_row_checks.py", "tests/data/test_large_rows.py"],
+    "zreward/data/together.py": ["tests/data/test_large_rows.py"],
     "zreward/data/pairs.py": [_VALUES, "tests/data/test_pairs.py"],
     "zreward/generation/aggregate.py": [_VALUES, "tests/generation/test_aggregate.py"],
     "zreward/generation/guards.py": [_VALUES, "tests/generation/test_guards.py"],
@@ -99,6 +103,7 @@ PLAN: dict[str, list[str]] = {
         *("tests/training/test_parts.py", "tests/training/test_trainer_base.py", "tests/training/test_workers.py"),
         *("tests/training/test_trainer_engines.py", "tests/training/test_stopping.py"),
     ],
+    "zreward/training/averaged_targets.py": ["tests/training/test_averaged_targets.py"],
     "zreward/training/targets.py": [
         _VALUES,
         "tests/training/test_target_rows.py",

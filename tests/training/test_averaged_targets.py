@@ -128,6 +128,11 @@ def test_what_does_not_belong_together_is_refused(teachers, tmp_path):
     label(model, "x", pool[:-1], fewer, LabelOptions(traces=2, shard_size=5))
     with pytest.raises(InputError, match=f"records .*, count {len(pool) - 1} and {len(pool)};"):
         average_targets([folder / "0", fewer], tmp_path / "mean")
+    ruled = shutil.copytree(folder / "1", tmp_path / "ruled")
+    manifest = json.loads((ruled / "manifest.json").read_text()) | {"rubric": "another"}
+    (ruled / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="do not go together: rubric 'another' and '"):
+        average_targets([folder / "0", ruled], tmp_path / "mean")
     for folders in ([folder / "0"], [folder / "0", folder / "0"], []):
         with pytest.raises(InputError, match="expected two or more different folders"):
             average_targets(folders, tmp_path / "mean")

@@ -26,8 +26,10 @@ from zreward.training.targets import (
     whole_shards,
 )
 
+_SAME = ("records", "rubric", "count")
 _SAME_OPTIONS = ("dimensions", "shard_size", "traces", "reasoning")
 _PLACE = ["record", "prompt", "dimension"]
+_MADE_FROM = "this shard of every folder"  # whose checksums are among the facts
 
 
 def average_targets(folders: Sequence[str | Path], out: str | Path) -> Path:
@@ -58,9 +60,9 @@ def average_targets(folders: Sequence[str | Path], out: str | Path) -> Path:
         teacher = "mean of " + ", ".join(str(manifest.get("teacher")) for manifest in manifests)
         shards = Shards(out, facts, {"teacher": teacher}, lambda: facts, OTHER_TARGETS, ADVICE)
         for parts in tqdm(list(zip(*files, strict=True)), desc="averaging", unit="shard"):
-            made_from = f"{len(parts)} times {parts[0].name}"
-            if not shards.keep(parts[0].name, made_from):
-                shards.add(parts[0].name, _averaged(parts), made_from)
+            name = parts[0].name
+            if not shards.keep(name, _MADE_FROM):
+                shards.add(name, _averaged(parts), _MADE_FROM)
         if shards.is_finished:
             say(f"{out} is finished: nothing to do")
         else:
@@ -83,7 +85,7 @@ def _facts(paths: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[s
 
     def compared(manifest: dict[str, Any]) -> dict[str, Any]:
         options = {f"options.{key}": manifest["options"].get(key) for key in _SAME_OPTIONS}
-        return {key: manifest.get(key) for key in ("records", "rubric", "count")} | options
+        return {key: manifest.get(key) for key in _SAME} | options
 
     expected = compared(manifests[0])
     for path, manifest in zip(paths[1:], manifests[1:], strict=True):
@@ -95,15 +97,15 @@ def _facts(paths: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[s
             raise InputError(
                 f"{path} and {paths[0]} do not go together: {', '.join(different)}; label the same records with the same options"
             )
-    first = manifests[0]
-    options = {key: first["options"].get(key) for key in _SAME_OPTIONS}
-    shards = [sorted(read_lines(path, manifest).items()) for path, manifest in zip(paths, manifests, strict=True)]
+    same = {key: manifests[0].get(key) for key in _SAME}
+    options = {key: manifests[0]["options"].get(key) for key in _SAME_OPTIONS}
+    if options["reasoning"]:
+        options["traces"] = (options["traces"] or 1) * len(paths)
+    lines = [read_lines(path, manifest) for path, manifest in zip(paths, manifests, strict=True)]
     return {
-        "averaged": [{name: line["sha256"] for name, line in lines} for lines in shards],
-        "rubric": first["rubric"],
-        "options": options | ({"traces": options["traces"] * len(paths)} if options["reasoning"] else {}),
-        "records": first["records"],
-        "count": first.get("count"),
+        "averaged": [{name: line["sha256"] for name, line in mine.items()} for mine in lines],
+        "options": options,
+        **same,
     }
 
 
