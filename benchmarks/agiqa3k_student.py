@@ -1,14 +1,13 @@
-"""AGIQA-3K: does a student of half the depth keep what the mean of several models says?
+"""AGIQA-3K: does a smaller student keep what the mean of several models says?
 
     python benchmarks/agiqa3k_student.py ROOT [--out runs/agiqa3k-clip] [--seeds 0,1] [--split test] [--reuse] [key=value ...]
 
 Teachers: recipes/agiqa3k-clip-smollm2.yaml, one training a seed, in the folders where benchmarks/agiqa3k_pretrained.py leaves
-them. They label the training pictures, the mean of their targets is taken (`zreward average`), and
-recipes/agiqa3k-clip-smollm2-student.yaml learns it by RISD; beside it the same student learns the ratings themselves (SFT).
-Split and metrics are those of benchmarks/agiqa3k_pretrained.py. `cost`: CPU seconds of `score` on a picture and both
-dimensions, the tower's pass with it, of one teacher and of the student, the fastest of rounds that take turns; a mean of S
-teachers costs S times a teacher.
-Writes OUT/student-SPLIT.json and .md.
+them. They label the training pictures, and the mean of their targets is taken (`zreward average`). Two students learn it by RISD:
+recipes/agiqa3k-clip-smollm2-student.yaml, with half of the tower and half of the language layers, and the same with the whole
+tower. Beside each the same student learns the ratings themselves (SFT). Split and metrics are those of
+benchmarks/agiqa3k_pretrained.py. Cost: CPU seconds of `score` on a picture and both dimensions, the tower's pass with it, the
+fastest of rounds that take turns; a mean of S teachers costs S times a teacher. Writes OUT/student-SPLIT.json and .md.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from zreward.training.recipe import Recipe, load_recipe
 from zreward.training.targets import LabelOptions, label
 
 STUDENT = ROOT / "recipes" / "agiqa3k-clip-smollm2-student.yaml"
-MEAN, RISD, SFT = "mean of the teachers", "student, RISD", "student, SFT"
+MEAN, HALF, WHOLE = "mean of the teachers", "half of the tower", "whole tower"
 PICTURES, ROUNDS = 8, 5
 
 
@@ -46,17 +45,33 @@ def label_by(recipe: Recipe, records: list[Record], out: Path) -> Path:
     return label(model, recipe.out, records, out, LabelOptions(reasoning=False))
 
 
-def cost_of(teacher: Recipe, student: Recipe, records: list[Record]) -> dict[str, float]:
-    """CPU seconds a picture of both, nothing cached; and their ratio."""
-    pictures, prompts = [record.open_image() for record in records], [record.prompt for record in records]
-    models = {
-        name: RewardModel.from_pretrained(Path(recipe.out) / "model")
-        for name, recipe in (("teacher", teacher), ("student", student))
+def train_once(recipe: Recipe, reuse: bool) -> None:
+    run = Path(recipe.out)
+    timed(run / "minutes.json", reuse, lambda: train_recipe(recipe, run))
+
+
+def students_of(teacher: Recipe, options: list[str], out: Path, targets: Path) -> dict[str, dict[str, Recipe]]:
+    """By how much of the tower they have, and by method."""
+    towers = {
+        HALF: [],
+        WHOLE: ["model.compose.vision_layers=null", f"model.compose.layers={teacher.model.compose.layers}"],
     }
+    methods = {"RISD": [f"data.targets={targets}"], "SFT": ["method=sft", "data.targets=null"]}
+    return {
+        tower: {
+            method: load_recipe(STUDENT, [*options, *changed, *more, f"out={out}/student-{tower.split()[0]}-{method}"])
+            for method, more in methods.items()
+        }
+        for tower, changed in towers.items()
+    }
+
+
+def cost_of(recipes: dict[str, Recipe], records: list[Record]) -> dict[str, float]:
+    """CPU seconds a picture, nothing cached."""
+    pictures, prompts = [record.open_image() for record in records], [record.prompt for record in records]
+    models = {name: RewardModel.from_pretrained(Path(recipe.out) / "model") for name, recipe in recipes.items()}
     calls = {name: lambda model=model: model.score(pictures, prompts) for name, model in models.items()}
-    with torch.no_grad():
-        seconds = {name: one / len(records) for name, one in interleaved(calls, ROUNDS).items()}
-    return seconds | {"teacher_over_student": seconds["teacher"] / seconds["student"]}
+    return {name: seconds / len(records) for name, seconds in interleaved(calls, ROUNDS).items()}
 
 
 def main() -> None:
@@ -81,36 +96,36 @@ def main() -> None:
     targets = out / "targets-mean"
     if not arguments.reuse:
         shutil.rmtree(targets, ignore_errors=True)
-    students = {
-        RISD: load_recipe(STUDENT, [*options, f"data.targets={targets}", f"out={out}/student-risd"]),
-        SFT: load_recipe(STUDENT, [*options, "method=sft", "data.targets=null", f"out={out}/student-sft"]),
-    }
-    folders = []
-    for recipe in (*teachers, *students.values()):
-        if recipe is students[RISD]:
-            average_targets(folders, targets)
-        run = Path(recipe.out)
-        timed(run / "minutes.json", arguments.reuse, lambda recipe=recipe, run=run: train_recipe(recipe, run))
-        if recipe in teachers:
-            folders.append(label_by(recipe, train, run / "targets"))
+    for recipe in teachers:
+        train_once(recipe, arguments.reuse)
+    average_targets([label_by(recipe, train, Path(recipe.out) / "targets") for recipe in teachers], targets)
+    students = students_of(teachers[0], options, out, targets)
+    for recipe in (recipe for methods in students.values() for recipe in methods.values()):
+        train_once(recipe, arguments.reuse)
 
     scale = Rubric.from_yaml(ROOT / "zreward" / "rubrics" / "agiqa3k.yaml").scale
     bins = scale.bins.double().numpy()
-    found = {name: answers(recipe, held_out) for name, recipe in students.items()}
-    each = [answers(recipe, held_out) for recipe in teachers]
-    found |= {MEAN: np.mean(each, 0)} | {f"teacher, seed {seed}": one for seed, one in zip(seeds, each, strict=True)}
-    judges = [Judge(name, probs_NDS @ bins, probs_NDS, held_out, scale) for name, probs_NDS in found.items()]
-    rows, table = compare(judges)
-    cost = cost_of(teachers[0], students[RISD], held_out[:PICTURES])
+    each = {f"teacher, seed {seed}": answers(recipe, held_out) for seed, recipe in zip(seeds, teachers, strict=True)}
+    peers, rows, tables = {MEAN: np.mean(list(each.values()), 0)} | each, {}, []
+    for tower, methods in students.items():
+        found = {f"student, {method}": answers(recipe, held_out) for method, recipe in methods.items()} | peers
+        judges = [Judge(name, probs_NDS @ bins, probs_NDS, held_out, scale) for name, probs_NDS in found.items()]
+        rows[tower], table = compare(judges)
+        tables.append(f"Students, {tower}:\n\n{table}")
+    cost = cost_of(
+        {"a teacher": teachers[0]} | {f"student, {t}": m["RISD"] for t, m in students.items()}, held_out[:PICTURES]
+    )
     about = (
         f"{len(held_out)} pictures of {len({record.prompt for record in held_out})} held-out prompts ({arguments.split}), "
-        f"{len(DIMENSIONS)} dimensions, {len(seeds)} teachers; CPU seconds a picture: a teacher {cost['teacher']:.2f}, the "
-        f"student {cost['student']:.2f} ({cost['teacher_over_student']:.1f} times), {torch.get_num_threads()} threads"
+        f"{len(seeds)} teachers; CPU seconds a picture and {len(DIMENSIONS)} dimensions: "
+        + ", ".join(f"{name} {seconds:.2f}" for name, seconds in cost.items())
+        + f"; {torch.get_num_threads()} threads"
     )
     file = out / f"student-{arguments.split}"
     write_json(file.with_suffix(".json"), {"about": about, "versions": versions(), "rows": rows, "cost": cost})
-    write_text(file.with_suffix(".md"), f"{about}\n\n{table}")
-    print(f"{about}\n\n{table}")
+    text = "\n".join([f"{about}\n", *tables])
+    write_text(file.with_suffix(".md"), text)
+    print(text)
 
 
 if __name__ == "__main__":
