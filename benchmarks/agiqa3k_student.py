@@ -2,8 +2,8 @@
 
     python benchmarks/agiqa3k_student.py ROOT [--out runs/agiqa3k-clip] [--seeds 0,1] [--split test] [--reuse] [key=value ...]
 
-Teachers: recipes/agiqa3k-clip-smollm2.yaml, one training a seed, in the folders where benchmarks/agiqa3k_pretrained.py leaves
-them. They label the training pictures, and the mean of their targets is taken (`zreward average`). Two students learn it by RISD:
+Teachers: recipes/agiqa3k-clip-smollm2.yaml, one training a seed; with --reuse those that benchmarks/agiqa3k_pretrained.py left in
+OUT. They label the training pictures, and the mean of their targets is taken (`zreward average`). Two students learn it by RISD:
 recipes/agiqa3k-clip-smollm2-student.yaml, with half of the tower and half of the language layers, and the same with the whole
 tower. Beside each the same student learns the ratings themselves (SFT). Split and metrics are those of
 benchmarks/agiqa3k_pretrained.py. Cost: CPU seconds of `score` on a picture and both dimensions, the tower's pass with it, the
@@ -87,6 +87,8 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     out, seeds = arguments.out, [int(seed) for seed in arguments.seeds.split(",")]
+    if len(set(seeds)) != len(seeds) or len(seeds) < 2:
+        parser.error(f"--seeds {arguments.seeds}: expected two or more different seeds, such as 0,1")
     data = import_agiqa3k(arguments.root, out)
     train, held_out = load_records(data, split="train"), load_records(data, split=arguments.split)
     check_disjoint(train, held_out)

@@ -27,7 +27,6 @@ from zreward.data.importers import rows as imported
 from zreward.data.record_table import RecordTable
 from zreward.data.rows import SourceRow
 from zreward.data.together import together
-from zreward.inference import bulk
 from zreward.training.targets import _Pictures
 
 COUNT = 150
@@ -60,7 +59,7 @@ def pool(tmp_path_factory):
 @pytest.fixture
 def small_budgets(monkeypatch):
     """A few pictures fill each of them."""
-    for module in (parquet_batches, record_table, row_checks, bulk, writing):
+    for module in (parquet_batches, record_table, row_checks, writing):
         monkeypatch.setattr(module, "_BYTES", 200_000)
 
 
@@ -148,20 +147,6 @@ def test_rows_are_checked_a_few_at_a_time(pool, small_budgets):
     expected = next(n for n in range(COUNT) if sum(sizes[:n]) >= 200_000)
     assert next(found)[1] == expected
     assert [row for row, _ in found] == given[1:]
-
-
-def test_shards_of_scores_are_smaller(pool, tmp_path, small_budgets):
-    file = records_file(pool, tmp_path)
-    chunks = list(bulk.chunks_of(file))
-    assert [row.number for chunk in chunks for row in chunk] == list(range(COUNT))
-    sizes = [[len(row.data["image"]["bytes"]) for row in chunk] for chunk in chunks]
-    assert all(sum(part[:-1]) < 200_000 <= sum(part) for part in sizes[:-1])
-
-
-def test_small_rows_still_come_in_shards_of_512(tmp_path):
-    rows = [{"prompt": f"p {n}", "image": {"bytes": b"x", "path": None}} for n in range(1100)]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
-    assert [len(chunk) for chunk in bulk.chunks_of(tmp_path / "pool.parquet")] == [512, 512, 76]
 
 
 def test_published_files_are_read_the_same_way(pool, monkeypatch, batches):

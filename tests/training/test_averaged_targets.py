@@ -101,7 +101,7 @@ def test_teachers_without_traces_count_alike(teachers, tmp_path):
 
 
 def test_it_goes_on_where_it_was_cut_off(teachers, tmp_path, capfd):
-    _, _, folder = teachers
+    model, pool, folder = teachers
     both = [folder / "0", folder / "1"]
     whole = average_targets(both, tmp_path / "mean")
     before = {file.name: file.read_bytes() for file in whole.iterdir()}
@@ -109,6 +109,10 @@ def test_it_goes_on_where_it_was_cut_off(teachers, tmp_path, capfd):
     assert f"{whole} is finished: nothing to do" in capfd.readouterr().err
     last = max(whole.glob("*.parquet"))
     last.write_bytes(b"cut")
+    with pytest.raises(
+        InputError, match="targets-00002.parquet is damaged .*; run `zreward average` again: it makes this"
+    ):
+        distilled_items(whole, pool, DataRecipe(train="x", targets=str(whole)), model)
     average_targets(both, whole)
     assert {file.name: file.read_bytes() for file in whole.iterdir()} == before
     with pytest.raises(InputError, match="holds targets made with other inputs"):
@@ -136,7 +140,7 @@ def test_what_does_not_belong_together_is_refused(teachers, tmp_path):
     for folders in ([folder / "0"], [folder / "0", folder / "0"], []):
         with pytest.raises(InputError, match="expected two or more different folders"):
             average_targets(folders, tmp_path / "mean")
-    with pytest.raises(InputError, match=r"no manifest.json; expected a folder written by `zreward label`"):
+    with pytest.raises(InputError, match=r"no manifest.json; expected a folder that `zreward label` finished"):
         average_targets([folder / "0", tmp_path], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
 
@@ -149,10 +153,28 @@ def test_unfinished_and_damaged_folders_are_refused(teachers, tmp_path):
     (begun / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="begun is not finished; run `zreward label` to the end"):
         average_targets([folder / "0", begun], tmp_path / "mean")
+    (tmp_path / "jobs" / "job-0001-of-0002").mkdir(parents=True)
+    with pytest.raises(InputError, match="jobs: its jobs are not joined: run `zreward merge` first"):
+        average_targets([folder / "0", tmp_path / "jobs"], tmp_path / "mean")
+    manifest = json.loads((folder / "1" / "manifest.json").read_text())
+    for change in ({"count": None}, {"options": {"dimensions": ["realism"]}}):
+        (begun / "manifest.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(InputError, match="manifest.json is damaged; delete the folder"):
+            average_targets([folder / "0", begun], tmp_path / "mean")
+    for shards in (manifest["shards"][:-1], manifest["shards"][1:], 5):
+        (begun / "manifest.json").write_text(json.dumps(manifest | {"shards": shards}))
+        with pytest.raises(InputError, match=r"manifest.json does not name targets-0000\d.parquet; delete the folder"):
+            average_targets([folder / "0", begun], tmp_path / "mean")
     broken = shutil.copytree(folder / "1", tmp_path / "broken")
     min(broken.glob("*.parquet")).write_bytes(b"no parquet")
     with pytest.raises(InputError, match="targets-00000.parquet is damaged"):
         average_targets([folder / "0", broken], tmp_path / "mean")
+    old = changed(folder / "1", tmp_path / "old", lambda row: {k: v for k, v in row.items() if not k.endswith("_std")})
+    with pytest.raises(
+        InputError, match=r"targets-00000.parquet was written by version 0.1, .*label into a new folder"
+    ):
+        average_targets([folder / "0", old], tmp_path / "mean")
     swapped = changed(folder / "1", tmp_path / "swapped", lambda row: row | {"record": -row["record"]})
     with pytest.raises(InputError, match=r"targets-00000.parquet has other rows than"):
         average_targets([folder / "0", swapped], tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()

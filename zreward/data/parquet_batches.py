@@ -1,4 +1,8 @@
-"""Parquet rows a few at a time: fewer of them where they hold large pictures, so that memory depends on neither."""
+"""Parquet rows a few at a time, and fewer of them where they hold large pictures.
+
+Rows are counted by their mean size in the file. So more memory is taken where a few large rows stand among many small ones, and
+where the file holds one picture once for many neighbouring rows.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,8 @@ def _together(metadata: Any, columns: Sequence[str], most: int) -> int:
         group = metadata.row_group(number)
         parts = [group.column(index) for index in range(group.num_columns)]
         wanted = [part for part in parts if any(_is_of(part.path_in_schema, name) for name in columns)]
-        largest = max(largest, sum(part.total_uncompressed_size for part in wanted) // max(group.num_rows, 1))
+        mean = sum(part.total_uncompressed_size for part in wanted) // max(group.num_rows, 1)
+        largest = max(largest, mean)
     return max(1, min(most, _BYTES // largest))
 
 

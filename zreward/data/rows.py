@@ -83,7 +83,7 @@ class SourceRow(NamedTuple):
 
 
 def bytes_of(row: SourceRow) -> int:
-    """Of the encoded pictures that a row holds itself."""
+    """Bytes of the encoded pictures that the row itself holds."""
     if row.data is None:
         return 0
     shown = row.data.get(SEVERAL)

@@ -61,7 +61,7 @@ def parts_of(rows: Iterator[Row], pictures: Callable[[Row], Sequence[ImageSource
 
 
 def _bytes_of(image: ImageSource) -> int:
-    """That are written of a picture, about."""
+    """Bytes that a picture takes in memory while it is written, about."""
     if isinstance(image, Image):
         return image.width * image.height * len(image.getbands())
     return len(image) if isinstance(image, bytes) else image.size if isinstance(image, PackedImage) else 0

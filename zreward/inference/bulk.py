@@ -33,17 +33,14 @@ from zreward.data.images import encoded
 from zreward.data.packed import PackedImage
 from zreward.data.record import Record
 from zreward.data.record_table import record_facts
-from zreward.data.rows import bytes_of
 from zreward.data.sources import SourceRow, as_source, read_rows
-from zreward.data.together import together
 from zreward.models.batch_size import DEFAULT
 from zreward.models.batches import prefetch
 from zreward.models.fingerprint import model_fingerprint, short_digest, weights_fingerprint_1
 from zreward.models.reward_model import RewardModel
 from zreward.prompting import Texts, judged_as
 
-SHARD = 512  # rows; fewer where pictures inside them are large
-_BYTES = 256 << 20  # of such pictures, after which a shard ends
+SHARD = 512  # rows
 NOTE = b"zreward"  # key of the file's metadata
 Part = tuple[str, list[SourceRow], str]
 """A shard: its file's name, its rows, and a digest of what it is made from."""
@@ -163,7 +160,9 @@ def parts_of(source: Any, folder: Path) -> Iterator[Part]:
 
 def chunks_of(source: Any) -> Iterator[list[SourceRow]]:
     """The rows of one shard after the other."""
-    return together(iter(read_rows(source)), SHARD, _BYTES, bytes_of)
+    rows = iter(read_rows(source))
+    while chunk := list(itertools.islice(rows, SHARD)):
+        yield chunk
 
 
 def digested(chunks: Iterable[tuple[int, list[SourceRow]]], folder: Path) -> Iterator[Part]:

@@ -79,7 +79,7 @@ def compose(
         InputError: a part that is missing, of another kind, damaged or a pickle; options that do not fit it.
     """
     names = _names(spec)
-    vision, tower = _tower(names[0], spec.vision_layers)
+    vision, tower = _tower(spec)
     text, language = _language(names[1], spec.language_layers)
     tokenizer = load_tokenizer(text)
     with told_of(text, "the language model of a reward model"):
@@ -106,13 +106,14 @@ def _fit(model: RewardModel, pictures: Sequence[Any]) -> None:
     fit_projector(base, torch.cat(parts))
 
 
-def _tower(name: str, layers: int | None) -> tuple[Path, Any]:
+def _tower(spec: ComposeSpec) -> tuple[Path, Any]:
     """The folder of an image tower, and the tower."""
-    folder, whole = _load(name, "AutoModel", "model.compose.vision")
+    folder, whole = _load(_names(spec)[0], "AutoModel", "model.compose.vision")
     tower = next((part for key in ("vision_model", "vision_tower") if (part := getattr(whole, key, None))), whole)
-    if layers is not None:
-        encoder = getattr(tower, "encoder", None)
-        _cut(encoder, "layer" if hasattr(encoder, "layer") else "layers", tower.config, layers, "vision")
+    _strategy(spec, tower.config)  # InputError for a tower of another kind
+    if spec.vision_layers is not None:
+        stack = "layer" if hasattr(tower.encoder, "layer") else "layers"
+        _cut(tower.encoder, stack, tower.config, spec.vision_layers, "vision")
     return folder, tower
 
 
@@ -157,9 +158,11 @@ def _shorten(config: Any, layers: int) -> None:
 
 
 def _check_depth(layers: int, depth: int, which: str) -> None:
+    if not depth:
+        raise InputError(f"model.compose.{which}_layers: this {which} model cannot be cut; leave the key out")
     if not 1 <= layers <= depth:
         raise InputError(
-            f"model.compose.{which}_layers is {layers}, expected 1 to {depth} layers of a {which} model that can be cut"
+            f"model.compose.{which}_layers is {layers}, expected 1 to {depth}, the layers of the {which} model"
         )
 
 

@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from zreward.common.errors import InputError, shown
+from zreward.common.jobs import job_folders
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import MANIFEST, Shards, read_lines
 from zreward.training.targets import (
-    ADVICE,
+    DAMAGED,
     OTHER_TARGETS,
+    LabelOptions,
+    parts_of,
     refuse_other_files,
     shard_table,
     targets_manifest,
@@ -29,6 +33,7 @@ from zreward.training.targets import (
 _SAME = ("records", "rubric", "count")
 _SAME_OPTIONS = ("dimensions", "shard_size", "traces", "reasoning")
 _PLACE = ["record", "prompt", "dimension"]
+_ADVICE = "choose another folder to write, or delete this one to start over"
 _MADE_FROM = "this shard of every folder"  # whose checksums are among the facts
 
 
@@ -54,15 +59,18 @@ def average_targets(folders: Sequence[str | Path], out: str | Path) -> Path:
         raise InputError(f"average: {shown([str(path) for path in paths])}; expected two or more different folders")
     manifests = [_finished(path) for path in paths]
     facts = _facts(paths, manifests)
-    files = [whole_shards(path, manifest) for path, manifest in zip(paths, manifests, strict=True)]
+    whole = [whole_shards(path, manifest) for path, manifest in zip(paths, manifests, strict=True)]
+    shards_of = list(zip(*whole, strict=True))
+    for files in shards_of:
+        _check(files)
     with RunDirectory(out).hold():
         refuse_other_files(out)
         teacher = "mean of " + ", ".join(str(manifest.get("teacher")) for manifest in manifests)
-        shards = Shards(out, facts, {"teacher": teacher}, lambda: facts, OTHER_TARGETS, ADVICE)
-        for parts in tqdm(list(zip(*files, strict=True)), desc="averaging", unit="shard"):
-            name = parts[0].name
+        shards = Shards(out, facts, {"teacher": teacher}, lambda: facts, OTHER_TARGETS, _ADVICE)
+        for files in tqdm(shards_of, desc="averaging", unit="shard"):
+            name = files[0].name
             if not shards.keep(name, _MADE_FROM):
-                shards.add(name, _averaged(parts), _MADE_FROM)
+                shards.add(name, _averaged(files), _MADE_FROM)
         if shards.is_finished:
             say(f"{out} is finished: nothing to do")
         else:
@@ -71,12 +79,24 @@ def average_targets(folders: Sequence[str | Path], out: str | Path) -> Path:
 
 
 def _finished(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder."""
     file = folder / MANIFEST
     if not file.exists():
-        raise InputError(f"{folder}: no {MANIFEST}; expected a folder written by `zreward label`")
+        jobs = "its jobs are not joined: run `zreward merge` first" if job_folders(folder) else f"no {MANIFEST}"
+        raise InputError(f"{folder}: {jobs}; expected a folder that `zreward label` finished")
     manifest = targets_manifest(file)
     if "shards" not in manifest:
-        raise InputError(f"{folder} is not finished; run `zreward label` to the end, with today's version")
+        raise InputError(f"{folder} is not finished; run `zreward label` to the end, or `zreward merge` for jobs")
+    try:
+        names = [
+            name
+            for name, _, _ in parts_of(manifest["count"], LabelOptions(shard_size=manifest["options"]["shard_size"]))
+        ]
+    except (KeyError, TypeError):
+        raise InputError(f"{file} is damaged; {DAMAGED}") from None
+    missing = [name for name in names if name not in read_lines(folder, manifest)]
+    if missing:
+        raise InputError(f"{file} does not name {missing[0]}; {DAMAGED}")
     return manifest
 
 
@@ -109,13 +129,21 @@ def _facts(paths: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[s
     }
 
 
+def _check(files: Sequence[Path]) -> None:
+    """InputError unless the same shard of each teacher has the same rows, with spreads."""
+    for file in files:
+        if "between_std" not in pq.read_schema(file).names:
+            raise InputError(
+                f"{file} was written by version 0.1, which kept no spread of traces; label into a new folder"
+            )
+        if not shard_table(file, _PLACE).equals(shard_table(files[0], _PLACE)):
+            raise InputError(f"{file} has other rows than {files[0]}; label the same records with both teachers")
+
+
 def _averaged(files: Sequence[Path]) -> pa.Table:
     """One shard of the mean, from the same shard of each teacher."""
-    tables = [shard_table(file) for file in files]
-    for file, table in zip(files[1:], tables[1:], strict=True):
-        if not table.select(_PLACE).equals(tables[0].select(_PLACE)):
-            raise InputError(f"{file} has other rows than {files[0]}; label the same records with both teachers")
-    return pa.Table.from_pylist([_mixture(rows) for rows in zip(*(table.to_pylist() for table in tables), strict=True)])
+    tables = [shard_table(file).to_pylist() for file in files]
+    return pa.Table.from_pylist([_mixture(rows) for rows in zip(*tables, strict=True)])
 
 
 def _mixture(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

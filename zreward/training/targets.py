@@ -41,6 +41,7 @@ from zreward.training.recipe import DataRecipe
 
 OTHER_TARGETS = "targets made with other inputs or other options"
 ADVICE = "choose another folder (--out), or delete this one to start over"
+DAMAGED = "delete the folder and run `zreward label` again"
 
 
 @dataclass(frozen=True)
@@ -180,16 +181,16 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
         scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
             batch = records[at : at + options.batch_size]
-            images, prompts, more = judged_as(shown[at : at + len(batch)], texts[at : at + len(batch)])
             with counted(start + (at if options.reasoning else 0)):
                 if options.reasoning:
+                    images, prompts, more = judged_as(shown[at : at + len(batch)], texts[at : at + len(batch)])
                     judged = model.judge(
                         images, prompts, options.traces, names, options.temperature, options.batch_size, **more
                     )
                 else:
                     judged = next(scores)
             for i, judgement in enumerate(judged):
-                rows += _shard_rows(judgement, start + at + i, batch[i].prompt, names)
+                rows += _shard_rows(judgement, start + at + i, texts[at + i].prompt, names)
     return pa.Table.from_pylist(rows)
 
 
@@ -315,7 +316,8 @@ def whole_shards(folder: Path, manifest: dict) -> list[Path]:
     for name, line in lines.items():
         reason = damage(folder / name, line)
         if reason:
-            raise InputError(f"{folder / name} is {reason}; run `zreward label` again: it makes this shard anew")
+            command = "average" if "averaged" in manifest else "label"
+            raise InputError(f"{folder / name} is {reason}; run `zreward {command}` again: it makes this shard anew")
     return [folder / name for name in lines]
 
 
@@ -329,12 +331,11 @@ def shard_table(shard: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def targets_manifest(file: Path) -> dict:
-    advice = "delete the folder and run `zreward label` again"
-    stored = read_manifest(file, advice)
+    stored = read_manifest(file, DAMAGED)
     try:
         _ = [stored[key] for key in ("records", "rubric", "options")], stored["options"]["dimensions"]
     except (KeyError, TypeError):
-        raise InputError(f"{file} is damaged; {advice}") from None
+        raise InputError(f"{file} is damaged; {DAMAGED}") from None
     return stored
 
 
