@@ -4,10 +4,10 @@
 
 Teachers: recipes/agiqa3k-clip-smollm2.yaml, one training a seed; with --reuse those that benchmarks/agiqa3k_pretrained.py left in
 OUT. They label the training pictures, and the mean of their targets is taken (`zreward average`). Two students learn it by RISD:
-recipes/agiqa3k-clip-smollm2-student.yaml, with half of the tower and half of the language layers, and the same with the whole
-tower. Beside each the same student learns the ratings themselves (SFT). Split and metrics are those of
-benchmarks/agiqa3k_pretrained.py. Cost: CPU seconds of `score` on a picture and both dimensions, the tower's pass with it, the
-fastest of rounds that take turns; a mean of S teachers costs S times a teacher. Writes OUT/student-SPLIT.json and .md.
+recipes/agiqa3k-clip-smollm2-student.yaml, with half of the language layers, and the same with half of the tower, too. Beside
+each the same student learns the ratings themselves (SFT). Split and metrics are those of benchmarks/agiqa3k_pretrained.py.
+Cost: CPU seconds of `score` on a picture and both dimensions, the tower's pass with it, the fastest of rounds that take
+turns; a mean of S teachers costs S times a teacher. Writes OUT/student-SPLIT.json and .md.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def train_once(recipe: Recipe, reuse: bool) -> None:
 
 def students_of(teacher: Recipe, options: list[str], out: Path, targets: Path) -> dict[str, dict[str, Recipe]]:
     """By how much of the tower they have, and by method."""
-    towers = {
-        HALF: [],
-        WHOLE: ["model.compose.vision_layers=null", f"model.compose.layers={teacher.model.compose.layers}"],
-    }
+    layers = teacher.model.compose.layers
+    half = max(layers) // 2
+    kept = [layer for layer in layers if layer <= half]
+    towers = {WHOLE: [], HALF: [f"model.compose.vision_layers={half}", f"model.compose.layers={kept}"]}
     methods = {"RISD": [f"data.targets={targets}"], "SFT": ["method=sft", "data.targets=null"]}
     return {
         tower: {
