@@ -42,6 +42,7 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "agiqa3k-clip-smollm2.yaml"
 PENALTIES = (300, 1000, 3000, 10000, 30000)
 FOLDS, MARGIN = 5, 0.5
+PEERS = {"ridge on the same tokens": "tokens.npy", "ridge on CLIP": "tower.npy"}  # statistics of every picture, in OUT
 METRICS = ("plcc", "srcc", "hpa", "margin_hpa", "nll", "spread_srcc", "coverage_80")
 
 
@@ -80,6 +81,14 @@ def gaussian(scores_N: np.ndarray, spread: float, bins_S: np.ndarray) -> np.ndar
     edges = (bins_S[1:] + bins_S[:-1]) / 2
     below = norm.cdf((edges[None] - scores_N[:, None]) / spread)
     return np.diff(np.concatenate([np.zeros((len(scores_N), 1)), below, np.ones((len(scores_N), 1))], 1), axis=1)
+
+
+def ridge_answers(
+    train: list[Record], train_x: np.ndarray, x: np.ndarray, bins_S: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [N, D], and distributions [N, D, S] with the spread of the errors."""
+    scores, spreads = ridge_scores(train, train_x, x)
+    return scores, np.stack([gaussian(scores[:, d], spread, bins_S) for d, spread in enumerate(spreads)], 1)
 
 
 class Judge:
@@ -235,11 +244,10 @@ def main() -> None:
     )
     scale = Rubric.from_yaml(ROOT / "zreward" / "rubrics" / "agiqa3k.yaml").scale
     bins = scale.bins.double().numpy()
-    peers = {"ridge on the same tokens": "tokens.npy", "ridge on CLIP": "tower.npy"}
-    features = {name: np.load(arguments.out / file) for name, file in peers.items()}
+    features = {name: np.load(arguments.out / file) for name, file in PEERS.items()}
     row_of = {str(record.image): number for number, record in enumerate(records)}
     minutes, probs, others = 0.0, [], []
-    ridges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in peers}
+    ridges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in PEERS}
     for part in parts:
         run = Path(part.recipe.out)
         minutes += timed(
@@ -249,9 +257,7 @@ def main() -> None:
         others.append(answers(part.recipe, with_other_prompts(part.held_out)))
         held, seen = ([row_of[str(record.image)] for record in side] for side in (part.held_out, part.train))
         for peer, known in features.items():
-            scores, spreads = ridge_scores(part.train, known[seen], known[held])
-            spread_out = [gaussian(scores[:, d], spreads[d], bins) for d in range(len(DIMENSIONS))]
-            ridges[peer].append((scores, np.stack(spread_out, 1)))
+            ridges[peer].append(ridge_answers(part.train, known[seen], known[held], bins))
     held_out, probs_NDS = [record for part in parts for record in part.held_out], np.concatenate(probs)
     judges = [Judge("CLIP and SmolLM2, SFT", probs_NDS @ bins, probs_NDS, held_out, scale)]
     for peer, found in ridges.items():

@@ -7,7 +7,8 @@ OUT. They label the training pictures, and the mean of their targets is taken (`
 recipes/agiqa3k-clip-smollm2-student.yaml, with half of the language layers, and the same with half of the tower, too. Beside
 each the same student learns the ratings themselves (SFT). Split and metrics are those of benchmarks/agiqa3k_pretrained.py.
 Cost: CPU seconds of `score` on a picture and both dimensions, the tower's pass with it, the fastest of rounds that take
-turns; a mean of S teachers costs S times a teacher. Writes OUT/student-SPLIT.json and .md.
+turns; a mean of S teachers costs S times a teacher. Where benchmarks/agiqa3k_pretrained.py has left the pictures' statistics in
+OUT, ridge regression on them stands beside. Writes OUT/student-SPLIT.json and .md.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from agiqa3k import DIMENSIONS, timed, train_recipe
-from agiqa3k_pretrained import RECIPE, ROOT, Judge, answers, compare
+from agiqa3k_pretrained import PEERS, RECIPE, ROOT, Judge, answers, compare, ridge_answers
 from timing import interleaved
 
 from zreward.common.files import write_json, write_text
@@ -45,9 +47,20 @@ def label_by(recipe: Recipe, records: list[Record], out: Path) -> Path:
     return label(model, recipe.out, records, out, LabelOptions(reasoning=False))
 
 
-def train_once(recipe: Recipe, reuse: bool) -> None:
+def train_once(recipe: Recipe, reuse: bool) -> float:
+    """Minutes that it took."""
     run = Path(recipe.out)
-    timed(run / "minutes.json", reuse, lambda: train_recipe(recipe, run))
+    return timed(run / "minutes.json", reuse, lambda: train_recipe(recipe, run))
+
+
+def ridges(out: Path, data: Path, train: list[Record], held_out: list[Record], scale: Any) -> list[Judge]:
+    """Of the statistics that are there."""
+    row_of = {str(record.image): number for number, record in enumerate(load_records(data, check_images=None))}
+    seen, held = ([row_of[str(record.image)] for record in side] for side in (train, held_out))
+    known = {peer: np.load(out / file) for peer, file in PEERS.items() if (out / file).exists()}
+    bins = scale.bins.double().numpy()
+    found = {peer: ridge_answers(train, x[seen], x[held], bins) for peer, x in known.items()}
+    return [Judge(peer, scores, probs, held_out, scale) for peer, (scores, probs) in found.items()]
 
 
 def students_of(teacher: Recipe, options: list[str], out: Path, targets: Path) -> dict[str, dict[str, Recipe]]:
@@ -98,22 +111,28 @@ def main() -> None:
     targets = out / "targets-mean"
     if not arguments.reuse:
         shutil.rmtree(targets, ignore_errors=True)
-    for recipe in teachers:
-        train_once(recipe, arguments.reuse)
+    minutes = [train_once(recipe, arguments.reuse) for recipe in teachers]
     average_targets([label_by(recipe, train, Path(recipe.out) / "targets") for recipe in teachers], targets)
     students = students_of(teachers[0], options, out, targets)
-    for recipe in (recipe for methods in students.values() for recipe in methods.values()):
-        train_once(recipe, arguments.reuse)
+    for methods in students.values():
+        minutes += [train_once(recipe, arguments.reuse) for recipe in methods.values()]
 
     scale = Rubric.from_yaml(ROOT / "zreward" / "rubrics" / "agiqa3k.yaml").scale
     bins = scale.bins.double().numpy()
     each = {f"teacher, seed {seed}": answers(recipe, held_out) for seed, recipe in zip(seeds, teachers, strict=True)}
-    peers, rows, tables = {MEAN: np.mean(list(each.values()), 0)} | each, {}, []
+    each = {MEAN: np.mean(list(each.values()), 0)} | each
+
+    def judges(found: dict[str, np.ndarray]) -> list[Judge]:
+        return [Judge(name, probs_NDS @ bins, probs_NDS, held_out, scale) for name, probs_NDS in found.items()]
+
+    peers = [*judges(each), *ridges(out, data, train, held_out, scale)]
+    rows, tables = {}, []
     for tower, methods in students.items():
-        found = {f"student, {method}": answers(recipe, held_out) for method, recipe in methods.items()} | peers
-        judges = [Judge(name, probs_NDS @ bins, probs_NDS, held_out, scale) for name, probs_NDS in found.items()]
-        rows[tower], table = compare(judges)
+        found = judges({f"student, {method}": answers(recipe, held_out) for method, recipe in methods.items()})
+        rows[tower], table = compare([*found, *peers])
         tables.append(f"Students, {tower}:\n\n{table}")
+    rows[MEAN], table = compare(peers)
+    tables.append(f"Without students:\n\n{table}")
     cost = cost_of(
         {"a teacher": teachers[0]} | {f"student, {t}": m["RISD"] for t, m in students.items()}, held_out[:PICTURES]
     )
@@ -121,7 +140,7 @@ def main() -> None:
         f"{len(held_out)} pictures of {len({record.prompt for record in held_out})} held-out prompts ({arguments.split}), "
         f"{len(seeds)} teachers; CPU seconds a picture and {len(DIMENSIONS)} dimensions: "
         + ", ".join(f"{name} {seconds:.2f}" for name, seconds in cost.items())
-        + f"; {torch.get_num_threads()} threads"
+        + f"; minutes of training {', '.join(f'{one:.1f}' for one in minutes)}; {torch.get_num_threads()} threads"
     )
     file = out / f"student-{arguments.split}"
     write_json(file.with_suffix(".json"), {"about": about, "versions": versions(), "rows": rows, "cost": cost})

@@ -49,10 +49,13 @@ def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, mon
     monkeypatch.setattr(sys, "argv", command)
     benchmark.main()
     found = json.loads((out / "student-dev.json").read_text())
-    names = ["student, RISD", "student, SFT", "mean of the teachers", "teacher, seed 0", "teacher, seed 1"]
-    assert {tower: [row["model"] for row in rows] for tower, rows in found["rows"].items()} == {
-        "whole tower": 2 * names, "half of the tower": 2 * names,
+    teachers = ["mean of the teachers", "teacher, seed 0", "teacher, seed 1"]
+    names = 2 * ["student, RISD", "student, SFT", *teachers]
+    assert {part: [row["model"] for row in rows] for part, rows in found["rows"].items()} == {
+        "whole tower": names, "half of the tower": names, "mean of the teachers": 2 * teachers,
     }  # fmt: skip
+    assert list(found["cost"]) == ["a teacher", "student, whole tower", "student, half of the tower"]
+    np.save(out / "tower.npy", np.random.default_rng(0).normal(size=(len(load_records(miniature)), 3)))  # for --reuse
     labels, mean = (
         [
             [row["probs"] for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
@@ -69,4 +72,6 @@ def test_the_whole_comparison_on_a_miniature(benchmark, miniature, tmp_path, mon
     benchmark.main()
     assert [file.stat().st_mtime_ns for file in sorted(out.glob("*/minutes.json"))] == minutes
     again = json.loads((out / "student-dev.json").read_text())
-    assert again["rows"] == found["rows"] and all(seconds > 0 for seconds in again["cost"].values())
+    assert [row["model"] for row in again["rows"]["mean of the teachers"]] == 2 * [*teachers, "ridge on CLIP"]
+    kept = [row for row in again["rows"]["whole tower"] if row["model"] != "ridge on CLIP"]
+    assert kept == found["rows"]["whole tower"] and all(seconds > 0 for seconds in again["cost"].values())

@@ -161,9 +161,19 @@ def test_unfinished_and_damaged_folders_are_refused(teachers, tmp_path):
         (begun / "manifest.json").write_text(json.dumps(manifest | change))
         with pytest.raises(InputError, match="manifest.json is damaged; delete the folder"):
             average_targets([folder / "0", begun], tmp_path / "mean")
-    for shards in (manifest["shards"][:-1], manifest["shards"][1:], 5):
-        (begun / "manifest.json").write_text(json.dumps(manifest | {"shards": shards}))
-        with pytest.raises(InputError, match=r"manifest.json does not name targets-0000\d.parquet; delete the folder"):
+    shards = manifest["shards"]
+    renamed = [*shards[:-1], shards[-1] | {"shard": "targets-00009.parquet"}]
+    for change in (
+        {"shards": shards[:-1]},
+        {"shards": shards[1:]},
+        {"shards": renamed},
+        {"shards": 5},
+        {"count": 10**15},
+    ):
+        (begun / "manifest.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(
+            InputError, match=r"manifest.json names other shards than the .* records; delete the folder"
+        ):
             average_targets([folder / "0", begun], tmp_path / "mean")
     broken = shutil.copytree(folder / "1", tmp_path / "broken")
     min(broken.glob("*.parquet")).write_bytes(b"no parquet")
@@ -178,3 +188,21 @@ def test_unfinished_and_damaged_folders_are_refused(teachers, tmp_path):
     with pytest.raises(InputError, match=r"targets-00000.parquet has other rows than"):
         average_targets([folder / "0", swapped], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda row: row | {"probs": [float("nan")] * len(row["probs"])}, "record 0, .*: NaN or infinity"),
+        (lambda row: row | {"mean": float("inf")}, "record 0, .*: NaN or infinity"),
+        (lambda row: row | {"probs": row["probs"][:-1]}, ".*inhomogeneous"),
+        (lambda row: {key: value for key, value in row.items() if key != "tokens"}, "'tokens'"),
+    ],
+    ids=["nan", "infinity", "fewer bins", "no tokens"],
+)
+def test_numbers_that_have_no_mean_are_refused(teachers, tmp_path, change, reason):
+    _, _, folder = teachers
+    other = changed(folder / "1", tmp_path / "other", change)
+    with pytest.raises(InputError, match=rf"targets-00000.parquet cannot be averaged \({reason}.*delete the folder"):
+        average_targets([folder / "0", other], tmp_path / "mean")
+    assert not list((tmp_path / "mean").glob("*.parquet"))

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from weakref import finalize
 
 import pyarrow.parquet as pq
 import pytest
@@ -328,3 +330,35 @@ def test_a_folder_that_several_jobs_have_begun_is_left_to_them(labelled, tmp_pat
     (tmp_path / "out" / "job-0001-of-0002").mkdir(parents=True)
     with pytest.raises(InputError, match="was begun by several jobs .*finish them with --shard"):
         label(teacher, "base", pool, tmp_path / "out", LabelOptions(traces=1))
+
+
+class Made(Sequence):
+    """Records whose pictures are opened anew each time, and how many of these are alive at most."""
+
+    def __init__(self, records, counts=None):
+        self.records, self.counts = records, counts or {"alive": 0, "most": 0}
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            return Made(self.records[key], self.counts)
+        picture = self.records[key].open_image()
+        self.counts["alive"] += 1
+        self.counts["most"] = max(self.counts["most"], self.counts["alive"])
+        finalize(picture, self._gone)
+        return replace(self.records[key], image=picture)
+
+    def _gone(self):
+        self.counts["alive"] -= 1
+
+
+def test_labelling_holds_the_pictures_of_a_few_records(labelled):
+    model, pool, _ = labelled
+    given = Made(list(pool) * 4)
+    for reasoning in (False, True):
+        targets._label_shard(
+            model, given, 0, model.rubric.dimension_names[:1], LabelOptions(reasoning=reasoning, batch_size=2), 0
+        )
+    assert len(given) == 48 and 0 < given.counts["most"] < 16

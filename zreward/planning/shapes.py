@@ -115,7 +115,14 @@ def _linear_attention(text: Any) -> tuple[int, int, int, int]:
 
 def _feed_forward(vision: Any) -> int:
     """Width of a tower's feed-forward layers; DINOv2's configuration has their ratio to the states' width."""
-    return getattr(vision, "intermediate_size", None) or int(vision.hidden_size * vision.mlp_ratio)
+    if hasattr(vision, "intermediate_size"):
+        return vision.intermediate_size
+    if vision.model_type.startswith("dinov2"):
+        return int(vision.hidden_size * vision.mlp_ratio)
+    raise InputError(
+        f"a vision tower of type {vision.model_type!r} has no intermediate_size: its memory cannot be planned; expected a CLIP, "
+        "SigLIP, DINOv2 or Qwen-VL tower"
+    )
 
 
 def _images(config: Any, vision: Any) -> tuple[int, int, int]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from zreward.common.errors import InputError, shown
@@ -87,16 +86,14 @@ def _finished(folder: Path) -> dict[str, Any]:
     manifest = targets_manifest(file)
     if "shards" not in manifest:
         raise InputError(f"{folder} is not finished; run `zreward label` to the end, or `zreward merge` for jobs")
+    lines = read_lines(folder, manifest)
     try:
-        names = [
-            name
-            for name, _, _ in parts_of(manifest["count"], LabelOptions(shard_size=manifest["options"]["shard_size"]))
-        ]
+        options, count = LabelOptions(shard_size=manifest["options"]["shard_size"]), manifest["count"]
+        expected = -(-count // options.shard_size)
     except (KeyError, TypeError):
         raise InputError(f"{file} is damaged; {DAMAGED}") from None
-    missing = [name for name in names if name not in read_lines(folder, manifest)]
-    if missing:
-        raise InputError(f"{file} does not name {missing[0]}; {DAMAGED}")
+    if len(lines) != expected or set(lines) != {name for name, _, _ in parts_of(count, options)}:
+        raise InputError(f"{file} names other shards than the {expected:,} of its {count:,} records; {DAMAGED}")
     return manifest
 
 
@@ -132,7 +129,7 @@ def _facts(paths: Sequence[Path], manifests: Sequence[dict[str, Any]]) -> dict[s
 def _check(files: Sequence[Path]) -> None:
     """InputError unless the same shard of each teacher has the same rows, with spreads."""
     for file in files:
-        if "between_std" not in pq.read_schema(file).names:
+        if "between_std" not in shard_table(file).column_names:
             raise InputError(
                 f"{file} was written by version 0.1, which kept no spread of traces; label into a new folder"
             )
@@ -143,7 +140,11 @@ def _check(files: Sequence[Path]) -> None:
 def _averaged(files: Sequence[Path]) -> pa.Table:
     """One shard of the mean, from the same shard of each teacher."""
     tables = [shard_table(file).to_pylist() for file in files]
-    return pa.Table.from_pylist([_mixture(rows) for rows in zip(*tables, strict=True)])
+    try:
+        made = [_mixture(rows) for rows in zip(*tables, strict=True)]
+    except (KeyError, TypeError, ValueError) as error:  # a column is missing, or of another kind or length
+        raise InputError(f"{', '.join(map(str, files))} cannot be averaged ({error}); {DAMAGED}") from None
+    return pa.Table.from_pylist(made)
 
 
 def _mixture(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -153,12 +154,15 @@ def _mixture(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return float(np.mean([row[key] for row in rows]))
 
     means = np.array([row["mean"] for row in rows])
+    probs_S = np.mean([row["probs"] for row in rows], axis=0)
     within = np.sqrt(np.mean([row["within_std"] ** 2 for row in rows]))
     between = np.sqrt(np.mean([row["between_std"] ** 2 for row in rows]) + means.var())
+    if not np.isfinite([*probs_S, means.mean(), within, between]).all():
+        raise ValueError(f"record {rows[0]['record']}, {rows[0]['dimension']}: NaN or infinity")
     shares = [row.get("bounded") for row in rows]
     return {
         **{key: rows[0][key] for key in _PLACE},
-        "probs": np.mean([row["probs"] for row in rows], axis=0).tolist(),
+        "probs": probs_S.tolist(),
         "mean": float(means.mean()),
         "within_std": float(within),
         "between_std": float(between),

@@ -180,10 +180,10 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
         texts = [Texts(record.prompt, record.answer) for record in records]
         scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
-            batch = records[at : at + options.batch_size]
+            stop = min(at + options.batch_size, len(records))
             with counted(start + (at if options.reasoning else 0)):
                 if options.reasoning:
-                    images, prompts, more = judged_as(shown[at : at + len(batch)], texts[at : at + len(batch)])
+                    images, prompts, more = judged_as(shown[at:stop], texts[at:stop])
                     judged = model.judge(
                         images, prompts, options.traces, names, options.temperature, options.batch_size, **more
                     )
