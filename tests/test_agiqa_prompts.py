@@ -1,0 +1,68 @@
+"""Which words a picture shows, by ridge regression: what it finds where there is something, and where there is nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.models.parts import write_language
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import agiqa3k_prompts
+
+    yield agiqa3k_prompts
+    for name in ("agiqa3k_prompts", "agiqa3k_pretrained", "agiqa3k"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def pictures():
+    """60 prompts of 5 pictures: a picture shows its prompt the better the less noise there is, and alignment is minus the noise."""
+    rng = np.random.default_rng(0)
+    embedding, mapping = rng.normal(size=(60, 12)), rng.normal(size=(12, 40))
+    prompt = np.repeat(np.arange(60), 5)
+    noise = rng.uniform(0.2, 4, len(prompt))
+    shown = embedding[prompt] + noise[:, None] * rng.normal(size=(len(prompt), 12))
+    return shown @ mapping, prompt, -noise, embedding
+
+
+def test_a_picture_that_shows_its_prompt_is_found_and_its_similarity_adds_to_ridge(benchmark, pictures, monkeypatch):
+    monkeypatch.setattr(benchmark, "PENALTY", 10)
+    found = benchmark.evaluate(*pictures)
+    assert found["rank"] < 0.2 and found["first"] > 0.3
+    assert found["similarity"] > 0.4 and found["both"] > found["ridge"] + 0.2
+
+
+def test_nothing_is_found_where_pictures_are_another_prompts(benchmark, pictures, monkeypatch):
+    """Catches a split that lets a prompt stand on both sides, or a similarity that sees the held-out prompt."""
+    monkeypatch.setattr(benchmark, "PENALTY", 10)
+    x, prompt, y, embedding = pictures
+    found = benchmark.evaluate(x, prompt, y, np.random.default_rng(1).permutation(embedding))
+    assert 0.4 < found["rank"] < 0.6 and found["first"] < 0.15
+
+
+def test_a_prompts_pictures_are_in_one_part(benchmark, pictures):
+    prompt = pictures[1]
+    fold = benchmark.parts(prompt)
+    assert sorted(set(fold)) == [0, 1, 2, 3, 4]
+    assert all(len(set(fold[prompt == one])) == 1 for one in set(prompt))
+
+
+def test_an_embedding_is_the_mean_of_the_last_states(benchmark, tmp_path):
+    write_language(tmp_path)
+    tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokens = tokenizer("a red cube", return_tensors="pt")
+    with torch.no_grad():
+        states = model(**tokens, output_hidden_states=True).hidden_states[-1][0]
+    found = benchmark.embeddings_of(str(tmp_path), ["a ball", "a red cube"])
+    np.testing.assert_allclose(found[1], [float(column.sum() / len(states)) for column in states.T], rtol=1e-5, atol=1e-6)
