@@ -27,7 +27,7 @@ def benchmark(monkeypatch):
 
 @pytest.fixture
 def pictures():
-    """60 prompts of 5 pictures: a picture shows its prompt the better the less noise there is, and alignment is minus the noise."""
+    """60 prompts of 5 pictures: the less noise, the better a picture shows its prompt; alignment is minus the noise."""
     rng = np.random.default_rng(0)
     embedding, mapping = rng.normal(size=(60, 12)), rng.normal(size=(12, 40))
     prompt = np.repeat(np.arange(60), 5)
@@ -65,4 +65,6 @@ def test_an_embedding_is_the_mean_of_the_last_states(benchmark, tmp_path):
     with torch.no_grad():
         states = model(**tokens, output_hidden_states=True).hidden_states[-1][0]
     found = benchmark.embeddings_of(str(tmp_path), ["a ball", "a red cube"])
-    np.testing.assert_allclose(found[1], [float(column.sum() / len(states)) for column in states.T], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found[1], [float(column.sum() / len(states)) for column in states.T], rtol=1e-5, atol=1e-6
+    )

@@ -38,6 +38,15 @@ BINS = [1 + k / 2 for k in range(9)]
 NAMES = ("realism", "alignment")
 
 
+def smoothed_shares(added: float) -> list:
+    """SHARES with `added` votes more on each side."""
+    votes = [(3.0, 1.0), (0.5, 0.5), (0.5, 1.5), (1.0, 0.0)]  # for a and b, by hand, of VOTED
+    return [
+        (number, name, (a + added) / (a + added + b + added))
+        for (number, name, _), (a, b) in zip(SHARES, votes, strict=True)
+    ]
+
+
 def plain_loss(model, recipe):
     """Of all pairs and rated pictures, each picture read for itself."""
     network, data = model.backbone.model, recipe.data
@@ -47,7 +56,7 @@ def plain_loss(model, recipe):
         return logits[-1, model.encoder.label_ids].log_softmax(-1)
 
     losses = []
-    for number, name, share in SHARES:
+    for number, name, share in smoothed_shares(data.vote_smoothing):
         a, b = (q(image, VOTED[number].prompt, name) for image in VOTED[number].images)
         if data.preference_loss == "win_rate":
             rate = {True: 0.0, False: 0.0}
@@ -91,6 +100,7 @@ CASES = {
     "pairs, adapter": {"batch": 4, "lora": 2},
     "pairs, accumulation": {"batch": 2, "accumulation": 2},
     "pairs, Bradley-Terry": {"batch": 4, "preference_loss": "bradley_terry"},
+    "pairs, smoothed votes": {"batch": 3, "group_dimensions": True, "vote_smoothing": 0.4},
     "mixed": {"rated": True, "batch": 7, "rated_weight": 0.3, "smoothing": 0.6},
     "mixed, together, accumulation": {"rated": True, "batch": 3, "accumulation": 2, "group_dimensions": True},
     "mixed, one by one": {"rated": True, "batch": 1, "accumulation": 7, "rated_weight": 2.0},
@@ -160,6 +170,8 @@ def test_votes_on_overall_train_the_only_dimension():
     votes = [Preference("p", VOTED[0].images, {"a": 3, "b": 1}), Preference("p", VOTED[1].images, {"realism": "b"})]
     (first, second) = preferred_items(votes, ["realism"])
     assert first.shares == (("realism", 0.75),) and second.shares == (("realism", 0.0),)
+    smoothed = preferred_items(votes, ["realism"], smoothing=0.5)
+    assert [item.shares for item in smoothed] == [(("realism", 0.7),), (("realism", 0.25),)]
     assert len(preferred_items(votes, NAMES)) == 1  # which of two was meant, nobody knows
     with pytest.raises(
         InputError, match=r"no preference has votes on \['realism', 'alignment'\]; the votes are on \['overall'\]"
@@ -189,6 +201,7 @@ def test_dev_pictures_among_the_pairs_are_refused(tmp_path):
     [
         ({"preference_loss": "hinge"}, "data.preference_loss is 'hinge'; expected one of"),
         ({"rated_weight": 0.0}, "data.rated_weight"),
+        ({"vote_smoothing": -0.1}, "data.vote_smoothing"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(tmp_path, options, said):

@@ -107,8 +107,9 @@ def _rewarddance_pairwise(job: Job) -> RewardTrainer:
 
 
 def _preference(job: Job) -> RewardTrainer:
-    items = preferred_items(job.preferences, job.dimensions, job.recipe.data.group_dimensions)
-    rated = annotated_items(job.records, job.dimensions, job.model, job.recipe.data.smoothing)
+    data = job.recipe.data
+    items = preferred_items(job.preferences, job.dimensions, data.group_dimensions, data.vote_smoothing)
+    rated = annotated_items(job.records, job.dimensions, job.model, data.smoothing)
     return PreferenceTrainer(job.model, job.recipe, job.run, items, rated, job.callbacks)
 
 

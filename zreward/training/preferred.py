@@ -16,7 +16,7 @@ from torch import Tensor
 from zreward.common.errors import InputError
 from zreward.common.runs import RunDirectory
 from zreward.data import Preference
-from zreward.data.preference import OVERALL
+from zreward.data.preference import OVERALL, Votes
 from zreward.models.reward_model import RewardModel
 from zreward.models.rows import Row
 from zreward.objectives import bradley_terry_votes_loss, sft_loss, win_loss
@@ -33,11 +33,18 @@ class PreferredItem(NamedTuple):
 
 
 def preferred_items(
-    preferences: Sequence[Preference], dimensions: Sequence[str], together: bool = True
+    preferences: Sequence[Preference], dimensions: Sequence[str], together: bool = True, smoothing: float = 0.0
 ) -> list[PreferredItem]:
     """What there is to train on: preferences with votes on any of the dimensions, the dimensions of one together or apart.
 
     Votes on "overall", where the rubric has no such dimension, are votes on the only one of `dimensions`.
+
+    Args:
+        preferences: what people chose.
+        dimensions: of the rubric, those that are trained.
+        together: one item for all dimensions of a preference, or one for each.
+        smoothing: votes added to each side (additive smoothing, 0 or more): of a single vote for a, the share is then
+            (1 + smoothing) / (1 + 2 smoothing).
 
     Raises:
         InputError: nobody voted on any of the dimensions.
@@ -45,9 +52,9 @@ def preferred_items(
     only = dimensions[0] if len(dimensions) == 1 and OVERALL not in dimensions else None
     items = []
     for one in preferences:
-        found = {name: votes.share for name in dimensions if (votes := one.counts(name)) is not None}
+        found = {name: _share(votes, smoothing) for name in dimensions if (votes := one.counts(name)) is not None}
         if only is not None and only not in found and (votes := one.counts(OVERALL)) is not None:
-            found[only] = votes.share
+            found[only] = _share(votes, smoothing)
         parts = [tuple(found.items())] if together else [(part,) for part in found.items()]
         items += [PreferredItem(one, part) for part in parts if part]
     if not items:
@@ -57,6 +64,11 @@ def preferred_items(
             "name in data.dimensions the one that votes on 'overall' are to train"
         )
     return items
+
+
+def _share(votes: Votes, smoothing: float) -> float:
+    """Of the votes, those for a, with `smoothing` votes more on each side."""
+    return (votes.share * votes.total + smoothing) / (votes.total + 2 * smoothing)
 
 
 class PreferenceTrainer(DirectTrainer):

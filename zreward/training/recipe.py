@@ -41,6 +41,7 @@ class DataRecipe:
     one_hot_targets: bool = False  # risd: train on the target's most likely bin alone (ablation)
     rated: str | None = None  # preference: records with scores, to be learned from as well
     rated_weight: float = 1.0  # preference: weight of a rated picture; that of a pair is 1
+    vote_smoothing: float = 0.0  # preference: votes added to each side, so that a single one is not certainty
     preference_loss: str = "win_rate"  # preference: win_rate of the distributions, or bradley_terry of their means
     preferences: str | None = None  # gdso: preferences, to be learned from beside the scores of `train`
     preferences_weight: float = 1.0  # gdso: weight of a pair with votes; that of a pair with scores is 1
@@ -334,6 +335,7 @@ ONE_METHODS = {
     "chain_weight": "rewarddance",
     "rated": "preference",
     "rated_weight": "preference",
+    "vote_smoothing": "preference",
     "preference_loss": "preference",
     "preferences": "gdso",
     "preferences_weight": "gdso",
@@ -358,7 +360,8 @@ OWN_KEYS = {
 }
 """Option of transformers.TrainingArguments -> the recipe's own key for it."""
 MAY_BE_ZERO = (
-    *("data.chain_weight", "data.smoothing", "data.word_dropout", "data.mismatched", "data.workers"),
+    *("data.smoothing", "data.vote_smoothing", "data.word_dropout", "data.mismatched"),
+    *("data.chain_weight", "data.workers"),
     *("optimizer.warmup_steps", "optimizer.weight_decay", "optimizer.projector_steps"),
     *("rollout.lambda_pt", "rollout.lambda_pw", "rollout.alpha_pt", "rollout.alpha_pw", "rollout.beta"),
     *(
