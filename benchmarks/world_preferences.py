@@ -1,7 +1,7 @@
 """Learning from votes beside learning from scores, with as many answers of the simulated raters, in the built-in world.
 
     python benchmarks/world_preferences.py [--seeds 0,1,2] [--answers 400] [--split test] [--out runs/world-preferences]
-        [--arms scores,votes,mixed,sum] [recipe.key=value ...]
+        [--arms scores,votes,mixed,sum] [--smoothing 0.15] [recipe.key=value ...]
 
 An answer is one rating of one picture, or one choice between two pictures (a tie where the rater would score both alike), each
 by one rater on one dimension. The arms:
@@ -43,7 +43,6 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 ARMS = ("scores", "votes", "mixed", "sum")
 EPOCHS = {"scores": 3.2, "votes": 2.0, "mixed": 2.0, "sum": 2.0}
 """How often an answer is seen: the best of 2, 3.2 and 5.6 on dev prompts of a world that is used for nothing else (seed 77)."""
-SMOOTHING = 0.15  # data.vote_smoothing: each answer is a single vote. Chosen on dev prompts of worlds 77 to 80
 BATCH = 32  # answers
 COMPARED = (("votes", "scores"), ("mixed", "scores"), ("mixed", "votes"), ("sum", "scores"), ("sum", "votes"))
 
@@ -80,7 +79,7 @@ def choices(folder: Path, records: Sequence[Record], rng: random.Random) -> list
     return found
 
 
-def trained(folder: Path, arm: str, out: Path, answers: int, overrides: Sequence[str]) -> RewardModel:
+def trained(folder: Path, arm: str, out: Path, answers: int, smoothing: float, overrides: Sequence[str]) -> RewardModel:
     count = 2 * answers if arm == "sum" else answers
     said = [f"optimizer.steps={round(EPOCHS[arm] * count / BATCH)}", f"optimizer.batch_size={BATCH}", f"out={out}"]
     said += [f"data.dev={folder}/dev.parquet", "eval_every=1000", "save_every=1000"]
@@ -89,7 +88,7 @@ def trained(folder: Path, arm: str, out: Path, answers: int, overrides: Sequence
             RECIPES / "world-sft.yaml", [*said, f"data.train={folder}/scores-ratings.parquet", *overrides]
         )
     else:
-        said += [f"data.train={folder}/{arm}-votes.parquet", f"data.vote_smoothing={SMOOTHING}"]
+        said += [f"data.train={folder}/{arm}-votes.parquet", f"data.vote_smoothing={smoothing}"]
         said += [f"data.rated={folder}/{arm}-ratings.parquet"] * (arm != "votes")
         recipe = load_recipe(RECIPES / "world-preference.yaml", [*said, *overrides])
     return RewardModel.from_pretrained(train(recipe, resume=(out / "recipe.yaml").exists()))
@@ -150,6 +149,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--answers", type=int, default=400)
+    parser.add_argument(
+        "--smoothing", type=float, default=0.15, help="data.vote_smoothing; chosen on dev prompts of worlds 77 to 80"
+    )
     parser.add_argument("--split", default="test", choices=("dev", "test"))
     parser.add_argument("--out", type=Path, default=Path("runs/world-preferences"))
     told = parser.parse_args()
@@ -158,7 +160,7 @@ def main() -> None:
         folder = told.out / f"{told.answers}-{seed}"
         make_answers(folder, seed, told.answers)
         for arm, seeds in found.items():
-            model = trained(folder, arm, folder / arm, told.answers, told.overrides)
+            model = trained(folder, arm, folder / arm, told.answers, told.smoothing, told.overrides)
             seeds.append(pairs_of(model, folder, told.split))
     result = report(found)
     write_json(told.out / f"preferences-{told.split}.json", result)
