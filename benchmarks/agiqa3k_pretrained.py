@@ -14,6 +14,7 @@ inside the central 80 % interval. Writes OUT/results-SPLIT-SEED.json and .md; mi
 from __future__ import annotations
 
 import argparse
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,18 @@ def ridge(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray, penalty: floa
     return b @ (a.T @ np.linalg.solve(a @ a.T + penalty * np.eye(len(a)), train_y - middle)) + middle
 
 
+def fold_of(keys: Sequence[Hashable]) -> np.ndarray:
+    """[N]: which of FOLDS parts each picture belongs to; pictures of one key, such as a prompt, belong together."""
+    known = sorted(set(keys), key=str)
+    dealt = np.random.default_rng(0).permutation(len(known))
+    place = {known[place]: number % FOLDS for number, place in enumerate(dealt)}
+    return np.array([place[key] for key in keys])
+
+
 def ridge_scores(train: list[Record], train_x: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores [N, D] with the penalty that is best on folds of the training prompts for each dimension, and the spreads [D]."""
     y = means(train).double().numpy()
-    prompts = sorted({record.group_key for record in train}, key=str)
-    place = {key: number % FOLDS for number, key in enumerate(np.random.default_rng(0).permutation(len(prompts)))}
-    fold = np.array([place[prompts.index(record.group_key)] for record in train])
+    fold = fold_of([record.group_key for record in train])
     errors = {}
     for penalty in PENALTIES:
         out = np.empty_like(y)

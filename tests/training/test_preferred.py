@@ -201,7 +201,8 @@ def test_dev_pictures_among_the_pairs_are_refused(tmp_path):
     [
         ({"preference_loss": "hinge"}, "data.preference_loss is 'hinge'; expected one of"),
         ({"rated_weight": 0.0}, "data.rated_weight"),
-        ({"vote_smoothing": -0.1}, "data.vote_smoothing"),
+        ({"vote_smoothing": -0.1}, "data.vote_smoothing is -0.1, expected 0 or more"),
+        ({"vote_smoothing": 1e308}, "data.vote_smoothing is 1e\\+308, expected at most 1,000"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(tmp_path, options, said):

@@ -166,9 +166,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         one_of("method", self.method, (*METHODS, *registry.names(registry.METHODS)))
-        check_numbers(
-            self, MAY_BE_ZERO, most={"model.lora_rank": 8192, "rollout.group_size": 4096, "data.workers": 256}
-        )
+        check_numbers(self, MAY_BE_ZERO, most=MOST)
         twice = next((name for name in self.trainer if name in OWN_KEYS), None)
         if twice:  # resuming, and whether a run is finished, go by the recipe's own keys
             raise InputError(f"recipe: trainer.{twice} is {OWN_KEYS[twice]} of the recipe; set that")
@@ -373,8 +371,8 @@ MAY_BE_ZERO = (
         "eval_temperature",
     ),
 )
-
-
+MOST = {"model.lora_rank": 8192, "rollout.group_size": 4096, "data.workers": 256, "data.vote_smoothing": 1000}
+"""Key -> its largest value."""
 MAY_CHANGE = (
     *("optimizer.batch_size", "optimizer.gradient_accumulation", "optimizer.gradient_checkpointing"),
     *("optimizer.share_prefix", "rollout.sequences_per_forward", "data.workers", "data.keep_images"),
