@@ -6,7 +6,9 @@
 A row is a prompt and an embedded picture of 8 x 8 pixels (Parquet; with --tar WebDataset shards of 1,000 rows), with a teacher's
 answers on four dimensions. Every figure comes from a process of its own: labelling stops after two shards, training after two
 steps; with --tar all rows are scored. `again` is a second launch. Start-up is the time from the command's first line, libraries
-imported, to the model's first pass, by the clock and in CPU time of all threads and processes; loading the model is part of it.
+imported, to the model's first pass, by the clock and in CPU time of this process's threads and of processes that have ended;
+loading the model is part of it. `ended_s` is when what was awaited was there: of `label` the second shard in its folder, which
+on a first launch is not before all rows were checked.
 `decode` is what no first launch can do without: a plain loop that reads the file, and decodes each picture with Pillow and
 hashes it.
 """
@@ -34,6 +36,7 @@ from PIL import Image
 
 from zreward.common.shards import Shards
 from zreward.data import Record, open_records, save_records
+from zreward.data.pool_check import PoolCheck
 from zreward.inference.bulk import score_data
 from zreward.models.reward_model import RewardModel
 from zreward.models.scratch import ScratchSpec, make_scratch
@@ -147,16 +150,20 @@ def _answers(numbers: range, names: tuple[str, ...], rng: np.random.Generator) -
 
 
 def run_label(folder: Path, launch: str) -> None:
-    made, add = iter(range(1, LABELLED_SHARDS)), Shards.add
+    made = iter(range(1, LABELLED_SHARDS))
 
-    def add_few(self: Shards, *arguments: object) -> None:
-        add(self, *arguments)  # type: ignore[arg-type]
-        if next(made, None) is None:
-            raise EnoughError
+    def stop(write: Callable[..., None]) -> Callable[..., None]:
+        def written(*arguments: object) -> None:
+            write(*arguments)
+            if next(made, None) is None:
+                raise EnoughError
 
-    Shards.add = add_few  # type: ignore[method-assign,assignment]
-    model = RewardModel.from_pretrained(folder / "model")
-    label(model, "tiny", open_records(_pool(folder)), folder / f"label-{launch}", OPTIONS)
+        return written
+
+    Shards.add, Shards.take = stop(Shards.add), stop(Shards.take)  # type: ignore[method-assign]
+    with PoolCheck(_pool(folder)) as check:
+        model = RewardModel.from_pretrained(folder / "model")
+        label(model, "tiny", check, folder / f"label-{launch}", OPTIONS)
 
 
 def run_risd(folder: Path, launch: str) -> None:
@@ -193,7 +200,9 @@ def figures_of(run: Callable[[Path, str], None], folder: Path, launch: str) -> F
         run(folder, launch)
     ended = _now()
     started, ended = (then - begun for then in (first[0] if first else ended, ended))
-    return {"start_up_s": round(started[0], 1), "start_up_cpu_s": round(started[1], 1), "cpu_s": round(ended[1], 1)} | {
+    return {
+        "start_up_s": round(started[0], 1), "start_up_cpu_s": round(started[1], 1),
+        "ended_s": round(ended[0], 1), "cpu_s": round(ended[1], 1),
         "before_mib": round(before), "peak_mib": round(peak_mib()), "after_mib": round(resident_mib())
     }  # fmt: skip
 

@@ -124,7 +124,8 @@ def label(
     ] = False,
 ) -> None:
     """Score records with a teacher into Parquet shards, the targets of a student; run it again to continue."""
-    from zreward.data import open_records
+    from zreward.data.pool_check import PoolCheck
+    from zreward.training.target_jobs import label_job, label_worker, merge_targets
     from zreward.training.targets import MANIFEST, LabelOptions
     from zreward.training.targets import label as run_label
 
@@ -157,24 +158,23 @@ def label(
     if engine == "ray":
         refuse_unused(ctx, "with --engine ray, which shares the work itself", "shard")
         from zreward.common.ray_workers import run_jobs
-        from zreward.training.target_jobs import label_worker, merge_targets
 
         read = (source.absolute(), split, skip_bad)
         run_jobs(partial(label_worker, teacher, place_of(teacher), device, *read, out.absolute(), options), workers)
         typer.echo(f"targets: {merge_targets(out)}")
         return
-    loaded = _teacher(ctx, teacher, device, engine, vllm)
-    records = open_records(source, skip_bad=skip_bad, split=split)
-    if job is None:
-        typer.echo(f"targets: {run_label(loaded, teacher, records, out, options)}")
-        say_usage(loaded)
-        return
-    from zreward.training.target_jobs import label_job, merge_targets
-
-    made = label_job(loaded, teacher, records, out, options, job)
+    with PoolCheck(source, skip_bad, split) as check:
+        loaded = _teacher(ctx, teacher, device, engine, vllm)
+        records = check.records() if is_endpoint(teacher) else check  # what an endpoint answers costs money
+        if job is None:
+            made = run_label(loaded, teacher, records, out, options)
+        else:
+            made = label_job(loaded, teacher, records, out, options, job)
     say_usage(loaded)
     if shard is not None:
         typer.echo(f"part {job} of the targets: {made}")
+    elif job is None:
+        typer.echo(f"targets: {made}")
     elif is_first_of_all(job):
         typer.echo(f"targets: {merge_targets(out)}")
 

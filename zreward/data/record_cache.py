@@ -87,6 +87,23 @@ def open_records(
     return found
 
 
+def is_to_check(reading: Reading[Any]) -> bool:
+    """Whether `open_records` would check every line and keep what it finds: nothing is kept of the files as they are now."""
+    home = _home()
+    if home is None:
+        return False
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        now = _state(reading)
+    except (OSError, InputError):
+        return False
+    for one in (_without_conditions(reading), reading):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if _facts(home / _name(one) / _FACTS)["state"] == now:
+                return False
+    return os.access(home, os.W_OK | os.X_OK)
+
+
 def _seen(record: Record) -> Sequence[Seen]:
     return [_seen_picture(picture) for picture in record.pictures]
 
@@ -161,6 +178,12 @@ def _source(reading: Reading[Any]) -> Source:
     return reading.source
 
 
+def _state(reading: Reading[Any]) -> Any:
+    """Of the source's files, as JSON gives it back."""
+    now = _source(reading).state(state_of)
+    return list(now) if isinstance(now, tuple) else now
+
+
 def _write(folder: Path, reading: Reading[Sequence[Seen]]) -> bool:
     """Whether all lines are good."""
     source, ratings = _source(reading), _Ratings()
@@ -186,8 +209,7 @@ def _stored(folder: Path, reading: Reading[Any]) -> Records | None:
         lines = [(BadLine(*line[:5]), line[5]) for line in facts["bad"]]
         files = [(line.image, state) for line, state in lines if line.image]
         changed = [path for path, state in files if state_of(path) != (None if state is None else tuple(state))]
-        now = _source(reading).state(state_of)
-        changed += [reading.name] * (facts["state"] != (list(now) if isinstance(now, tuple) else now))
+        changed += [reading.name] * (facts["state"] != _state(reading))
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError):
         return None
     if changed or not is_whole or not _unchanged(records):

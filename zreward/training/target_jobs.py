@@ -14,6 +14,7 @@ from zreward.common.jobs import Job, JobShards, checked_count, choose, gather, j
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import LINES, MANIFEST, Shards, stored_manifest
 from zreward.data import Record, open_records
+from zreward.data.pool_check import PoolCheck
 from zreward.data.sources import Source
 from zreward.models.reward_model import RewardModel
 from zreward.models.teacher import Teacher
@@ -21,9 +22,11 @@ from zreward.training.targets import (
     ADVICE,
     OTHER_TARGETS,
     LabelOptions,
+    all_of,
     check_teacher,
     facts_of,
     label_all,
+    labelled_early,
     older_facts,
     parts_of,
 )
@@ -32,14 +35,19 @@ _NOTES = ("schema", "teacher")
 
 
 def label_job(
-    model: Teacher, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions, job: Job
+    model: Teacher,
+    teacher: str,
+    records: Sequence[Record] | PoolCheck,
+    out: str | Path,
+    options: LabelOptions,
+    job: Job,
 ) -> Path:
     """The part of `label` that is one job's, into a folder below `out`. Whole shards are kept, other jobs' included.
 
     Args:
         model: the teacher.
         teacher: its name, for the manifest and messages.
-        records: all records, the same for every job.
+        records: all records, the same for every job; or their `PoolCheck`, as in `label`.
         out: the folder that `merge_targets` will fill.
         options: the same for every job.
         job: which part is made.
@@ -52,18 +60,22 @@ def label_job(
     """
     out = Path(out)
     names = check_teacher(model, teacher, options)
-    facts = facts_of(model, names, records, options)
-    older = partial(older_facts, model, names, records, options)
-    stored = stored_manifest(out, facts, older, OTHER_TARGETS, ADVICE) if out.exists() else None
-    if stored is not None and "shards" in stored:
-        say(f"{out} is finished: nothing to do")
-        return out
-    if stored is not None and not job_folders(out):
-        raise InputError(f"{out} was begun by one process; continue it without --shard, or {ADVICE}")
-    with RunDirectory(out / job.folder).hold():
+    if (out / MANIFEST).exists() or any(out.glob("*.parquet")):
+        records = all_of(records)
+        older = partial(older_facts, model, names, records, options)
+        stored = stored_manifest(out, facts_of(model, names, records, options), older, OTHER_TARGETS, ADVICE)
+        if stored is not None and "shards" in stored:
+            say(f"{out} is finished: nothing to do")
+            return out
+        if stored is not None and not job_folders(out):
+            raise InputError(f"{out} was begun by one process; continue it without --shard, or {ADVICE}")
+    folder = out / job.folder
+    with RunDirectory(folder).hold(), labelled_early(model, records, folder, names, options, job) as early:
+        records = all_of(records)
+        facts = facts_of(model, names, records, options)
         shards = JobShards(out, job, facts, {"teacher": teacher}, OTHER_TARGETS, ADVICE)
-        label_all(model, records, shards, names, options, job)
-    return shards.folder
+        label_all(model, records, shards, names, options, early, job)
+    return folder
 
 
 def label_worker(

@@ -7,7 +7,8 @@ started again neither loses nor repeats an item, and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource, encoded
 from zreward.data.packed import PackedImage
+from zreward.data.pool_check import PoolCheck
 from zreward.distribution import split_spread
 from zreward.models.fingerprint import weights_fingerprint_1
 from zreward.models.reasoning import Judgement
@@ -37,10 +39,12 @@ from zreward.prompting import Texts, judged_as
 from zreward.training.annotated import annotated_items
 from zreward.training.direct import DirectItem
 from zreward.training.distilled import Chains, DistilledItems, ExplainedItems
+from zreward.training.early_shards import EarlyShard, early_shards
 from zreward.training.recipe import DataRecipe
 
 OTHER_TARGETS = "targets made with other inputs or other options"
 ADVICE = "choose another folder (--out), or delete this one to start over"
+WHAT = "labelling by an endpoint or by vLLM"
 DAMAGED = "delete the folder and run `zreward label` again"
 
 
@@ -62,13 +66,15 @@ class LabelOptions:
             raise InputError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
 
 
-def label(model: Teacher, teacher: str, records: Sequence[Record], out: str | Path, options: LabelOptions) -> Path:
+def label(
+    model: Teacher, teacher: str, records: Sequence[Record] | PoolCheck, out: str | Path, options: LabelOptions
+) -> Path:
     """Score records with a teacher into Parquet shards, the targets of a student. Complete shards are kept.
 
     Args:
         model: the teacher.
         teacher: its name, for the manifest and messages.
-        records: what to label; ratings are not read.
+        records: what to label; ratings are not read. While a `PoolCheck` is at work its first records are labelled already.
         out: the folder to write; the same call continues an interrupted one.
         options: traces, temperature, seed, sizes; the batch size may change when a call is continued.
 
@@ -81,12 +87,14 @@ def label(model: Teacher, teacher: str, records: Sequence[Record], out: str | Pa
     """
     out = Path(out)
     names = check_teacher(model, teacher, options)
-    facts = facts_of(model, names, records, options)
     with RunDirectory(out).hold():
         refuse_other_files(out)
-        older = partial(older_facts, model, names, records, options)
-        shards = Shards(out, facts, {"teacher": teacher}, older, OTHER_TARGETS, ADVICE)
-        label_all(model, records, shards, names, options)
+        with labelled_early(model, records, out, names, options) as early:
+            records = all_of(records)
+            facts = facts_of(model, names, records, options)
+            older = partial(older_facts, model, names, records, options)
+            shards = Shards(out, facts, {"teacher": teacher}, older, OTHER_TARGETS, ADVICE)
+            label_all(model, records, shards, names, options, early)
         if shards.is_finished:
             say(f"{out} is finished: nothing to do")
         else:
@@ -106,7 +114,7 @@ def facts_of(
     model: Teacher, names: tuple[str, ...], records: Sequence[Record], options: LabelOptions
 ) -> dict[str, Any]:
     """What targets depend on; the batch size is not part of it. InputError for records that the model does not take."""
-    check_takes(model, "labelling by an endpoint or by vLLM", records)
+    check_takes(model, WHAT, records)
     chosen = {key: value for key, value in asdict(options).items() if key != "batch_size"} | {"dimensions": list(names)}
     return {
         "teacher_model": model.fingerprint(),
@@ -134,20 +142,54 @@ def parts_of(count: int, options: LabelOptions) -> list[tuple[str, int, str]]:
     """Every shard of `count` records: its file, its first record, and what it is made from."""
     starts = range(0, count, options.shard_size)
     return [
-        (f"targets-{n:05d}.parquet", start, f"records {start} to {min(start + options.shard_size, count) - 1}")
+        (_file_of(n), start, f"records {start} to {min(start + options.shard_size, count) - 1}")
         for n, start in enumerate(starts)
     ]
 
 
-def label_all(model, records, shards: Shards, names, options: LabelOptions, job: Job | None = None) -> None:
-    """Label what is missing, of a job's part where it is one of several."""
+def _file_of(shard: int) -> str:
+    return f"targets-{shard:05d}.parquet"
+
+
+def all_of(records: Sequence[Record] | PoolCheck) -> Sequence[Record]:
+    """The records, checked. InputError for bad ones."""
+    return records.records() if isinstance(records, PoolCheck) else records
+
+
+def labelled_early(
+    model, records, out: Path, names, options: LabelOptions, job: Job | None = None
+) -> AbstractContextManager[Mapping[str, EarlyShard]]:
+    """The shards that a new folder can have before its records are checked."""
+    if not isinstance(records, PoolCheck) or (out / MANIFEST).exists():
+        return nullcontext({})
+
+    def make(part: Sequence[Record], start: int, number: int, between: Callable[[], object]) -> pa.Table:
+        check_takes(model, WHAT, part)
+        return _label_shard(model, part, start, names, options, number, between)
+
+    return early_shards(records, out, options.shard_size, _file_of, make, job)
+
+
+def label_all(
+    model,
+    records,
+    shards: Shards,
+    names,
+    options: LabelOptions,
+    early: Mapping[str, EarlyShard],
+    job: Job | None = None,
+) -> None:
+    """Label what is missing, of a job's part where it is one of several. Of `early` shards those are taken that fit."""
     parts = list(own_part(job, parts_of(len(records), options)))
     total = sum(len(records[start : start + options.shard_size]) for _, (_, start, _) in parts)
     with tqdm(total=total, desc=f"labelling {job or ''}".strip(), unit="image") as progress:
         for number, (name, start, made_from) in parts:
             part = records[start : start + options.shard_size]
             if not shards.keep(name, made_from):
-                shards.add(name, _label_shard(model, part, start, names, options, number), made_from)
+                if name in early and early[name].fits(part):
+                    shards.take(early[name].file, made_from)
+                else:
+                    shards.add(name, _label_shard(model, part, start, names, options, number), made_from)
             progress.update(len(part))
 
 
@@ -172,7 +214,10 @@ class _Pictures(Sequence[tuple[ImageSource, ...]]):
         return self._records[key].pictures
 
 
-def _label_shard(model, records, start, names, options: LabelOptions, number: int) -> pa.Table:
+def _label_shard(
+    model, records, start, names, options: LabelOptions, number: int, between: Callable[[], object] = bool
+) -> pa.Table:
+    """`between` is called before every batch."""
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(options.seed * 1_000_003 + number)
@@ -180,6 +225,7 @@ def _label_shard(model, records, start, names, options: LabelOptions, number: in
         texts = [Texts(record.prompt, record.answer) for record in records]
         scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
+            between()
             stop = min(at + options.batch_size, len(records))
             with counted(start + (at if options.reasoning else 0)):
                 if options.reasoning:
