@@ -8,6 +8,7 @@ Nothing of this is in the product's code.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -152,6 +153,7 @@ def _serve() -> None:
     import zreward.training.run
     import zreward.training.targets  # noqa: F401
 
+    gc.freeze()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

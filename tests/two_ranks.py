@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -56,6 +57,7 @@ def _serve() -> None:
     import zreward.generation.optimize
     import zreward.training.run  # noqa: F401
 
+    gc.freeze()
     for line in sys.stdin:
         module, function, folder = json.loads(line)
         ranks = [_fork(module, function, Path(folder), rank) for rank in (0, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from zreward.common.errors import InputError
 from zreward.common.temporary import waiting_lock
-from zreward.data import Record, load_records, pool_check, save_records
+from zreward.data import Record, load_records, pool_check, row_checks, save_records
 from zreward.data.images import encoded
 from zreward.data.pool_check import PoolCheck
 from zreward.data.record_cache import _name, _without_conditions
@@ -68,6 +70,21 @@ def test_the_records_are_those_that_one_process_reads_and_the_cache_has_them_the
     with PoolCheck(pool) as changed:
         assert changed._process is not None
         assert facts(changed.records()) == facts(load_records(pool))
+
+
+def test_processes_of_the_other_process_check_many_small_pictures(tmp_path):
+    """What a forked process inherits locked, it waits for without end."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    count = row_checks._ALONE + 2 * row_checks._SENT
+    pool = save_records((Record(f"number {n}", file.getvalue()) for n in range(count)), tmp_path / "pool.parquet")
+    with PoolCheck(pool) as check:
+        assert check._process is not None
+        check._process.wait(timeout=120)
+        assert not check.is_running()
+        with PoolCheck(pool) as again:
+            assert again._process is None
+        assert len(check.records()) == count
 
 
 def test_few_rows_and_sources_that_cannot_be_read_need_no_process(pool, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ are accelerate's and DeepSpeed's own; where they ask for a GPU by name, they are
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -120,6 +121,7 @@ def _serve() -> None:
     import zreward.models.checkpoint
     import zreward.training.dry_run  # noqa: F401
 
+    gc.freeze()
     for line in sys.stdin:
         told = Launch(**json.loads(line))
         Path(told.folder, "rendezvous").unlink(missing_ok=True)

