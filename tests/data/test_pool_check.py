@@ -15,6 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.tiny import tiny_records
 from zreward.common.errors import InputError
 from zreward.common.temporary import waiting_lock
 from zreward.data import Record, load_records, pool_check, row_checks, save_records
@@ -23,8 +24,6 @@ from zreward.data.pool_check import PoolCheck
 from zreward.data.record_cache import _name, _without_conditions
 from zreward.data.rows import Fields
 from zreward.data.sources import Source
-
-from ..tiny import tiny_records
 
 
 @pytest.fixture(autouse=True)

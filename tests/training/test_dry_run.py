@@ -2,17 +2,20 @@
 
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from accelerate import PartialState
 
+from tests.two_ranks import together
 from zreward.cli import main as cli
 from zreward.common.errors import InputError
 from zreward.data import load_records, save_records
 from zreward.training.checks import check_inputs
-from zreward.training.dry_run import architecture, dry_run
+from zreward.training.dry_run import _common_folder, architecture, dry_run
 from zreward.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -143,3 +146,24 @@ def test_optimize_checks_without_drawing(said, tmp_path):
     ):
         code, _, err = said(*words, change)
         assert code == 2 and message in err, (change, err)
+
+
+def use(folder: Path, rank: int) -> None:
+    with _common_folder(folder / "out") as common:
+        assert common.parent == folder
+        (common / str(rank)).touch()
+        time.sleep(1.5 * rank)
+        assert (common / str(rank)).exists()
+        raise InputError("what both processes say")
+
+
+def fail(folder: Path, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process comes to its error later, and needs the folder's files until then."""
+    PartialState(cpu=True)
+    with pytest.raises(InputError, match="both"):
+        use(folder, rank)
+    assert rank == 1 or not list(folder.glob("dry-run-*"))
+
+
+def test_where_one_process_fails_the_others_keep_their_files_until_they_fail(tmp_path):
+    together(fail, tmp_path)

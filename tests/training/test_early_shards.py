@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import tiny_records
 from zreward.cli import main as cli
 from zreward.common.errors import InputError
 from zreward.common.jobs import Job
@@ -20,8 +21,6 @@ from zreward.models.reward_model import RewardModel
 from zreward.training import targets
 from zreward.training.target_jobs import label_job, merge_targets
 from zreward.training.targets import LabelOptions, label
-
-from ..tiny import tiny_records
 
 OPTIONS = LabelOptions(traces=2, shard_size=4, batch_size=2)
 ROWS = 22  # five shards of four, and one of two

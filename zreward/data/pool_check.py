@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import partial
 
 from zreward.common.errors import InputError
@@ -64,9 +64,8 @@ class PoolCheck:
 
     def __exit__(self, *raised: object) -> None:
         if self._process is not None:
-            self._process.kill()  # what it was writing is swept by the next writer
-            self._process.wait()
-            self._answer.close()
+            with self._process, self._answer:
+                self._process.kill()  # what it was writing is swept by the next writer
 
     def takes_long(self) -> bool:
         """Whether the other process is still at work `PATIENCE` seconds after its start, up to which this call waits."""
@@ -115,7 +114,8 @@ def _check(asked: str) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     name, fields, skip_bad, split = json.loads(asked)
     try:
-        open_records(Source(name, Fields(*fields)), skip_bad=skip_bad, split=split)
+        with redirect_stdout(sys.stderr):
+            open_records(Source(name, Fields(*fields)), skip_bad=skip_bad, split=split)
     except InputError as error:
         print(json.dumps(str(error)))
 

@@ -11,8 +11,9 @@ import io
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from zreward.training.targets import LabelOptions, label
 from zreward.training.trainer_base import is_main_process, training_arguments
 
 PAIRS, IMAGES, SIDE, TRACE_TOKENS = 2, 2, 32, 4
+_PATIENCE = 10.0  # seconds that the other processes have to fail, too
 TINY = ScratchSpec(
     hidden_size=32,
     intermediate_size=32,
@@ -129,7 +131,10 @@ def _train(small: Recipe, base: RewardModel) -> None:
 
 @contextmanager
 def _common_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that every process sees: of several, beside `out`, where the run's own files would lie."""
+    """A temporary folder that every process sees: of several, beside `out`, where the run's own files would lie.
+
+    Where one fails it stays until the others have failed, too, or for `_PATIENCE`: they would say that their files are gone.
+    """
     if PartialState().num_processes == 1:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
@@ -141,7 +146,12 @@ def _common_folder(out: Path) -> Iterator[Path]:
         yield common
         PartialState().wait_for_everyone()
     finally:
+        with suppress(OSError):  # it is gone already
+            (common / f"left-{PartialState().process_index}").touch()
         if is_main_process():
+            end = time.monotonic() + _PATIENCE
+            while len(list(common.glob("left-*"))) < PartialState().num_processes and time.monotonic() < end:
+                time.sleep(0.05)
             shutil.rmtree(common, ignore_errors=True)
 
 
