@@ -27,7 +27,7 @@ from zreward.data.importers import rows as imported
 from zreward.data.record_table import RecordTable
 from zreward.data.rows import SourceRow
 from zreward.data.together import together
-from zreward.training.targets import _Pictures
+from zreward.training.pictures import PicturesOf
 
 COUNT = 150
 
@@ -182,7 +182,7 @@ def test_lists_end_at_the_count_or_at_the_budget():
 
 def test_pictures_to_label_are_taken_from_records_when_they_are_asked_for(pool, tmp_path):
     records = open_records(records_file(pool, tmp_path))
-    shown = _Pictures(records)
+    shown = PicturesOf(records)
     assert len(shown) == COUNT and shown[7] == (pool[1][7]["image"]["bytes"],)
     assert shown[3:5] == [shown[3], shown[4]] and list(shown) == [record.pictures for record in records]
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,7 @@ from zreward.training.annotated import annotated_items
 from zreward.training.direct import DirectItem
 from zreward.training.distilled import Chains, DistilledItems, ExplainedItems
 from zreward.training.early_shards import EarlyShard, early_shards
+from zreward.training.pictures import PicturesOf
 from zreward.training.recipe import DataRecipe
 
 OTHER_TARGETS = "targets made with other inputs or other options"
@@ -193,27 +194,6 @@ def label_all(
             progress.update(len(part))
 
 
-class _Pictures(Sequence[tuple[ImageSource, ...]]):
-    """Of each record, taken out when they are asked for: a shard's encoded pictures may not fit into memory."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, key: int) -> tuple[ImageSource, ...]: ...
-
-    @overload
-    def __getitem__(self, key: slice) -> list[tuple[ImageSource, ...]]: ...
-
-    def __getitem__(self, key: int | slice) -> tuple[ImageSource, ...] | list[tuple[ImageSource, ...]]:
-        if isinstance(key, slice):
-            return [record.pictures for record in self._records[key]]
-        return self._records[key].pictures
-
-
 def _label_shard(
     model, records, start, names, options: LabelOptions, number: int, between: Callable[[], object] = bool
 ) -> pa.Table:
@@ -221,7 +201,7 @@ def _label_shard(
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(options.seed * 1_000_003 + number)
-        shown = _Pictures(records)
+        shown = PicturesOf(records)
         texts = [Texts(record.prompt, record.answer) for record in records]
         scores = model.score_windows(shown, texts, names, options.batch_size, options.batch_size)
         for at in range(0, len(records), options.batch_size):
