@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported out of the search for garbage: every training ends with one, which took 0.6 of 1.4 s."""
+    """Leave what has been imported out of the search for garbage: every training ends with one, which took much of its time."""
     gc.collect()
     gc.freeze()
 

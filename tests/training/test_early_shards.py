@@ -17,8 +17,10 @@ from zreward.common.temporary import waiting_lock
 from zreward.data import Record, Records, file_state, load_records, pool_check, save_records
 from zreward.data.pool_check import PoolCheck
 from zreward.data.record_cache import _name, _without_conditions
+from zreward.data.sources import Source
 from zreward.models.reward_model import RewardModel
-from zreward.training import targets
+from zreward.training import early_shards, targets
+from zreward.training.label_dry_run import check_inputs
 from zreward.training.target_jobs import label_job, merge_targets
 from zreward.training.targets import LabelOptions, label
 
@@ -150,6 +152,28 @@ def test_jobs_begin_early_too_each_with_its_own_shards(teacher, expected, pool, 
     assert held.made == [0, 2, 4]
     label_job(teacher, "base", load_records(pool), out, OPTIONS, Job(2, 2))
     assert contents(merge_targets(out)) == expected
+
+
+def test_large_pictures_wait_for_the_check(teacher, tmp_path, monkeypatch):
+    """A shard's are in memory together where it is made early: no more of them than fit."""
+    pictures = [bytes(100) for _ in range(12)]
+    monkeypatch.setattr(early_shards, "_BYTES", 799)
+    records = iter([Record("a cat", picture) for picture in pictures])
+    assert [len(early_shards._taken(records, size)) for size in (4, 8)] == [4, 7]
+    assert len(list(records)) == 0
+
+
+def test_what_a_kill_leaves_before_the_check_ends_is_no_other_folder(teacher, expected, pool, tmp_path, tiny_data):
+    """A dry run calls it free, and the same command begins anew."""
+    out = tmp_path / "early"
+    (out / ".zreward-0123456789ab.tmp").mkdir(parents=True)
+    (out / ".zreward-0123456789ab.tmp" / "targets-00000.parquet").write_bytes(b"half")
+    told = check_inputs(str(tiny_data["base"]), Source(str(pool)), out, OPTIONS)
+    assert told[-1] == f"{out}: free, and can be written"
+    assert contents(label(teacher, "base", load_records(pool), out, OPTIONS)) == expected
+    (out / "manifest.json").unlink()
+    with pytest.raises(InputError, match="is not empty"):
+        check_inputs(str(tiny_data["base"]), Source(str(pool)), out, OPTIONS)
 
 
 @pytest.mark.parametrize("teacher_name", ["a-folder", "endpoint:http://127.0.0.1:9/v1#model"])

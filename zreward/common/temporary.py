@@ -34,6 +34,11 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder is empty but for temporary folders, which a killed writer may have left."""
+    return all(NAMES.fullmatch(path.name) for path in folder.iterdir())
+
+
 def sweep(parent: Path) -> None:
     """Remove the temporary folders that killed writers left in `parent`; live writers' stay.
 

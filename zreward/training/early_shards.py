@@ -21,6 +21,7 @@ from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.pool_check import PoolCheck
 
+_BYTES = 256 << 20  # of the encoded pictures of a shard, which are in memory together here
 Make = Callable[[Sequence[Record], int, int, Callable[[], object]], pa.Table]
 """A shard of some records, of which the first has this number; the shard's number; and what to call between batches."""
 
@@ -68,15 +69,27 @@ def early_shards(
 
 
 def _parts(check: PoolCheck, size: int) -> Iterator[tuple[int, list[Record]]]:
-    """The first records, `size` at a time, until the check ends. Fewer than `size` are left to be made later."""
+    """The first records, `size` at a time, until the check ends. Fewer than `size` are left to be made later, and large ones."""
     records = check.first()
     with tqdm(desc="labelling while rows are checked", unit="image") as progress:
         for number in count():
             try:
-                part = list(islice(records, size))
+                part = _taken(records, size)
             except InputError:  # the check says it
                 return
             if len(part) < size or not check.is_running():
                 return
             yield number, part
             progress.update(size)
+
+
+def _taken(records: Iterator[Record], size: int) -> list[Record]:
+    """The next `size` records; fewer where they end, or where their pictures take more than `_BYTES`."""
+    part: list[Record] = []
+    held = 0
+    for record in islice(records, size):
+        held += sum(len(picture) for picture in record.pictures if isinstance(picture, bytes))
+        if held > _BYTES:
+            break
+        part.append(record)
+    return part

@@ -11,6 +11,7 @@ from typing import Any
 
 from zreward.common.jobs import Job, own_part
 from zreward.common.shards import progress_of, stored_manifest
+from zreward.common.temporary import holds_nothing
 from zreward.data import open_records
 from zreward.data.sources import Source
 from zreward.models.dry_checks import check_writable, is_small
@@ -76,7 +77,7 @@ def _folder(
 ) -> str:
     check_writable(out, "--out")
     folder = out if job is None else out / job.folder
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or holds_nothing(folder):
         return f"{folder}: free, and can be written"
     refuse_other_files(folder)
     stored = stored_manifest(folder, facts, lambda: older, OTHER_TARGETS, ADVICE)

@@ -25,6 +25,7 @@ from zreward.common.errors import InputError, check_counts, counted
 from zreward.common.jobs import Job, own_part, refuse_jobs
 from zreward.common.runs import RunDirectory, say
 from zreward.common.shards import MANIFEST, Shards, damage, read_lines, read_manifest
+from zreward.common.temporary import holds_nothing
 from zreward.data import Record
 from zreward.data.fingerprint import records_fingerprint
 from zreward.data.images import ImageSource, encoded
@@ -368,7 +369,7 @@ def targets_manifest(file: Path) -> dict:
 def refuse_other_files(out: Path) -> None:
     """InputError for a folder of something else, or one that several jobs have begun."""
     refuse_jobs(out, out)
-    if any(out.iterdir()) and not (out / MANIFEST).exists():
+    if not (out / MANIFEST).exists() and not holds_nothing(out):
         raise InputError(f"{out} is not empty and holds no {MANIFEST}; choose another folder for the targets")
 
 
